@@ -1,0 +1,23 @@
+"""One shape for every "no such name" error: what is wrong, the valid names, the nearest match."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:
+    """A ValueError for a name that is not in a table.
+
+    Args:
+        what: the kind of thing, as a reader knows it ("noise preset", "recipe key").
+        name: the name that was given.
+        valid: the names that would have been accepted.
+
+    >>> str(unknown("loss", "msee", ["mse", "l1"]))
+    "unknown loss 'msee'; did you mean 'mse'? Valid: l1, mse"
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return ValueError(f"unknown {what} {name!r}{hint} Valid: {', '.join(names)}")
