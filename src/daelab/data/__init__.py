@@ -1,0 +1,21 @@
+"""Image sets: uint8 pictures with labels, cut into training, validation and test parts.
+
+    sets.py      Images (what training and evaluation read), ImageSet, Dataset
+    splits.py    seeded training and validation parts
+    cifar10.py   `cifar10`       found, or downloaded; checked before it is unpickled
+    fetch.py     a file from the network, whole and verified
+    photos.py    `photos`        the default; ten photographs, no network
+    folder.py    `folder:PATH`   any pictures; kept in memory or streamed from disk
+    npz.py       `npz:PATH`      arrays
+    table.py     DATASETS: name -> function, and `load`
+
+Shapes: N images, C = 3 channels (RGB), H rows, W columns; B images in a batch.
+"""
+
+from daelab.data.folder import FolderSet
+from daelab.data.photos import photo_crops
+from daelab.data.sets import Dataset, Images, ImageSet, Source
+from daelab.data.splits import split
+from daelab.data.table import DATASETS, load
+
+__all__ = ["DATASETS", "Dataset", "FolderSet", "ImageSet", "Images", "Source", "load", "photo_crops", "split"]

@@ -1,0 +1,71 @@
+"""The data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from daelab.data.cifar10 import cifar10
+from daelab.data.folder import folder
+from daelab.data.npz import npz
+from daelab.data.photos import photos
+from daelab.data.sets import Dataset, Source
+from daelab.errors import unknown
+
+DATASETS: dict[str, Callable[[Source], Dataset]] = {
+    "photos": photos,
+    "cifar10": cifar10,
+    "folder:PATH": folder,
+    "npz:PATH": npz,
+}
+"""What `load` knows, as it is written; PATH stands for a path."""
+
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    download: bool = True,
+    train: bool = True,
+    crop: int = 32,
+    memory_budget: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Load a data set.
+
+    Args:
+        name: one of `DATASETS`: `photos`, `cifar10`, `folder:PATH`, `npz:PATH`.
+        root: the folder where downloaded sets are kept; None looks in $DAELAB_DATA, then in the
+            user's data folder.
+        download: whether a set that is nowhere may be downloaded.
+        train: False lets the training part come empty where reading it takes time; for those who
+            only test.
+        crop: side of the crops that a folder's pictures are read as, in pixels.
+        memory_budget: bytes that a folder's decoded pictures may take; None is a quarter of the
+            free memory. A larger folder is streamed from disk.
+        progress: called with (bytes done, bytes in all or 0) during a download.
+
+    Raises:
+        ValueError: there is no such data set, or it is missing, damaged or unfit; one line that
+            says what is wrong, where, and what to do.
+
+    >>> load("cifar")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: unknown data set 'cifar'; did you mean 'cifar10'? Valid: cifar10, folder:PATH, ...
+    """
+    kind, colon, path = name.partition(":")
+    reader = DATASETS.get(f"{kind}:PATH" if colon else kind)
+    if reader is None or bool(colon) != bool(path):
+        raise unknown("data set", name, DATASETS)
+    return reader(
+        Source(
+            path=Path(path).expanduser(),
+            root=None if root is None else Path(root).expanduser(),
+            download=download,
+            train=train,
+            crop=crop,
+            memory_budget=memory_budget,
+            progress=progress,
+        )
+    )

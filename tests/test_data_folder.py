@@ -1,0 +1,216 @@
+"""Folders of pictures: any picture, the same pixels from memory, from disk and with any number of workers."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from daelab import data
+from daelab.data import pictures
+from daelab.data.folder import draws
+
+
+def pixels(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray | Image.Image, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    image.save(path, **options)
+    return path
+
+
+@pytest.fixture
+def album(tmp_path: Path) -> Path:
+    """23 pictures of many sizes in two classes, and two other files."""
+    folder = tmp_path / "album"
+    for i in range(23):
+        save(folder / ("cats" if i % 3 else "dogs") / f"{i:02}.png", pixels(20 + i, 60 - 2 * i, 3, seed=i))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "cats" / "._00.png").write_bytes(b"what macOS leaves behind")
+    return folder
+
+
+def test_a_folder_has_classes_and_a_note(album: Path) -> None:
+    loaded = data.load(f"folder:{album}", crop=16)
+    assert loaded.classes == ("cats", "dogs")
+    assert (len(loaded.train), len(loaded.test), loaded.val) == (21, 2, None)
+    assert "23 pictures" in loaded.note
+    assert "2 other files skipped" in loaded.note
+    assert "kept in memory" in loaded.note
+    assert "streamed from disk" in data.load(f"folder:{album}", memory_budget=1000).note
+
+
+def test_a_folder_without_sub_folders_is_one_class(tmp_path: Path) -> None:
+    for name in ("b.png", "a.jpg", "c.JPEG"):
+        save(tmp_path / "holiday" / name, pixels(40, 40, 3), format="PNG" if name == "b.png" else "JPEG")
+    loaded = data.load(f"folder:{tmp_path / 'holiday'}")
+    assert loaded.classes == ("holiday",)
+    assert isinstance(loaded.train, data.FolderSet)
+    assert [path.name for path in loaded.train.paths] == ["a.jpg", "b.png"]
+
+
+def test_a_folder_with_parts_uses_them(tmp_path: Path) -> None:
+    for part, kind, count in [("train", "a", 3), ("train", "b", 1), ("val", "b", 2), ("test", "a", 1)]:
+        for i in range(count):
+            save(tmp_path / part / kind / f"{i}.png", pixels(32, 32, 3))
+    loaded = data.load(f"folder:{tmp_path}")
+    assert loaded.val is not None
+    assert loaded.train.class_counts() == {"a": 3, "b": 1}
+    assert loaded.val.class_counts() == {"a": 0, "b": 2}
+    assert loaded.test.class_counts() == {"a": 1, "b": 0}
+
+
+def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
+    for kind in ("car", "train"):
+        save(tmp_path / kind / "1.png", pixels(32, 32, 3))
+    assert data.load(f"folder:{tmp_path}").classes == ("car", "train")
+
+
+@pytest.mark.parametrize("seed", [7, None])
+def test_a_folder_gives_the_same_pixels_from_memory_disk_and_any_workers(
+    seed: int | None, album: Path
+) -> None:
+    in_memory = data.load(f"folder:{album}", crop=24).train
+    streamed = data.load(f"folder:{album}", crop=24, memory_budget=0).train
+    orders = [np.random.default_rng(i).permutation(len(in_memory))[:8] for i in range(4)]
+    expected = list(in_memory.batches(orders, seed))
+    assert expected[0].shape == (8, 3, 24, 24)
+    for workers in (0, 1, 2):
+        found = list(streamed.batches(iter(orders), seed, workers))
+        assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    resumed = list(streamed.batches(orders[2:], seed, workers=1, start=16))
+    assert all(np.array_equal(a, b) for a, b in zip(expected[2:], resumed, strict=True))
+
+
+def test_a_streams_crops_differ_by_seed_and_position(album: Path) -> None:
+    train = data.load(f"folder:{album}", crop=8).train
+    first, second = train.batches([np.arange(10), np.arange(10)], seed=1)
+    (other,) = train.batches([np.arange(10)], seed=2)
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, other)
+    generator = np.random.default_rng
+    drawn = train.batch(np.arange(10), generator(0))
+    assert np.array_equal(drawn, train.batch(np.arange(10), generator(0)))
+    assert not np.array_equal(drawn, train.batch(np.arange(10), generator(1)))
+
+
+def test_a_stream_leaves_torchs_generator_and_no_process_behind(album: Path) -> None:
+    torch = pytest.importorskip("torch")
+    before = torch.get_rng_state()
+    streamed = data.load(f"folder:{album}", memory_budget=0).train
+    batches = streamed.batches((np.arange(4) for _ in range(1000)), seed=1, workers=1)
+    next(batches)
+    assert multiprocessing.active_children()
+    batches.close()
+    assert not multiprocessing.active_children()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_random_crops_reach_every_place_evenly() -> None:
+    bits = draws(3, 0, 60_000)
+    for half in (bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)):
+        counts = np.bincount(((half * np.uint64(6)) >> np.uint64(32)).astype(int))
+        assert counts == pytest.approx(np.full(6, 10_000), abs=400)
+    assert len(np.unique(bits)) == 60_000
+    assert not np.isin(draws(4, 0, 60_000), bits).any()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_picture_is_named(workers: int, album: Path) -> None:
+    path = album / "cats" / "10.png"
+    path.write_bytes(path.read_bytes()[:1500])
+    streamed = data.load(f"folder:{album}", memory_budget=0).train
+    with pytest.raises(ValueError, match=f"{path} is a broken picture") as error:
+        list(streamed.batches([np.arange(len(streamed))], seed=1, workers=workers))
+    assert "\n" not in str(error.value)
+    assert not multiprocessing.active_children()
+    path.write_bytes(b"not even a header")
+    with pytest.raises(ValueError, match=f"{path} is a broken picture"):
+        data.load(f"folder:{album}")
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (5, 7), (31, 33), (90, 3)])
+def test_a_small_picture_is_mirrored(shape: tuple[int, int], tmp_path: Path) -> None:
+    picture = pixels(*shape, 3)
+    for i in range(2):
+        save(tmp_path / f"{i}.png", picture)
+    batch = data.load(f"folder:{tmp_path}").train.batch(np.array([0]))
+    assert batch.shape == (1, 3, 32, 32)
+    padded = pictures.mirrored(picture, 32)
+    assert np.array_equal(padded[: shape[0], : shape[1]], picture)
+    assert {tuple(p) for p in padded.reshape(-1, 3)} == {tuple(p) for p in picture.reshape(-1, 3)}
+
+
+GREY = np.linspace(0, 255, 16, dtype=np.uint8).reshape(4, 4)
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix"),
+    [
+        (Image.fromarray(GREY), ".png"),
+        (Image.fromarray(GREY).convert("LA"), ".png"),
+        (Image.fromarray(GREY).convert("RGBA"), ".png"),
+        (Image.fromarray(GREY).convert("P"), ".gif"),
+        (Image.fromarray(GREY).convert("CMYK"), ".tif"),
+        (Image.fromarray(GREY.astype(np.uint16) * 257), ".png"),
+        (Image.fromarray(GREY.astype(np.int32)), ".tif"),
+        (Image.fromarray(GREY.astype(np.float32) / 255), ".tif"),
+        (Image.fromarray(GREY.astype(np.float32)), ".tif"),
+    ],
+    ids=["L", "LA", "RGBA", "P", "CMYK", "I;16", "I", "F in [0, 1]", "F in [0, 255]"],
+)
+def test_any_mode_becomes_rgb(image: Image.Image, suffix: str, tmp_path: Path) -> None:
+    decoded = pictures.decode(save(tmp_path / f"picture{suffix}", image))
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, np.repeat(GREY[..., None], 3, axis=2))
+
+
+def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
+    image = Image.fromarray(GREY).convert("P")
+    path = save(tmp_path / "p.png", image, transparency=bytes(range(256)))
+    assert pictures.decode(path).shape == (4, 4, 3)
+
+
+def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
+    picture = pixels(4, 6, 3)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    path = save(tmp_path / "turned.png", Image.fromarray(picture), exif=exif)
+    assert np.array_equal(pictures.decode(path), np.rot90(picture, -1))
+
+
+@pytest.mark.parametrize(
+    ("files", "crop", "message"),
+    [
+        (None, 32, "is no folder"),
+        ([], 32, "no pictures in .* \\(0 other files\\)"),
+        (["a.txt"], 32, "no pictures in .* \\(1 other files\\)"),
+        (["a.png"], 32, "give at least 2"),
+        (["a.png", "b.png"], 0, "at least 1 pixel"),
+        (["train/a.png", "test/readme.md"], 32, "no pictures in .*test"),
+    ],
+)
+def test_an_unfit_folder_is_a_value_error(
+    files: list[str] | None, crop: int, message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    for name in files or []:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("text") if path.suffix != ".png" else save(path, pixels(4, 4, 3))
+    if files is not None:
+        folder.mkdir(exist_ok=True)
+    with pytest.raises(ValueError, match=message):
+        data.load(f"folder:{folder}", crop=crop)
+
+
+def test_free_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1 << 24 < pictures.free_memory() < 1 << 46
+    monkeypatch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()))
+    assert pictures.free_memory() > 1 << 24
