@@ -1,0 +1,31 @@
+"""Runs and tables -> figures and one HTML page. Nothing here trains or evaluates.
+
+Figures are PNG or SVG by suffix and the same bytes for the same input; an SVG follows the
+reader's light or dark setting. A page is one file that asks the network for nothing.
+
+    style.py    palette, sizes, `save_figure`: how every figure looks and is written
+    charts.py   numbers -> figures: class balance, training curves
+    pictures.py pictures -> figures: noise with its distributions, strips of samples
+    table.py    `Table`: one table as page, CSV and Markdown
+    page.py     `run_page`, and `write_page` for anything made of sections
+"""
+
+from daelab.report.charts import class_balance_figure, curves_figure
+from daelab.report.page import Section, run_page, write_page
+from daelab.report.pictures import noise_figure, samples_figure
+from daelab.report.style import CHANNELS, PALETTE, save_figure
+from daelab.report.table import Table
+
+__all__ = [
+    "CHANNELS",
+    "PALETTE",
+    "Section",
+    "Table",
+    "class_balance_figure",
+    "curves_figure",
+    "noise_figure",
+    "run_page",
+    "samples_figure",
+    "save_figure",
+    "write_page",
+]

@@ -1,0 +1,151 @@
+"""Numbers -> figures: how the classes are balanced, how training went."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from daelab.report.style import INK, MUTED, PALETTE, new_figure, save_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+_MOST_WITH_TRAINING_LOSS = 4
+"""With more runs than this, their training losses would hide the validation losses."""
+
+
+def class_balance_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
+    """Images per class in each split, as grouped bars (the paper's Figure 2).
+
+    Args:
+        counts: split name -> class name -> number of images; a class that a split lacks counts 0.
+        path: where to write, `.png` or `.svg`.
+
+    Raises:
+        ValueError: no split or no class, a suffix that is neither, or no matplotlib.
+    """
+    classes = list(dict.fromkeys(itertools.chain.from_iterable(counts.values())))
+    if not classes:
+        raise ValueError("class balance needs at least one split with at least one class")
+    bar = 0.8 / len(counts)
+    crowded = len(classes) > 12 or max(map(len, classes)) > 11
+    with styled():
+        from matplotlib.ticker import MaxNLocator
+
+        fig = new_figure(min(16.0, max(6.5, 0.85 * len(classes))), 3.6, "constrained")
+        ax = fig.subplots()
+        for k, (split, by_class) in enumerate(counts.items()):
+            left = [i - 0.4 + bar * (k + 0.5) for i in range(len(classes))]
+            label = f"{split} ({sum(by_class.values()):,} images)"
+            heights = [by_class.get(name, 0) for name in classes]
+            ax.bar(left, heights, bar * 0.92, label=label, color=PALETTE[k % len(PALETTE)])
+        step = math.ceil(len(classes) / 60)
+        ax.set_xticks(range(0, len(classes), step), classes[::step])
+        if crowded:
+            ax.tick_params(axis="x", rotation=90 if len(classes) > 24 else 35)
+            for tick in ax.get_xticklabels():
+                tick.set(horizontalalignment="right", rotation_mode="anchor")
+        ax.tick_params(axis="x", length=0)
+        ax.grid(axis="x", visible=False)
+        ax.set(xlim=(-0.6, len(classes) - 0.4), ylabel="images")
+        ax.yaxis.set_major_formatter("{x:,.0f}")
+        ax.yaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        fig.legend(loc="outside upper left", ncols=min(3, len(counts)))
+        save_figure(fig, path)
+
+
+def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+    """Loss (logarithmic) and validation PSNR by epoch, runs over each other (the paper's Figure 4).
+
+    Args:
+        rows: run name -> rows of its `metrics.csv`; read are `epoch`, `train_loss`, `val_loss` and
+            `val_psnr` (dB). A value that is missing, empty or not finite leaves a gap.
+        path: where to write, `.png` or `.svg`.
+
+    Raises:
+        ValueError: no run, a suffix that is neither, or no matplotlib.
+    """
+    if not rows:
+        raise ValueError("curves need at least one run")
+    with styled():
+        fig = new_figure(9.0, 3.8, "constrained")
+        loss, psnr = fig.subplots(1, 2)
+        with_training = len(rows) <= _MOST_WITH_TRAINING_LOSS
+        for k, (run, table) in enumerate(rows.items()):
+            color = PALETTE[k % len(PALETTE)]
+            dash = _DASHES[k // len(PALETTE) % len(_DASHES)]
+            epochs = _column(table, "epoch")
+            _line(psnr, epochs, _column(table, "val_psnr"), color=color, linestyle=dash)
+            if with_training:
+                _line(loss, epochs, _column(table, "train_loss", above=0.0), color=color, alpha=0.45)
+            _line(loss, epochs, _column(table, "val_loss", above=0.0), color=color, linestyle=dash, label=run)
+        if len(rows) == 1:
+            _mark_best(loss, epochs, _column(table, "val_loss", above=0.0), min)
+            _mark_best(psnr, epochs, _column(table, "val_psnr"), max)
+        loss.set(title="loss (pale: training)" if with_training else "validation loss")
+        psnr.set(title="validation PSNR (dB)")
+        _log_scale(loss)
+        for ax in (loss, psnr):
+            _epoch_axis(ax)
+        fig.legend(loc="outside upper left", ncols=3 if max(map(len, rows)) > 24 else 5)
+        save_figure(fig, path)
+
+
+def _line(ax: Axes, epochs: list[float], values: list[float], **how: Any) -> None:
+    """One curve; dots as well where it is too short, or too broken, to be seen as a line."""
+    ax.plot(epochs, values, marker="o" if len(_finite(values)) <= 20 else None, markersize=3.5, **how)
+
+
+def _mark_best(ax: Axes, epochs: list[float], values: list[float], best: Callable[..., float]) -> None:
+    """Ring the best epoch of the only run and say its value."""
+    points = zip(epochs, values, strict=True)
+    known = {epoch: value for epoch, value in points if math.isfinite(epoch + value)}
+    if not known:
+        return
+    epoch = best(known, key=known.__getitem__)
+    ax.plot([epoch], [known[epoch]], "o", markersize=8, fillstyle="none", color=INK, zorder=5)
+    ax.set_title(f"best {known[epoch]:.4g} at epoch {epoch:g}", loc="right", fontsize=9, color=MUTED)
+
+
+def _epoch_axis(ax: Axes) -> None:
+    """Whole epochs below; one epoch alone in the middle; a word where there is nothing to show."""
+    from matplotlib.ticker import MaxNLocator
+
+    ax.set(xlabel="epoch")
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+    left, right = ax.get_xlim()
+    if right - left < 2:
+        ax.set_xlim((left + right) / 2 - 1, (left + right) / 2 + 1)
+    if not any(np.isfinite(line.get_xydata()).all(axis=1).any() for line in ax.lines):
+        ax.text(0.5, 0.5, "no values yet", transform=ax.transAxes, ha="center", color=MUTED)
+        ax.set(yticks=[], xticks=[])
+
+
+def _log_scale(ax: Axes) -> None:
+    """Logarithmic y with plain numbers at 1, 2 and 5: most losses span less than a decade."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _column(table: Sequence[Mapping[str, Any]], key: str, above: float = -math.inf) -> list[float]:
+    """One column as floats; NaN where there is no finite value above `above`."""
+    values = []
+    for row in table:
+        cell = row.get(key)
+        value = math.nan if cell is None or cell == "" else float(cell)
+        values.append(value if math.isfinite(value) and value > above else math.nan)
+    return values
+
+
+def _finite(values: Iterable[Any]) -> list[float]:
+    return [value for value in values if math.isfinite(value)]

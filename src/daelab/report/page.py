@@ -1,0 +1,108 @@
+"""One self-contained HTML page for a run, a reproduction or a study."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from daelab.errors import unknown
+from daelab.files import write_text
+from daelab.report.table import Table, shown
+
+_MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page: its text, then its figures, then its tables."""
+
+    title: str
+    """The heading; empty for none."""
+    text: str = ""
+    """Paragraphs, separated by empty lines."""
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    """Caption, saying what to see -> picture file (PNG, SVG, JPEG or WebP)."""
+    tables: Sequence[Table] = ()
+    """Each with its data to download."""
+
+
+def run_page(
+    title: str,
+    facts: Mapping[str, Any],
+    figures: Mapping[str, Path],
+    tables: Sequence[Table],
+    path: Path,
+) -> None:
+    """Write the page of one run: facts, figures, tables. See `write_page`."""
+    parts = [Section("Figures", figures=figures), Section("Tables", tables=tables)]
+    write_page(title, facts, [part for part in parts if part.figures or part.tables], path)
+
+
+def write_page(title: str, facts: Mapping[str, Any], sections: Sequence[Section], path: Path) -> None:
+    """Write one HTML file that holds all it shows and asks the network for nothing.
+
+    It follows the reader's light or dark setting, prints, and fits a phone. All text is
+    escaped. Figures and tables are numbered through the page.
+
+    Args:
+        title: what the page is about.
+        facts: name -> value, shown first; numbers, text, lists and flat mappings are formatted.
+        sections: what follows, in order; with three or more, a table of contents comes first.
+        path: where to write.
+
+    Raises:
+        ValueError: a figure's file is of a kind that browsers do not show.
+        FileNotFoundError: a figure's file is not there.
+    """
+    html = _template().render(
+        title=title,
+        facts={name: shown(value) for name, value in facts.items()},
+        sections=sections,
+    )
+    write_text(Path(path), html)
+
+
+@cache
+def _template() -> jinja2.Template:
+    source = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["csv_uri"] = _csv_uri
+    environment.filters["image_uri"] = _image_uri
+    environment.filters["paragraphs"] = _paragraphs
+    environment.filters["slug"] = _slug
+    return environment.from_string(source)
+
+
+def _csv_uri(table: Table) -> str:
+    return _data_uri("text/csv;charset=utf-8", table.to_csv().encode())
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text.strip()) if part]
+
+
+def _image_uri(path: Path) -> str:
+    path = Path(path)
+    media = _MEDIA.get(path.suffix.lower().replace(".jpeg", ".jpg"))
+    if media is None:
+        raise unknown("picture format for a page", path.suffix or path.name, _MEDIA)
+    return _data_uri(media, path.read_bytes())
+
+
+def _data_uri(media: str, data: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _slug(text: str) -> str:
+    """A file's or anchor's name from a title: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "data"
