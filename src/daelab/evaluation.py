@@ -1,0 +1,176 @@
+"""The one evaluation path: noisy batches that depend on (seed, image index) alone, and their scores.
+
+Shapes: images are (N, C, H, W) float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from daelab.data import Images
+from daelab.losses import Loss
+from daelab.metrics import (
+    BATCH,
+    METRICS,
+    Floats,
+    Summary,
+    mse,
+    psnr_batch_of,
+    psnr_of,
+    summarise,
+)
+from daelab.noise import IndexedDraws, Noise
+
+Denoise = Callable[[Tensor], Tensor]
+"""Noisy images -> denoised ones, both (N, C, H, W) float32 in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean images and the noisy ones made of them."""
+
+    clean: Tensor
+    noisy: Tensor
+    component: Tensor
+    """(N,) int64 on the CPU: which option of the noise each image drew."""
+
+
+def noisy_batches(
+    images: Images, noise: Noise, seed: int, batch: int = BATCH, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
+    """Every image once, in order, under the noise of (seed, its index)."""
+    for start in range(0, len(images), batch):
+        indices = np.arange(start, min(start + batch, len(images)))
+        clean = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
+        noisy = noise.apply(clean, IndexedDraws(indices, seed, device))
+        yield Batch(clean, noisy, noise.component(IndexedDraws(indices, seed)))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a training looks at after an epoch."""
+
+    loss: float
+    psnr: float
+    """dB, mean over images."""
+    psnr_batch: float
+    """dB, the paper's."""
+
+
+@torch.inference_mode()
+def validate(denoise: Denoise, batches: Iterable[Batch], loss: Loss) -> Validation:
+    """Mean loss and PSNR over batches; the host waits for the device only at the end."""
+    losses, errors, peaks = [], [], []
+    for batch in batches:
+        denoised = denoise(batch.noisy)
+        losses.append(loss(denoised, batch.clean) * len(denoised))
+        errors.append(mse(denoised, batch.clean))
+        peaks.append(batch.clean.flatten(1).amax(1))
+    error = torch.cat(errors)
+    by_batch = psnr_batch_of(error.cpu().numpy(), torch.cat(peaks).cpu().double().numpy())
+    mean = float(torch.stack(losses).sum()) / len(error)
+    return Validation(mean, float(psnr_of(error).mean()), float(by_batch.mean()))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of a set of images under one noise."""
+
+    noise: str
+    images: int
+    metrics: dict[str, Summary]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a number that is not finite becomes null."""
+        values = {name: summary.to_dict() for name, summary in self.metrics.items()}
+        return {"noise": self.noise, "images": self.images, **_finite(values)}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores over all images and for each component of the noise."""
+
+    overall: Scores
+    components: tuple[Scores, ...]
+    seed: int
+    noisy_sha256: str
+    """SHA-256 of the noisy pixels, rounded to 8 bits, image after image, channels first."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            **self.overall.to_dict(),
+            "seed": self.seed,
+            "noisy_sha256": self.noisy_sha256,
+            "components": [scores.to_dict() for scores in self.components],
+        }
+
+
+@torch.inference_mode()
+def evaluate(
+    denoise: Denoise,
+    images: Images,
+    noise: Noise,
+    *,
+    seed: int = 0,
+    batch: int = BATCH,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score a denoiser on every image of a set.
+
+    Args:
+        denoise: see `Denoise`.
+        noise: each image gets the noise of (seed, its index), whatever the batch size.
+        seed: of the noise, and of the bootstrap.
+        progress: called with (images done, images in all).
+    """
+    digest = hashlib.sha256()
+    columns: dict[str, list[Tensor]] = {}
+    for made in noisy_batches(images, noise, seed, batch, device):
+        digest.update(made.noisy.mul(255).round().to(torch.uint8).cpu().numpy().tobytes())
+        denoised = denoise(made.noisy).clamp(0, 1)
+        found = {"component": made.component, "peak": made.clean.flatten(1).amax(1)}
+        for name, metric in METRICS.items():
+            found[f"noisy {name}"] = metric(made.noisy, made.clean)
+            found[f"denoised {name}"] = metric(denoised, made.clean)
+        for name, column in found.items():
+            columns.setdefault(name, []).append(column)
+        if progress:
+            progress(sum(map(len, columns["peak"])), len(images))
+    values = {name: torch.cat(column).cpu().double().numpy() for name, column in columns.items()}
+    return _evaluation(values, noise, seed, digest.hexdigest())
+
+
+def _evaluation(values: dict[str, Floats], noise: Noise, seed: int, sha256: str) -> Evaluation:
+    whole = {name: summarise(values[f"noisy {name}"], values[f"denoised {name}"], seed) for name in METRICS}
+    by_batch = [psnr_batch_of(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised")]
+    overall = {"mse": whole.pop("mse"), "psnr": whole.pop("psnr"), "psnr_batch": summarise(*by_batch, seed)}
+    components = []
+    for number, option in enumerate(noise.options()):
+        mine = values["component"] == number
+        if mine.any():
+            metrics = {
+                name: summarise(values[f"noisy {name}"][mine], values[f"denoised {name}"][mine], seed)
+                for name in METRICS
+            }
+            components.append(Scores(str(option), int(mine.sum()), metrics))
+    scores = Scores(str(noise), len(values["peak"]), overall | whole)
+    return Evaluation(scores, tuple(components), seed, sha256)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: the PSNR of equal images becomes null."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

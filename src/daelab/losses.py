@@ -1,0 +1,72 @@
+"""Losses by name, and weighted sums of them: "mse", "l1", "mse + 0.1 * dssim".
+
+A loss takes images (N, C, H, W) and the clean ones, and gives a scalar to make small.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from daelab.errors import unknown
+from daelab.metrics import psnr, ssim
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def charbonnier(image: Tensor, clean: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """mean sqrt(d^2 + epsilon^2): L1, smooth at zero (Charbonnier et al., 1994)."""
+    return torch.sqrt((image - clean).square() + epsilon**2).mean()
+
+
+def negative_psnr(image: Tensor, clean: Tensor) -> Tensor:
+    """Minus the mean per-image PSNR, dB: every image counts alike, however noisy."""
+    return -psnr(image, clean).mean()
+
+
+def dssim(image: Tensor, clean: Tensor) -> Tensor:
+    """(1 - SSIM) / 2, mean over images: 0 for equal images, at most 1."""
+    return (1 - ssim(image, clean)).mean() / 2
+
+
+LOSSES: dict[str, Loss] = {
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "charbonnier": charbonnier,
+    "psnr": negative_psnr,
+    "dssim": dssim,
+}
+
+
+def parse(text: str) -> Loss:
+    """The loss of a text: names of `LOSSES` with weights, added.
+
+    Raises:
+        ValueError: an unknown name, or text of another form.
+
+    >>> x = torch.zeros(1, 3, 4, 4)
+    >>> round(float(parse("mse + 0.5 * l1")(x, x + 0.2)), 6)
+    0.14
+    """
+    terms = [_term(part) for part in text.split("+")]
+    if len(terms) == 1 and terms[0][0] == 1:
+        return terms[0][1]
+
+    def total(image: Tensor, clean: Tensor) -> Tensor:
+        return torch.stack([weight * loss(image, clean) for weight, loss in terms]).sum()
+
+    return total
+
+
+def _term(part: str) -> tuple[float, Loss]:
+    match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)\s*\*)?\s*([A-Za-z_]\w*)\s*", part)
+    if match is None:
+        raise ValueError(f"loss: expected [weight *] name, found {part.strip()!r}, as in 'mse + 0.1 * dssim'")
+    weight, name = match.groups()
+    if name not in LOSSES:
+        raise unknown("loss", name, LOSSES)
+    return float(weight or 1), LOSSES[name]

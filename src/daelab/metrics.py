@@ -1,0 +1,135 @@
+"""Per-image MSE, PSNR and SSIM as pure functions, and a summary with its confidence interval.
+
+Shapes: images are (N, C, H, W) float in [0, 1]; the data range is 1, never guessed from a batch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Floats = npt.NDArray[np.float64]
+
+BATCH = 128
+"""Images in a batch of `psnr_batch`, the paper's last batch size."""
+
+
+def mse(image: Tensor, clean: Tensor) -> Tensor:
+    """(N,) float64: mean squared error of each image."""
+    return (image - clean).square().flatten(1).mean(1, dtype=torch.float64)
+
+
+def psnr(image: Tensor, clean: Tensor) -> Tensor:
+    """(N,) float64, dB: 10 log10(1 / MSE) of each image; infinite where nothing differs.
+
+    >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round().tolist()
+    [20.0]
+    """
+    return psnr_of(mse(image, clean))
+
+
+def psnr_of(errors: Tensor) -> Tensor:
+    """dB, of mean squared errors, for a data range of 1."""
+    return -10 * torch.log10(errors)
+
+
+def psnr_batch_of(errors: Floats, peaks: Floats, batch: int = BATCH) -> Floats:
+    """dB of each batch of consecutive images, as the paper's code computes it.
+
+    10 log10(max(batch)^2 / MSE of the batch); their mean is the paper's "PSNR".
+
+    Args:
+        errors: (N,) mean squared error of each image.
+        peaks: (N,) largest value of each clean image.
+    """
+    starts = np.arange(0, len(errors), batch)
+    sizes = np.diff([*starts, len(errors)])
+    error = np.add.reduceat(errors, starts) / sizes
+    with np.errstate(divide="ignore"):
+        return np.asarray(10 * np.log10(np.maximum.reduceat(peaks, starts) ** 2 / error))
+
+
+def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
+    """(N,) float64: structural similarity (Wang et al., 2004) of each image, mean over channels.
+
+    Equals scikit-image's `structural_similarity(..., data_range=1, gaussian_weights=True,
+    use_sample_covariance=False)`: a Gaussian window of radius 5, means over the pixels
+    whose window lies inside the picture.
+
+    Raises:
+        ValueError: an image is smaller than the window, 11 x 11.
+    """
+    radius = int(3.5 * sigma + 0.5)
+    if min(image.shape[-2:]) <= 2 * radius:
+        size = "x".join(map(str, image.shape[-2:]))
+        raise ValueError(f"ssim: a picture of {size} pixels is smaller than its window of {2 * radius + 1}")
+    at = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float64)
+    window = torch.exp(-0.5 * (at / sigma) ** 2)
+    window = (window / window.sum()).float()
+    x, y = (t.float().flatten(0, 1)[:, None] for t in (image, clean))
+    # centred, since variance as E[x^2] - E[x]^2 loses digits in float32; the result is the same
+    x, y = x - 0.5, y - 0.5
+    maps = torch.cat([x, y, x * x, y * y, x * y], dim=1)
+    mx, my, xx, yy, xy = _blur(maps, window).unbind(1)
+    c1, c2 = 0.01**2, 0.03**2
+    luminance = (2 * (mx + 0.5) * (my + 0.5) + c1) / ((mx + 0.5) ** 2 + (my + 0.5) ** 2 + c1)
+    structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
+    return (luminance * structure).unflatten(0, image.shape[:2]).flatten(1).mean(1, dtype=torch.float64)
+
+
+def _blur(maps: Tensor, window: Tensor) -> Tensor:
+    """(..., H, W) -> (..., H - 10, W - 10): a separable window, where it fits."""
+    return _slide(_slide(maps, window).transpose(-1, -2), window).transpose(-1, -2)
+
+
+def _slide(x: Tensor, window: Tensor, longest: int = 64) -> Tensor:
+    """Correlate the last axis with `window`, as products of overlapping blocks with a band matrix.
+
+    A hundred times the speed of a convolution with one channel, on a CPU.
+    """
+    reach, outputs = len(window) - 1, x.shape[-1] - len(window) + 1
+    block = min(outputs, longest)
+    blocks = F.pad(x, (0, -outputs % block)).unfold(-1, block + reach, block)
+    band = torch.zeros(block + reach, block, device=x.device)
+    for offset, weight in enumerate(window):
+        band.diagonal(-offset)[:] = weight
+    return (blocks @ band).flatten(-2)[..., :outputs]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A metric of the noisy and of the denoised images."""
+
+    noisy: float
+    denoised: float
+    ci95: tuple[float, float]
+    """Bootstrap confidence interval of `denoised`."""
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON: noisy, denoised, ci95."""
+        return {"noisy": self.noisy, "denoised": self.denoised, "ci95": list(self.ci95)}
+
+
+def summarise(noisy: Floats, denoised: Floats, seed: int = 0) -> Summary:
+    """Means over images (or batches), with a percentile bootstrap of 1,000 draws."""
+    return Summary(float(noisy.mean()), float(denoised.mean()), bootstrap(denoised, seed=seed))
+
+
+def bootstrap(values: Floats, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """The 95% percentile interval of the mean of `values`, resampled with replacement."""
+    rng = np.random.default_rng(seed)
+    with np.errstate(invalid="ignore"):
+        means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [0.025, 0.975]) if np.isfinite(means).all() else (math.nan, math.nan)
+    return float(low), float(high)
+
+
+METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "psnr": psnr, "ssim": ssim}
+"""Name -> function (image, clean) -> one value per image."""

@@ -1,0 +1,133 @@
+"""Spec -> nn.Module. Tensors are named as in the paper's checkpoints: enc1.weight, batch_enc1.running_mean.
+
+The 2x2 layers of stride 2 are matrix products on patches: on a CPU two to three times the
+speed of the strided convolution (docs/performance.md); the 3x3 transposed ones are
+plain convolutions with the kernel turned around. Weights keep PyTorch's layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from daelab.spec import Autoencoder, Layer
+
+
+class PatchConv2d(nn.Conv2d):
+    """A 2x2 convolution of stride 2, as one matrix product over the 2x2 patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        patches = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).transpose(2, 3)
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(patches.reshape(n, h // 2, w // 2, 4 * c), weight, self.bias).permute(0, 3, 1, 2)
+
+
+class PatchConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed 2x2 convolution of stride 2, as one matrix product that gives 2x2 patches."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        n, c, h, w = x.shape
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, c)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        patches = F.linear(x.permute(0, 2, 3, 1), weight, bias).reshape(n, h, w, 2, 2, -1)
+        return patches.transpose(2, 3).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed 3x3 convolution of stride 1 and padding 1, as the plain convolution it equals."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
+
+
+class Network(nn.Module):
+    """The auto-encoder of a spec: (N, C, H, W) in [0, 1] -> the same; H and W multiples of `spec.multiple`."""
+
+    def __init__(self, spec: Autoencoder) -> None:
+        super().__init__()
+        self.spec = spec
+        for layer in spec.layers():
+            self.add_module(layer.name, _convolution(layer))
+            if layer.norm:
+                self.add_module(f"batch_{layer.name}", nn.BatchNorm2d(layer.outputs))
+        # which modules each layer runs through, by name, so that a folded layer can drop its norm
+        self.order = [(layer.name, layer.norm, layer.activation) for layer in spec.layers()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name, norm, activation in self.order:
+            x = self.get_submodule(name)(x)
+            if norm:
+                x = self.get_submodule(f"batch_{name}")(x)
+            # in float32: bf16 has steps of 1/256 just below one
+            x = F.relu_(x) if activation == "relu" else torch.sigmoid(_at_least_float32(x))
+        return x
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def build(spec: Autoencoder, seed: int | None = None) -> Network:
+    """The module of a spec, freshly initialised; with a `seed`, always the same."""
+    if seed is None:
+        return Network(spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(spec)
+
+
+@torch.no_grad()
+def fold(network: Network) -> Network:
+    """A copy for inference, with each batch norm folded into the convolution before it."""
+    folded = deepcopy(network).eval()
+    for index, (name, norm, activation) in enumerate(folded.order):
+        if not norm:
+            continue
+        conv, batch_norm = folded.get_submodule(name), folded.get_submodule(f"batch_{name}")
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        assert isinstance(batch_norm, nn.BatchNorm2d)
+        _fold_into(conv, batch_norm)
+        delattr(folded, f"batch_{name}")
+        folded.order[index] = (name, False, activation)
+    return folded
+
+
+def inference(
+    network: Network, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Callable[[Tensor], Tensor]:
+    """The network as a function for use: norms folded in, channels last, on a device, in a precision.
+
+    It takes and gives (N, C, H, W) float32 in [0, 1]; H and W are multiples of the spec's.
+    """
+    module = fold(network).to(device, dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def run(x: Tensor) -> Tensor:
+        return module(x.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+
+    return run
+
+
+def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    assert conv.bias is not None
+    # the folding itself in float64: two roundings less
+    scale = norm.weight.double() * torch.rsqrt(variance.double() + norm.eps)
+    shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+    conv.bias.copy_((conv.bias.double() - mean.double()) * scale + norm.bias.double())
+    conv.weight.copy_(conv.weight.double() * scale.view(shape))
+
+
+def _convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
+    if layer.transposed:
+        kind = PatchConvTranspose2d if layer.stride == 2 else SameConvTranspose2d
+        return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
+    plain = PatchConv2d if layer.stride == 2 else nn.Conv2d
+    return plain(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
