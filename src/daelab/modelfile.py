@@ -1,0 +1,185 @@
+"""One safe self-describing file per model: safetensors with a JSON header; and the paper's .pt files.
+
+What a file claims is checked against its spec before a tensor is allocated. The only
+pickles that are read are the paper's, through PyTorch's restricted loader.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from daelab import spec as specs
+from daelab.errors import unknown
+from daelab.files import write_with
+from daelab.model import Network, build
+
+FORMAT = 1
+_KEY = "daelab"
+_LONGEST_HEADER = 4_000_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a model file says of itself."""
+
+    spec: specs.Autoencoder
+    name: str = ""
+    noise: str = ""
+    """Text of the noise it was trained under."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """Data set and split."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """What was measured, on which images, under which seed."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Epochs, seconds, precision: how the weights came to be."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    recipe_sha256: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    format: int = FORMAT
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self) | {"spec": self.spec.to_dict()}
+
+
+def versions() -> dict[str, str]:
+    """Of this library and those that decide a result."""
+    found = {name: metadata.version(name) for name in ("daelab", "torch", "numpy", "safetensors")}
+    return {"python": platform.python_version(), **found}
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON header, whole or not at all; the same input gives the same bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header, sort_keys=True, allow_nan=False)
+    write_with(path, lambda part: save_file(plain, part, metadata={_KEY: text}))
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The JSON header and the tensors' shapes, without reading a tensor.
+
+    Raises:
+        ValueError: not such a file; names it and says what is wrong.
+    """
+    with Path(path).open("rb") as file:
+        start = file.read(8)
+        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+        if not 2 <= length <= _LONGEST_HEADER:
+            raise ValueError(f"{path}: not a safetensors file (its header would have {length} bytes)")
+        raw = file.read(length)
+    try:
+        entries = json.loads(raw)
+        header = json.loads(entries.pop("__metadata__", {})[_KEY])
+        shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in entries.items()}
+    except KeyError:
+        raise ValueError(f"{path}: a safetensors file, but not one of daelab's (no '{_KEY}' header)") from None
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{path}: its safetensors header is damaged") from None
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: its safetensors header is damaged")
+    return header, shapes
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON header and the tensors of a file that `write` wrote.
+
+    Raises:
+        ValueError: not such a file, or cut short; names it and says what is wrong.
+    """
+    header, _ = read_header(path)
+    try:
+        return header, load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: damaged or cut short ({error})") from None
+
+
+def save(path: Path, network: Network, card: Card) -> None:
+    """Write a model file."""
+    write(path, network.state_dict(), replace(card, spec=network.spec).to_dict())
+
+
+def read_card(path: Path) -> Card:
+    """What a model file says of itself, checked against its tensors; no tensor is read.
+
+    Raises:
+        ValueError: names the file and what is wrong.
+    """
+    header, shapes = read_header(path)
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {header.get('format')!r}; this daelab reads format {FORMAT}")
+    known = {key: value for key, value in header.items() if key in Card.__dataclass_fields__}
+    try:
+        spec = specs.from_dict(known.pop("spec", None))
+        specs.check_shapes(spec, shapes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Card(spec=spec, **known)
+
+
+def load(path: str | Path) -> tuple[Network, Card]:
+    """A network in evaluation mode and its card, from a model file or one of the paper's `.pt` files.
+
+    Raises:
+        ValueError: names the file and what is wrong.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no model file {path}")
+    if path.suffix in (".pt", ".pth"):
+        return _load_paper(path)
+    card = read_card(path)
+    _, tensors = read(path)
+    network = build(card.spec)
+    network.load_state_dict(tensors, strict=True)
+    return network.eval(), card
+
+
+def _load_paper(path: Path) -> tuple[Network, Card]:
+    """A state dict as the paper published them; the spec is inferred from the shapes."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds; none may reach the user raw
+        reason = "it holds more than tensors, which could run code" if "nsupported" in str(error) else "damaged"
+        raise ValueError(f"{path}: not loaded: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(item, Tensor) for item in state.values()):
+        raise ValueError(f"{path}: not a state dict of tensors")
+    try:
+        spec = specs.infer({str(name): tuple(tensor.shape) for name, tensor in state.items()})
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    network = build(spec)
+    network.load_state_dict(state, strict=True)
+    return network.eval(), Card(spec=spec, name=path.stem, noise="published-code")
+
+
+def shipped() -> dict[str, Path]:
+    """The trained models that ship, by name."""
+    folder = Path(str(resources.files("daelab"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def find(name: str | Path) -> Path:
+    """The file of a model: a path, or the name of one that ships.
+
+    Raises:
+        FileNotFoundError: neither; lists the names and the nearest match.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    models = shipped()
+    if str(name) in models:
+        return models[str(name)]
+    raise FileNotFoundError(str(unknown("model", str(name), models)) if models else f"no model file {name}")

@@ -1,0 +1,232 @@
+"""A run as data: data + noise + spec + loss + optimiser + seed, checked whole before any tensor exists.
+
+    recipe = load("paper/38", ["training.epochs=2"])
+    print(recipe.to_toml())
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomlkit
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
+
+from daelab import losses, noise, spec
+from daelab.data import DATASETS
+from daelab.errors import unknown
+
+_LARGEST = 100_000
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+def _noise(value: object) -> noise.Noise:
+    if isinstance(value, noise.Noise):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected the text of a noise, found {value!r}")
+    return noise.parse(value)
+
+
+def _spec(value: object) -> spec.Autoencoder:
+    return value if isinstance(value, spec.Autoencoder) else spec.from_dict(value)
+
+
+def _spec_out(value: spec.Autoencoder) -> Any:
+    return next((name for name, preset in spec.PRESETS.items() if preset == value), value.to_dict())
+
+
+def _loss(value: str) -> str:
+    losses.parse(value)
+    return value
+
+
+def _dataset(value: str) -> str:
+    kind, colon, path = value.partition(":")
+    if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
+        raise unknown("data set", value, DATASETS)
+    return value
+
+
+class Data(_Table):
+    """Which images, and how they are split."""
+
+    name: Annotated[str, AfterValidator(_dataset)] = "cifar10"
+    """`cifar10`, `photos`, `folder:PATH` or `npz:PATH`."""
+    train: Annotated[int | None, Field(ge=1)] = None
+    """Images to train on; all that validation leaves, where it is not given."""
+    val: Annotated[int | None, Field(ge=1)] = None
+    """Images to validate on; a tenth where it is not given."""
+    replacement: bool = False
+    """Draw the training images with replacement, as the paper's code did."""
+    crop: Annotated[int, Field(ge=4, le=4096)] = 32
+    """Side of the crops of a folder's pictures."""
+
+
+class Training(_Table):
+    """How the network is trained."""
+
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    minutes: Annotated[float | None, Field(gt=0)] = None
+    """A time budget: the schedule runs over it, and `epochs` is a bound."""
+    batch: Annotated[int, Field(ge=1, le=65536)] = 128
+    lr: Annotated[float, Field(gt=0)] = 0.003
+    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    amsgrad: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Nesterov's, of `sgd`."""
+    schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the training over which the rate rises linearly to `lr`."""
+    final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Where `cosine` and `one-cycle` end, as a share of `lr`."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
+    flips: bool = False
+    """Mirror each image, or not, at random."""
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    """`auto`: bf16 where the machine computes it natively."""
+    compile: bool = False
+    """torch.compile: 15 to 30 s for the first step."""
+
+
+class Recipe(_Table):
+    """A run as data; frozen. See `load` for how it is read."""
+
+    note: str = ""
+    """What this recipe is, in a line or two."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the split, the initial weights, the order, the noise."""
+    noise: Annotated[
+        Annotated[Any, BeforeValidator(_noise)], PlainSerializer(str, return_type=str)
+    ] = noise.PRESETS["published-code"]
+    spec: Annotated[Annotated[Any, BeforeValidator(_spec)], PlainSerializer(_spec_out)] = spec.PRESETS["model-c"]
+    loss: Annotated[str, AfterValidator(_loss)] = "mse"
+    data: Data = Data()
+    training: Training = Training()
+
+    @model_validator(mode="after")
+    def _fits(self) -> Recipe:
+        crops = self.data.name.startswith("folder:")
+        if crops and self.data.crop % self.spec.multiple:
+            raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
+        if self.training.momentum and self.training.optimiser != "sgd":
+            raise ValueError("training.momentum belongs to optimiser 'sgd'; adam and adamw have betas")
+        return self
+
+    def to_dict(self, *, whole: bool = True) -> dict[str, Any]:
+        """Plain values for JSON and TOML; not `whole`: only what differs from the defaults."""
+        return self.model_dump(mode="json", exclude_none=True, exclude_defaults=not whole)
+
+    def to_toml(self) -> str:
+        """Every field, so that a later change of a default changes no old run."""
+        return tomlkit.dumps(self.to_dict())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of every field but the note."""
+        fields = self.to_dict()
+        del fields["note"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def shipped() -> dict[str, Path]:
+    """The recipes that ship, by name: `paper/38`."""
+    folder = Path(str(resources.files("daelab"))) / "recipes"
+    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.toml")}
+    return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
+
+
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read a recipe: the name of a shipped one, or a path to a TOML file.
+
+    Args:
+        overrides: `a.b=value` texts, as `--set` takes them; values are TOML, or bare text.
+
+    Raises:
+        ValueError: names the file and the field, the valid names and the nearest match.
+    """
+    files = shipped()
+    path = files.get(str(source), Path(source))
+    if not path.is_file():
+        raise FileNotFoundError(f"no recipe file {source}; {_did_you_mean(str(source), files)}")
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path}: over {_LARGEST} bytes; a recipe is a few lines")
+    try:
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
+    return parse(fields, overrides, where=str(source))
+
+
+def parse(fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> Recipe:
+    """A recipe from plain values, with overrides applied; see `load`."""
+    fields = json.loads(json.dumps(fields, default=str))
+    for override in overrides:
+        _override(fields, override)
+    try:
+        return Recipe.model_validate(fields)
+    except ValidationError as error:
+        raise ValueError(f"{where}: {_one_line(error)}") from None
+
+
+def _did_you_mean(name: str, files: Mapping[str, Path]) -> str:
+    message = str(unknown("recipe", name, files))
+    hint = message.partition("; ")[2].partition("?")[0]
+    return (f"{hint}? " if hint else "") + "`daelab recipes` lists those that ship"
+
+
+def _override(fields: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set {text}: write field=value, for example training.lr=0.01")
+    *path, last = key.strip().split(".")
+    table = fields
+    for part in path:
+        inner = table.setdefault(part, {})
+        if not isinstance(inner, dict):
+            # a preset's name stands where a field of it is set: write it out
+            inner = table[part] = _spec(inner).to_dict() if part == "spec" else {}
+        table = inner
+    try:
+        table[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = value.strip()
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first fault, as field and reason, and how many more there are."""
+    faults = error.errors()
+    fault = faults[0]
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        table, _, _ = field.rpartition(".")
+        keys = {"": Recipe, "data": Data, "training": Training}[table].model_fields
+        reason = str(unknown("recipe key", field, [f"{table}.{key}".lstrip(".") for key in keys]))
+    else:
+        reason = fault["msg"].removeprefix("Value error, ")
+        reason = f"{field}: {reason}" if field else reason
+        if fault["type"] != "value_error":
+            reason += f" (found {fault['input']!r})"
+    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return reason + more
+

@@ -1,0 +1,23 @@
+"""fit(recipe): the one loop; resume.
+
+    loop.py       fit: epochs of steps, validation, checkpoints, the run's folder
+    feed.py       batches that depend on (seed, step) alone
+    state.py      what a training is at a step; its checkpoint
+    optimise.py   optimisers, schedules, moving average
+    machine.py    device, precision, memory
+"""
+
+from daelab.training.loop import Interrupted, Progress, Silent, Trained, fit, resume_recipe
+from daelab.training.machine import best_device, choose_precision, keep_memory
+
+__all__ = [
+    "Interrupted",
+    "Progress",
+    "Silent",
+    "Trained",
+    "best_device",
+    "choose_precision",
+    "fit",
+    "keep_memory",
+    "resume_recipe",
+]

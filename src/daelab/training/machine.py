@@ -1,0 +1,67 @@
+"""What the machine can do: the device, the precision, and an allocator that keeps its memory."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+HUGE_PAGE = 1 << 21
+
+
+def best_device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices in hardware, and so faster than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")
+    return any(probe() for name in probes if (probe := getattr(torch.cpu, name, None)))
+
+
+def choose_precision(wanted: str, device: torch.device) -> str:
+    """ "float32" or "bf16" for a recipe's precision, where "auto" takes what is faster."""
+    if wanted == "auto":
+        return "bf16" if native_bf16(device) else "float32"
+    return wanted
+
+
+def keep_memory(reserve: int = 1 << 30) -> bool:
+    """Let glibc keep freed memory, in huge pages, instead of giving it back to the kernel.
+
+    A training step frees and takes the same tens of megabytes each time; by default each
+    time the kernel must fault the pages in anew, zeroed: some 15,000 faults and a fifth of the
+    step (docs/performance.md). Linux with glibc only; elsewhere nothing happens.
+
+    Args:
+        reserve: bytes of address space to set aside in huge pages; pages are used as needed.
+
+    Returns:
+        whether it was done.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        libc = ctypes.CDLL(None)
+        trim_threshold, mmap_threshold, huge_pages = -1, -3, 14
+        if not libc.mallopt(trim_threshold, 2**31 - 1) or not libc.mallopt(mmap_threshold, 2**30):
+            return False
+        libc.malloc.restype = ctypes.c_void_p
+        libc.malloc.argtypes = [ctypes.c_size_t]
+        libc.free.argtypes = [ctypes.c_void_p]
+        libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        place = libc.malloc(reserve - HUGE_PAGE)
+        if not place:
+            return False
+        start = -(-place // HUGE_PAGE) * HUGE_PAGE
+        libc.madvise(start, (place + reserve - HUGE_PAGE - start) // HUGE_PAGE * HUGE_PAGE, huge_pages)
+        libc.free(place)
+    except (OSError, AttributeError):  # another libc
+        return False
+    return True

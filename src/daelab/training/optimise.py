@@ -1,0 +1,86 @@
+"""Optimisers, learning-rate schedules and the moving average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from daelab.recipe import Training
+
+
+def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimizer:
+    """The optimiser of a recipe, fused: one kernel for all tensors."""
+    parameters, lr = list(network.parameters()), training.lr
+    if training.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr,
+            momentum=training.momentum,
+            nesterov=training.momentum > 0,
+            weight_decay=training.weight_decay,
+            fused=True,
+        )
+    kind = torch.optim.AdamW if training.optimiser == "adamw" else torch.optim.Adam
+    return kind(
+        parameters,
+        lr,
+        betas=training.betas,
+        amsgrad=training.amsgrad,
+        weight_decay=training.weight_decay,
+        fused=True,
+    )
+
+
+def _constant(_: float) -> float:
+    return 1.0
+
+
+def _cosine(progress: float) -> float:
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _one_cycle(progress: float, peak: float = 0.3) -> float:
+    """Up to the top at `peak`, then down, both along a cosine (Smith and Topin, 2018)."""
+    if progress < peak:
+        return 0.04 + 0.96 * (1 - _cosine(progress / peak))
+    return _cosine((progress - peak) / (1 - peak))
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": _constant,
+    "cosine": _cosine,
+    "one-cycle": _one_cycle,
+}
+"""Name -> share of the rate at a progress in [0, 1]."""
+
+
+def learning_rate(training: Training, progress: float) -> float:
+    """The rate at a progress in [0, 1] through the training."""
+    if progress < training.warmup:
+        return training.lr * max(progress / training.warmup, 1e-3)
+    left = (progress - training.warmup) / (1 - training.warmup)
+    share = SCHEDULES[training.schedule](min(left, 1.0))
+    return training.lr * (training.final_lr + (1 - training.final_lr) * share)
+
+
+class Average:
+    """An exponential moving average of a network: weights and the statistics of its norms."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.network = deepcopy(network).eval().requires_grad_(False)
+        self._pairs = self._floats(self.network), self._floats(network)
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the network after `step` steps; early on the average is a short one."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(*self._pairs, 1 - decay)
+
+    @staticmethod
+    def _floats(network: nn.Module) -> list[Tensor]:
+        return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]

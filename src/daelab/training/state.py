@@ -1,0 +1,113 @@
+"""Everything that a training is at a step, and its checkpoint: a safetensors file that resumes it exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daelab import modelfile
+from daelab.model import Network, build
+from daelab.recipe import Recipe
+from daelab.training.feed import derive
+from daelab.training.optimise import Average, make_optimiser
+
+CHECKPOINT_FORMAT = 1
+
+
+@dataclass
+class Best:
+    """The epoch with the lowest validation loss so far."""
+
+    epoch: int = 0
+    val_loss: float = float("inf")
+    val_psnr: float = float("-inf")
+
+
+@dataclass
+class State:
+    """A training between two steps. The order of images and all noise follow from (seed, step)."""
+
+    network: Network
+    average: Average | None
+    optimiser: torch.optim.Optimizer
+    loss_sum: Tensor
+    """float64 scalar on the device: training loss of this epoch so far, times images."""
+    step: int = 0
+    """Steps done since the beginning."""
+    seconds: float = 0.0
+    """Time spent so far, interruptions left out."""
+    epoch_seconds: float = 0.0
+    """Of which in training steps of this epoch."""
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """Of metrics.csv: one per finished epoch."""
+    best: Best = field(default_factory=Best)
+
+    @property
+    def kept(self) -> Network:
+        """The network that is validated and kept: the average where there is one."""
+        return self.average.network if self.average else self.network
+
+    def save(self, path: Path, recipe: Recipe) -> None:
+        """Write the checkpoint, whole or not at all."""
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        if self.average:
+            tensors |= {f"average.{name}": t for name, t in self.average.network.state_dict().items()}
+        for number, values in self.optimiser.state_dict()["state"].items():
+            for key, value in values.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser.{number}.{key}"] = value
+        header = {
+            "checkpoint": CHECKPOINT_FORMAT,
+            "recipe_sha256": recipe.sha256,
+            "step": self.step,
+            "seconds": self.seconds,
+            "epoch_seconds": self.epoch_seconds,
+            "rows": self.rows,
+            "best": vars(self.best) if self.rows else None,
+        }
+        modelfile.write(path, tensors | {"loss_sum": self.loss_sum}, header)
+
+    def restore(self, path: Path, recipe: Recipe) -> None:
+        """Take on what a checkpoint holds.
+
+        Raises:
+            ValueError: it is damaged, or of another recipe.
+        """
+        header, tensors = modelfile.read(path)
+        if header.get("checkpoint") != CHECKPOINT_FORMAT:
+            raise ValueError(f"{path}: not a checkpoint of this version of daelab")
+        if header["recipe_sha256"] != recipe.sha256:
+            raise ValueError(f"{path}: belongs to another recipe; a run resumes with its own recipe.toml")
+        self.network.load_state_dict(_under("network.", tensors))
+        if self.average:
+            self.average.network.load_state_dict(_under("average.", tensors))
+        self._restore_optimiser(_under("optimiser.", tensors))
+        self.loss_sum.copy_(tensors["loss_sum"])
+        self.step, self.seconds = header["step"], header["seconds"]
+        self.epoch_seconds, self.rows = header["epoch_seconds"], header["rows"]
+        self.best = Best(**header["best"]) if header["best"] else Best()
+
+    def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
+        values: dict[int, dict[str, Any]] = {}
+        for name, tensor in tensors.items():
+            number, _, key = name.partition(".")
+            values.setdefault(int(number), {})[key] = tensor
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": values, "param_groups": groups})
+
+
+def fresh(recipe: Recipe, device: torch.device) -> State:
+    """The state before the first step: weights from the recipe's seed."""
+    network = build(recipe.spec, derive(recipe.seed, "weights"))
+    network = network.to(device, memory_format=torch.channels_last)
+    average = Average(network, recipe.training.ema) if recipe.training.ema else None
+    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+    return State(network, average, make_optimiser(network, recipe.training), loss_sum)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
