@@ -74,8 +74,9 @@ def validate(denoise: Denoise, batches: Iterable[Batch], loss: Loss) -> Validati
         losses.append(loss(denoised, batch.clean) * len(denoised))
         errors.append(mse(denoised, batch.clean))
         peaks.append(batch.clean.flatten(1).amax(1))
-    error = torch.cat(errors)
-    by_batch = psnr_batch_of(error.cpu().numpy(), torch.cat(peaks).cpu().double().numpy())
+    # a blank image can be met exactly: 120 dB then, since no JSON holds an infinity
+    error, peak = torch.cat(errors).clamp_min(1e-12), torch.cat(peaks).clamp_min(1 / 255)
+    by_batch = psnr_batch_of(error.cpu().numpy(), peak.cpu().double().numpy())
     mean = float(torch.stack(losses).sum()) / len(error)
     return Validation(mean, float(psnr_of(error).mean()), float(by_batch.mean()))
 
@@ -152,8 +153,9 @@ def evaluate(
 
 def _evaluation(values: dict[str, Floats], noise: Noise, seed: int, sha256: str) -> Evaluation:
     whole = {name: summarise(values[f"noisy {name}"], values[f"denoised {name}"], seed) for name in METRICS}
-    by_batch = [psnr_batch_of(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised")]
-    overall = {"mse": whole.pop("mse"), "psnr": whole.pop("psnr"), "psnr_batch": summarise(*by_batch, seed)}
+    noisy, denoised = (psnr_batch_of(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised"))
+    by_batch = summarise(noisy, denoised, seed)
+    overall = {"mse": whole.pop("mse"), "psnr": whole.pop("psnr"), "psnr_batch": by_batch}
     components = []
     for number, option in enumerate(noise.options()):
         mine = values["component"] == number

@@ -25,7 +25,7 @@ def written_beside(path: Path) -> Iterator[Path]:
         yield part
         _flush(part)
         part.chmod(0o666 & ~_umask())
-        os.replace(part, path)
+        part.replace(path)
         _flush(path.parent)
     finally:
         part.unlink(missing_ok=True)

@@ -81,7 +81,7 @@ def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * (mx + 0.5) * (my + 0.5) + c1) / ((mx + 0.5) ** 2 + (my + 0.5) ** 2 + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
-    return (luminance * structure).unflatten(0, image.shape[:2]).flatten(1).mean(1, dtype=torch.float64)
+    return (luminance * structure).reshape(len(image), -1).mean(1, dtype=torch.float64)
 
 
 def _blur(maps: Tensor, window: Tensor) -> Tensor:

@@ -46,7 +46,10 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
 
 
 class Network(nn.Module):
-    """The auto-encoder of a spec: (N, C, H, W) in [0, 1] -> the same; H and W multiples of `spec.multiple`."""
+    """The auto-encoder of a spec.
+
+    (N, C, H, W) in [0, 1] -> the same; H and W multiples of `spec.multiple`.
+    """
 
     def __init__(self, spec: Autoencoder) -> None:
         super().__init__()
@@ -104,7 +107,8 @@ def inference(
 
     It takes and gives (N, C, H, W) float32 in [0, 1]; H and W are multiples of the spec's.
     """
-    module = fold(network).to(device, dtype, memory_format=torch.channels_last)
+    module: Network = fold(network).to(device, dtype)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def run(x: Tensor) -> Tensor:

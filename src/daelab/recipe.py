@@ -2,12 +2,15 @@
 
     recipe = load("paper/38", ["training.epochs=2"])
     print(recipe.to_toml())
+
+`load` takes the name of a recipe that ships, or the path of a TOML file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
@@ -26,23 +29,26 @@ from pydantic import (
     model_validator,
 )
 
-from daelab import losses, noise, spec
+from daelab import losses, spec
 from daelab.data import DATASETS
 from daelab.errors import unknown
+from daelab.noise import PRESETS, Noise
+from daelab.noise import parse as parse_noise
 
 _LARGEST = 100_000
+_SPEC, _NOISE = "model-c", "published-code"
 
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
-def _noise(value: object) -> noise.Noise:
-    if isinstance(value, noise.Noise):
+def _noise(value: object) -> Noise:
+    if isinstance(value, Noise):
         return value
     if not isinstance(value, str):
         raise ValueError(f"expected the text of a noise, found {value!r}")
-    return noise.parse(value)
+    return parse_noise(value)
 
 
 def _spec(value: object) -> spec.Autoencoder:
@@ -116,16 +122,16 @@ class Recipe(_Table):
     """What this recipe is, in a line or two."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the split, the initial weights, the order, the noise."""
-    noise: Annotated[
-        Annotated[Any, BeforeValidator(_noise)], PlainSerializer(str, return_type=str)
-    ] = noise.PRESETS["published-code"]
-    spec: Annotated[Annotated[Any, BeforeValidator(_spec)], PlainSerializer(_spec_out)] = spec.PRESETS["model-c"]
+    noise: Annotated[Annotated[Any, BeforeValidator(_noise)], PlainSerializer(str, return_type=str)] = PRESETS[_NOISE]
+    spec: Annotated[Annotated[Any, BeforeValidator(_spec)], PlainSerializer(_spec_out)] = spec.PRESETS[_SPEC]
     loss: Annotated[str, AfterValidator(_loss)] = "mse"
     data: Data = Data()
     training: Training = Training()
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
+        if self.spec.channels != 3:
+            raise ValueError(f"spec.channels is {self.spec.channels}; the images have 3 channels, RGB")
         crops = self.data.name.startswith("folder:")
         if crops and self.data.crop % self.spec.multiple:
             raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
@@ -180,11 +186,11 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 
 def parse(fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain values, with overrides applied; see `load`."""
-    fields = json.loads(json.dumps(fields, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
     for override in overrides:
-        _override(fields, override)
+        _override(plain, override)
     try:
-        return Recipe.model_validate(fields)
+        return Recipe.model_validate(plain)
     except ValidationError as error:
         raise ValueError(f"{where}: {_one_line(error)}") from None
 
@@ -202,10 +208,12 @@ def _override(fields: dict[str, Any], text: str) -> None:
     *path, last = key.strip().split(".")
     table = fields
     for part in path:
-        inner = table.setdefault(part, {})
-        if not isinstance(inner, dict):
+        inner = table.setdefault(part, _SPEC if part == "spec" else {})
+        if part == "spec" and isinstance(inner, str):
             # a preset's name stands where a field of it is set: write it out
-            inner = table[part] = _spec(inner).to_dict() if part == "spec" else {}
+            inner = table[part] = _spec(inner).to_dict()
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {text}: {part} is {inner!r}, which has no fields")
         table = inner
     try:
         table[last] = tomllib.loads(f"value = {value}")["value"]
@@ -219,14 +227,15 @@ def _one_line(error: ValidationError) -> str:
     fault = faults[0]
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        table, _, _ = field.rpartition(".")
-        keys = {"": Recipe, "data": Data, "training": Training}[table].model_fields
-        reason = str(unknown("recipe key", field, [f"{table}.{key}".lstrip(".") for key in keys]))
+        table = "".join(f"{part}." for part in fault["loc"][:-1])
+        tables: dict[str, type[_Table]] = {"": Recipe, "data.": Data, "training.": Training}
+        reason = str(unknown("recipe key", field, [table + key for key in tables[table].model_fields]))
+    elif fault["type"] == "literal_error":
+        reason = str(unknown(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"])))
     else:
         reason = fault["msg"].removeprefix("Value error, ")
-        reason = f"{field}: {reason}" if field else reason
+        reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
         if fault["type"] != "value_error":
             reason += f" (found {fault['input']!r})"
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return reason + more
-

@@ -163,7 +163,11 @@ def _git_commit() -> str | None:
     here = Path(__file__).parent
     try:
         found = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+            ["git", "-C", str(here), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -309,10 +313,10 @@ class Ledger:
         with self.engine.begin() as connection:
             for row in rows:
                 name = f"{prefix}-{row['test_id']}"
-                values = {"status": "imported", "started": now(), **row}
+                values = {"status": "imported", **row}
                 changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
                 if changed.rowcount == 0:
-                    connection.execute(insert(_runs).values(name=name, **values))
+                    connection.execute(insert(_runs).values(name=name, started=now(), **values))
         return len(rows)
 
 
@@ -338,7 +342,7 @@ def _take_part_in_transactions(connection: Any, _record: object) -> None:
 
 def _read_log(path: Path) -> Iterable[dict[str, Any]]:
     readers: dict[str, Any] = {
-        column.name: {Integer: int, Float: float, Boolean: _boolean}.get(type(column.type), str)
+        column.name: {Integer: _whole, Float: float, Boolean: _boolean}.get(type(column.type), str)
         for column in _runs.columns
     }
     try:
@@ -361,6 +365,13 @@ def _read_log(path: Path) -> Iterable[dict[str, Any]]:
         if row["test_id"] is None:
             raise ValueError(f"{path}: line {reader.line_num} has no test_id")
         yield row
+
+
+def _whole(text: str) -> int:
+    number = int(text)
+    if abs(number) >= 2**63:  # more than a database's integer holds
+        raise ValueError(text)
+    return number
 
 
 def _boolean(text: str) -> bool:

@@ -23,7 +23,7 @@ class Stage:
     down: bool = True
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.width, int) and 1 <= self.width <= 4096):
+        if not (type(self.width) is int and 1 <= self.width <= 4096):
             raise ValueError(f"spec: a stage's width must be a whole number from 1 to 4096, not {self.width!r}")
 
 
@@ -108,7 +108,7 @@ class Autoencoder:
             raise ValueError(f"spec: an auto-encoder has 1 to 32 stages, not {len(self.stages)}")
         if self.norm not in NORMS:
             raise unknown("norm", str(self.norm), NORMS)
-        if not (isinstance(self.channels, int) and 1 <= self.channels <= 64):
+        if not (type(self.channels) is int and 1 <= self.channels <= 64):
             raise ValueError(f"spec: channels must be a whole number from 1 to 64, not {self.channels!r}")
         if self.downs > 10:
             raise ValueError(f"spec: {self.downs} stages go down; at most 10 do")
@@ -275,7 +275,7 @@ def infer(shapes: Mapping[str, tuple[int, ...]]) -> Autoencoder:
     Raises:
         ValueError: the tensors are not those of such an auto-encoder; names the first that differs.
     """
-    convolutions = []
+    convolutions: list[tuple[int, ...]] = []
     while (shape := shapes.get(f"enc{len(convolutions) + 1}.weight")) is not None:
         if len(shape) != 4 or len(convolutions) >= 64:
             raise ValueError(f"tensor enc{len(convolutions) + 1}.weight of shape {shape} is no convolution")

@@ -13,9 +13,20 @@ Shapes: N images, C = 3 channels (RGB), H rows, W columns; B images in a batch.
 """
 
 from daelab.data.folder import FolderSet
-from daelab.data.photos import photo_crops
+from daelab.data.photos import photo_crops, photo_path
 from daelab.data.sets import Dataset, Images, ImageSet, Source
 from daelab.data.splits import split
 from daelab.data.table import DATASETS, load
 
-__all__ = ["DATASETS", "Dataset", "FolderSet", "ImageSet", "Images", "Source", "load", "photo_crops", "split"]
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "FolderSet",
+    "ImageSet",
+    "Images",
+    "Source",
+    "load",
+    "photo_crops",
+    "photo_path",
+    "split",
+]

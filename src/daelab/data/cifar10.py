@@ -99,9 +99,7 @@ def _obtain(source: Source) -> Path:
 
 def _nowhere(looked: list[Path], why: str) -> str:
     where = ", ".join(str(place) for place in looked)
-    return (
-        f"cifar10 is not in {where} {why}; put {ARCHIVE} from {URL}, or its folder {FOLDER}, into {looked[0]}"
-    )
+    return f"cifar10 is not in {where} {why}; put {ARCHIVE} from {URL}, or its folder {FOLDER}, into {looked[0]}"
 
 
 def _image_set(name: str, folder: Path, files: Sequence[str], classes: tuple[str, ...]) -> ImageSet:
@@ -122,8 +120,7 @@ def _read(folder: Path, name: str) -> dict[bytes, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise ValueError(
-            f"{path} cannot be read ({error.strerror}); expected the file with MD5 {MD5[name]}; "
-            f"get it from {URL}"
+            f"{path} cannot be read ({error.strerror}); expected the file with MD5 {MD5[name]}; get it from {URL}"
         ) from error
     found = fetch.md5(data)
     if found != MD5[name]:

@@ -70,9 +70,7 @@ def unpack(archive: Path, folder: str, names: Collection[str], target: Path) -> 
             for member in tar:
                 parts = Path(member.name).parts
                 if parts[:1] != (folder,) or ".." in parts or not (member.isfile() or member.isdir()):
-                    raise ValueError(
-                        f"{archive.name}: refused, since {member.name!r} is no file inside {folder}"
-                    )
+                    raise ValueError(f"{archive.name}: refused, since {member.name!r} is no file inside {folder}")
                 content = tar.extractfile(member)
                 if content is not None and len(parts) == 2 and parts[1] in missing:
                     with (target / parts[1]).open("wb") as out:

@@ -137,9 +137,7 @@ def _scan(root: Path) -> tuple[dict[Path, list[Path]], int]:
         parts[top] = [path for path in files if _is_picture(path.relative_to(top))]
         skipped += len(files) - len(parts[top])
         if not parts[top]:
-            raise ValueError(
-                f"folder: no pictures in {top} ({len(files)} other files); looked for {SUFFIXES}"
-            )
+            raise ValueError(f"folder: no pictures in {top} ({len(files)} other files); looked for {SUFFIXES}")
     return parts, skipped
 
 

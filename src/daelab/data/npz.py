@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from daelab.data.sets import Dataset, ImageSet, Pixels, Source
 from daelab.data.splits import parted
 
-KEYS = (
-    "`images` (and `labels`), or `train_images`, `test_images` (and `train_labels`, `test_labels`, `val_...`)"
-)
+KEYS = "`images` (and `labels`), or `train_images`, `test_images` (and `train_labels`, `test_labels`, `val_...`)"
 
 
 def npz(source: Source) -> Dataset:
@@ -38,9 +36,7 @@ def npz(source: Source) -> Dataset:
         for part, key in keys.items()
         if key in arrays or part not in ("val", "test")
     }
-    return _dataset(
-        path, images, _labels(path, arrays, {part: len(pixels) for part, pixels in images.items()})
-    )
+    return _dataset(path, images, _labels(path, arrays, {part: len(pixels) for part, pixels in images.items()}))
 
 
 def _dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArray[Any]]) -> Dataset:
@@ -90,15 +86,11 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> Pixels:
     if array.ndim == 4 and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)
     if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
-        raise ValueError(
-            f"{path}: `{key}` must be (N, H, W, 3), (N, 3, H, W) or (N, H, W), not {array.shape}"
-        )
+        raise ValueError(f"{path}: `{key}` must be (N, H, W, 3), (N, 3, H, W) or (N, H, W), not {array.shape}")
     return np.ascontiguousarray(np.broadcast_to(array, (len(array), 3, *array.shape[2:])))
 
 
-def _labels(
-    path: Path, arrays: Mapping[str, NDArray[Any]], counts: dict[str, int]
-) -> dict[str, NDArray[Any]]:
+def _labels(path: Path, arrays: Mapping[str, NDArray[Any]], counts: dict[str, int]) -> dict[str, NDArray[Any]]:
     """Each part's labels as the file has them; a file without any has one class."""
     keys = {part: f"{part}_labels".lstrip("_") for part in counts}
     present = [key for key in keys.values() if key in arrays]
@@ -107,12 +99,8 @@ def _labels(
     labels = {}
     for part, key in keys.items():
         if key not in arrays:
-            raise ValueError(
-                f"{path} has `{present[0]}` but not `{key}`; give labels for every part or for none"
-            )
+            raise ValueError(f"{path} has `{present[0]}` but not `{key}`; give labels for every part or for none")
         if arrays[key].size != counts[part] or arrays[key].ndim > 2:
-            raise ValueError(
-                f"{path}: `{key}` must be ({counts[part]},), one for each image, not {arrays[key].shape}"
-            )
+            raise ValueError(f"{path}: `{key}` must be ({counts[part]},), one for each image, not {arrays[key].shape}")
         labels[part] = arrays[key].reshape(-1)
     return labels

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from daelab.data.sets import Dataset, ImageSet, Pixels, Source
+from daelab.errors import unknown
 
 SIDE = 32
 """Side of an image, in pixels."""
@@ -48,8 +49,7 @@ class Photo:
             if (Path(place) / self.file).is_file():
                 return Path(place) / self.file
         raise ValueError(
-            f"photos: {self.file} of the package {self.package} is not installed; "
-            "run: pip install 'daelab[photos]'"
+            f"photos: {self.file} of the package {self.package} is not installed; run: pip install 'daelab[photos]'"
         )
 
 
@@ -65,6 +65,18 @@ PHOTOS = (
     Photo("rocket", "skimage", "data/rocket.jpg"),
     Photo("tissue", "skimage", "data/ihc.png"),
 )
+
+
+def photo_path(name: str) -> Path:
+    """The file of a bundled photograph, by its name in the set.
+
+    Raises:
+        ValueError: an unknown name, or the package it comes with is not installed.
+    """
+    found = next((photo for photo in PHOTOS if photo.name == name), None)
+    if found is None:
+        raise unknown("bundled photograph", name, [photo.name for photo in PHOTOS])
+    return found.path()
 
 
 def photos(source: Source) -> Dataset:

@@ -90,9 +90,7 @@ class ImageSet(Images):
     def __post_init__(self) -> None:
         shape = self.images.shape
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] != 3:
-            raise ValueError(
-                f"{self.name}: images must be uint8 (N, 3, H, W), not {self.images.dtype} {shape}"
-            )
+            raise ValueError(f"{self.name}: images must be uint8 (N, 3, H, W), not {self.images.dtype} {shape}")
         if not self.images.flags.c_contiguous:
             raise ValueError(f"{self.name}: images must be contiguous; use np.ascontiguousarray")
         check_labels(self.name, self.labels, shape[0], len(self.classes))
@@ -162,6 +160,4 @@ def check_labels(name: str, labels: Labels, images: int, classes: int) -> None:
     if labels.dtype != np.int64 or labels.shape != (images,):
         raise ValueError(f"{name}: labels must be int64 ({images},), not {labels.dtype} {labels.shape}")
     if images and not (labels.min() >= 0 and labels.max() < classes):
-        raise ValueError(
-            f"{name}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes"
-        )
+        raise ValueError(f"{name}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")

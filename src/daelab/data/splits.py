@@ -63,9 +63,7 @@ def parted(images: int, name: str) -> tuple[Indices, Indices]:
     different images; both in ascending order.
     """
     if images < 2:
-        raise ValueError(
-            f"{name}: {images} image(s) cannot be parted into training and test; give at least 2"
-        )
+        raise ValueError(f"{name}: {images} image(s) cannot be parted into training and test; give at least 2")
     order = np.random.Generator(np.random.PCG64(0)).permutation(images)
     held = held_out(images)
     return np.sort(order[held:]), np.sort(order[:held])

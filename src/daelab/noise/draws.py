@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 _WORD = 0xFFFFFFFF
+Indices = Tensor | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
 class Draws(Protocol):
@@ -90,11 +93,12 @@ class IndexedDraws:
         device: where the numbers are wanted.
     """
 
-    def __init__(self, indices: Tensor | Sequence[int], seed: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, indices: Indices, seed: int, device: torch.device | str = "cpu") -> None:
         self.indices = torch.as_tensor(indices, dtype=torch.int64).cpu()
         self.seed = seed
         self.device = torch.device(device)
         self.stream = 0
+        self.parts: list[IndexedDraws] = []
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -124,14 +128,21 @@ class IndexedDraws:
     def take(self, index: Tensor) -> IndexedDraws:
         part = IndexedDraws(self.indices[index], self.seed, self.device)
         part.stream = self.stream
+        self.parts.append(part)
         return part
+
+    def _reached(self) -> int:
+        """The first stream that neither this nor a part of it has used."""
+        return max([self.stream, *(part._reached() for part in self.parts)])
 
     def _words(self, blocks: int, device: torch.device) -> Tensor:
         """(N, 4, blocks) int64 holding 32 random bits each, of the next stream."""
         image = self.indices.to(device, non_blocking=True)[:, None]
         block = torch.arange(blocks, device=device)[None, :]
-        stream = torch.tensor(self.stream, device=device)
-        self.stream += 1
+        # past those of the parts, or an image would meet the same numbers twice
+        used = self._reached()
+        stream = torch.tensor(used, device=device)
+        self.stream = used + 1
         counter = (block.expand(len(self), -1), stream, image & _WORD, image >> 32)
         key = (self.seed & _WORD, (self.seed >> 32) & _WORD)
         return torch.stack(philox(counter, key), dim=1)
@@ -176,10 +187,8 @@ def _poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
     safe = rate.clamp_min(1e-30)
     z = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
     k = (rate + z * rate.sqrt() + (z * z - 1) / 6).floor().clamp_min(0)
-    for step, wrong in (
-        (-1, lambda k: (k > 0) & (torch.special.gammaincc(k.clamp_min(1e-30), safe) > u)),
-        (+1, lambda k: torch.special.gammaincc(k + 1, safe) <= u),
-    ):
-        while bool((move := wrong(k)).any()):
-            k = k + step * move
+    while bool((high := (k > 0) & (torch.special.gammaincc(k.clamp_min(1e-30), safe) > u)).any()):
+        k = k - high.double()
+    while bool((low := torch.special.gammaincc(k + 1, safe) <= u).any()):
+        k = k + low.double()
     return torch.where(rate > 0, k, torch.zeros_like(k))

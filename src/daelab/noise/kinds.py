@@ -69,11 +69,11 @@ class Term(Noise):
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
             level = getattr(self, field.name)
-            ends = (level.low, level.high) if isinstance(level, Range) else (level,)
+            ends = _ends(level)
             low, high = self.bounds.get(field.name, (-math.inf, math.inf))
             if not all(math.isfinite(end) and low <= end <= high for end in ends):
                 wanted = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-                wanted = wanted if low > -math.inf else "a finite number"
+                wanted = wanted if low > -math.inf and all(map(math.isfinite, ends)) else "a finite number"
                 raise ValueError(f"{self.name}: {field.name} must be {wanted}, not {_level_text(level)}")
 
     def levels(self) -> tuple[Level, ...]:
@@ -141,6 +141,11 @@ class Uniform(Term):
     low: Level
     high: Level
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if _ends(self.low)[1] > _ends(self.high)[0]:
+            raise ValueError(f"uniform: low must not be above high, as in {self.formula()}")
+
     def apply(self, x: Tensor, draws: Draws) -> Tensor:
         low, high = _level(self.low, x, draws), _level(self.high, x, draws)
         return (x + draws.uniform(*x.shape[1:]) * (high - low) + low).clamp_(0, 1)
@@ -198,10 +203,10 @@ class Mixture(Noise):
         drawn = draws.pick(len(self.choices))
         noisy = torch.empty_like(x)
         for number, choice in enumerate(self.choices):
+            # a choice that no image drew is applied to none, so that every batch draws alike after it
             index = torch.nonzero(drawn == number).flatten()
-            if len(index):
-                place = index.to(x.device, non_blocking=True)
-                noisy[place] = choice.apply(x[place], draws.take(index))
+            place = index.to(x.device, non_blocking=True)
+            noisy[place] = choice.apply(x[place], draws.take(index))
         return noisy
 
     def options(self) -> tuple[Noise, ...]:
@@ -231,6 +236,10 @@ def _normal(mean: Level, std: Level, x: Tensor, draws: Draws) -> Tensor:
     # the levels are drawn first, so that they do not depend on the pictures' size
     mean_, std_ = _level(mean, x, draws), _level(std, x, draws)
     return draws.normal(*x.shape[1:]).mul_(std_).add_(mean_)
+
+
+def _ends(level: Level) -> tuple[float, float]:
+    return (level.low, level.high) if isinstance(level, Range) else (level, level)
 
 
 def _level_text(level: Level) -> str:

@@ -141,8 +141,9 @@ class _Parser:
         low = self.number()
         if not self.eat(".."):
             return low
+        high = self.number()
         try:
-            return Range(low, self.number())
+            return Range(low, high)
         except ValueError as error:
             raise self.error(str(error), place) from None
 
@@ -172,7 +173,8 @@ def parse(text: str) -> Noise:
     """
     if len(text) > _LONGEST:
         raise ValueError(f"noise: the text has {len(text)} characters; at most {_LONGEST} are read")
-    return _Parser(text, PRESETS).whole()
+    # on one line, so that the caret stands under its place
+    return _Parser(re.sub(r"\s", " ", text), PRESETS).whole()
 
 
 def preset_of(noise: Noise) -> str | None:

@@ -8,12 +8,14 @@ reader's light or dark setting. A page is one file that asks the network for not
     pictures.py pictures -> figures: noise with its distributions, strips of samples
     table.py    `Table`: one table as page, CSV and Markdown
     page.py     `run_page`, and `write_page` for anything made of sections
+    run.py      `write_run`: a run's figures and page, from its folder
 """
 
 from daelab.report.charts import class_balance_figure, curves_figure
 from daelab.report.page import Section, run_page, write_page
 from daelab.report.pictures import noise_figure, samples_figure
-from daelab.report.style import CHANNELS, PALETTE, save_figure
+from daelab.report.run import write_run
+from daelab.report.style import CHANNELS, PALETTE, available, save_figure
 from daelab.report.table import Table
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "PALETTE",
     "Section",
     "Table",
+    "available",
     "class_balance_figure",
     "curves_figure",
     "noise_figure",
@@ -28,4 +31,5 @@ __all__ = [
     "samples_figure",
     "save_figure",
     "write_page",
+    "write_run",
 ]

@@ -40,9 +40,7 @@ def noise_figure(clean: NDArray[Any], noisy: Mapping[str, NDArray[Any]], path: P
     shape = panels["clean"].shape
     for text, picture in panels.items():
         if picture.shape != shape or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(
-                f"{text!r} has shape {picture.shape}; expected (height, width, 3) as the clean one"
-            )
+            raise ValueError(f"{text!r} has shape {picture.shape}; expected (height, width, 3) as the clean one")
     bins = 64 if shape[0] * shape[1] > 64 * 64 else 32
     shares = {text: _shares(picture, bins) for text, picture in panels.items()}
     # The end bins hold the clipped values, which would flatten everything else.
@@ -102,9 +100,7 @@ def samples_figure(
             for i, picture in enumerate(batch):
                 _picture(grid[r, i], picture)
                 if r == 0 and titles is not None:
-                    grid[r, i].set_title(
-                        textwrap.shorten(titles[i], 18, placeholder="…"), fontsize=9, loc="center"
-                    )
+                    grid[r, i].set_title(textwrap.shorten(titles[i], 18, placeholder="…"), fontsize=9, loc="center")
                 if r > 0:
                     grid[r, i].set_xlabel(_decibels(rows["clean"][i], picture), labelpad=2)
             grid[r, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
@@ -168,9 +164,7 @@ def _batch(pictures: NDArray[Any]) -> NDArray[np.float64]:
     if pictures.ndim == 4 and len(pictures) and pictures.shape[1] == 3:
         pictures = pictures.transpose(0, 2, 3, 1)
     if pictures.ndim != 4 or not len(pictures) or pictures.shape[3] != 3:
-        raise ValueError(
-            f"samples have shape {pictures.shape}; expected (N, 3, H, W) or (N, H, W, 3), N >= 1"
-        )
+        raise ValueError(f"samples have shape {pictures.shape}; expected (N, 3, H, W) or (N, H, W, 3), N >= 1")
     return _unit(pictures)
 
 

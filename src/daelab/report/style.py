@@ -6,6 +6,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +64,11 @@ _RC: dict[str, Any] = {
     "ytick.labelcolor": INK,
     "ytick.labelsize": 8.5,
 }
+
+
+def available() -> bool:
+    """Whether figures can be drawn: matplotlib is installed."""
+    return find_spec("matplotlib") is not None
 
 
 @contextmanager

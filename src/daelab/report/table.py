@@ -33,9 +33,7 @@ class Table:
         object.__setattr__(self, "rows", tuple(tuple(row) for row in self.rows))
         for row in self.rows:
             if len(row) != len(self.columns):
-                raise ValueError(
-                    f"table {self.title!r}: {len(row)} cells for {len(self.columns)} columns in {row}"
-                )
+                raise ValueError(f"table {self.title!r}: {len(row)} cells for {len(self.columns)} columns in {row}")
 
     @property
     def numeric(self) -> tuple[bool, ...]:
@@ -57,6 +55,25 @@ class Table:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
         return out.getvalue()
+
+    def to_text(self) -> str:
+        """The table for a terminal: columns set apart by two spaces, numbers flush right.
+
+        >>> print(Table("losses", ["run", "loss"], [["a", 0.125], ["bcd", 2.5]]).to_text())
+        run    loss
+        a    0.1250
+        bcd  2.5000
+        """
+        rows = [tuple(self.columns), *self.shown]
+        widths = [max(len(row[c]) for row in rows) for c in range(len(self.columns))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if numeric else cell.ljust(width)
+                for cell, width, numeric in zip(row, widths, self.numeric, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def to_markdown(self) -> str:
         """The table as GitHub-flavoured Markdown, with its title above and its note beneath.
@@ -117,8 +134,7 @@ def _is_float(cell: Any) -> bool:
 def _is_numeric(cells: list[Any]) -> bool:
     known = [cell for cell in cells if cell is not None and cell not in ("", "-", _NOTHING)]
     return bool(known) and all(
-        not isinstance(cell, bool)
-        and (isinstance(cell, Real) or _NUMBER.fullmatch(str(cell).strip()) is not None)
+        not isinstance(cell, bool) and (isinstance(cell, Real) or _NUMBER.fullmatch(str(cell).strip()) is not None)
         for cell in known
     )
 

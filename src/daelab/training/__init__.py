@@ -5,6 +5,8 @@
     state.py      what a training is at a step; its checkpoint
     optimise.py   optimisers, schedules, moving average
     machine.py    device, precision, memory
+
+Who watches a training fills the protocol `Progress`; nothing here prints.
 """
 
 from daelab.training.loop import Interrupted, Progress, Silent, Trained, fit, resume_recipe

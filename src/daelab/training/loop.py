@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from daelab import data as datasets
-from daelab import losses, modelfile, recipe as recipes, runs
+from daelab import losses, modelfile, runs
+from daelab import recipe as recipes
 from daelab.evaluation import Batch, noisy_batches, validate
 from daelab.files import write_text, write_with
 from daelab.noise import BatchDraws
@@ -27,7 +28,7 @@ from daelab.recipe import Recipe
 from daelab.training import machine
 from daelab.training.feed import Feed, derive, mirror
 from daelab.training.optimise import learning_rate
-from daelab.training.state import Best, State, fresh
+from daelab.training.state import Best, fresh
 
 SAMPLES = 8
 _CACHE_BYTES = 2 << 30
@@ -133,7 +134,6 @@ def _open(name: str, resume: bool, runs_root: Path | None) -> runs.RunFolder:
     run = runs.folder(name, runs_root)
     if run.recipe.exists() and not resume:
         raise ValueError(f"run {name} exists in {run.path}; go on with --resume {name}, or take another --name")
-    run.path.mkdir(parents=True, exist_ok=True)
     return run
 
 
@@ -168,9 +168,10 @@ class Trainer:
         self.loss = losses.parse(recipe.loss)
         self.feed = Feed(train, recipe.training.batch, recipe.seed, device)
         self.state = fresh(recipe, device)
-        self.module = torch.compile(self.state.network) if recipe.training.compile else self.state.network
+        compiled = torch.compile(self.state.network) if recipe.training.compile else self.state.network
+        self.module = cast(nn.Module, compiled)
         self.validation = _Validation(val, recipe, device)
-        self.cell = (train.name, train.size)
+        self.size = train.size
 
     def forward(self, network: nn.Module, x: Tensor) -> Tensor:
         """Denoised images, in the run's precision; validation uses the arithmetic of the training."""
@@ -185,6 +186,8 @@ class Trainer:
         with _signals() as caught:
             while len(state.rows) < self.recipe.training.epochs and not self._time_is_up():
                 self._epoch(progress, caught)
+                if not bool(state.loss_sum.isfinite()):
+                    raise ValueError(self._diverged())
                 if caught:
                     state.save(self.run.checkpoint, self.recipe)
                     raise Interrupted(self.run.name, caught[0])
@@ -196,14 +199,16 @@ class Trainer:
         return {
             "images": f"{train:,} to train on, {val:,} to validate on ({self.recipe.data.name})",
             "noise": str(self.recipe.noise),
-            "network": f"{spec.parameters:,} parameters, {spec.macs(*self.cell[1]) / 1e6:.1f} M MACs per image",
+            "network": f"{spec.parameters:,} parameters, {spec.macs(*self.size) / 1e6:.1f} M MACs per image",
             "precision": f"{self.precision} on {self.device}, {torch.get_num_threads()} threads",
         }
 
     def _epoch(self, progress: Progress, caught: list[int]) -> None:
         """The steps of the present epoch that are left; stops after a batch when a signal came."""
         state, steps = self.state, self.feed.steps
-        epoch, done = divmod(state.step, steps)
+        # by the rows, not the steps: a signal may come after an epoch's last step and before its row
+        epoch = len(state.rows)
+        done = state.step - epoch * steps
         self.module.train()
         began, before, images = time.perf_counter(), state.epoch_seconds, 0
         for clean in self.feed.epoch(epoch, done):
@@ -224,7 +229,7 @@ class Trainer:
             clean = mirror(clean, draws.generator)
         loss = self.loss(self.forward(self.module, self.recipe.noise.apply(clean, draws)), clean)
         state.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         rate = learning_rate(training, self._progress())
         for group in state.optimiser.param_groups:
             group["lr"] = rate
@@ -252,8 +257,8 @@ class Trainer:
         train_loss = float(state.loss_sum) / self.sizes[0]
         denoise = partial(self.forward, state.kept.eval())
         found = validate(denoise, self.validation.batches(), self.loss)
-        if not (math.isfinite(train_loss) and math.isfinite(found.loss)):
-            raise ValueError(self._diverged(epoch))
+        if not math.isfinite(found.loss):
+            raise ValueError(self._diverged())
         row = {
             "epoch": epoch,
             "learning_rate": state.optimiser.param_groups[0]["lr"],
@@ -286,13 +291,12 @@ class Trainer:
         )
         progress.epoch(row, state.best)
 
-    def _diverged(self, epoch: int) -> str:
-        rows = self.state.rows
-        kept = f"the last good checkpoint is {self.run.checkpoint} (epoch {len(rows)})" if rows else (
-            "there is no checkpoint yet"
-        )
-        rate = self.recipe.training.lr
-        return f"epoch {epoch}: the loss is no longer a number; {kept}; try a lower training.lr than {rate:g}"
+    def _diverged(self) -> str:
+        done, rate = len(self.state.rows), self.recipe.training.lr
+        kept = "there is no checkpoint yet"
+        if self.run.checkpoint.is_file():
+            kept = f"the last good checkpoint is {self.run.checkpoint} (epoch {done})"
+        return f"epoch {done + 1}: the loss is no longer a number; {kept}; try a lower training.lr than {rate:g}"
 
     def _save_best(self, psnr_batch: float) -> None:
         state, recipe = self.state, self.recipe
@@ -308,7 +312,11 @@ class Trainer:
                 "val_psnr": state.best.val_psnr,
                 "val_psnr_batch": psnr_batch,
             },
-            training={"precision": self.precision, "device": self.device.type, "threads": torch.get_num_threads()},
+            training={
+                "precision": self.precision,
+                "device": self.device.type,
+                "threads": torch.get_num_threads(),
+            },
             recipe=recipe.to_dict(),
             recipe_sha256=recipe.sha256,
             versions=modelfile.versions(),

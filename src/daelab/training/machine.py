@@ -18,7 +18,7 @@ def best_device() -> torch.device:
 def native_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware, and so faster than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported", "_is_arm_bf16_supported")

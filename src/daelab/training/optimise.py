@@ -9,6 +9,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from daelab.model import Network
 from daelab.recipe import Training
 
 
@@ -70,7 +71,7 @@ def learning_rate(training: Training, progress: float) -> float:
 class Average:
     """An exponential moving average of a network: weights and the statistics of its norms."""
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Network, decay: float) -> None:
         self.decay = decay
         self.network = deepcopy(network).eval().requires_grad_(False)
         self._pairs = self._floats(self.network), self._floats(network)

@@ -103,7 +103,7 @@ class State:
 def fresh(recipe: Recipe, device: torch.device) -> State:
     """The state before the first step: weights from the recipe's seed."""
     network = build(recipe.spec, derive(recipe.seed, "weights"))
-    network = network.to(device, memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = Average(network, recipe.training.ema) if recipe.training.ema else None
     loss_sum = torch.zeros((), dtype=torch.float64, device=device)
     return State(network, average, make_optimiser(network, recipe.training), loss_sum)

@@ -1,0 +1,96 @@
+"""What the scripts in this folder share: options, pictures, a table, and the real training loop, watched."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from daelab import data
+from daelab.data.cifar10 import find
+from daelab.recipe import Recipe
+from daelab.runs import Ledger
+from daelab.training import Silent, fit
+
+TRAIN = {"cifar10": 40_000, "photos": 5_000}
+"""Images to train on: the paper's last split, and all that `photos` has."""
+VAL = {"cifar10": 10_000, "photos": 500}
+NO_END = 1_000_000
+"""Epochs of a training that whoever watches it ends."""
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Options that every script takes."""
+    options = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    options.add_argument("--data-root", metavar="DIR", help="where CIFAR-10 is; nothing is downloaded")
+    options.add_argument(
+        "--data",
+        choices=["auto", *TRAIN],
+        default="auto",
+        help="auto: CIFAR-10 where it is found, else the pictures that need no network",
+    )
+    options.add_argument("--json", action="store_true", help="print one JSON document")
+    return options
+
+
+def pick_data(args: argparse.Namespace) -> str:
+    """The data set that `--data` means here; ends the script where CIFAR-10 is asked for and is nowhere."""
+    found = args.data == "photos" or find(None if args.data_root is None else Path(args.data_root)) is not None
+    if args.data == "cifar10" and not found:
+        print("CIFAR-10 is nowhere; give its folder as --data-root, or take --data photos", file=sys.stderr)
+        raise SystemExit(2)
+    if args.data == "auto" and not found:
+        print("CIFAR-10 is nowhere, so photos; speed depends on the pictures' size alone", file=sys.stderr)
+        return "photos"
+    return "cifar10" if args.data == "auto" else str(args.data)
+
+
+def pictures(name: str, root: str | None, count: int) -> data.ImageSet:
+    """The first `count` training images of a set."""
+    train = data.load(name, root, download=False).train
+    assert isinstance(train, data.ImageSet)
+    return data.ImageSet(train.name, train.images[:count], train.labels[:count], train.classes)
+
+
+def whole_batches(images: int, batch: int) -> int:
+    """As many of the images as make whole batches; at least one batch."""
+    return max(images // batch, 1) * batch
+
+
+def synchronise() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as lines: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    aligned = (
+        "  ".join(cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(cells))
+        for cells in (list(zip(row, widths, strict=True)) for row in rows)
+    )
+    return "\n".join(line.rstrip() for line in aligned)
+
+
+def show(found: dict[str, Any], human: str, as_json: bool) -> None:
+    """Print the one JSON document, or the same for people."""
+    print(json.dumps(found) if as_json else human)
+
+
+class Stop(Exception):
+    """Raised by whoever watches a training, to end it."""
+
+
+def run_loop(recipe: Recipe, data_root: str | None, watch: Silent) -> None:
+    """Train by a recipe with the package's own loop, in a folder that goes away, until `watch` stops it."""
+    with tempfile.TemporaryDirectory(prefix="daelab-bench-") as folder, suppress(Stop):
+        ledger = Ledger(f"sqlite:///{Path(folder) / 'ledger.db'}")
+        fit(recipe, "bench", runs_root=Path(folder), data_root=data_root, ledger=ledger, progress=watch)

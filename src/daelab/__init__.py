@@ -1,0 +1,44 @@
+"""A workbench for denoising auto-encoders. The map, in the order in which data flows:
+
+    errors.py       one shape for every "no such name" error
+    files.py        files that are whole or absent
+    data/           image sets -> uint8 NCHW arrays + labels; seeded splits
+    noise/          noise recipes as frozen values; parse, print, apply
+    spec.py         an auto-encoder as data: stages -> layer table; presets
+    model.py        spec -> nn.Module
+    metrics.py      per-image MSE, PSNR, SSIM; intervals
+    losses.py       name -> function
+    evaluation.py   the one evaluation path; training validates with it
+    recipe.py       a run as data: data + noise + spec + loss + optimiser + seed; TOML
+    modelfile.py    one safe self-describing file per model; the paper's .pt files
+    runs.py         a run's folder, and the ledger of all runs
+    training/       fit(recipe): the one loop; resume
+    denoiser.py     Denoiser.load(name)(image): pad, tile, crop, any size
+    imagefiles.py   a picture's file in, the same kind of file out
+    report/         runs and tables -> figures and pages; never trains
+    api.py          load, train, evaluate: what a Python user calls
+    cli/            every command; no logic
+
+A module imports only from those above it (tests/test_layers.py).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daelab.api import Denoiser, Evaluated, Noise, Recipe, evaluate, load, train
+    from daelab.noise import parse as noise
+
+__version__ = metadata.version("daelab")
+__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "noise", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes seconds to import, so it waits until one of these is used
+    if name not in __all__:
+        raise AttributeError(f"module 'daelab' has no attribute {name!r}")
+    if name == "noise":
+        return import_module("daelab.noise")
+    return getattr(import_module("daelab.api"), name)

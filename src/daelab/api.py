@@ -1,0 +1,146 @@
+"""What a Python user calls: load, train, evaluate. The commands call these too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from daelab import data as datasets
+from daelab import evaluation, modelfile, report, runs, training
+from daelab import recipe as recipes
+from daelab.denoiser import Denoiser, find
+from daelab.noise import IndexedDraws, Noise, parse
+from daelab.recipe import Recipe
+
+__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "train"]
+
+
+def load(name: str | Path) -> Denoiser:
+    """A denoiser from a model file, the name of a shipped model, or the name of a run.
+
+    Raises:
+        FileNotFoundError: it is none of these; lists the names and the nearest match.
+        ValueError: the file is not a model; names it and says what is wrong.
+    """
+    return Denoiser.load(name)
+
+
+def train(
+    recipe: Recipe | str | Path,
+    name: str | None = None,
+    *,
+    resume: bool = False,
+    data_root: str | Path | None = None,
+    ledger: runs.Ledger | None = None,
+    progress: training.Progress | None = None,
+    download: Callable[[int, int], None] | None = None,
+) -> training.Trained:
+    """Train by a recipe, record the run in the ledger, and draw its report where matplotlib is.
+
+    Args:
+        recipe: a recipe, the name of a shipped one (`paper/38`), or a path to a TOML file.
+        name: of the run; made from the recipe's name where it is not given.
+        resume: go on with the run of this name from its last checkpoint, exactly.
+        data_root: where downloaded data sets are.
+
+    Raises:
+        ValueError: a mistake in the recipe or the data; one line that says what to do.
+        FileNotFoundError: there is no such recipe.
+    """
+    if not isinstance(recipe, Recipe):
+        name = name or runs.free_name(str(Path(recipe).with_suffix("")))
+        recipe = recipes.load(recipe)
+    trained = training.fit(
+        recipe,
+        name,
+        resume=resume,
+        data_root=data_root,
+        ledger=ledger,
+        progress=progress,
+        download=download,
+    )
+    if report.available():
+        report.write_run(trained.run)
+    return trained
+
+
+def make_noisy(image: npt.NDArray[np.uint8], noise: Noise, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """A picture (H, W, 3) uint8 under the noise that evaluation gives image 0 of a set."""
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous().float().div_(255)
+    noisy = noise.apply(x, IndexedDraws([0], seed))
+    return noisy[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A model's scores on a data set's test images."""
+
+    model: str
+    parameters: int
+    data: str
+    scores: evaluation.Evaluation
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `daelab evaluate --json` prints, in full."""
+        head = {"model": self.model, "parameters": self.parameters, "data": self.data}
+        return head | self.scores.to_dict()
+
+
+def evaluate(
+    model: Denoiser | str | Path,
+    data: str = "cifar10",
+    noise: Noise | str | None = None,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    data_root: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    download: Callable[[int, int], None] | None = None,
+) -> Evaluated:
+    """Score a model on the test images of a data set, under a noise that (seed, image) fixes.
+
+    Args:
+        model: a denoiser, or what `load` takes.
+        noise: the model's own where it is not given.
+        limit: only the first so many images.
+
+    Raises:
+        ValueError: an unknown data set or noise, or missing data.
+    """
+    denoiser = model if isinstance(model, Denoiser) else load(model)
+    if noise is None:
+        noise = denoiser.card.noise or "published-code"
+    noise = parse(noise) if isinstance(noise, str) else noise
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit must be at least 1, not {limit}")
+    images = datasets.load(data, data_root, train=False, progress=download).test
+    if limit is not None:
+        images = images.take(np.arange(min(limit, len(images))))
+    training.keep_memory()
+    scores = evaluation.evaluate(denoiser.batch, images, noise, seed=seed, device=denoiser.device, progress=progress)
+    return Evaluated(
+        str(model if not isinstance(model, Denoiser) else denoiser.name), denoiser.parameters, data, scores
+    )
+
+
+def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
+    """Write a model's file anew, with these scores on test images in its header: what ships.
+
+    Raises:
+        ValueError: another suffix than .safetensors.
+        FileExistsError: the file exists.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: a model file ends in .safetensors")
+    if path.exists():
+        raise FileExistsError(f"{path} exists; remove it first, or write another")
+    network, card = modelfile.load(find(model))
+    metrics = card.metrics | {"test": found.to_dict()}
+    modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics))

@@ -1,0 +1,42 @@
+"""Every command; no logic. `console` holds what they share, the other modules the commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from daelab.cli import ledger, look, use
+from daelab.cli.console import guarded, say
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A workbench for denoising auto-encoders. `daelab COMMAND --help` shows an example of each.",
+)
+for command in (use.train, use.evaluate, use.denoise, look.models, look.recipes, look.noise, look.data):
+    app.command()(command)
+app.add_typer(ledger.app, name="ledger")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from daelab import __version__
+
+        say(f"daelab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it and exit."),
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """The `daelab` command."""
+    sys.exit(guarded(app))

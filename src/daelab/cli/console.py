@@ -1,0 +1,141 @@
+"""What the commands share: one line per mistake, results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from daelab.training.state import Best
+
+
+def say(text: str = "") -> None:
+    """A result, to stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def tell(text: str) -> None:
+    """A remark, to stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def say_json(value: Any) -> None:
+    """One JSON document, to stdout."""
+    say(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+def guarded(run: Callable[[], object]) -> int:
+    """Run a command; a user's mistake becomes one line on stderr and exit code 2.
+
+    With $DAELAB_DEBUG set, the traceback is shown.
+    """
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        if os.environ.get("DAELAB_DEBUG"):
+            raise
+        tell(f"daelab: {_reason(error)}")
+        return 2
+    except KeyboardInterrupt:
+        tell("daelab: interrupted")
+        return 130
+    except Exception as error:
+        signum = getattr(error, "signum", None)
+        if signum is None:
+            raise
+        tell(f"daelab: {error}")
+        return 128 + int(signum)
+    return 0
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss.
+
+    >>> clock(3725)
+    '1:02:05'
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+@contextmanager
+def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with an ETA on stderr; nothing where stderr is no terminal.
+
+    Yields:
+        a function to call with (done, in all); 0 in all means unknown.
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich import progress as rich
+    from rich.console import Console
+
+    columns = [
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.DownloadColumn() if unit == "bytes" else rich.MofNCompleteColumn(),
+        rich.TimeRemainingColumn(),
+    ]
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total or None)
+
+
+class TrainingProgress:
+    """A line per epoch on stderr, and on a terminal a line that lives in between."""
+
+    def __init__(self) -> None:
+        self.live = sys.stderr.isatty()
+        self.shown = 0.0
+        self.began = time.monotonic()
+        self.first = 0
+        self.epochs = self.steps = 0
+
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
+        """Say what is trained."""
+        self.epochs, self.steps = epochs, steps
+        self.began = time.monotonic()
+        tell(f"run {run}: {epochs} epochs of {steps} steps")
+        for key, value in facts.items():
+            tell(f"  {key:<10}{value}")
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Ten times a second at most, on a terminal: where it is, how fast, how long still."""
+        now = time.monotonic()
+        done = (epoch - 1) * self.steps + step
+        self.first = self.first or done
+        if not self.live or now - self.shown < 0.1:
+            return
+        self.shown = now
+        text = f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {images_per_second:,.0f} images/s"
+        sys.stderr.write(f"\r\x1b[2K{text}  left {self._left(done, now)}")
+        sys.stderr.flush()
+
+    def epoch(self, row: dict[str, float], best: Best) -> None:
+        """One line for the epoch."""
+        number = int(row["epoch"])
+        star = "  best" if best.epoch == number else ""
+        left = self._left(number * self.steps, time.monotonic())
+        wipe = "\r\x1b[2K" if self.live else ""
+        tell(
+            f"{wipe}epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
+            f"  train {row['train_loss']:.5f}  val {row['val_loss']:.5f}  PSNR {row['val_psnr']:.2f} dB"
+            f"  {row['images_per_second']:,.0f} images/s  left {left}{star}"
+        )
+
+    def _left(self, done: int, now: float) -> str:
+        per_step = (now - self.began) / max(1, done - self.first + 1)
+        return clock(per_step * (self.epochs * self.steps - done))

@@ -1,0 +1,100 @@
+"""ledger list, show, export, import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daelab.cli.console import say, say_json
+from daelab.cli.options import Json, LedgerUrl, Overwrite
+
+app = typer.Typer(no_args_is_help=True, help="The ledger of all runs.")
+
+
+@app.command("list")
+def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
+    """Every run: how it went and how well.
+
+    Example: daelab ledger list
+    """
+    from daelab.report import Table
+    from daelab.runs import Ledger
+
+    rows = Ledger(ledger).rows()
+    if as_json:
+        say_json(rows)
+        return
+    if not rows:
+        say("no runs yet; daelab train --recipe quick makes one")
+        return
+    shown = [
+        [
+            row["name"],
+            row["status"],
+            row["architecture"],
+            f"{row['epochs_done']}/{row['epochs']}",
+            _number(row["val_loss"], 6),
+            _number(row["val_psnr_image"], 2),
+            _number(row["val_psnr"], 2),
+            _number(row["images_per_second"], 0),
+        ]
+        for row in rows
+    ]
+    columns = ["run", "status", "architecture", "epochs", "val loss", "PSNR, dB", "batch PSNR", "images/s"]
+    say(Table("runs", columns, shown).to_text())
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+@app.command()
+def show(run: str, ledger: LedgerUrl = None, as_json: Json = False) -> None:
+    """Everything the ledger knows of a run.
+
+    Example: daelab ledger show spine
+    """
+    from daelab.runs import Ledger
+
+    row = Ledger(ledger).row(run)
+    if as_json:
+        say_json(row)
+        return
+    for key, value in row.items():
+        if value not in (None, ""):
+            say(f"{key:<20}{value}")
+
+
+@app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv")],
+    ledger: LedgerUrl = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write all runs in the columns of the paper's log.
+
+    Example: daelab ledger export tests.csv
+    """
+    from daelab.files import write_text
+    from daelab.runs import Ledger
+
+    if file.exists() and not overwrite:
+        raise FileExistsError(f"{file} exists; --overwrite replaces it")
+    book = Ledger(ledger)
+    write_text(file, book.export_csv())
+    say(f"{len(book.rows())} runs -> {file}")
+
+
+@app.command("import")
+def import_(file: Annotated[Path, typer.Argument(metavar="FILE.csv")], ledger: LedgerUrl = None) -> None:
+    """Add runs from a log in the paper's columns, named FILE-TEST_ID.
+
+    Example: daelab ledger import tests_fully.csv
+    """
+    from daelab.runs import Ledger
+
+    if not file.is_file():
+        raise FileNotFoundError(f"no file {file}")
+    say(f"{Ledger(ledger).import_csv(file)} runs <- {file}")

@@ -1,0 +1,194 @@
+"""models, recipes, noise, data: commands that look and show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from daelab.cli.console import bar, say, say_json
+from daelab.cli.options import DataRoot, Json, Overwrite, Seed
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="An architecture, a shipped model, a model file or a run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The zoo: architectures and trained models; with a NAME, its layers as in the paper's figures.
+
+    Example: daelab models model-c
+    """
+    from daelab import modelfile, spec
+
+    if name is None:
+        cards = {key: modelfile.read_card(path) for key, path in modelfile.shipped().items()}
+        if as_json:
+            zoo = [{"name": key, **_size(preset)} for key, preset in spec.PRESETS.items()]
+            trained = [{"name": key, **card.to_dict()} for key, card in cards.items()]
+            say_json({"architectures": zoo, "trained": trained})
+        else:
+            _say_zoo(cards)
+        return
+    preset, card = _find(name)
+    if as_json:
+        layers = [vars(row) for row in preset.table()]
+        say_json({"name": name, **_size(preset), "layers": layers, "card": card and card.to_dict()})
+    else:
+        _say_layers(name, preset, card)
+
+
+def _find(name: str) -> tuple[Any, Any]:
+    """The spec of a name, and the card where it is a trained model."""
+    from daelab import modelfile, spec
+
+    if name in spec.PRESETS and not Path(name).is_file():
+        path = modelfile.shipped().get(name)
+        return spec.PRESETS[name], modelfile.read_card(path) if path else None
+    from daelab.denoiser import find
+
+    _, card = modelfile.load(find(name))
+    return card.spec, card
+
+
+def _size(preset: Any) -> dict[str, Any]:
+    return {
+        "parameters": preset.parameters,
+        "macs": preset.macs(),
+        "size_multiple": preset.multiple,
+        "radius": preset.radius,
+        "spec": preset.to_dict(),
+    }
+
+
+def _say_zoo(cards: dict[str, Any]) -> None:
+    from daelab.report import Table
+    from daelab.spec import PRESETS
+
+    rows = [
+        [key, _stages(preset), f"{preset.parameters:,}", f"{preset.macs() / 1e6:.2f} M", preset.multiple]
+        for key, preset in PRESETS.items()
+    ]
+    columns = ["architecture", "stages", "parameters", "MACs at 32x32", "size multiple"]
+    say(Table("architectures", columns, rows).to_text())
+    say()
+    if not cards:
+        say("no trained model ships yet; daelab train --recipe model-c makes one")
+        return
+    trained = [
+        [key, f"{card.spec.parameters:,}", card.noise, f"{card.metrics.get('val_psnr', float('nan')):.2f}"]
+        for key, card in cards.items()
+    ]
+    say(Table("trained", ["trained model", "parameters", "noise", "validation PSNR, dB"], trained).to_text())
+
+
+def _stages(preset: Any) -> str:
+    return ", ".join(f"{stage.width}{'' if stage.down else ' (no down)'}" for stage in preset.stages)
+
+
+def _say_layers(name: str, preset: Any, card: Any) -> None:
+    from daelab.report import Table
+
+    rows = [[row.layer, str([-1, *row.shape]), f"{row.parameters:,}"] for row in preset.table()]
+    say(Table(name, ["Layer (type)", "Output Shape", "Param #"], rows).to_text())
+    say()
+    say(f"parameters {preset.parameters:,}   MACs at 32x32 {preset.macs():,}   size multiple {preset.multiple}")
+    if card:
+        say(f"trained    {card.noise} on {card.data.get('name', 'unknown data')}")
+        for key, value in card.metrics.items():
+            say(f"           {key} {value}")
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A shipped recipe or a file; shows every field.")] = None,
+    as_json: Json = False,
+) -> None:
+    """The recipes that ship; with a NAME, all its fields as TOML, ready to be changed.
+
+    Example: daelab recipes paper/38 > mine.toml
+    """
+    from daelab import recipe
+
+    if name is not None:
+        found = recipe.load(name)
+        say_json(found.to_dict()) if as_json else say(found.to_toml().rstrip())
+        return
+    rows = {key: recipe.load(key) for key in recipe.shipped()}
+    if as_json:
+        say_json([{"name": key, **row.to_dict()} for key, row in rows.items()])
+        return
+    for key, row in rows.items():
+        say(f"{key:<14}{row.note}")
+
+
+def noise(
+    picture: Annotated[str, typer.Argument(help="The clean picture: a file, or photo:NAME for a bundled one.")],
+    out: Annotated[Path, typer.Option(help="The figure: .png or .svg.")],
+    noise: Annotated[
+        list[str] | None,
+        typer.Option("--noise", help="A preset or a noise's text; repeat for more; else the paper's."),
+    ] = None,
+    seed: Seed = 0,
+    noisy: Annotated[Path | None, typer.Option(help="Also write the noisy picture here (one --noise).")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Draw a picture under noise, side by side with per-channel histograms (the paper's Figure 1).
+
+    Example: daelab noise photo:cat --out figure.svg --noise "gaussian(0.3, 0.05)"
+    """
+    from daelab import api, imagefiles, report
+    from daelab.noise import parse
+
+    wanted = noise or ["table-1"]
+    values = [parse(text) for text in wanted]
+    if (noisy is not None and len(values) != 1) or (noisy is not None and not noise):
+        raise ValueError("--noisy writes one picture: name one --noise")
+    shown = values if noise else list(values[0].options())
+    for place in (out, noisy):
+        if place is not None and place.exists() and not overwrite:
+            raise FileExistsError(f"{place} exists; --overwrite replaces it")
+    found = imagefiles.read(picture).colour()
+    made = {str(value): api.make_noisy(found.pixels, value, seed) for value in shown}
+    report.noise_figure(found.pixels, made, out)
+    if noisy is not None:
+        imagefiles.write(noisy, found.with_pixels(made[str(values[0])]), overwrite=overwrite)
+        say(f"{picture} -> {noisy}")
+    say(f"{picture} -> {out}")
+
+
+def data(
+    dataset: Annotated[str, typer.Argument(help="cifar10, photos, folder:PATH or npz:PATH.")],
+    train: Annotated[int | None, typer.Option(help="Images of the training part.")] = None,
+    val: Annotated[int | None, typer.Option(help="Images of the validation part.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
+    data_root: DataRoot = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the class balance: .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sizes and class balance of a data set's parts (the paper's Figure 2).
+
+    Example: daelab data cifar10 --train 40000 --val 10000 --plot balance.svg
+    """
+    from daelab import data as datasets
+    from daelab import report
+
+    with bar("downloading", "bytes") as download:
+        found = datasets.load(dataset, data_root, progress=download)
+    parts = dict(zip(("train", "validation"), datasets.split(found, train, val, seed), strict=True))
+    parts["test"] = found.test
+    counts = {part: images.class_counts() for part, images in parts.items()}
+    if plot is not None:
+        report.class_balance_figure(counts, plot)
+    if as_json:
+        sizes = {part: {"images": len(images), "size": list(images.size)} for part, images in parts.items()}
+        whole = {"name": found.name, "note": found.note, "parts": sizes, "classes": counts}
+        say_json(whole | ({"plot": str(plot)} if plot else {}))
+        return
+    height, width = found.test.size
+    say(f"{found.name}: {height}x{width} pixels, {len(found.classes)} classes. {found.note}")
+    say()
+    rows = [[name, *(counts[part][name] for part in parts)] for name in found.classes]
+    total = ["all", *(len(images) for images in parts.values())]
+    say(report.Table(found.name, ["class", *parts], [*rows, total]).to_text())
+    if plot is not None:
+        say(f"\nclass balance -> {plot}")

@@ -1,0 +1,200 @@
+"""train, evaluate, denoise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daelab.cli.console import TrainingProgress, bar, clock, say, say_json, tell
+from daelab.cli.options import DataRoot, Json, LedgerUrl, Overwrite, Seed
+
+if TYPE_CHECKING:
+    from daelab.api import Evaluated
+    from daelab.recipe import Recipe
+    from daelab.training import Trained
+
+
+def train(
+    file: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe of yours.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe that ships; `daelab recipes` lists them.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the run; its folder is runs/NAME.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Short for --set training.epochs=N.")] = None,
+    data_root: DataRoot = None,
+    ledger: LedgerUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Train an auto-encoder by a recipe; everything it makes goes into runs/NAME.
+
+    Example: daelab train --recipe paper/38 --set training.lr=0.01 --name warmer
+    """
+    from daelab import api, training
+    from daelab.report import available
+    from daelab.runs import Ledger
+
+    if (file is not None) + (recipe is not None) + (resume is not None) != 1:
+        raise ValueError("name one of: a recipe file, --recipe NAME, --resume RUN")
+    if resume:
+        if changes or epochs or name:
+            raise ValueError("--resume goes on with the run's own recipe; it takes no --set, --epochs or --name")
+        wanted, run = training.resume_recipe(resume), resume
+    else:
+        wanted, run = _recipe(str(file or recipe), changes, epochs), name or _name(str(file or recipe))
+    with bar("downloading", "bytes") as download:
+        trained = api.train(
+            wanted,
+            run,
+            resume=resume is not None,
+            data_root=data_root,
+            ledger=Ledger(ledger),
+            progress=TrainingProgress(),
+            download=download,
+        )
+    if not available():
+        tell("no figures were drawn: pip install 'daelab[report]'")
+    if as_json:
+        say_json(_trained(trained))
+    else:
+        _say_trained(trained)
+
+
+def _recipe(source: str, changes: list[str] | None, epochs: int | None) -> Recipe:
+    from daelab.recipe import load
+
+    shortcut = [f"training.epochs={epochs}"] if epochs is not None else []
+    return load(source, [*(changes or []), *shortcut])
+
+
+def _name(source: str) -> str:
+    from daelab.runs import free_name
+
+    return free_name(source.removesuffix(".toml"))
+
+
+def _trained(trained: Trained) -> dict[str, Any]:
+    return {
+        "run": trained.run.name,
+        "folder": str(trained.run.path),
+        "model": str(trained.run.best),
+        "epochs": len(trained.rows),
+        "seconds": trained.seconds,
+        "best": vars(trained.best),
+        "rows": trained.rows,
+    }
+
+
+def _say_trained(trained: Trained) -> None:
+    best, run = trained.best, trained.run
+    say(f"run {run.name}: {len(trained.rows)} epochs in {clock(trained.seconds)}")
+    say(f"  best     epoch {best.epoch}: validation loss {best.val_loss:.6f}, PSNR {best.val_psnr:.2f} dB")
+    say(f"  model    {run.best}")
+    page = run.path / "report.html"
+    if page.exists():
+        say(f"  report   {page}")
+    say(f"  next     daelab evaluate {run.name}")
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="A model file, a shipped model, or a run.")],
+    data: Annotated[str, typer.Option(help="Data set whose test images are used.")] = "cifar10",
+    noise: Annotated[str | None, typer.Option(help="A preset or a noise's text; else the model's own.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
+    seed: Seed = 0,
+    data_root: DataRoot = None,
+    save: Annotated[Path | None, typer.Option(help="Also write the model here, with the scores in its header.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model on the test images of a data set.
+
+    Example: daelab evaluate model-c --noise published-code
+    """
+    from daelab import api
+
+    with bar("downloading", "bytes") as download, bar("evaluating") as progress:
+        found = api.evaluate(
+            model,
+            data,
+            noise,
+            limit=limit,
+            seed=seed,
+            data_root=data_root,
+            progress=progress,
+            download=download,
+        )
+    if save is not None:
+        api.save_scored(model, found, save)
+    if as_json:
+        say_json(found.to_dict())
+    else:
+        _say_scores(found)
+
+
+_ROWS = {
+    "mse": ("MSE", 5),
+    "psnr": ("PSNR, dB (mean over images)", 2),
+    "psnr_batch": ("batch PSNR, dB (the paper's)", 2),
+    "ssim": ("SSIM", 4),
+}
+
+
+def _say_scores(found: Evaluated) -> None:
+    from daelab.report import Table
+
+    scores = found.scores
+    say(f"{found.model}: {found.parameters:,} parameters, {scores.overall.images:,} test images of {found.data}")
+    say(f"noise {scores.overall.noise}, seed {scores.seed}, noisy pixels sha256 {scores.noisy_sha256[:16]}")
+    say()
+    rows = []
+    for key, (title, digits) in _ROWS.items():
+        metric = scores.overall.metrics[key]
+        cells = [f"{value:.{digits}f}" for value in (metric.noisy, metric.denoised, *metric.ci95)]
+        rows.append([title, *cells])
+    say(Table("scores", ["", "noisy", "denoised", "95% from", "to"], rows).to_text())
+    if len(scores.components) > 1:
+        say()
+        parts = [
+            [
+                part.noise,
+                part.images,
+                f"{part.metrics['psnr'].noisy:.2f}",
+                f"{part.metrics['psnr'].denoised:.2f}",
+            ]
+            for part in scores.components
+        ]
+        say(Table("by component", ["component", "images", "PSNR noisy", "denoised"], parts).to_text())
+
+
+def denoise(
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG, WebP, TIFF or BMP.")],
+    out: Annotated[Path, typer.Option(help="The clean picture's file; a folder for several.")],
+    model: Annotated[str, typer.Option(help="A model file, a shipped model, or a run.")] = "model-c",
+    overwrite: Overwrite = False,
+) -> None:
+    """Clean pictures; each comes back in the format of its new name.
+
+    Example: daelab denoise noisy.png --model model-c --out clean.png
+    """
+    from daelab import imagefiles
+    from daelab.denoiser import Denoiser
+
+    several = len(pictures) > 1 or out.is_dir()
+    if several and out.suffix.lower() in imagefiles.SUFFIXES and not out.is_dir():
+        raise ValueError(f"--out {out}: {len(pictures)} pictures need a folder, not a file")
+    places = [out / path.name if several else out for path in pictures]
+    twice = next((place for place in places if places.count(place) > 1), None)
+    if twice:
+        raise ValueError(f"two pictures would become {twice}; run them apart")
+    for place in places:
+        imagefiles.check_place(place, overwrite=overwrite)
+    denoiser = Denoiser.load(model)
+    with bar("denoising") as progress:
+        for done, (path, place) in enumerate(zip(pictures, places, strict=True), 1):
+            picture = imagefiles.read(path)
+            imagefiles.write(place, picture.with_pixels(denoiser(picture.pixels)), overwrite=overwrite)
+            progress(done, len(pictures))
+            say(f"{path} -> {place}")

@@ -1,0 +1,65 @@
+"""What tests share: runs of their own, a tiny image set, and the data that only some machines have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from daelab.data import ImageSet
+from daelab.data.cifar10 import find
+
+REPOSITORY = Path(__file__).parents[1]
+torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the runs or the ledger of whoever starts it."""
+    monkeypatch.setenv("DAELAB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("DAELAB_LEDGER", raising=False)
+
+
+def smooth_pictures(count: int, side: int = 16) -> np.ndarray:
+    """uint8 (N, 3, side, side): coloured waves, which a small network learns in seconds."""
+    rng = np.random.default_rng(0)
+    at = np.linspace(0, 1, side)
+    fx, fy, phase = rng.uniform(0, 4, (3, count, 3, 1, 1))
+    waves = np.sin(2 * np.pi * (fx * at[:, None] + fy * at + phase))
+    return np.round(127.5 + 127.5 * waves).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> ImageSet:
+    """60 pictures of 16 x 16."""
+    images = smooth_pictures(60)
+    return ImageSet("waves", images, np.arange(len(images)) % 2, ("even", "odd"))
+
+
+@pytest.fixture(scope="session")
+def pictures_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a file, for recipes: `npz:PATH`; six of them are its test part."""
+    path = tmp_path_factory.mktemp("data") / "waves.npz"
+    np.savez(path, images=smooth_pictures(60))
+    return path
+
+
+@pytest.fixture(scope="session")
+def cifar_root() -> Path:
+    """The folder that holds CIFAR-10."""
+    for root in (os.environ.get("DAELAB_DATA"), REPOSITORY / ".data"):
+        if root and find(Path(root)):
+            return Path(root)
+    pytest.skip("CIFAR-10 is neither in $DAELAB_DATA nor in .data")
+
+
+@pytest.fixture(scope="session")
+def paper() -> Path:
+    """The folder of what the paper's author published: 35.pt, 37.pt, 38.pt, tests_fully.csv."""
+    folder = os.environ.get("DAELAB_PAPER")
+    if not folder:
+        pytest.skip("$DAELAB_PAPER does not name the folder of the paper's files")
+    return Path(folder)

@@ -1,0 +1,263 @@
+"""Whole commands, as a user types them: what they print, write and answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from daelab.cli import main
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+TINY = ("--set", "data.train=64", "--set", "data.val=32", "--set", "training.batch=32", "--set", "spec=model-b-35")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run a command in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("DAELAB_RUNS", "DAELAB_LEDGER"):
+        monkeypatch.delenv(name, raising=False)
+
+    def command(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["daelab", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return Answer(int(ended.value.code or 0), out, err)
+
+    return command
+
+
+@pytest.fixture
+def trained(run: Run) -> Run:
+    """The same, with a run named `small` of one short epoch."""
+    answer = run("train", "--recipe", "quick", "--epochs", "1", "--name", "small", *TINY)
+    assert answer.code == 0, answer.err
+    return run
+
+
+def picture(path: Path, shape: tuple[int, ...] = (20, 30, 3)) -> Path:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_training_fills_the_folder_and_the_ledger(trained: Run) -> None:
+    made = {path.name for path in Path("runs/small").iterdir()}
+    assert made == {
+        "recipe.toml",
+        "environment.json",
+        "metrics.csv",
+        "checkpoint.safetensors",
+        "best.safetensors",
+        "samples.npz",
+        "curves.svg",
+        "samples.svg",
+        "report.html",
+    }
+    row = json.loads(trained("ledger", "show", "small", "--json").out)
+    assert row["status"] == "finished"
+    assert row["epochs_done"] == 1
+    assert row["precision"] in ("bf16", "float32")
+    assert row["train_size"] == 64
+    assert "small" in trained("ledger", "list").out
+    environment = json.loads(Path("runs/small/environment.json").read_text())
+    assert environment["versions"]["torch"]
+    assert environment["threads"] >= 1
+
+
+def test_training_shows_progress_on_stderr_only(run: Run) -> None:
+    answer = run("train", "--recipe", "quick", "--epochs", "2", "--name", "seen", *TINY, "--json")
+    document = json.loads(answer.out)
+    assert len(document["rows"]) == 2
+    assert "epoch 2/2" in answer.err
+    assert "left 0:00:00" in answer.err
+    assert "precision" in answer.err
+
+
+def test_evaluation_prints_one_json_document(trained: Run) -> None:
+    answer = trained("evaluate", "small", "--data", "photos", "--limit", "40", "--noise", "table-1", "--json")
+    found = json.loads(answer.out)
+    assert found["model"] == "small"
+    assert found["parameters"] == 5539
+    assert (found["data"], found["images"], found["noise"], found["seed"]) == ("photos", 40, "table-1", 0)
+    assert len(found["noisy_sha256"]) == 64
+    assert sum(part["images"] for part in found["components"]) == 40
+    for metric in ("mse", "psnr", "psnr_batch", "ssim"):
+        low, high = found[metric]["ci95"]
+        assert low <= found[metric]["denoised"] <= high
+        assert "noisy" in found[metric]
+    again = trained("evaluate", "small", "--data", "photos", "--limit", "40", "--noise", "table-1", "--json")
+    assert again.out == answer.out
+    other = trained("evaluate", "small", "--data", "photos", "--limit", "40", "--seed", "1", "--json")
+    assert json.loads(other.out)["noisy_sha256"] != found["noisy_sha256"]
+
+
+def test_evaluation_table(trained: Run) -> None:
+    out = trained("evaluate", "small", "--data", "photos", "--limit", "40").out
+    assert "batch PSNR" in out
+    assert "type-1" in out
+
+
+def test_resume_goes_on_and_a_finished_run_stays(trained: Run) -> None:
+    before = Path("runs/small/best.safetensors").read_bytes()
+    answer = trained("train", "--resume", "small")
+    assert answer.code == 0
+    assert Path("runs/small/best.safetensors").read_bytes() == before
+
+
+def test_denoising_keeps_size_mode_and_alpha(trained: Run, tmp_path: Path) -> None:
+    for name, shape in (
+        ("colour.png", (21, 33, 3)),
+        ("grey.png", (9, 7)),
+        ("alpha.png", (16, 16, 4)),
+        ("dot.png", (1, 1, 3)),
+    ):
+        answer = trained("denoise", picture(tmp_path / name, shape), "--model", "small", "--out", f"out/{name}")
+        assert answer.code == 0, answer.err
+        with Image.open(name) as before, Image.open(f"out/{name}") as after:
+            assert (after.size, after.mode) == (before.size, before.mode)
+            if after.mode == "RGBA":
+                assert np.array_equal(np.asarray(after)[..., 3], np.asarray(before)[..., 3])
+
+
+def test_denoising_several_into_a_folder(trained: Run, tmp_path: Path) -> None:
+    pictures = [picture(tmp_path / name) for name in ("a.png", "b.jpg")]
+    assert trained("denoise", *pictures, "--model", "small", "--out", "clean").code == 0
+    assert sorted(path.name for path in Path("clean").iterdir()) == ["a.png", "b.jpg"]
+    again = trained("denoise", *pictures, "--model", "small", "--out", "clean")
+    assert again.code == 2
+    assert "--overwrite" in again.err
+
+
+def test_noise_draws_and_writes(run: Run, tmp_path: Path) -> None:
+    answer = run("noise", "photo:cat", "--noise", "type-1", "--out", "figure.svg", "--noisy", "noisy.png")
+    assert answer.code == 0, answer.err
+    assert Path("figure.svg").read_text().startswith("<?xml")
+    with Image.open("noisy.png") as noisy:
+        assert noisy.size == (451, 300)
+    assert run("noise", "photo:cat", "--out", "all.png").code == 0
+
+
+def test_data_and_its_plot(run: Run) -> None:
+    found = json.loads(run("data", "photos", "--json", "--plot", "balance.png").out)
+    assert found["parts"]["train"] == {"images": 5000, "size": [32, 32]}
+    assert sum(found["classes"]["test"].values()) == 1000
+    assert Path("balance.png").stat().st_size > 1000
+    assert "cat" in run("data", "photos").out
+
+
+def test_models_and_recipes(run: Run) -> None:
+    zoo = json.loads(run("models", "--json").out)["architectures"]
+    assert {row["name"]: row["parameters"] for row in zoo}["model-c"] == 80515
+    table = run("models", "model-a").out
+    assert "ConvTranspose2d-14  [-1, 3, 32, 32]" in table
+    assert json.loads(run("models", "model-b", "--json").out)["size_multiple"] == 16
+    assert "paper/38" in run("recipes").out
+    assert 'spec = "model-c"' in run("recipes", "paper/38").out
+
+
+def test_a_shown_recipe_is_a_recipe(run: Run) -> None:
+    Path("mine.toml").write_text(run("recipes", "paper/35").out)
+    assert run("recipes", "mine.toml", "--json").out == run("recipes", "paper/35", "--json").out
+
+
+def test_ledger_round_trip(trained: Run) -> None:
+    assert trained("ledger", "export", "mine.csv").code == 0
+    assert trained("ledger", "export", "mine.csv").code == 2
+    first = Path("mine.csv").read_text().splitlines()
+    assert first[0].startswith("test_id,batch_size,learning_rate")
+    Path("log.csv").write_text(first[0] + "\n7,32,0.01,200,False,,,,20000,5000,0.0,0.9,0.999,not learning\n")
+    assert trained("ledger", "import", "log.csv").code == 0
+    assert "log-7" in trained("ledger", "list").out
+    assert len(json.loads(trained("ledger", "list", "--json").out)) == 2
+
+
+MISTAKES = [
+    (("train", "--recipe", "quik"), "did you mean 'quick'"),
+    (("train", "--recipe", "quick", "--set", "training.lrr=1"), "did you mean 'training.lr'"),
+    (("train", "--recipe", "quick", "--set", "training.lr=-1"), "training.lr"),
+    (("train", "--recipe", "quick", "--set", "noise=gaussian(0.1 0.2)"), "^"),
+    (("train", "--recipe", "quick", "--set", "spec=model-d"), "did you mean 'model-c'"),
+    (("train", "--recipe", "quick", "--set", "data.name=foto"), "photos"),
+    (("train", "--recipe", "quick", "--set", "data.train=1000000"), "1000000"),
+    (("train", "--recipe", "quick", "--name", "a/b"), "run name"),
+    (("train",), "recipe"),
+    (("train", "--resume", "nobody"), "no run nobody"),
+    (("train", "nowhere.toml"), "nowhere.toml"),
+    (("evaluate", "nothing"), "nothing"),
+    (("evaluate", "nothing.safetensors"), "nothing.safetensors"),
+    (("denoise", "nowhere.png", "--out", "x.png", "--model", "small"), "nowhere.png"),
+    (("denoise", "nowhere.png", "--out", "x.xyz", "--model", "small"), ".xyz"),
+    (("noise", "photo:catt", "--out", "x.png"), "did you mean 'cat'"),
+    (("noise", "photo:cat", "--out", "x.png", "--noise", "gausian(1, 2)"), "did you mean 'gaussian'"),
+    (("data", "cifar"), "did you mean 'cifar10'"),
+    (("data", "folder:nowhere"), "nowhere"),
+    (("models", "model-d"), "model-d"),
+    (("ledger", "import", "nowhere.csv"), "nowhere.csv"),
+    (("ledger", "list", "--ledger", "nosuch://x"), "nosuch"),
+    (("unheard-of",), "unheard-of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"), MISTAKES, ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
+def test_a_mistake_is_one_clear_line(trained: Run, words: tuple[str, ...], hint: str, tmp_path: Path) -> None:
+    before = sorted(path for path in tmp_path.rglob("*") if "ledger" not in path.name)
+    answer = trained(*words)
+    assert answer.code == 2
+    assert hint in answer.err
+    assert "Traceback" not in answer.err
+    assert answer.out == ""
+    assert sorted(path for path in tmp_path.rglob("*") if "ledger" not in path.name) == before
+
+
+def test_a_diverging_run_names_epoch_and_checkpoint(run: Run) -> None:
+    wild = ("--set", "training.optimiser=sgd", "--set", "training.lr=1e30", "--set", "spec.norm=none")
+    answer = run("train", "--recipe", "quick", "--name", "wild", "--epochs", "2", *TINY, *wild)
+    assert answer.code == 2
+    assert "epoch 1" in answer.err
+    assert "training.lr" in answer.err
+    assert json.loads(run("ledger", "show", "wild", "--json").out)["status"] == "failed"
+
+
+@pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, signal: str, code: int) -> None:
+    import signal as signals
+
+    words = ["train", "--recipe", "quick", "--epochs", "1000", "--name", "long", *TINY]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "daelab", *words],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"DAELAB_RUNS": "runs", "DAELAB_LEDGER": "sqlite:///runs/ledger.db"},
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if " 3/1000 " in line:
+            break
+    process.send_signal(getattr(signals, signal))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "--resume long" in err
+    assert (tmp_path / "runs/long/checkpoint.safetensors").is_file()

@@ -1,0 +1,46 @@
+"""Every script in bench/ runs, in sizes that measure nothing, and prints one JSON document."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "bench"
+# script -> arguments, keys that its document has
+SCRIPTS = {
+    "plain_loop.py": ("--images 16 --batch 8", "images_per_second images precision threads loss psnr_batch"),
+    "train_speed.py": (
+        "--batch 8 --rounds 1 --steps 3 --plain-steps 1 --warm-up 1 --images 16 --peak-size 64 "
+        "--precision float32 --validation",
+        "ratio images_per_second plain_images_per_second precision share_of_peak peak_gflops rounds validation",
+    ),
+    "profile_step.py": (
+        "paper/35 --steps 1 --top 4 --set training.batch=8",
+        "recipe precision ms_per_step operators",
+    ),
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_prints_one_json_document(script: str) -> None:
+    arguments, keys = SCRIPTS[script]
+    command = [sys.executable, str(BENCH / script), "--data", "photos", "--json", *arguments.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert set(keys.split()) <= set(found)
+    assert all(value for value in found.values() if isinstance(value, dict | list))
+    speed = found.get("images_per_second", found.get("ms_per_step"))
+    assert speed > 0
+    if "rounds" in found:
+        assert found["precision"] == "float32"
+        assert found["ratio"] == pytest.approx(speed / found["plain_images_per_second"])
+        assert 0 < found["validation"]["share_of_epoch"] < 1
+
+
+def test_every_script_is_tried() -> None:
+    assert {path.name for path in BENCH.glob("*.py")} - {"common.py"} == set(SCRIPTS)

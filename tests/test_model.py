@@ -1,0 +1,230 @@
+"""Every preset's module equals one of plain torch layers, keeps float64, and depends on its radius alone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from daelab.model import Network, build, fold, inference
+from daelab.spec import PRESETS, Autoencoder, Stage
+
+SPECS = PRESETS | {
+    "no downs": Autoencoder((Stage(5, down=False), Stage(7, down=False))),
+    "mixed": Autoencoder((Stage(4), Stage(6, down=False), Stage(2)), norm="none", channels=1),
+    "one": Autoencoder((Stage(4),)),
+}
+every = pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+
+
+def lively(spec: Autoencoder, dtype: torch.dtype = torch.float32) -> Network:
+    """A network whose norms have statistics of their own, as a trained one."""
+    network = build(spec, seed=1).to(dtype)
+    generator = torch.Generator().manual_seed(2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                assert tensor is not None
+                tensor.data.copy_(torch.rand(len(tensor), generator=generator) * 0.5 + 0.5)
+    return network
+
+
+def images(spec: Autoencoder, dtype: torch.dtype = torch.float32) -> Tensor:
+    m = max(spec.multiple, 8)
+    return noise(2, spec.channels, m, 2 * m).to(dtype)
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.rand(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+
+class Plain(nn.Module):
+    """The paper's network, section 3.3, of torch's own layers; its tensors have the same names."""
+
+    def __init__(self, spec: Autoencoder) -> None:
+        super().__init__()
+        self.names = []
+        for layer in spec.layers():
+            kind = nn.ConvTranspose2d if layer.transposed else nn.Conv2d
+            stride, padding = (2, 0) if layer.kernel == 2 else (1, 1)
+            self.add_module(layer.name, kind(layer.inputs, layer.outputs, layer.kernel, stride, padding))
+            if layer.norm:
+                self.add_module(f"batch_{layer.name}", nn.BatchNorm2d(layer.outputs))
+            self.names.append(layer.name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.names:
+            x = getattr(self, name)(x)
+            x = getattr(self, f"batch_{name}", nn.Identity())(x)
+            x = torch.sigmoid(x) if name == self.names[-1] else torch.relu(x)
+        return x
+
+
+def plain(network: Network) -> Plain:
+    other = Plain(network.spec).to(next(network.parameters()).dtype)
+    other.load_state_dict(network.state_dict(), strict=True)
+    return other.train(network.training)
+
+
+@every
+def test_the_output_is_an_image_of_the_same_shape(spec: Autoencoder) -> None:
+    x = images(spec)
+    for network in (build(spec).train(), build(spec).eval()):
+        y = network(x)
+        assert (y.shape, y.dtype) == (x.shape, x.dtype)
+        assert y.min() >= 0
+        assert y.max() <= 1
+
+
+@every
+def test_the_state_dict_is_the_specs(spec: Autoencoder) -> None:
+    network = build(spec)
+    assert {name: tuple(t.shape) for name, t in network.state_dict().items()} == spec.tensors()
+    assert list(network.state_dict()) == list(spec.tensors())
+    assert sum(p.numel() for p in network.parameters()) == spec.parameters
+
+
+@every
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_forward_and_gradients_equal_those_of_plain_layers(spec: Autoencoder, training: bool) -> None:
+    network = lively(spec, torch.float64).train(training)
+    reference = plain(network)
+    x = images(spec, dtype=torch.float64)
+    here, there = x.clone().requires_grad_(), x.clone().requires_grad_()
+    y, expected = network(here), reference(there)
+    torch.testing.assert_close(y, expected, rtol=0, atol=1e-12)
+    ((y - 0.3) ** 2).mean().backward()
+    ((expected - 0.3) ** 2).mean().backward()
+    torch.testing.assert_close(here.grad, there.grad, rtol=1e-9, atol=1e-14)
+    for (name, p), q in zip(network.named_parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-9, atol=1e-14, msg=lambda m, name=name: f"{name}: {m}")
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, reference.state_dict()[name])
+
+
+@every
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_layout_in_memory_changes_nothing(spec: Autoencoder, layout: torch.memory_format) -> None:
+    network = lively(spec).eval()
+    x = images(spec)
+    other = network(x)
+    network.to(memory_format=layout)
+    torch.testing.assert_close(network(x.contiguous(memory_format=layout)), other, rtol=0, atol=1e-5)
+
+
+@every
+def test_folding_the_norms_changes_nothing(spec: Autoencoder) -> None:
+    network = lively(spec).train()
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    folded = fold(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    assert network.training
+    assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
+    x = images(spec)
+    torch.testing.assert_close(folded(x), network.eval()(x), rtol=0, atol=1e-5)
+    double = lively(spec, torch.float64).eval()
+    torch.testing.assert_close(fold(double)(x.double()), double(x.double()), rtol=0, atol=1e-12)
+
+
+@every
+def test_float64_stays_float64(spec: Autoencoder) -> None:
+    network = lively(spec, torch.float64).eval()
+    x = images(spec, dtype=torch.float64)
+    assert network(x).dtype == fold(network)(x).dtype == torch.float64
+    # and is computed in it: float32 on the way would leave an error of 1e-8
+    torch.testing.assert_close(network(x), plain(network)(x), rtol=0, atol=1e-13)
+
+
+@every
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_inference_equals_the_module(spec: Autoencoder, dtype: torch.dtype, tolerance: float) -> None:
+    network, x = lively(spec).eval(), images(spec)
+    y = inference(network, dtype=dtype)(x)
+    assert y.dtype == torch.float32
+    assert not y.requires_grad
+    torch.testing.assert_close(y, network(x).detach(), rtol=0, atol=tolerance)
+
+
+def positive(spec: Autoencoder) -> Network:
+    """A network in float64 in which no path cancels another and no ReLU is shut: every reach shows."""
+    network = build(spec).double().eval()
+    for name, tensor in network.state_dict().items():
+        if name.endswith("weight") and tensor.ndim == 4:
+            tensor.fill_(1 / (tensor[0].numel()))
+        elif name.endswith("bias"):
+            tensor.zero_()
+    return network
+
+
+def far_enough(spec: Autoencoder) -> int:
+    """A multiple of the spec's that is farther than the radius."""
+    return (spec.radius // spec.multiple + 1) * spec.multiple
+
+
+@every
+def test_radius_is_how_far_the_input_matters_and_no_farther(spec: Autoencoder) -> None:
+    radius, m, centre = spec.radius, spec.multiple, far_enough(spec)
+    rows = noise(1, spec.channels, 2 * centre + m, m).requires_grad_()
+    network = positive(spec)
+    farthest = 0
+    for at in range(centre, centre + m):
+        (gradient,) = torch.autograd.grad(network(rows)[0, 0, at].sum(), rows)
+        touched = torch.nonzero(gradient.abs().sum((0, 1, 3))).flatten()
+        first, stop = int(touched.min()), int(touched.max()) + 1
+        assert spec.reach(at, at + 1) == (first, stop)
+        farthest = max(farthest, at - first, stop - 1 - at)
+    assert farthest == radius
+
+
+@every
+def test_changes_beyond_the_radius_change_nothing(spec: Autoencoder) -> None:
+    network, at, radius = positive(spec), far_enough(spec), spec.radius
+    x = noise(1, spec.channels, 2 * at + spec.multiple, 2 * at + spec.multiple)
+    changed = 1 - x
+    near = slice(at - radius, at + radius + 1)
+    changed[..., near, near] = x[..., near, near]
+    with torch.inference_mode():
+        difference = (network(x) - network(changed)).abs()
+    assert float(difference[..., at, at].max()) < 1e-15
+    assert float(difference[..., 0, 0].max()) > 1e-9
+
+
+@every
+def test_tiles_with_a_halo_equal_the_whole(spec: Autoencoder) -> None:
+    network = lively(spec, torch.float64).eval()
+    halo, m = spec.halo, spec.multiple
+    side = 2 * halo + 4 * m
+    x = noise(1, spec.channels, m, side)
+    with torch.inference_mode():
+        whole = network(x)
+        for start in range(0, side, m):
+            first, last = max(start - halo, 0), min(start + m + halo, side)
+            tile = network(x[..., first:last])[..., start - first : start - first + m]
+            assert float((tile - whole[..., start : start + m]).abs().max()) < 1e-12
+
+
+def test_a_smaller_halo_would_not_do() -> None:
+    spec = PRESETS["model-c"]
+    network, halo, m = lively(spec, torch.float64).eval(), spec.halo - spec.multiple, spec.multiple
+    x = noise(1, 3, 32, 32)
+    with torch.inference_mode():
+        tile = network(x[..., 16 - halo : 16 + m + halo])[..., halo : halo + m]
+        assert float((tile - network(x)[..., 16 : 16 + m]).abs().max()) > 1e-9
+
+
+def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone() -> None:
+    def weights(seed: int) -> Tensor:
+        return build(PRESETS["model-c"], seed).get_parameter("enc1.weight")
+
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_initial_weights_are_torchs_own() -> None:
+    torch.manual_seed(7)
+    reference = Plain(PRESETS["model-c"])
+    for name, tensor in build(PRESETS["model-c"], 7).state_dict().items():
+        assert torch.equal(tensor, reference.state_dict()[name])

@@ -1,0 +1,173 @@
+"""The layer table reproduces the paper's figures row by row; every preset reads back from its shapes."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from daelab import spec
+from daelab.spec import PRESETS, Autoencoder, Stage, check_shapes, from_dict, infer
+
+# Rows of the paper's layer tables: channels, side, parameters; C Conv2d, N BatchNorm2d, T ConvTranspose2d
+FIGURES: dict[str, tuple[str, list[tuple[int, int, int]]]] = {
+    # Figure 3
+    "model-a": (
+        "CCCCCCCTTTTTTT",
+        [
+            *[(64, 32, 1792), (64, 16, 16448), (32, 16, 18464), (32, 8, 4128), (16, 8, 4624), (16, 4, 1040)],
+            *[(8, 4, 1160), (16, 4, 1168), (16, 8, 1040), (32, 8, 4640), (32, 16, 4128), (64, 16, 18496)],
+            *[(64, 32, 16448), (3, 32, 1731)],
+        ],
+    ),
+    # Figure 5
+    "model-b": (
+        "CN" * 8 + "TN" * 7 + "T",
+        [
+            *[(8, 32, 224), (8, 32, 16), (8, 16, 264), (8, 16, 16), (16, 16, 1168), (16, 16, 32)],
+            *[(16, 8, 1040), (16, 8, 32), (32, 8, 4640), (32, 8, 64), (32, 4, 4128), (32, 4, 64)],
+            *[(64, 4, 18496), (64, 4, 128), (64, 2, 16448), (64, 2, 128), (64, 4, 16448), (64, 4, 128)],
+            *[(32, 4, 18464), (32, 4, 64), (32, 8, 4128), (32, 8, 64), (16, 8, 4624), (16, 8, 32)],
+            *[(16, 16, 1040), (16, 16, 32), (8, 16, 1160), (8, 16, 16), (8, 32, 264), (8, 32, 16)],
+            (3, 32, 219),
+        ],
+    ),
+    # Figure 6
+    "model-c": (
+        "CN" * 4 + "TN" * 3 + "T",
+        [
+            *[(32, 32, 896), (32, 32, 64), (32, 16, 4128), (32, 16, 64), (64, 16, 18496), (64, 16, 128)],
+            *[(64, 8, 16448), (64, 8, 128), (64, 16, 16448), (64, 16, 128), (32, 16, 18464), (32, 16, 64)],
+            *[(32, 32, 4128), (32, 32, 64), (3, 32, 867)],
+        ],
+    ),
+}
+KINDS = {"C": "Conv2d", "N": "BatchNorm2d", "T": "ConvTranspose2d"}
+PARAMETERS = {"model-a": 95_307, "model-b-35": 5_539, "model-c": 80_515}
+
+OTHERS = {
+    "no downs": Autoencoder((Stage(5, down=False), Stage(7, down=False))),
+    "mixed": Autoencoder((Stage(4), Stage(6, down=False), Stage(2)), norm="none", channels=1),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_papers_figure_row_by_row(name: str) -> None:
+    kinds, rows = FIGURES[name]
+    assert len(kinds) == len(rows)
+    wanted = [
+        (f"{KINDS[kind]}-{number}", (channels, side, side), parameters)
+        for number, (kind, (channels, side, parameters)) in enumerate(zip(kinds, rows, strict=True), 1)
+    ]
+    assert [(row.layer, row.shape, row.parameters) for row in PRESETS[name].table()] == wanted
+    assert PRESETS[name].parameters == sum(row[2] for row in rows)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters(name: str) -> None:
+    assert PRESETS[name].parameters == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("autoencoder", (PRESETS | OTHERS).values(), ids=list(PRESETS | OTHERS))
+class TestEverySpec:
+    def test_it_reads_back_from_json(self, autoencoder: Autoencoder) -> None:
+        assert from_dict(json.loads(json.dumps(autoencoder.to_dict()))) == autoencoder
+
+    def test_it_is_inferred_from_its_shapes(self, autoencoder: Autoencoder) -> None:
+        assert infer(autoencoder.tensors()) == autoencoder
+
+    def test_the_decoder_mirrors_the_encoder(self, autoencoder: Autoencoder) -> None:
+        layers = autoencoder.layers()
+        half = len(layers) // 2
+        there = [(layer.inputs, layer.outputs, layer.kernel) for layer in layers[:half]]
+        back = [(layer.outputs, layer.inputs, layer.kernel) for layer in reversed(layers[half:])]
+        assert there == back
+        assert [layer.transposed for layer in layers] == [False] * half + [True] * half
+        assert [layer.activation for layer in layers] == ["relu"] * (2 * half - 1) + ["sigmoid"]
+        assert not layers[-1].norm
+
+    def test_its_table_ends_as_it_began(self, autoencoder: Autoencoder) -> None:
+        height, width = 3 * autoencoder.multiple, 5 * autoencoder.multiple
+        assert autoencoder.table(height, width)[-1].shape == (autoencoder.channels, height, width)
+
+    def test_a_changed_shape_is_named(self, autoencoder: Autoencoder) -> None:
+        shapes = autoencoder.tensors()
+        for name in shapes:
+            without = {key: shape for key, shape in shapes.items() if key != name}
+            with pytest.raises(ValueError, match=rf"^tensor {name} is missing; expected \("):
+                check_shapes(autoencoder, without)
+            with pytest.raises(ValueError, match=rf"^tensor {name} has shape \(9, 9\); expected \("):
+                check_shapes(autoencoder, shapes | {name: (9, 9)})
+        with pytest.raises(ValueError, match=r"^tensor extra has shape \(1,\); the architecture has no such"):
+            check_shapes(autoencoder, shapes | {"extra": (1,)})
+
+    def test_macs_grow_with_the_picture(self, autoencoder: Autoencoder) -> None:
+        m = autoencoder.multiple
+        assert autoencoder.macs(3 * m, 4 * m) == 12 * autoencoder.macs(m, m)
+
+
+def test_macs_counted_by_hand() -> None:
+    # 3x3 1->2 and back on 4x4 pixels, 2x2 2->2 on the 2x2 it gives, and back from them
+    one = Autoencoder((Stage(2),), channels=1)
+    assert one.macs(4, 4) == 2 * (1 * 2 * 9 * 16) + 2 * (2 * 2 * 4 * 4)
+    assert PRESETS["model-c"].macs() == 15_400_960
+
+
+def test_radius_and_halo_of_model_c() -> None:
+    # that those of every preset hold of its module is proven in test_model.py
+    assert (PRESETS["model-c"].radius, PRESETS["model-c"].halo) == (9, 8)
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "name": ("model-d", "unknown architecture 'model-d'; did you mean 'model-"),
+    "number": (3, "spec: expected a table of fields for the spec, found 3"),
+    "key": ({"stages": [8], "nrom": "batch"}, "unknown spec key 'nrom'; did you mean 'norm'? Valid: channels, norm"),
+    "no stages": ({"norm": "batch"}, "spec: `stages` must be a list"),
+    "empty": ({"stages": []}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
+    "many": ({"stages": [{"width": 1, "down": False}] * 33}, "has 1 to 32 stages, not 33"),
+    "deep": ({"stages": [1] * 11}, "spec: 11 stages go down; at most 10 do"),
+    "norm": ({"stages": [8], "norm": "bach"}, "unknown norm 'bach'; did you mean 'batch'? Valid: batch, none"),
+    "channels": ({"stages": [8], "channels": 0}, "channels must be a whole number from 1 to 64, not 0"),
+    "true channels": ({"stages": [8], "channels": True}, "channels must be a whole number from 1 to 64, not True"),
+    "width": ({"stages": [0]}, "a stage's width must be a whole number from 1 to 4096, not 0"),
+    "wide": ({"stages": [4097]}, "from 1 to 4096, not 4097"),
+    "float": ({"stages": [{"width": 8.0}]}, "from 1 to 4096, not 8.0"),
+    "true": ({"stages": [{"width": True}]}, "from 1 to 4096, not True"),
+    "text": ({"stages": ["8"]}, "expected a table of fields for the stage, found '8'"),
+    "stage key": ({"stages": [{"width": 8, "dwon": True}]}, "unknown stage key 'dwon'; did you mean 'down'?"),
+    "no width": ({"stages": [{"down": True}]}, "spec: a stage needs a `width`"),
+    "down": ({"stages": [{"width": 8, "down": "no"}]}, "`down` must be true or false, not 'no'"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_spec_is_one_line_that_says_why(case: str) -> None:
+    data, message = WRONG[case]
+    with pytest.raises(ValueError) as caught:
+        from_dict(data)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+C = PRESETS["model-c"].tensors()
+NOT_OURS: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
+    "nothing": ({}, "there is no enc1.weight"),
+    "flat": ({"enc1.weight": (3, 4)}, r"enc1.weight of shape \(3, 4\) is no convolution"),
+    "half": ({k: v for k, v in C.items() if "dec" not in k}, "tensor dec1.weight is missing"),
+    "no norm": ({k: v for k, v in C.items() if "batch" not in k} | {"batch_dec1.bias": (64,)}, "batch_dec1.bias"),
+    "5x5": (C | {"enc3.weight": (64, 32, 5, 5)}, r"enc3.weight has shape \(64, 32, 5, 5\); expected .*3, 3"),
+    "2x2 first": ({"enc1.weight": (8, 3, 2, 2)}, "enc1.weight has shape"),
+    "no outputs": ({"enc1.weight": (0, 3, 3, 3)}, "width must be a whole number"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_OURS)
+def test_shapes_of_something_else_are_refused(case: str) -> None:
+    shapes, message = NOT_OURS[case]
+    with pytest.raises(ValueError, match=message):
+        infer(shapes)
+
+
+def test_a_spec_is_a_value() -> None:
+    assert len({spec.from_dict(name) for name in PRESETS} | set(PRESETS.values())) == len(PRESETS)
