@@ -177,9 +177,9 @@ def serve(args: argparse.Namespace) -> None:
 class Worker:
     """A worker process; it computes only while it is asked."""
 
-    def __init__(self, kind: str, arguments: list[str]) -> None:
+    def __init__(self, kind: str, arguments: list[str], script: str = __file__) -> None:
         self.kind = kind
-        command = [sys.executable, __file__, *arguments, "--worker", kind]
+        command = [sys.executable, script, *arguments, "--worker", kind]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Worker:

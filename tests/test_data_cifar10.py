@@ -77,9 +77,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def published(
-    tmp_path: Path, made_files: dict[str, bytes], home: Path, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def published(tmp_path: Path, made_files: dict[str, bytes], home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An archive of the made files, "published" at a file:// URL."""
     path = tmp_path / "published.tar.gz"
     folder = tarfile.TarInfo(cifar.FOLDER)
@@ -304,9 +302,7 @@ def test_a_broken_connection_is_taken_up_where_it_stopped(flaky: str, tmp_path: 
     assert seen[-1][0] == 300_000
 
 
-def test_a_server_that_cannot_resume_is_given_up(
-    flaky: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_cannot_resume_is_given_up(flaky: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flaky, "ranges", False)
     with pytest.raises(OSError, match="closed after 120,000 of 300,000 bytes"):
         fetch.download(f"{flaky}/file", tmp_path / "file")

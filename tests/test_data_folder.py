@@ -73,9 +73,7 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", [7, None])
-def test_a_folder_gives_the_same_pixels_from_memory_disk_and_any_workers(
-    seed: int | None, album: Path
-) -> None:
+def test_a_folder_gives_the_same_pixels_from_memory_disk_and_any_workers(seed: int | None, album: Path) -> None:
     in_memory = data.load(f"folder:{album}", crop=24).train
     streamed = data.load(f"folder:{album}", crop=24, memory_budget=0).train
     orders = [np.random.default_rng(i).permutation(len(in_memory))[:8] for i in range(4)]
@@ -196,9 +194,7 @@ def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
         (["train/a.png", "test/readme.md"], 32, "no pictures in .*test"),
     ],
 )
-def test_an_unfit_folder_is_a_value_error(
-    files: list[str] | None, crop: int, message: str, tmp_path: Path
-) -> None:
+def test_an_unfit_folder_is_a_value_error(files: list[str] | None, crop: int, message: str, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     for name in files or []:
         path = folder / name

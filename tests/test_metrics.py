@@ -115,10 +115,8 @@ def test_psnr_batch_is_the_papers(images: int, batch: int) -> None:
     clean = clean * torch.linspace(0.4, 1, images)[:, None, None, None]
     # as the published code has it: per batch, 10 log10(max(clean)^2 / MSE), then the mean
     starts = range(0, images, batch)
-    written_out = [
-        10 * math.log10(float(clean[at : at + batch].max()) ** 2 / float(((noisy - clean)[at : at + batch] ** 2).mean()))
-        for at in starts
-    ]
+    batches = [(noisy[at : at + batch], clean[at : at + batch]) for at in starts]
+    written_out = [10 * math.log10(float(y.max()) ** 2 / float(((x - y) ** 2).mean())) for x, y in batches]
     peaks = clean.flatten(1).amax(1).double().numpy()
     found = psnr_batch_of(mse(noisy, clean).numpy(), peaks, batch)
     np.testing.assert_allclose(found, written_out, rtol=1e-6)

@@ -45,8 +45,7 @@ def _noisy(picture: np.ndarray, mean: float) -> np.ndarray:
 
 def _epochs(count: int, **changes: object) -> list[dict[str, object]]:
     rows = [
-        {"epoch": e, "train_loss": 0.02 / e, "val_loss": 0.03 / e, "val_psnr": 20.0 + e}
-        for e in range(1, count + 1)
+        {"epoch": e, "train_loss": 0.02 / e, "val_loss": 0.03 / e, "val_psnr": 20.0 + e} for e in range(1, count + 1)
     ]
     return [row | changes if row["epoch"] == 3 else row for row in rows]
 
@@ -84,9 +83,7 @@ def _texts(svg: Path) -> list[str]:
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 @pytest.mark.parametrize("draw", FIGURES)
-def test_a_figure_is_of_its_kind_and_always_the_same(
-    draw: Callable[[Path], None], suffix: str, tmp_path: Path
-) -> None:
+def test_a_figure_is_of_its_kind_and_always_the_same(draw: Callable[[Path], None], suffix: str, tmp_path: Path) -> None:
     first, second = tmp_path / f"first{suffix}", tmp_path / "folder" / f"second{suffix}"
     draw(first)
     with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 30, "svg.fonttype": "none"}):
@@ -144,12 +141,8 @@ def test_noise_figure_says_what_is_clipped(tmp_path: Path) -> None:
     assert any(text.startswith("at 0: R 75% G 0% B 0%") for text in texts)
 
 
-@pytest.mark.parametrize(
-    "shape, count", [((5, 700, 3), 2), ((700, 5, 3), 1), ((1, 1, 3), 5), ((400, 400, 3), 0)]
-)
-def test_noise_figure_takes_any_size_and_number(
-    shape: tuple[int, int, int], count: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("shape, count", [((5, 700, 3), 2), ((700, 5, 3), 1), ((1, 1, 3), 5), ((400, 400, 3), 0)])
+def test_noise_figure_takes_any_size_and_number(shape: tuple[int, int, int], count: int, tmp_path: Path) -> None:
     picture = _picture(*shape[:2])
     noise_figure(picture, {f"noise {i}": picture for i in range(count)}, tmp_path / "noise.png")
     with Image.open(tmp_path / "noise.png") as image:
@@ -313,9 +306,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.addresses += [
-            value or "" for name, value in attrs if name in {"src", "href", "srcset", "action"}
-        ]
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "action"}]
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
     def handle_data(self, data: str) -> None:
@@ -332,9 +323,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     assert all(address.startswith("data:") for address in page.addresses)
     source = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "default-src 'none'" in source
-    assert not [
-        needle for needle in ("@import", "url(", "http://", "https://", "<script") if needle in source
-    ]
+    assert not [needle for needle in ("@import", "url(", "http://", "https://", "<script") if needle in source]
     kinds = {address.split(",")[0]: address.split(",")[1] for address in page.addresses}
     assert base64.b64decode(kinds["data:image/svg+xml;base64"]) == figures["the curves"].read_bytes()
     assert base64.b64decode(kinds["data:image/png;base64"]) == figures["the samples"].read_bytes()

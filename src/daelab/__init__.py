@@ -2,6 +2,8 @@
 
     errors.py       one shape for every "no such name" error
     files.py        files that are whole or absent
+    tensorfile.py   tensors with a JSON header in one safetensors file
+    machine.py      device, precision, an allocator that keeps its memory
     data/           image sets -> uint8 NCHW arrays + labels; seeded splits
     noise/          noise recipes as frozen values; parse, print, apply
     spec.py         an auto-encoder as data: stages -> layer table; presets

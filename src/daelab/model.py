@@ -1,8 +1,8 @@
 """Spec -> nn.Module. Tensors are named as in the paper's checkpoints: enc1.weight, batch_enc1.running_mean.
 
-The 2x2 layers of stride 2 are matrix products on patches: on a CPU two to three times the
-speed of the strided convolution (docs/performance.md); the 3x3 transposed ones are
-plain convolutions with the kernel turned around. Weights keep PyTorch's layout.
+The transposed layers do not run as PyTorch's own: the 2x2 ones of stride 2 are one matrix
+product that gives the patches, twice the speed on a CPU, and the 3x3 ones are the plain convolutions
+that they equal (docs/performance.md). Weights keep PyTorch's layout.
 """
 
 from __future__ import annotations
@@ -15,16 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab.spec import Autoencoder, Layer
-
-
-class PatchConv2d(nn.Conv2d):
-    """A 2x2 convolution of stride 2, as one matrix product over the 2x2 patches."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        patches = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).transpose(2, 3)
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
-        return F.linear(patches.reshape(n, h // 2, w // 2, 4 * c), weight, self.bias).permute(0, 3, 1, 2)
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
@@ -133,5 +123,4 @@ def _convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
     if layer.transposed:
         kind = PatchConvTranspose2d if layer.stride == 2 else SameConvTranspose2d
         return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
-    plain = PatchConv2d if layer.stride == 2 else nn.Conv2d
-    return plain(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
+    return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)

@@ -6,28 +6,22 @@ pickles that are read are the paper's, through PyTorch's restricted loader.
 
 from __future__ import annotations
 
-import json
 import platform
-import struct
-from collections.abc import Mapping
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from daelab import spec as specs
 from daelab.errors import unknown
-from daelab.files import write_with
 from daelab.model import Network, build
+from daelab.tensorfile import read, read_header, write
 
 FORMAT = 1
-_KEY = "daelab"
-_LONGEST_HEADER = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -60,51 +54,6 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header, whole or not at all; the same input gives the same bytes."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(header, sort_keys=True, allow_nan=False)
-    write_with(path, lambda part: save_file(plain, part, metadata={_KEY: text}))
-
-
-def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The JSON header and the tensors' shapes, without reading a tensor.
-
-    Raises:
-        ValueError: not such a file; names it and says what is wrong.
-    """
-    with Path(path).open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 2 <= length <= _LONGEST_HEADER:
-            raise ValueError(f"{path}: not a safetensors file (its header would have {length} bytes)")
-        raw = file.read(length)
-    try:
-        entries = json.loads(raw)
-        header = json.loads(entries.pop("__metadata__", {})[_KEY])
-        shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in entries.items()}
-    except KeyError:
-        raise ValueError(f"{path}: a safetensors file, but not one of daelab's (no '{_KEY}' header)") from None
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise ValueError(f"{path}: its safetensors header is damaged") from None
-    if not isinstance(header, dict):
-        raise ValueError(f"{path}: its safetensors header is damaged")
-    return header, shapes
-
-
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The JSON header and the tensors of a file that `write` wrote.
-
-    Raises:
-        ValueError: not such a file, or cut short; names it and says what is wrong.
-    """
-    header, _ = read_header(path)
-    try:
-        return header, load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: damaged or cut short ({error})") from None
-
-
 def save(path: Path, network: Network, card: Card) -> None:
     """Write a model file."""
     write(path, network.state_dict(), replace(card, spec=network.spec).to_dict())
@@ -125,6 +74,11 @@ def read_card(path: Path) -> Card:
         specs.check_shapes(spec, shapes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    blank = Card(spec)
+    for key, value in known.items():
+        wanted = type(getattr(blank, key))
+        if not isinstance(value, wanted):
+            raise ValueError(f"{path}: `{key}` of its header is no {wanted.__name__}: {value!r}")
     return Card(spec=spec, **known)
 
 
@@ -150,7 +104,8 @@ def load(path: str | Path) -> tuple[Network, Card]:
 def _load_paper(path: Path) -> tuple[Network, Card]:
     """A state dict as the paper published them; the spec is inferred from the shapes."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds; none may reach the user raw
         reason = "it holds more than tensors, which could run code" if "nsupported" in str(error) else "damaged"
         raise ValueError(f"{path}: not loaded: {reason}") from None

@@ -308,7 +308,10 @@ class Ledger:
         Raises:
             ValueError: names the file, the line and what is wrong; nothing is imported then.
         """
-        rows = list(_read_log(path))
+        try:
+            rows = list(_read_log(path))
+        except csv.Error as error:
+            raise ValueError(f"{path}: {error}") from None
         prefix = prefix or Path(path).stem
         with self.engine.begin() as connection:
             for row in rows:

@@ -4,13 +4,12 @@
     feed.py       batches that depend on (seed, step) alone
     state.py      what a training is at a step; its checkpoint
     optimise.py   optimisers, schedules, moving average
-    machine.py    device, precision, memory
 
 Who watches a training fills the protocol `Progress`; nothing here prints.
 """
 
+from daelab.machine import best_device, choose_precision, keep_memory
 from daelab.training.loop import Interrupted, Progress, Silent, Trained, fit, resume_recipe
-from daelab.training.machine import best_device, choose_precision, keep_memory
 
 __all__ = [
     "Interrupted",

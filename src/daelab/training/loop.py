@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from daelab import data as datasets
-from daelab import losses, modelfile, runs
+from daelab import losses, machine, modelfile, runs
 from daelab import recipe as recipes
 from daelab.evaluation import Batch, noisy_batches, validate
 from daelab.files import write_text, write_with
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
-from daelab.training import machine
 from daelab.training.feed import Feed, derive, mirror
 from daelab.training.optimise import learning_rate
 from daelab.training.state import Best, fresh

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daelab import modelfile
+from daelab import tensorfile
 from daelab.model import Network, build
 from daelab.recipe import Recipe
 from daelab.training.feed import derive
@@ -69,7 +69,7 @@ class State:
             "rows": self.rows,
             "best": vars(self.best) if self.rows else None,
         }
-        modelfile.write(path, tensors | {"loss_sum": self.loss_sum}, header)
+        tensorfile.write(path, tensors | {"loss_sum": self.loss_sum}, header)
 
     def restore(self, path: Path, recipe: Recipe) -> None:
         """Take on what a checkpoint holds.
@@ -77,7 +77,7 @@ class State:
         Raises:
             ValueError: it is damaged, or of another recipe.
         """
-        header, tensors = modelfile.read(path)
+        header, tensors = tensorfile.read(path)
         if header.get("checkpoint") != CHECKPOINT_FORMAT:
             raise ValueError(f"{path}: not a checkpoint of this version of daelab")
         if header["recipe_sha256"] != recipe.sha256:
@@ -92,9 +92,14 @@ class State:
         self.best = Best(**header["best"]) if header["best"] else Best()
 
     def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
+        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         values: dict[int, dict[str, Any]] = {}
         for name, tensor in tensors.items():
             number, _, key = name.partition(".")
+            parameter = parameters[int(number)]
+            if tensor.shape == parameter.shape:
+                # in the parameter's order in memory: the fused kernels pair the numbers as they lie
+                tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
             values.setdefault(int(number), {})[key] = tensor
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": values, "param_groups": groups})

@@ -1,0 +1,229 @@
+"""A run's folder is whole or absent; the ledger takes the paper's log in and gives it out byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from daelab import files, runs
+from daelab.runs import METRIC_COLUMNS, PAPER_COLUMNS, Ledger, folder
+
+HEADER = (
+    "test_id,batch_size,learning_rate,epochs,amsgrad,Val Loss,Val PSNR,Val F1,"
+    "Train Size,Val Size,weight_decay,beta_1,beta_2,Comments\n"
+)
+# as the paper's log looks, with other values, and with what a careless hand may put in
+LOG = HEADER + (
+    "1,32,0.0001,400,False,0.0061234567890123,22.123456789012,,45000,5000,0.0,0.9,0.999,\n"
+    "2,64,0.01,200,True,0.1,20.0,0.4375,20000,5000,0.005,0.5,0.99,norm after each layer\n"
+    '7,512,0.1,600,False,0.0033,24.5,,20000,5000,0.0,0.0,0.0,"SGD, momentum 0.5"\n'
+    '9,16,5e-05,1,False,,,,20000,5000,0.0,0.9,0.999,"she said ""better"" – και όμως"\n'
+)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+def write(tmp_path: Path, text: str, name: str = "log.csv") -> Path:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    return path
+
+
+# The ledger
+
+
+def test_the_papers_log_comes_out_byte_for_byte(ledger: Ledger, tmp_path: Path) -> None:
+    path = write(tmp_path, LOG)
+    assert ledger.import_csv(path) == 4
+    assert ledger.export_csv() == LOG
+    before = ledger.rows()
+    assert ledger.import_csv(path) == 4
+    assert ledger.rows() == before
+
+
+def test_the_published_log_comes_out_byte_for_byte(ledger: Ledger, paper: Path) -> None:
+    assert ledger.import_csv(paper / "tests_fully.csv") == 38
+    assert ledger.export_csv().encode() == (paper / "tests_fully.csv").read_bytes()
+
+
+def test_what_is_imported_has_types(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.import_csv(write(tmp_path, LOG), prefix="paper")
+    row = ledger.row("paper-2")
+    assert (row["test_id"], row["learning_rate"], row["amsgrad"], row["val_f1"]) == (2, 0.01, True, 0.4375)
+    assert (row["status"], row["comments"]) == ("imported", "norm after each layer")
+    assert ledger.row("paper-1")["val_f1"] is None
+    assert [row["name"] for row in ledger.rows()] == ["paper-1", "paper-2", "paper-7", "paper-9"]
+
+
+GOOD = "1,32,0.1,4,False,0.1,22.1,,45,5,0.0,0.9,0.999,"
+WRONG = {
+    "no header": (GOOD, "line 1 must name the columns test_id,batch_size,"),
+    "nothing": ("", "line 1 must name the columns"),
+    "a column too few": (HEADER + GOOD + "\n1,2\n", "line 3 has not 14 cells"),
+    "a column too many": (HEADER + GOOD + ",x\n", "line 2 has not 14 cells"),
+    "no number": (HEADER + GOOD.replace("0.1,4", "fast,4"), "line 2, learning_rate: cannot read 'fast'"),
+    "no truth": (HEADER + GOOD.replace("False", "no"), "line 2, amsgrad: cannot read 'no'"),
+    "no whole number": (HEADER + GOOD.replace("32", "32.5"), "line 2, batch_size: cannot read '32.5'"),
+    "a huge number": (HEADER + GOOD.replace("32", str(2**63)), "line 2, batch_size: cannot read '9223372036854775808'"),
+    "no id": (HEADER + GOOD.removeprefix("1"), "line 2 has no test_id"),
+    "a huge cell": (HEADER + GOOD + "x" * 200_000, "field larger than field limit"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_log_is_named_and_nothing_is_imported(case: str, ledger: Ledger, tmp_path: Path) -> None:
+    text, message = WRONG[case]
+    path = write(tmp_path, text)
+    with pytest.raises(ValueError) as caught:
+        ledger.import_csv(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert ledger.rows() == []
+
+
+def test_a_log_that_is_no_text(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"log\.csv: not a text file in UTF-8"):
+        ledger.import_csv(tmp_path / "log.csv")
+
+
+def test_a_run_is_one_row_that_changes(ledger: Ledger) -> None:
+    ledger.record("a", status="running", epochs=3, recipe={"seed": 1})
+    ledger.record("b", status="running")
+    ledger.record("a", status="finished", val_loss=0.1 + 0.2)
+    assert [(row["name"], row["status"]) for row in ledger.rows()] == [("a", "finished"), ("b", "running")]
+    row = Ledger().row("a")
+    assert (row["epochs"], row["recipe"], row["val_loss"]) == (3, {"seed": 1}, 0.1 + 0.2)
+    assert row["started"].endswith("+00:00")
+
+
+def test_our_runs_are_exported_in_the_papers_columns(ledger: Ledger) -> None:
+    assert ledger.export_csv() == HEADER
+    ledger.record("a", status="finished", learning_rate=1e-4, amsgrad=False, comments="x,y")
+    assert ledger.export_csv() == HEADER + ',,0.0001,,False,,,,,,,,,"x,y"\n'
+
+
+def test_an_unknown_run_gives_the_nearest(ledger: Ledger) -> None:
+    ledger.record("model-c", status="running")
+    with pytest.raises(ValueError, match="unknown run 'model-d'; did you mean 'model-c'. Valid: model-c"):
+        ledger.row("model-d")
+
+
+def test_where_the_ledger_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Ledger().url == f"sqlite:///{tmp_path}/runs/ledger.db"
+    monkeypatch.setenv("DAELAB_LEDGER", f"sqlite:///{tmp_path}/deep/er/l.db")
+    Ledger().record("a", status="running")
+    assert (tmp_path / "deep/er/l.db").is_file()
+    assert Ledger(f"sqlite:///{tmp_path}/l2.db").rows() == []
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "l.db").write_text("no database, but a text that is long enough to be looked at" * 30)
+    for url, message in [
+        (f"sqlite:///{tmp_path}/l.db", "file is not a database"),
+        ("nonesuch://x", "nonesuch"),
+        ("no url", "Could not parse"),
+        (f"sqlite:///{tmp_path}", "unable to open database file"),
+    ]:
+        with pytest.raises(ValueError) as caught:
+            Ledger(url)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path, ledger: Ledger) -> None:
+    with sqlite3.connect(tmp_path / "runs/ledger.db") as connection:
+        connection.execute("UPDATE daelab_schema SET version = 2")
+    connection.close()
+    with pytest.raises(ValueError, match="schema 2 is of a newer daelab; this one knows 1"):
+        Ledger()
+
+
+def test_many_threads_write_one_ledger(ledger: Ledger) -> None:
+    def work(number: int) -> None:
+        mine = Ledger()
+        for epoch in range(5):
+            mine.record(f"run-{number}", status="running", epochs_done=epoch)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert sorted((row["name"], row["epochs_done"]) for row in ledger.rows()) == [(f"run-{n}", 4) for n in range(8)]
+
+
+def test_many_processes_make_one_ledger() -> None:
+    code = "import sys; from daelab.runs import Ledger; Ledger().record(sys.argv[1], status='running')"
+    started = [subprocess.Popen([sys.executable, "-c", code, f"run-{n}"]) for n in range(4)]
+    assert [process.wait(120) for process in started] == [0] * 4
+    assert sorted(row["name"] for row in Ledger().rows()) == [f"run-{n}" for n in range(4)]
+
+
+def test_the_papers_columns_are_its_header() -> None:
+    assert ",".join(PAPER_COLUMNS) + "\n" == HEADER
+
+
+# A run's folder
+
+
+def test_metrics_survive(tmp_path: Path) -> None:
+    run = folder("a")
+    assert run.path == tmp_path / "runs" / "a"
+    assert run.read_metrics() == []
+    rows = [dict.fromkeys(METRIC_COLUMNS, 0.1 + number) for number in range(3)]
+    run.write_metrics(rows)
+    assert run.read_metrics() == rows
+    assert run.metrics.read_text().splitlines()[0] == ",".join(METRIC_COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", "-x", ".x", "a\n", "é", "x" * 101])
+def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="run name .*: use letters, digits"):
+        folder(name)
+
+
+def test_free_names_count_up(tmp_path: Path) -> None:
+    assert runs.free_name("paper/38") == "paper-38-1"
+    (tmp_path / "runs" / "paper-38-1").mkdir(parents=True)
+    assert runs.free_name("paper/38") == "paper-38-2"
+    assert runs.free_name("../..") == "run-1"
+    assert folder(runs.free_name("é" * 300)).name
+
+
+def test_the_environment_says_what_a_result_depends_on() -> None:
+    run = folder("a")
+    runs.write_environment(run)
+    found = json.loads(run.environment.read_text())
+    assert set(found) == {"versions", "platform", "processor", "cores", "threads", "gpu", "git_commit"}
+    assert {"daelab", "python", "torch", "numpy"} <= set(found["versions"])
+
+
+# Whole files
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.txt"
+    files.write_text(path, "é\n")
+    assert path.read_text(encoding="utf-8") == "é\n"
+    with pytest.raises(RuntimeError), files.written_beside(path) as part:
+        part.write_text("half")
+        assert part.suffix == ".txt"
+        raise RuntimeError
+    assert path.read_text(encoding="utf-8") == "é\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        files.write_text(tmp_path / "a", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640

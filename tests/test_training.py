@@ -1,0 +1,465 @@
+"""A training that was interrupted ends as one that was not, byte for byte; one that fails leaves what was good."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from daelab import losses, modelfile, noise, recipe
+from daelab.data import ImageSet
+from daelab.model import build
+from daelab.recipe import Recipe, Training
+from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
+from daelab.spec import PRESETS
+from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, resume_recipe
+from daelab.training.feed import Feed, derive, epoch_order, mirror
+from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser
+
+CPU = torch.device("cpu")
+TIMINGS = ("seconds", "images_per_second")
+STEPS = 4  # of an epoch: 49 training images in batches of 16
+
+
+@pytest.fixture
+def tiny(pictures_file: Path) -> Callable[..., Recipe]:
+    """A recipe that trains in a moment: `tiny(seed=1, ema=0.9)`, fields of the training or of the recipe."""
+
+    def make(**changes: Any) -> Recipe:
+        training: dict[str, Any] = {"epochs": 3, "batch": 16, "lr": 0.01, "precision": "float32"}
+        fields: dict[str, Any] = {"spec": {"stages": [8, 4]}, "data": {"name": f"npz:{pictures_file}"}}
+        for key, value in changes.items():
+            (training if key in Training.model_fields else fields)[key] = value
+        return recipe.parse(fields | {"training": training})
+
+    return make
+
+
+class Watcher(Silent):
+    """Sends a signal after a step, counted from the beginning of the watch."""
+
+    def __init__(self, at: int, signum: int = signal.SIGINT) -> None:
+        self.left, self.signum = at, signum
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.signum)
+
+
+def outcome(run: RunFolder) -> tuple[bytes, list[dict[str, str]]]:
+    """The best model's bytes, its run's name apart, and metrics.csv without what the clock says."""
+    header, tensors = modelfile.read(run.best)
+    stable = run.path / "stable.safetensors"
+    modelfile.write(stable, tensors, header | {"name": ""})
+    with run.metrics.open(newline="") as file:
+        rows = [{key: value for key, value in row.items() if key not in TIMINGS} for row in csv.DictReader(file)]
+    return stable.read_bytes(), rows
+
+
+def interrupt(wanted: Recipe, name: str, *steps: int, signum: int = signal.SIGINT) -> Trained:
+    """Train, interrupted after so many steps, resumed, interrupted again, and resumed to the end."""
+    for number, at in enumerate(steps):
+        with pytest.raises(Interrupted, match=f"go on with: daelab train --resume {name}"):
+            fit(wanted, name, resume=number > 0, progress=Watcher(at, signum))
+        assert Ledger().row(name)["status"] == "interrupted"
+    return fit(resume_recipe(name), name, resume=True)
+
+
+# Resuming
+
+WAYS: dict[str, dict[str, Any]] = {
+    "adam": {},
+    "bf16": {"precision": "bf16"},
+    "amsgrad": {"amsgrad": True, "weight_decay": 0.01},
+    "adamw": {"optimiser": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.1},
+    "sgd": {"optimiser": "sgd", "momentum": 0.9, "schedule": "one-cycle", "final_lr": 0.01},
+    "ema": {"ema": 0.9, "flips": True},
+    "ema in bf16": {"ema": 0.9, "precision": "bf16", "batch": 25},
+    "loss": {"loss": "charbonnier + 0.1 * dssim", "noise": "(type-1 | poisson(5..50)) > speckle(0.1)"},
+    "no norm": {"spec": {"stages": [8, 4], "norm": "none"}},
+    "replacement": {"data.replacement": True},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_resumed_training_ends_as_one_that_never_stopped(way: str, tiny: Callable[..., Recipe]) -> None:
+    changes = dict(WAYS[way])
+    wanted = tiny(**{key: value for key, value in changes.items() if "." not in key})
+    if "data.replacement" in changes:
+        wanted = recipe.parse(wanted.to_dict(), ["data.replacement=true"])
+    whole = fit(wanted, "whole")
+    # in the middle of an epoch, and at once after its last step
+    resumed = interrupt(wanted, "resumed", 2, 3, 2)
+    assert outcome(resumed.run) == outcome(whole.run)
+    assert resumed.best == whole.best
+    assert len(resumed.rows) == 3
+
+
+@pytest.mark.parametrize("at", range(1, 2 * STEPS + 1))
+def test_it_may_be_interrupted_after_any_step(at: int, tiny: Callable[..., Recipe]) -> None:
+    wanted = tiny(epochs=2, ema=0.5)
+    whole = fit(wanted, "whole")
+    assert outcome(interrupt(wanted, "resumed", at).run) == outcome(whole.run)
+
+
+def test_sigterm_saves_too_and_the_handlers_come_back(tiny: Callable[..., Recipe]) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    wanted = tiny(epochs=2)
+    with pytest.raises(Interrupted) as caught:
+        fit(wanted, "a", progress=Watcher(3, signal.SIGTERM))
+    assert caught.value.signum == signal.SIGTERM
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert modelfile.read_header(folder("a").checkpoint)[0]["step"] == 3
+
+
+def test_a_finished_run_resumes_to_the_same(tiny: Callable[..., Recipe]) -> None:
+    wanted = tiny()
+    once = fit(wanted, "a")
+    content = once.run.best.read_bytes()
+    again = fit(wanted, "a", resume=True)
+    assert again.rows == once.rows
+    assert once.run.best.read_bytes() == content
+
+
+def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tiny: Callable[..., Recipe]) -> None:
+    runs = [fit(tiny(epochs=2, seed=seed), name).run for name, seed in [("a", 0), ("b", 0), ("c", 1)]]
+    assert outcome(runs[0]) == outcome(runs[1])
+    assert outcome(runs[0])[1] != outcome(runs[2])[1]
+
+
+def test_only_its_own_recipe_resumes_a_run(tiny: Callable[..., Recipe]) -> None:
+    fit(tiny(epochs=1), "a")
+    with pytest.raises(ValueError, match="belongs to another recipe"):
+        fit(tiny(epochs=1, seed=1), "a", resume=True)
+    with pytest.raises(ValueError, match=r"run a exists in .*; go on with --resume a, or take another --name"):
+        fit(tiny(epochs=1), "a")
+    with pytest.raises(FileNotFoundError, match="no run b in .*; there are: a"):
+        resume_recipe("b")
+
+
+@pytest.mark.parametrize("spoil", [lambda raw: raw[:-50], lambda raw: raw[:9], lambda raw: b""])
+def test_a_damaged_checkpoint_is_named(spoil: Callable[[bytes], bytes], tiny: Callable[..., Recipe]) -> None:
+    path = fit(tiny(epochs=1), "a").run.checkpoint
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(ValueError, match=str(path)) as caught:
+        fit(tiny(epochs=1), "a", resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_file_is_no_checkpoint(tiny: Callable[..., Recipe]) -> None:
+    run = fit(tiny(epochs=1), "a").run
+    run.checkpoint.write_bytes(run.best.read_bytes())
+    with pytest.raises(ValueError, match="not a checkpoint of this version of daelab"):
+        fit(tiny(epochs=1), "a", resume=True)
+
+
+# What a run leaves
+
+
+def test_a_run_learns_and_leaves_what_it_promises(tiny: Callable[..., Recipe]) -> None:
+    wanted = tiny(epochs=12, noise="type-1", note="a test")
+    trained = fit(wanted, "a")
+    run, rows = trained.run, trained.rows
+    assert rows[-1]["val_loss"] < 0.8 * rows[0]["val_loss"]
+    assert [row["epoch"] for row in rows] == list(range(1, 13))
+    assert run.read_metrics() == rows
+    assert all(set(row) == set(METRIC_COLUMNS) for row in rows)
+    assert recipe.load(run.recipe) == wanted
+    network, card = modelfile.load(run.best)
+    assert (network.spec, card.name, card.noise) == (wanted.spec, "a", "type-1")
+    assert (card.recipe, card.recipe_sha256) == (wanted.to_dict(), wanted.sha256)
+    assert card.metrics["val_loss"] == min(row["val_loss"] for row in rows) == trained.best.val_loss
+    assert card.data == {"name": wanted.data.name, "train": 49, "val": 5, "seed": 0}
+    row = Ledger().row("a")
+    assert (row["status"], row["epochs_done"], row["comments"]) == ("finished", 12, "a test")
+    assert (row["train_size"], row["val_size"], row["parameters"]) == (49, 5, wanted.spec.parameters)
+    assert row["val_loss"] == trained.best.val_loss
+    assert row["recipe_sha256"] == wanted.sha256
+    with np.load(run.path / "samples.npz") as samples:
+        assert {key: (value.shape, value.dtype) for key, value in samples.items()} == {
+            key: ((5, 3, 16, 16), np.dtype("uint8")) for key in ("clean", "noisy", "denoised")
+        }
+
+
+def test_the_best_model_is_the_one_of_the_best_epoch(tiny: Callable[..., Recipe]) -> None:
+    # a rate this high makes the last epochs worse than one before
+    wanted = tiny(epochs=6, lr=0.3)
+    trained = fit(wanted, "a")
+    best = trained.best.epoch
+    assert best == 1 + int(np.argmin([row["val_loss"] for row in trained.rows])) < 6
+    until = fit(tiny(epochs=best, lr=0.3), "b")
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            modelfile.read(trained.run.best)[1].values(), modelfile.read(until.run.best)[1].values(), strict=True
+        )
+    )
+
+
+def test_the_average_is_what_is_validated_and_kept(tiny: Callable[..., Recipe]) -> None:
+    run = fit(tiny(epochs=1, ema=0.99), "a").run
+    kept = modelfile.read(run.best)[1]
+    checkpoint = modelfile.read(run.checkpoint)[1]
+    assert all(torch.equal(kept[name], checkpoint[f"average.{name}"]) for name in kept)
+    assert not torch.equal(kept["enc1.weight"], checkpoint["network.enc1.weight"])
+
+
+class Report(Silent):
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
+        self.told.append((run, epochs, steps))
+        assert facts["precision"].startswith("float32 on cpu")
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        assert images_per_second > 0
+        self.told.append((epoch, step))
+
+    def epoch(self, row: dict[str, float], best: Any) -> None:
+        self.told.append(row["epoch"])
+
+
+def test_progress_is_told_every_step(tiny: Callable[..., Recipe]) -> None:
+    report = Report()
+    fit(tiny(epochs=2), "a", progress=report)
+    steps = [[*((epoch, step) for step in range(1, STEPS + 1)), epoch] for epoch in (1, 2)]
+    assert report.told == [("a", 2, STEPS), *steps[0], *steps[1]]
+
+
+def test_a_time_budget_ends_the_training_and_its_schedule(tiny: Callable[..., Recipe]) -> None:
+    trained = fit(tiny(epochs=1_000_000, minutes=0.02, schedule="cosine"), "a")
+    assert 1 <= len(trained.rows) < 1000
+    assert trained.seconds >= 1.2
+    rates = [row["learning_rate"] for row in trained.rows]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 0.1 * rates[0] or len(rates) < 10
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_precision_is_used_and_said(precision: str, tiny: Callable[..., Recipe]) -> None:
+    run = fit(tiny(epochs=1, precision=precision), "a").run
+    assert Ledger().row("a")["precision"] == modelfile.read_card(run.best).training["precision"] == precision
+    assert {tensor.dtype for tensor in modelfile.read(run.best)[1].values()} == {torch.float32, torch.int64}
+
+
+def test_bf16_differs_from_float32_but_little(tiny: Callable[..., Recipe]) -> None:
+    one, other = (fit(tiny(epochs=2, precision=p), p).rows[-1]["val_loss"] for p in ("float32", "bf16"))
+    assert one != other
+    assert one == pytest.approx(other, rel=0.05)
+
+
+def test_auto_precision_is_one_of_the_two() -> None:
+    assert choose_precision("auto", CPU) in ("float32", "bf16")
+    assert choose_precision("bf16", CPU) == "bf16"
+
+
+# What goes wrong
+
+
+class _Spoiler(Silent):
+    """Makes every loss from a step on what it should not be."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, then: Silent | None = None) -> None:
+        self.left, self.monkeypatch, self.then = at, monkeypatch, then
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self.monkeypatch.setattr(torch, "sigmoid", lambda x: x * math.nan)
+        if self.then:
+            self.then.step(epoch, step, images_per_second)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ValueError) as caught:
+        fit(tiny(epochs=5), "a", progress=_Spoiler(patch, 2 * STEPS + 1))
+    checkpoint = folder("a").checkpoint
+    assert str(caught.value) == (
+        f"epoch 3: the loss is no longer a number; the last good checkpoint is {checkpoint} (epoch 2); "
+        "try a lower training.lr than 0.01"
+    )
+    row = Ledger().row("a")
+    assert (row["status"], row["reason"], row["epochs_done"]) == ("failed", str(caught.value), 2)
+    header, tensors = modelfile.read(checkpoint)
+    assert header["step"] == 2 * STEPS
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    # and the run goes on from there, as if nothing had been
+    resumed = fit(tiny(epochs=5), "a", resume=True)
+    assert outcome(resumed.run) == outcome(fit(tiny(epochs=5), "b").run)
+
+
+def test_an_interruption_does_not_save_what_is_no_number(
+    tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="epoch 2: the loss is no longer a number"):
+        fit(tiny(), "a", progress=_Spoiler(patch, STEPS + 1, Watcher(STEPS + 2)))
+    assert all(tensor.isfinite().all() for tensor in modelfile.read(folder("a").checkpoint)[1].values())
+
+
+def test_a_loss_that_is_no_number_at_once(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "sigmoid", lambda x: x * math.nan)
+    with pytest.raises(ValueError, match="epoch 1: the loss is no longer a number; there is no checkpoint yet"):
+        fit(tiny(), "a")
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "too many": (["data.train=1000"], "1,000 training images were asked for"),
+    "spec": (["spec={stages=[1, 1, 1, 1, 1]}"], "16x16 images; this spec needs multiples of 32"),
+    "no data": (["data.name=npz:/nonesuch.npz"], "there is no file /nonesuch.npz"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_leaves_nothing_behind(case: str, tiny: Callable[..., Recipe]) -> None:
+    overrides, message = MISTAKES[case]
+    with pytest.raises(ValueError, match=message):
+        fit(recipe.parse(tiny().to_dict(), overrides), "a")
+    assert not folder("a").path.exists()
+    assert Ledger().rows() == []
+
+
+# Batches
+
+
+def test_a_feed_gives_every_image_once_in_a_new_order_each_epoch(pictures: ImageSet) -> None:
+    feed = Feed(pictures, 16, 0, CPU)
+    epochs = [torch.cat(list(feed.epoch(epoch))) for epoch in (0, 1)]
+    clean = torch.from_numpy(pictures.images).float() / 255
+    for epoch, images in enumerate(epochs):
+        assert torch.equal(images, clean[epoch_order(60, 0, epoch)])
+    assert not torch.equal(epochs[0], epochs[1])
+    assert [len(batch) for batch in feed.epoch(0)] == [16, 16, 16, 12]
+    assert feed.steps == 4
+
+
+@pytest.mark.parametrize("start", range(5))
+def test_a_feed_starts_anywhere(start: int, pictures: ImageSet) -> None:
+    feed = Feed(pictures, 16, 0, CPU)
+    whole = list(feed.epoch(3))
+    assert all(torch.equal(a, b) for a, b in zip(feed.epoch(3, start), whole[start:], strict=True))
+
+
+def test_seeds_of_their_own_for_every_purpose() -> None:
+    seeds = [derive(seed, purpose, n) for seed in (0, 1, 2**62) for purpose in ("order", "noise") for n in (0, 1)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert derive(0, "noise", 3) == 1166906464943187706
+
+
+def test_mirror_turns_half_of_the_images() -> None:
+    x = torch.rand(1000, 1, 2, 3)
+    y = mirror(x, torch.Generator().manual_seed(0))
+    turned = (y == x.flip(-1)).all(-1).all(-1).all(-1)
+    assert torch.equal(y[~turned], x[~turned])
+    assert 440 < int(turned.sum()) < 560
+
+
+# Optimisers, schedules, the average
+
+
+def quadratic(training: Training, fused: bool) -> list[Tensor]:
+    """A few steps on a toy, with our optimiser or torch's own, unfused."""
+    torch.manual_seed(0)
+    layer = nn.Linear(4, 3)
+    ours = make_optimiser(layer, training)
+    options = {key: value for key, value in ours.defaults.items() if key != "fused"}
+    optimiser = ours if fused else type(ours)(layer.parameters(), **options, fused=False, foreach=False)
+    for _ in range(5):
+        optimiser.zero_grad()
+        (layer(torch.ones(2, 4)) ** 2).sum().backward()
+        optimiser.step()
+    return [parameter.detach() for parameter in layer.parameters()]
+
+
+OPTIMISERS: dict[str, tuple[dict[str, Any], type, dict[str, Any]]] = {
+    "adam": (
+        {"betas": (0.5, 0.9), "amsgrad": True, "weight_decay": 0.1},
+        torch.optim.Adam,
+        {"betas": (0.5, 0.9), "amsgrad": True, "weight_decay": 0.1},
+    ),
+    "adamw": ({"weight_decay": 0.1}, torch.optim.AdamW, {"weight_decay": 0.1, "betas": (0.9, 0.999)}),
+    "sgd": (
+        {"momentum": 0.9, "weight_decay": 0.1},
+        torch.optim.SGD,
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimisers_are_torchs_with_the_recipes_numbers(name: str) -> None:
+    fields, kind, options = OPTIMISERS[name]
+    training = Training(optimiser=name, lr=0.02, **fields)  # type: ignore[arg-type]
+    optimiser = make_optimiser(nn.Linear(2, 2), training)
+    assert type(optimiser) is kind
+    assert {key: optimiser.defaults[key] for key in options} == options
+    assert optimiser.defaults["lr"] == 0.02
+    torch.testing.assert_close(quadratic(training, fused=True), quadratic(training, fused=False))
+
+
+def test_sgd_without_momentum_is_plain() -> None:
+    assert make_optimiser(nn.Linear(2, 2), Training(optimiser="sgd")).defaults["nesterov"] is False
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("warmup", [0.0, 0.25])
+@pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
+def test_schedules(schedule: str, warmup: float, final: float) -> None:
+    training = Training(lr=0.2, schedule=schedule, warmup=warmup, final_lr=final)  # type: ignore[arg-type]
+    rates = np.array([learning_rate(training, at) for at in np.linspace(0, 1, 2001)])
+    assert rates.max() == pytest.approx(0.2, rel=1e-3)
+    assert rates.min() >= 0
+    assert np.abs(np.diff(rates[int(2000 * warmup) + 1 :])).max() < 0.2 * 0.01
+    assert rates[-1] == pytest.approx(0.2 if schedule == "constant" else 0.2 * final, abs=1e-6)
+    if warmup:
+        assert rates[0] < 0.001
+        assert rates[250] == pytest.approx(0.1, rel=0.01)
+
+
+def test_a_schedule_is_tested_for_every_name_a_recipe_takes() -> None:
+    for schedule in SCHEDULES:
+        assert Training(schedule=schedule).schedule == schedule  # type: ignore[arg-type]
+
+
+def test_known_rates() -> None:
+    cosine = Training(lr=1, schedule="cosine")
+    assert [learning_rate(cosine, at) for at in (0, 0.5, 1, 1.5)] == pytest.approx([1, 0.5, 0, 0])
+    one_cycle = Training(lr=1, schedule="one-cycle")
+    assert [learning_rate(one_cycle, at) for at in (0, 0.3, 0.65, 1)] == pytest.approx([0.04, 1, 0.5, 0])
+
+
+def test_the_average_of_the_weights() -> None:
+    network = build(PRESETS["model-b-35"], 0)
+    average = Average(network, 0.9)
+    bias = network.get_parameter("enc1.bias")
+    expected = bias.detach().clone()
+    for step in range(1, 200):
+        with torch.no_grad():
+            bias.add_(1)
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * bias.detach()
+    torch.testing.assert_close(average.network.get_parameter("enc1.bias"), expected)
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+@pytest.mark.parametrize("name", noise.terms())
+@pytest.mark.parametrize("loss", losses.LOSSES)
+def test_every_noise_and_loss_trains(name: str, loss: str, tiny: Callable[..., Recipe]) -> None:
+    from dataclasses import fields
+
+    kind = noise.terms()[name]
+    made = kind(*((0.1,) * len(fields(kind))))
+    trained = fit(tiny(epochs=1, noise=str(made), loss=loss), "a")
+    assert math.isfinite(trained.rows[0]["train_loss"])
