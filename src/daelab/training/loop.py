@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, cast
@@ -23,6 +22,7 @@ from daelab import losses, machine, modelfile, runs
 from daelab import recipe as recipes
 from daelab.evaluation import Batch, noisy_batches, validate
 from daelab.files import write_text, write_with
+from daelab.model import inference
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
 from daelab.training.feed import Feed, derive, mirror
@@ -57,8 +57,8 @@ class Silent:
 class Interrupted(Exception):
     """A signal ended the training after a batch; the state is saved."""
 
-    def __init__(self, run: str, signum: int) -> None:
-        super().__init__(f"interrupted and saved; go on with: daelab train --resume {run}")
+    def __init__(self, run: str, signum: int, command: str = "train") -> None:
+        super().__init__(f"interrupted and saved; go on with: daelab {command} --resume {run}")
         self.signum = signum
 
 
@@ -173,7 +173,7 @@ class Trainer:
         self.size = train.size
 
     def forward(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Denoised images, in the run's precision; validation uses the arithmetic of the training."""
+        """Denoised images, in the run's precision."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             out: Tensor = network(x.contiguous(memory_format=torch.channels_last))
         return out
@@ -182,7 +182,7 @@ class Trainer:
         """Go on from the state to the recipe's end."""
         state, steps = self.state, self.feed.steps
         progress.start(self.run.name, self.recipe.training.epochs, steps, self.facts())
-        with _signals() as caught:
+        with noted_signals() as caught:
             while len(state.rows) < self.recipe.training.epochs and not self._time_is_up():
                 self._epoch(progress, caught)
                 if not bool(state.loss_sum.isfinite()):
@@ -254,7 +254,9 @@ class Trainer:
         state, began = self.state, time.perf_counter()
         epoch = len(state.rows) + 1
         train_loss = float(state.loss_sum) / self.sizes[0]
-        denoise = partial(self.forward, state.kept.eval())
+        # in float32: rounded to bf16, weights and the norms' statistics no longer fit each other,
+        # and the loss would jump by a fifth from epoch to epoch (docs/performance.md)
+        denoise = inference(state.kept, self.device)
         found = validate(denoise, self.validation.batches(), self.loss)
         if not math.isfinite(found.loss):
             raise ValueError(self._diverged())
@@ -377,7 +379,7 @@ def _row_of(recipe: Recipe, trainer: Trainer) -> dict[str, Any]:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def noted_signals() -> Iterator[list[int]]:
     """The numbers of SIGINT and SIGTERM that came, instead of what they would do."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
