@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from daelab import machine
 from daelab.data import ImageSet
 from daelab.data.cifar10 import find
 
 REPOSITORY = Path(__file__).parents[1]
-torch.set_num_threads(2)
+# two processes run the tests, and threads that wait for a busy core cost more than they give
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -21,6 +23,12 @@ def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the runs or the ledger of whoever starts it."""
     monkeypatch.setenv("DAELAB_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("DAELAB_LEDGER", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiny trainings would pay for a gigabyte of them, and gain nothing."""
+    monkeypatch.setattr(machine, "keep_memory", lambda: False)
 
 
 def smooth_pictures(count: int, side: int = 16) -> np.ndarray:

@@ -220,6 +220,14 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_who_reads_a_file_while_it_is_replaced_reads_the_old_one_whole(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "a", "old")
+    with (tmp_path / "a").open() as reader:
+        files.write_text(tmp_path / "a", "new")
+        assert reader.read() == "old"
+    assert (tmp_path / "a").read_text() == "new"
+
+
 def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -159,6 +159,8 @@ def shipped() -> dict[str, Path]:
     """The recipes that ship, by name: `paper/38`."""
     folder = Path(str(resources.files("daelab"))) / "recipes"
     files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.toml")}
+    # those of judges have other fields; daelab.judge.recipe reads them
+    files = {name: path for name, path in files.items() if not name.startswith("judge/")}
     return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
 
 

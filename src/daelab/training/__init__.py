@@ -9,7 +9,7 @@ Who watches a training fills the protocol `Progress`; nothing here prints.
 """
 
 from daelab.machine import best_device, choose_precision, keep_memory
-from daelab.training.loop import Interrupted, Progress, Silent, Trained, fit, resume_recipe
+from daelab.training.loop import Interrupted, Progress, Silent, Trained, fit, noted_signals, resume_recipe
 
 __all__ = [
     "Interrupted",
@@ -20,5 +20,6 @@ __all__ = [
     "choose_precision",
     "fit",
     "keep_memory",
+    "noted_signals",
     "resume_recipe",
 ]

@@ -1,0 +1,680 @@
+"""F1 is scikit-learn's; a judge trains, resumes exactly, and answers alike from a file, ONNX or a factory."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from sklearn import metrics as reference
+from torch import Tensor, nn
+
+from daelab import api, evaluation, judge, modelfile, spec, tensorfile, training
+from daelab.cli import main
+from daelab.data import Dataset, ImageSet
+from daelab.judge import f1, file, loop, network, outside, recipe, state, vit
+from daelab.judge.recipe import JudgeRecipe, Network
+from daelab.model import build as build_model
+from daelab.noise import parse
+
+CPU = torch.device("cpu")
+NAMES = ("red", "green", "blue")
+
+
+def coloured(count: int, seed: int, side: int = 16) -> ImageSet:
+    """Noise with one channel brighter, which is the class."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 180, (count, 3, side, side), dtype=np.uint8)
+    images[np.arange(count), labels] += 70
+    return ImageSet("coloured", images, labels, NAMES)
+
+
+@pytest.fixture(scope="module")
+def colours() -> Dataset:
+    return Dataset("coloured", coloured(96, 0), None, coloured(30, 1), NAMES, "")
+
+
+@pytest.fixture(scope="module")
+def colours_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The same, as a data set that a command can name."""
+    path = tmp_path_factory.mktemp("data") / "colours.npz"
+    made = coloured(96, 0)
+    np.savez(path, images=made.images, labels=np.array(NAMES)[made.labels])
+    return f"npz:{path}"
+
+
+def tiny(**changes: object) -> JudgeRecipe:
+    """Three epochs of six steps, of two parts each, in float32 so that every machine computes it."""
+    training = {"epochs": 3, "batch": 16, "part": 8, "lr": 0.05, "lookahead": 4, "whiten_bias_epochs": 1}
+    fields = {"network": {"widths": [6, 8]}, "training": training | {"precision": "float32"} | changes}
+    return recipe.parse(fields)
+
+
+def tensors(made: judge.JudgeFile) -> dict[str, Tensor]:
+    return made.network.state_dict()
+
+
+# F1
+
+CASES = [(count, classes, seed) for count in (1, 3, 4, 64, 203) for classes in (2, 5, 10) for seed in (0, 1)]
+
+
+@pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
+def answers(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, int]:
+    """Labels and predictions, half of them right; some classes may not occur."""
+    count, classes, seed = request.param
+    rng = np.random.default_rng(seed)
+    labels, guesses = rng.integers(0, classes, (2, count))
+    return labels, np.where(rng.random(count) < 0.5, labels, guesses), classes
+
+
+def sk_f1(labels: np.ndarray, said: np.ndarray) -> float:
+    return float(reference.f1_score(labels, said, average="macro", zero_division=0))
+
+
+def test_f1_is_scikit_learns(answers: tuple[np.ndarray, np.ndarray, int]) -> None:
+    labels, said, classes = answers
+    assert f1.macro_f1(labels, said, classes) == pytest.approx(sk_f1(labels, said), abs=1e-12)
+    fours = [sk_f1(labels[i : i + 4], said[i : i + 4]) for i in range(0, len(labels), 4)]
+    assert f1.macro_f1_batch4(labels, said, classes) == pytest.approx(np.mean(fours), abs=1e-12)
+
+
+def test_tables_are_scikit_learns(answers: tuple[np.ndarray, np.ndarray, int]) -> None:
+    labels, said, classes = answers
+    every = np.arange(classes)
+    matrix = f1.confusion(labels, said, classes)
+    np.testing.assert_array_equal(matrix, reference.confusion_matrix(labels, said, labels=every))
+    expected = reference.precision_recall_fscore_support(labels, said, labels=every, zero_division=0)
+    for column, values in zip(f1.per_class(matrix).values(), expected[:3], strict=True):
+        np.testing.assert_allclose(column, values)
+
+
+@pytest.mark.parametrize(
+    ("noisy", "denoised", "clean", "expected"),
+    [(0.5, 0.8, 0.9, 0.75), (0.5, 0.4, 0.9, -0.25), (0.2, 0.2, 0.7, 0.0), (0.6, 0.7, 0.6, math.nan)],
+)
+def test_recovered(noisy: float, denoised: float, clean: float, expected: float) -> None:
+    assert f1.recovered(noisy, denoised, clean) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_interval_is_that_of_resampled_images() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 500)
+    said = np.where(rng.random(500) < 0.7, labels, rng.integers(0, 4, 500))
+    low, high = f1.bootstrap_f1(f1.confusion(labels, said, 4))
+    drawn = rng.integers(0, 500, (1000, 500))
+    expected = np.quantile([f1.macro_f1(labels[d], said[d], 4) for d in drawn], [0.025, 0.975])
+    assert (low, high) == pytest.approx(expected, abs=0.005)
+    assert f1.bootstrap_f1(f1.confusion(labels, said, 4)) == (low, high)
+
+
+def test_nothing_to_score_is_no_number() -> None:
+    none = np.zeros(0, np.int64)
+    assert math.isnan(f1.macro_f1(none, none, 3))
+    assert math.isnan(f1.macro_f1_batch4(none, none, 3))
+    assert math.isnan(f1.bootstrap_f1(f1.confusion(none, none, 3))[0])
+
+
+# The network
+
+SHAPES = [Network(widths=(4,), kernel=1), Network(widths=(8, 4)), Network(widths=(4, 4, 8), kernel=3)]
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_the_first_layer_whitens(side: int) -> None:
+    x = torch.from_numpy(coloured(64, 2).images).float() / 255
+    x = F.avg_pool2d(x - x.mean((0, 2, 3), keepdim=True), 2, 1)  # neighbours alike, as in pictures
+    filters = network.whitening(x, side, eps=0.0)
+    assert filters.shape == (3 * side**2, 3, side, side)
+    out = F.conv2d(x, filters).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(torch.cov(out), torch.eye(len(out)), atol=2e-3, rtol=0)
+
+
+def test_whitening_stays_finite_without_content() -> None:
+    assert network.whitening(torch.zeros(4, 3, 8, 8), 2).isfinite().all()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_built_saved_and_loaded_is_equal(shape: Network, tmp_path: Path, colours: Dataset) -> None:
+    net = network.build(shape, 3)
+    net.prepare(torch.from_numpy(colours.train.batch(np.arange(96))))
+    card = file.Card(name="x", network=shape, classes=NAMES, size=(16, 16), tta="none")
+    file.JudgeFile(net, card).save(tmp_path / "x.safetensors")
+    loaded = file.load(tmp_path / "x.safetensors")
+    assert loaded.card == card
+    net.load_state_dict(network.halved(net.state_dict()))
+    x = torch.rand(5, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(x), net.eval()(x))
+    file.JudgeFile(loaded.network, card).save(tmp_path / "y.safetensors")
+    assert (tmp_path / "y.safetensors").read_bytes() == (tmp_path / "x.safetensors").read_bytes()
+
+
+def test_convolutions_begin_as_identities() -> None:
+    weight = network.build(Network(widths=(30, 40), kernel=2), 3).blocks[0].conv1.weight
+    x = torch.rand(1, 24, 6, 6)
+    torch.testing.assert_close(F.conv2d(x, weight.detach(), padding=1)[:, :24], x)
+    assert weight[24:].std() > 0.01
+
+
+def test_one_seed_one_network_and_no_trace_in_the_global_one() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (network.build(SHAPES[1], 3, seed).head.weight for seed in (1, 1, 2))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("tta", network.TTA)
+def test_views_are_weighted_to_one(tta: str) -> None:
+    assert sum(network.TTA[tta]) == 1
+    x = torch.rand(2, 3, 8, 8)
+    seen = list(network.views(x, len(network.TTA[tta])))
+    assert len(seen) == len(network.TTA[tta])
+    assert torch.equal(seen[0], x)
+    assert all(view.shape == x.shape for view in seen)
+    if tta != "none":
+        net = network.build(SHAPES[1], 3).eval()
+        one, mirrored = (
+            network.weighted(network.view_logits(net, image, len(seen), "float32"), tta) for image in (x, x.flip(-1))
+        )
+        assert one.shape == (2, 3)
+        if tta == "mirror":
+            torch.testing.assert_close(one, mirrored)
+
+
+def test_macs_are_those_of_the_convolutions() -> None:
+    assert network.macs(Network(widths=(64, 256, 256)), 32, 32) == pytest.approx(118.2e6, rel=0.01)
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_what_ships_is_small(name: str) -> None:
+    net = network.build(recipe.load(name).network, 10)
+    bytes_ = sum(t.numel() * t.element_size() for t in network.halved(net.state_dict()).values())
+    assert bytes_ < 10e6
+
+
+# Training
+
+
+def test_a_judge_learns(colours: Dataset, tmp_path: Path) -> None:
+    made = judge.train(tiny(epochs=6), colours, tmp_path)
+    accuracy = made.card.metrics["test"]["accuracy"]
+    assert set(accuracy) == set(network.TTA)
+    assert accuracy["mirror"] > 0.9
+    assert made.card.metrics["test"]["images"] == 30
+    assert made.card.classes == NAMES
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "checkpoint.safetensors", "judge.safetensors"}
+    loaded = file.load(tmp_path / "judge.safetensors")
+    assert loaded.card == made.card
+    x = torch.from_numpy(colours.test.batch(np.arange(30))).float() / 255
+    answers = judge.load(str(tmp_path / "judge.safetensors"), device=CPU)(x)
+    assert (answers.numpy() == colours.test.labels).mean() > 0.9
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> judge.JudgeFile:
+    return judge.train(tiny(), colours, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("after", [1, 5, 6, 7, 17, 18])
+def test_resumed_is_uninterrupted(after: int, uninterrupted: judge.JudgeFile, colours: Dataset, tmp_path: Path) -> None:
+    asked = iter(range(1, 1000))
+    with pytest.raises(judge.Stopped):
+        judge.train(tiny(), colours, tmp_path, stop=lambda: next(asked) >= after)
+    again = judge.train(tiny(), colours, tmp_path, resume=True)
+    assert tensors(again).keys() == tensors(uninterrupted).keys()
+    assert all(torch.equal(value, tensors(uninterrupted)[name]) for name, value in tensors(again).items())
+    assert again.card.metrics == uninterrupted.card.metrics
+
+
+def test_another_seed_is_another_judge(uninterrupted: judge.JudgeFile, colours: Dataset, tmp_path: Path) -> None:
+    other = judge.train(tiny().model_copy(update={"seed": 1}), colours, tmp_path)
+    assert not torch.equal(tensors(other)["head.weight"], tensors(uninterrupted)["head.weight"])
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(colours: Dataset, tmp_path: Path) -> None:
+    judge.train(tiny(epochs=1), colours, tmp_path)
+    with pytest.raises(ValueError, match="another recipe"):
+        judge.train(tiny(epochs=2), colours, tmp_path, resume=True)
+
+
+def test_a_diverging_judge_says_so(colours: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"epoch 1: the loss is no number; try a lower training.lr"):
+        judge.train(tiny(lr=1e30), colours, tmp_path)
+
+
+def test_parts_change_only_the_statistics() -> None:
+    x = torch.arange(10)
+    for size, lengths in ((10, [10]), (4, [5, 5]), (3, [4, 3, 3]), (100, [10])):
+        assert [len(part) for part in loop._parts(x, size)] == lengths
+
+
+def test_images_move_over_a_reflected_border() -> None:
+    x = torch.rand(5, 3, 6, 7)
+    corners = np.random.default_rng(0).integers(0, 5, (2, 5))
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")
+    expected = [padded[i, :, top : top + 6, left : left + 7] for i, (top, left) in enumerate(corners.T)]
+    np.testing.assert_array_equal(loop.translated(x, corners, 2).numpy(), np.stack(expected))
+
+
+def test_each_image_is_mirrored_every_second_epoch(colours: Dataset, tmp_path: Path) -> None:
+    trainer = loop.Trainer(tiny(translate=0), colours, tmp_path, CPU, judge.Silent(), lambda: False)
+    plain = trainer.images.float() / 255
+    first, second, third = (trainer._augmented(np.arange(96), epoch) for epoch in (0, 1, 2))
+    mirrored = (first != plain).flatten(1).any(1)
+    assert 20 < int(mirrored.sum()) < 76
+    assert torch.equal(second, first.flip(-1))
+    assert torch.equal(third, first)
+
+
+def test_the_rate_is_a_triangle() -> None:
+    settings = recipe.Training()
+    rates = [state.learning_rate(settings, step / 1000) for step in range(1001)]
+    assert rates[0] == settings.start_lr
+    assert max(rates) == rates[230] == 1
+    assert rates[-1] == pytest.approx(settings.final_lr)
+
+
+def test_only_some_images_are_learnt_where_asked(colours: Dataset, tmp_path: Path) -> None:
+    fields = tiny().to_dict() | {"data": {"train": 20}}
+    trainer = loop.Trainer(recipe.parse(fields), colours, tmp_path, CPU, judge.Silent(), lambda: False)
+    assert len(trainer.images) == 20
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", [*recipe.shipped(), "judge", "photos"])
+def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
+    found = recipe.load(name, ["seed=3"])
+    assert found.seed == 3
+    path = tmp_path / "copy.toml"
+    path.write_text(found.to_toml())
+    assert recipe.load(path) == found
+    assert recipe.load(path).sha256 == found.sha256 != recipe.load(name).sha256
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hint"),
+    [
+        (["training.lrr=1"], "did you mean 'training.lr'"),
+        (["training.lr=-1"], "training.lr"),
+        (["network.widths=[]"], "network.widths"),
+        (["data.name=foto"], "photos"),
+        (["tta=all"], "tta"),
+        (["seed"], "field=value"),
+        (["seed.x=1"], "seed"),
+    ],
+)
+def test_mistakes_in_a_recipe_are_one_line(overrides: list[str], hint: str) -> None:
+    with pytest.raises(ValueError, match=hint.replace("[", r"\[")) as caught:
+        recipe.load("judge/photos", overrides)
+    assert "\n" not in str(caught.value)
+
+
+# Judges from elsewhere
+
+
+class Brightest(nn.Module):
+    """Scores are the channels' means."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+def write_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder.joinpath("mine_for_daelab.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    classes = ('red', 'green', 'blue')\n"
+        "    size = (4, 4)\n"
+        "    def forward(self, x):\n"
+        "        assert x.shape[-2:] == (4, 4)\n"
+        "        return x.mean((2, 3))\n"
+        "def broken(): raise RuntimeError('no weights\\nhere')\n"
+        "def number(): return 3\n"
+        "class Flat(Net):\n"
+        "    def forward(self, x): return x.flatten()\n"
+    )
+    monkeypatch.chdir(folder)
+    monkeypatch.delitem(sys.modules, "mine_for_daelab", raising=False)
+
+
+@pytest.fixture
+def pixels(colours: Dataset) -> Tensor:
+    return torch.from_numpy(colours.test.batch(np.arange(30))).float() / 255
+
+
+def test_a_judge_from_a_factory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colours: Dataset, pixels: Tensor
+) -> None:
+    write_module(tmp_path, monkeypatch)
+    for text in ("mine_for_daelab:Net", "judge:mine_for_daelab:Net"):
+        found = judge.load(text)
+        assert found.classes == NAMES
+        assert found(pixels).dtype == torch.int64
+        np.testing.assert_array_equal(found(pixels).numpy(), colours.test.labels)
+    assert str(tmp_path) not in sys.path
+
+
+@pytest.mark.parametrize("fixed", [(), (1, 8, 8), (7, 16, 16)], ids=str)
+def test_a_judge_from_onnx(fixed: tuple[int, ...], tmp_path: Path, colours: Dataset, pixels: Tensor) -> None:
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    shape = [fixed[0], 3, *fixed[1:]] if fixed else ["n", 3, "h", "w"]
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        onnx.helper.make_node("Flatten", ["pooled"], ["scores"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "brightest",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("scores", onnx.TensorProto.FLOAT, [shape[0], 3])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    onnx.helper.set_model_props(model, {"classes": json.dumps(NAMES)})
+    onnx.save(model, tmp_path / "mine.onnx")
+    found = judge.load(str(tmp_path / "mine.onnx"))
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+    assert found.classes == NAMES
+    if fixed[:1] != (7,):
+        np.testing.assert_array_equal(found(pixels).numpy(), colours.test.labels)
+    else:  # 30 is no multiple of 7
+        with pytest.raises(ValueError, match="mine.onnx"):
+            found(pixels)
+
+
+CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+@pytest.fixture(scope="module")
+def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random vision transformer, its labels in another order than CIFAR-10's."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    names = dict(enumerate(reversed(CIFAR)))
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=224,
+        patch_size=16, id2label=names, label2id={name: place for place, name in names.items()}
+    )  # fmt: skip
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("vit")
+    transformers.ViTForImageClassification(config).save_pretrained(folder)
+    return folder
+
+
+def test_the_papers_judge_prepares_images_as_transformers_does(vit_folder: Path) -> None:
+    import transformers
+    from PIL import Image
+
+    images = coloured(6, 3, side=32).images
+    pictures = [Image.fromarray(image.transpose(1, 2, 0)) for image in images]
+    processor = transformers.ViTImageProcessorPil()
+    expected = processor(pictures, return_tensors="pt")["pixel_values"]
+    half = torch.full((3, 1, 1), 0.5)
+    x = torch.from_numpy(images).float() / 255
+    found = vit.preprocess(x, (224, 224), half, half)
+    # Pillow rounds once more between the two axes
+    assert (found - expected).abs().max() <= 2.01 * 2 / 255
+    assert (found - expected).abs().mean() < 0.5 * 2 / 255
+
+
+def test_the_papers_judge_maps_its_labels_by_name(vit_folder: Path) -> None:
+    found = judge.load("judge:vit", vit_folder, CPU)
+    x = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert found.classes == CIFAR[::-1]
+    own = found(x)
+    assert torch.equal(found.on(CIFAR)(x), 9 - own)
+
+
+def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    for path in (None, tmp_path):
+        with pytest.raises(FileNotFoundError, match="--judge-path DIR") as caught:
+            judge.load("vit", path)
+        assert "\n" not in str(caught.value)
+
+
+def test_shipped_weights_that_are_not_there_say_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge.table, "shipped", dict)
+    for name, words in (("builtin", "judge/cifar10"), ("photos", "judge/photos")):
+        with pytest.raises(FileNotFoundError, match=f"daelab train-judge --recipe {words}"):
+            judge.load(name)
+
+
+MISTAKES = [
+    ("bulitin", "did you mean 'builtin'"),
+    ("nowhere.onnx", "nowhere.onnx"),
+    ("nowhere.safetensors", "nowhere.safetensors"),
+    ("nowhere_at_all:make", "No module named"),
+    ("mine_for_daelab:nothing", "nothing"),
+    ("mine_for_daelab:broken", "RuntimeError: no weights"),
+    ("mine_for_daelab:number", "int, not an nn.Module"),
+    ("mine_for_daelab:", "mine_for_daelab:"),
+    ("model.safetensors", "no judge"),
+    ("cut.safetensors", "cut.safetensors"),
+    ("text.safetensors", "not a safetensors file"),
+    ("text.onnx", "text.onnx"),
+    ("other.safetensors", "tensors are not those"),
+    ("header.safetensors", "classes"),
+]
+
+
+@pytest.fixture
+def wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_module(tmp_path, monkeypatch)
+    model = build_model(spec.PRESETS["model-b-35"], 0)
+    modelfile.save(tmp_path / "model.safetensors", model, modelfile.Card(spec=model.spec))
+    for name in ("text.safetensors", "text.onnx"):
+        (tmp_path / name).write_text("hello " * 10)
+    net = network.build(SHAPES[1], 3)
+    card = file.Card(name="x", network=SHAPES[1], classes=NAMES, size=(16, 16), tta="none")
+    file.JudgeFile(net, card).save(tmp_path / "whole.safetensors")
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
+    file.JudgeFile(net, card.model_copy(update={"network": SHAPES[2]})).save(tmp_path / "other.safetensors")
+    header = card.model_dump(mode="json") | {"classes": 3}
+    tensorfile.write(tmp_path / "header.safetensors", net.state_dict(), header)
+
+
+@pytest.mark.parametrize(("text", "hint"), MISTAKES)
+@pytest.mark.usefixtures("wrong_files")
+def test_a_mistake_is_one_line(text: str, hint: str) -> None:
+    if text.endswith(".onnx"):
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    with pytest.raises((ValueError, OSError), match=hint) as caught:
+        judge.load(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_of_the_wrong_shape_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: Tensor) -> None:
+    write_module(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match=r"\(1440,\) for 30 images|for 30 images"):
+        judge.load("mine_for_daelab:Flat")(pixels)
+
+
+def test_only_vit_takes_a_path() -> None:
+    with pytest.raises(ValueError, match="only vit"):
+        judge.load("builtin", "somewhere")
+
+
+# A judge and a data set's classes
+
+
+def channel_judge(classes: tuple[str, ...] = NAMES, seen: list[int] | None = None) -> judge.Judge:
+    def logits(x: Tensor) -> Tensor:
+        if seen is not None:
+            seen.append(len(x))
+        return x.mean((2, 3))
+
+    return judge.Judge("channels", logits, classes)
+
+
+def test_classes_are_matched_by_name(pixels: Tensor, colours: Dataset) -> None:
+    own = channel_judge()(pixels)
+    assert torch.equal(channel_judge().on(("blue", "green", "red"))(pixels), 2 - own)
+    assert torch.equal(channel_judge(()).on(NAMES)(pixels), own)
+    with pytest.raises(ValueError, match="does not know cat of coloured; it knows red, green, blue"):
+        channel_judge().on(("cat", "red"), "coloured")
+    with pytest.raises(ValueError, match="scores of 4 classes"):
+        channel_judge(()).on(("a", "b", "c", "d"))(pixels)
+
+
+def test_clean_answers_are_remembered(pixels: Tensor) -> None:
+    seen: list[int] = []
+    found = channel_judge((), seen).on(NAMES)
+    assert torch.equal(found.remembered(pixels), found.remembered(pixels.clone()))
+    assert seen == [30]
+    found.remembered(1 - pixels)
+    assert seen == [30, 30]
+
+
+def test_resizing_leaves_the_right_size_alone(pixels: Tensor) -> None:
+    assert outside.resized(pixels, (16, 16)) is pixels
+    assert outside.resized(pixels, (24, 20)).shape == (30, 3, 24, 20)
+
+
+# In an evaluation
+
+MIXED = "gaussian(0.1, 0.3) | multiplicative(0.1, 0.8)"
+
+
+def test_an_evaluation_with_a_judge(colours: Dataset) -> None:
+    def half(x: Tensor) -> Tensor:
+        return x.roll(1, 1)  # red becomes green: every answer is wrong
+
+    found = evaluation.evaluate(half, colours.test, parse(MIXED), judge=channel_judge(), batch=7)
+    plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert plain["judge"] == "channels"
+    assert set(plain["macro_f1"]) == {"clean", "noisy", "denoised", "recovered", "ci95"}
+    assert set(plain["macro_f1_batch4"]) == {"clean", "noisy", "denoised"}
+    assert set(plain["accuracy"]) == {"clean", "noisy", "denoised"}
+    assert plain["macro_f1"]["clean"] == 1
+    assert plain["macro_f1"]["denoised"] < 0.2 < plain["macro_f1"]["noisy"] <= 1
+    assert [np.sum(plain["confusion"][kind]) for kind in ("clean", "noisy", "denoised")] == [30, 30, 30]
+    assert plain["confusion"]["clean"] == [[10, 0, 0], [0, 10, 0], [0, 0, 10]]
+    assert set(plain["per_class"]) == set(NAMES)
+    assert plain["per_class"]["red"]["clean"] == {"precision": 1, "recall": 1, "f1": 1}
+    for component in plain["components"]:
+        assert component["macro_f1"]["clean"] == 1
+    whole = found.overall.judged
+    assert whole is not None
+    parts = [part.judged for part in found.components if part.judged]
+    right = sum(part.accuracy["noisy"] * len(part.labels) for part in parts)
+    assert right == pytest.approx(30 * whole.accuracy["noisy"])
+
+
+def test_without_a_judge_nothing_changes(colours: Dataset) -> None:
+    plain = evaluation.evaluate(lambda x: x, colours.test, parse(MIXED)).to_dict()
+    assert not {"judge", "macro_f1", "confusion"} & set(plain)
+
+
+def test_a_judge_of_other_classes_is_refused(colours: Dataset) -> None:
+    with pytest.raises(ValueError, match="does not know red, green, blue of coloured"):
+        evaluation.evaluate(lambda x: x, colours.test, parse(MIXED), judge=channel_judge(CIFAR))
+
+
+# The commands
+
+SETS = ["--set=network.widths=[6, 8]", "--set=training.batch=16", "--set=training.lr=0.05"]
+
+
+@pytest.fixture
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in a folder of its own: exit code, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DAELAB_RUNS", "runs")
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["daelab", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return command
+
+
+def test_train_judge_and_evaluate_with_it(run: Callable[..., tuple[int, str, str]], colours_file: str) -> None:
+    words = ["train-judge", "--set", f"data.name={colours_file}", "--set=training.epochs=2", *SETS]
+    code, out, err = run(*words, "--name", "j", "--save", "j.safetensors", "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert (made["run"], made["judge"], made["classes"]) == ("j", "j.safetensors", sorted(NAMES))
+    assert "epoch 2/2" in err
+    assert "left 0:00:00" in err
+    assert {path.name for path in Path("runs/j").iterdir()} == {
+        "recipe.toml",
+        "environment.json",
+        "checkpoint.safetensors",
+        "judge.safetensors",
+    }
+    assert file.load("j.safetensors").card.name == "j"
+    code, out, _ = run("train-judge", "--resume", "j")
+    assert code == 0
+    assert "accuracy" in out
+    model = build_model(spec.PRESETS["model-b-35"], 0)
+    modelfile.save(Path("m.safetensors"), model, modelfile.Card(spec=model.spec, noise="type-1"))
+    words = ["evaluate", "m.safetensors", "--data", colours_file, "--judge", "j.safetensors"]
+    code, out, err = run(*words, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["judge"] == "j.safetensors"
+    assert {"clean", "noisy", "denoised", "recovered"} <= set(found["macro_f1"])
+    code, out, _ = run(*words)
+    assert code == 0
+    assert "macro F1 of batches of 4" in out
+    assert all(name in out for name in NAMES)
+
+
+def test_a_signal_saves_and_says_how_to_go_on(
+    colours_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Kill(judge.Silent):
+        def step(self, epoch: int, step: int, images_per_second: float) -> None:
+            if (epoch, step) == (1, 2):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    fields = tiny().to_dict() | {"data": {"name": colours_file}}
+    with pytest.raises(training.Interrupted, match="daelab train-judge --resume j") as caught:
+        api.train_judge(recipe.parse(fields), "j", progress=Kill())
+    assert caught.value.signum == signal.SIGTERM
+    again = api.train_judge(name="j", resume=True)
+    whole = api.train_judge(recipe.parse(fields), "whole")
+    assert all(torch.equal(value, tensors(whole.file)[name]) for name, value in tensors(again.file).items())
+    with pytest.raises(ValueError, match="exists"):
+        api.train_judge(recipe.parse(fields), "j")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("train-judge", "--recipe", "judge/foto"), "did you mean 'judge/photos'"),
+        (("train-judge", "--resume", "nobody"), "no run nobody"),
+        (("train-judge", "--resume", "x", "--set", "seed=1"), "--resume"),
+        (("train-judge", "--save", "x.pt"), ".safetensors"),
+        (("train-judge", "--set", "data.name=npz:nowhere.npz"), "nowhere.npz"),
+        (("evaluate", "m.safetensors", "--judge", "nobody"), "unknown judge 'nobody'"),
+    ],
+)
+def test_a_wrong_command_is_one_line(
+    run: Callable[..., tuple[int, str, str]], words: tuple[str, ...], hint: str
+) -> None:
+    code, out, err = run(*words)
+    assert (code, out) == (2, "")
+    assert hint in err
+    assert err.count("\n") == 1
