@@ -18,6 +18,7 @@ from sklearn import metrics as reference
 from torch import Tensor, nn
 
 from daelab import api, evaluation, judge, modelfile, spec, tensorfile, training
+from daelab import data as datasets
 from daelab.cli import main
 from daelab.data import Dataset, ImageSet
 from daelab.judge import f1, file, loop, network, outside, recipe, state, vit
@@ -446,6 +447,22 @@ def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(FileNotFoundError, match="--judge-path DIR") as caught:
             judge.load("vit", path)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", judge.shipped())
+def test_what_ships_judges_as_its_header_says(name: str, request: pytest.FixtureRequest) -> None:
+    path = judge.shipped()[name]
+    assert path.stat().st_size < 10e6
+    card = file.read_card(path)
+    assert card.name == name
+    said = card.metrics["test"]["accuracy"][card.tta]
+    assert said >= 0.94
+    root = request.getfixturevalue("cifar_root") if card.data["name"] == "cifar10" else None
+    test = datasets.load(card.data["name"], root, download=False, train=False).test
+    places = np.linspace(0, len(test) - 1, 400).astype(np.int64)
+    x = torch.from_numpy(test.batch(places)).float() / 255
+    right = float((judge.load(name)(x).numpy() == test.labels[places]).mean())
+    assert right == pytest.approx(said, abs=0.04)
 
 
 def test_shipped_weights_that_are_not_there_say_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:

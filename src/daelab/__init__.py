@@ -14,7 +14,7 @@
     evaluation.py   the one evaluation path; training validates with it
     recipe.py       a run as data: data + noise + spec + loss + optimiser + seed; TOML
     modelfile.py    one safe self-describing file per model; the paper's .pt files
-    runs.py         a run's folder, and the ledger of all runs
+    runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
     denoiser.py     Denoiser.load(name)(image): pad, tile, crop, any size
     imagefiles.py   a picture's file in, the same kind of file out

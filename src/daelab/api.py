@@ -13,6 +13,7 @@ import torch
 
 from daelab import data as datasets
 from daelab import evaluation, modelfile, report, runs, training
+from daelab import judge as judges
 from daelab import recipe as recipes
 from daelab.denoiser import Denoiser, find
 from daelab.noise import IndexedDraws, Noise, parse
@@ -99,6 +100,8 @@ def evaluate(
     *,
     limit: int | None = None,
     seed: int = 0,
+    judge: judges.Judge | str | None = None,
+    judge_path: str | Path | None = None,
     data_root: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     download: Callable[[int, int], None] | None = None,
@@ -109,10 +112,14 @@ def evaluate(
         model: a denoiser, or what `load` takes.
         noise: the model's own where it is not given.
         limit: only the first so many images.
+        judge: a classifier whose macro F1 is added, or what `judge.load` takes.
+        judge_path: of the weights of the judge `vit`.
 
     Raises:
-        ValueError: an unknown data set or noise, or missing data.
+        ValueError: an unknown data set, noise or judge, or missing data.
     """
+    if isinstance(judge, str):
+        judge = judges.load(judge, judge_path)
     denoiser = model if isinstance(model, Denoiser) else load(model)
     if noise is None:
         noise = denoiser.card.noise or "published-code"
@@ -123,10 +130,69 @@ def evaluate(
     if limit is not None:
         images = images.take(np.arange(min(limit, len(images))))
     training.keep_memory()
-    scores = evaluation.evaluate(denoiser.batch, images, noise, seed=seed, device=denoiser.device, progress=progress)
+    scores = evaluation.evaluate(
+        denoiser.batch, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
+    )
     return Evaluated(
         str(model if not isinstance(model, Denoiser) else denoiser.name), denoiser.parameters, data, scores
     )
+
+
+@dataclass(frozen=True)
+class TrainedJudge:
+    """A judge, and the folder of its run, where its file is `judge.safetensors`."""
+
+    run: runs.RunFolder
+    file: judges.JudgeFile
+
+    @property
+    def path(self) -> Path:
+        """The judge's file."""
+        return self.run.path / "judge.safetensors"
+
+    def save(self, path: str | Path) -> None:
+        """Write the judge elsewhere, under the name of its new file."""
+        path = Path(path)
+        card = self.file.card.model_copy(update={"name": path.stem})
+        replace(self.file, card=card).save(path)
+
+
+def train_judge(
+    recipe: judges.JudgeRecipe | str | Path | None = None,
+    name: str | None = None,
+    *,
+    resume: bool = False,
+    data_root: str | Path | None = None,
+    progress: judges.Progress | None = None,
+    download: Callable[[int, int], None] | None = None,
+) -> TrainedJudge:
+    """Train a judge by a recipe, into a run's folder.
+
+    Args:
+        recipe: a recipe, the name of a shipped one (`judge/photos`), or a path; with `resume`,
+            none: the run's own.
+        name: of the run.
+        resume: go on with the run of this name from its last checkpoint, exactly.
+
+    Raises:
+        ValueError: a mistake in the recipe or the data; one line that says what to do.
+        Interrupted: SIGINT or SIGTERM came; the state is saved.
+    """
+    run = runs.folder(name or runs.free_name("judge"))
+    if resume and not run.recipe.is_file():
+        raise FileNotFoundError(f"no run {run.name} in {run.path.parent}")
+    if run.recipe.exists() and not resume:
+        raise ValueError(f"run {run.name} exists in {run.path}; go on with --resume {run.name}, or take another --name")
+    if not isinstance(recipe, judges.JudgeRecipe):
+        recipe = judges.recipe.load(recipe or (run.recipe if resume else judges.recipe.DEFAULT))
+    data = datasets.load(recipe.data.name, data_root, crop=recipe.data.crop, progress=download)
+    with training.noted_signals() as caught:
+        try:
+            made = judges.train(recipe, data, run.path, resume=resume, progress=progress, stop=lambda: bool(caught))
+        except judges.Stopped:
+            raise training.Interrupted(run.name, caught[0], "train-judge") from None
+    runs.write_environment(run)
+    return TrainedJudge(run, made)
 
 
 def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:

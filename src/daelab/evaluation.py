@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from daelab.data import Images
+from daelab.judge import Judge, JudgeScores
 from daelab.losses import Loss
 from daelab.metrics import (
     BATCH,
@@ -88,11 +89,14 @@ class Scores:
     noise: str
     images: int
     metrics: dict[str, Summary]
+    judged: JudgeScores | None = None
+    """Where a judge looked at the images."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; a number that is not finite becomes null."""
         values = {name: summary.to_dict() for name, summary in self.metrics.items()}
-        return {"noise": self.noise, "images": self.images, **_finite(values)}
+        judged = self.judged.summary() if self.judged else {}
+        return {"noise": self.noise, "images": self.images, **_finite(values), **judged}
 
 
 @dataclass(frozen=True)
@@ -107,8 +111,10 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        judged = self.overall.judged
         return {
             **self.overall.to_dict(),
+            **(judged.to_dict() if judged else {}),
             "seed": self.seed,
             "noisy_sha256": self.noisy_sha256,
             "components": [scores.to_dict() for scores in self.components],
@@ -124,6 +130,7 @@ def evaluate(
     seed: int = 0,
     batch: int = BATCH,
     device: torch.device | str = "cpu",
+    judge: Judge | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Score a denoiser on every image of a set.
@@ -132,8 +139,13 @@ def evaluate(
         denoise: see `Denoise`.
         noise: each image gets the noise of (seed, its index), whatever the batch size.
         seed: of the noise, and of the bootstrap.
+        judge: a classifier that scores the clean, the noisy and the denoised images.
         progress: called with (images done, images in all).
+
+    Raises:
+        ValueError: the judge does not know the images' classes.
     """
+    judge = judge and judge.on(images.classes, images.name)
     digest = hashlib.sha256()
     columns: dict[str, list[Tensor]] = {}
     for made in noisy_batches(images, noise, seed, batch, device):
@@ -143,15 +155,26 @@ def evaluate(
         for name, metric in METRICS.items():
             found[f"noisy {name}"] = metric(made.noisy, made.clean)
             found[f"denoised {name}"] = metric(denoised, made.clean)
+        if judge:
+            found["clean class"] = judge.remembered(made.clean)
+            found |= {"noisy class": judge(made.noisy), "denoised class": judge(denoised)}
         for name, column in found.items():
             columns.setdefault(name, []).append(column)
         if progress:
             progress(sum(map(len, columns["peak"])), len(images))
     values = {name: torch.cat(column).cpu().double().numpy() for name, column in columns.items()}
-    return _evaluation(values, noise, seed, digest.hexdigest())
+    judged = _judged(judge, images, values, seed) if judge else None
+    return _evaluation(values, noise, seed, digest.hexdigest(), judged)
 
 
-def _evaluation(values: dict[str, Floats], noise: Noise, seed: int, sha256: str) -> Evaluation:
+def _judged(judge: Judge, images: Images, values: dict[str, Floats], seed: int) -> JudgeScores:
+    said = {kind: values[f"{kind} class"].astype(np.int64) for kind in ("clean", "noisy", "denoised")}
+    return JudgeScores(judge.name, images.classes, images.labels, seed=seed, **said)
+
+
+def _evaluation(
+    values: dict[str, Floats], noise: Noise, seed: int, sha256: str, judged: JudgeScores | None
+) -> Evaluation:
     whole = {name: summarise(values[f"noisy {name}"], values[f"denoised {name}"], seed) for name in METRICS}
     noisy, denoised = (psnr_batch_of(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised"))
     by_batch = summarise(noisy, denoised, seed)
@@ -164,8 +187,8 @@ def _evaluation(values: dict[str, Floats], noise: Noise, seed: int, sha256: str)
                 name: summarise(values[f"noisy {name}"][mine], values[f"denoised {name}"][mine], seed)
                 for name in METRICS
             }
-            components.append(Scores(str(option), int(mine.sum()), metrics))
-    scores = Scores(str(noise), len(values["peak"]), overall | whole)
+            components.append(Scores(str(option), int(mine.sum()), metrics, judged and judged.only(mine)))
+    scores = Scores(str(noise), len(values["peak"]), overall | whole, judged)
     return Evaluation(scores, tuple(components), seed, sha256)
 
 

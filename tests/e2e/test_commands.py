@@ -198,7 +198,7 @@ MISTAKES = [
     (("train", "--recipe", "quick", "--set", "noise=gaussian(0.1 0.2)"), "^"),
     (("train", "--recipe", "quick", "--set", "spec=model-d"), "did you mean 'model-c'"),
     (("train", "--recipe", "quick", "--set", "data.name=foto"), "photos"),
-    (("train", "--recipe", "quick", "--set", "data.train=1000000"), "1000000"),
+    (("train", "--recipe", "quick", "--set", "data.train=1000000"), "5,000 are available"),
     (("train", "--recipe", "quick", "--name", "a/b"), "run name"),
     (("train",), "recipe"),
     (("train", "--resume", "nobody"), "no run nobody"),

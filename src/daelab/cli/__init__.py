@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import ledger, look, use
+from daelab.cli import judge, ledger, look, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -17,7 +17,16 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A workbench for denoising auto-encoders. `daelab COMMAND --help` shows an example of each.",
 )
-for command in (use.train, use.evaluate, use.denoise, look.models, look.recipes, look.noise, look.data):
+for command in (
+    use.train,
+    use.evaluate,
+    judge.train_judge,
+    use.denoise,
+    look.models,
+    look.recipes,
+    look.noise,
+    look.data,
+):
     app.command()(command)
 app.add_typer(ledger.app, name="ledger")
 

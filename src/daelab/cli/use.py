@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daelab.cli.console import TrainingProgress, bar, clock, say, say_json, tell
+from daelab.cli.judge import say_judged
 from daelab.cli.options import DataRoot, Json, LedgerUrl, Overwrite, Seed
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ def evaluate(
     noise: Annotated[str | None, typer.Option(help="A preset or a noise's text; else the model's own.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     seed: Seed = 0,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="Also score with a classifier: builtin, photos, vit, a file, or module:factory (runs it)."),
+    ] = None,
+    judge_path: Annotated[
+        Path | None, typer.Option(help="Folder of the weights of the judge vit; `hub` downloads them.")
+    ] = None,
     data_root: DataRoot = None,
     save: Annotated[Path | None, typer.Option(help="Also write the model here, with the scores in its header.")] = None,
     as_json: Json = False,
@@ -122,6 +130,8 @@ def evaluate(
             noise,
             limit=limit,
             seed=seed,
+            judge=judge,
+            judge_path=judge_path,
             data_root=data_root,
             progress=progress,
             download=download,
@@ -167,6 +177,7 @@ def _say_scores(found: Evaluated) -> None:
             for part in scores.components
         ]
         say(Table("by component", ["component", "images", "PSNR noisy", "denoised"], parts).to_text())
+    say_judged(scores)
 
 
 def denoise(

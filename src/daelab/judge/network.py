@@ -11,6 +11,7 @@ Shapes: N images, K classes, C channels, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -60,7 +61,7 @@ class ConvNet(nn.Module):
         self.whiten.weight.requires_grad_(False)
         nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]
         widths = (whitened, *shape.widths)
-        self.blocks = nn.Sequential(*(_Block(*pair) for pair in zip(widths, widths[1:], strict=False)))
+        self.blocks = nn.Sequential(*(_Block(*pair) for pair in pairwise(widths)))
         self.head = nn.Linear(widths[-1], classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +95,8 @@ def whitening(x: Tensor, side: int, eps: float = WHITEN_EPS) -> Tensor:
     patches = patches - patches.mean(0)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
     filters = vectors.T / (values.clamp_min(0) + eps).sqrt()[:, None]
-    return filters.flip(0).reshape(-1, x.shape[1], side, side).float()
+    out: Tensor = filters.flip(0).reshape(-1, x.shape[1], side, side).float()
+    return out
 
 
 def build(shape: Network, classes: int, seed: int = 0) -> ConvNet:
@@ -133,8 +135,10 @@ def weighted(logits: Tensor, tta: str) -> Tensor:
 
 def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights in half precision, as a judge ships; vectors (statistics, biases) stay as they are."""
-    return {name: tensor.half() if tensor.ndim > 1 and name not in ("mean", "std") else tensor
-            for name, tensor in state.items()}
+    return {
+        name: tensor.half() if tensor.ndim > 1 and name not in ("mean", "std") else tensor
+        for name, tensor in state.items()
+    }
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

@@ -74,8 +74,6 @@ class Training(Table):
     """The biases' is smaller by `bias_scale`, so that rate times decay is the same for all."""
     bias_scale: Annotated[float, Field(gt=0)] = 64.0
     """By how much the biases of batch norms learn faster than weights."""
-    norm_momentum: Annotated[float, Field(gt=0, le=1)] = 0.12
-    """Weight of one part in the running statistics of a batch norm."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.2
     lookahead: Annotated[int, Field(ge=0)] = 5
     """Steps between two syntheses with the slow weights; 0: none."""

@@ -1,21 +1,12 @@
-"""A run's folder, and the ledger of all runs (SQLite by default, any SQLAlchemy URL).
-
-runs/NAME/
-    recipe.toml  environment.json  metrics.csv  checkpoint.safetensors  best.safetensors
-    curves.png  samples.png  report.html
-"""
+"""The ledger of all runs: one row each, in SQLite by default or any database SQLAlchemy knows."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import os
-import platform
-import re
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +15,7 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    Connection,
     Engine,
     Float,
     Integer,
@@ -39,140 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from daelab.files import write_text
-
-METRIC_COLUMNS = (
-    "epoch",
-    "learning_rate",
-    "train_loss",
-    "val_loss",
-    "val_psnr",
-    "val_psnr_batch",
-    "seconds",
-    "images_per_second",
-)
-"""Of metrics.csv: losses as the recipe's, PSNR in dB (mean over images; the paper's)."""
-
-
-def root() -> Path:
-    """The folder of all runs: $DAELAB_RUNS, or `runs` here."""
-    return Path(os.environ.get("DAELAB_RUNS", "runs"))
-
-
-@dataclass(frozen=True)
-class RunFolder:
-    """Where a run keeps what it makes."""
-
-    path: Path
-
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def recipe(self) -> Path:
-        return self.path / "recipe.toml"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        return self.path / "metrics.csv"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Everything that resuming needs."""
-        return self.path / "checkpoint.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The model with the lowest validation loss."""
-        return self.path / "best.safetensors"
-
-    def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write metrics.csv whole, so that it always agrees with the checkpoint."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.metrics, text.getvalue())
-
-    def read_metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv; none where there is none yet."""
-        if not self.metrics.is_file():
-            return []
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-
-
-def folder(name: str, under: Path | None = None) -> RunFolder:
-    """The folder of a run by its name.
-
-    Raises:
-        ValueError: the name is not one that every file system takes.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ValueError(f"run name {name!r}: use letters, digits, '.', '_' and '-', at most 100")
-    return RunFolder((under or root()) / name)
-
-
-def free_name(stem: str, under: Path | None = None) -> str:
-    """`stem-1`, or the first number whose folder does not exist."""
-    stem = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.") or "run"
-    number = 1
-    while folder(f"{stem}-{number}", under).path.exists():
-        number += 1
-    return f"{stem}-{number}"
-
-
-def environment() -> dict[str, Any]:
-    """What a result may depend on besides its recipe: versions, processor, threads, commit."""
-    import torch
-
-    from daelab.modelfile import versions
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "versions": versions(),
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "git_commit": _git_commit(),
-    }
-
-
-def write_environment(run: RunFolder) -> None:
-    """Write environment.json."""
-    write_text(run.environment, json.dumps(environment(), indent=2) + "\n")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _git_commit() -> str | None:
-    """Of the checkout this package runs from, where it does."""
-    here = Path(__file__).parent
-    try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip() or None
-
+from daelab.errors import unknown
+from daelab.runs.folder import root
 
 _metadata = MetaData()
 _schema = Table("daelab_schema", _metadata, Column("version", Integer, nullable=False))
@@ -250,15 +110,24 @@ class Ledger:
         self.url = url or os.environ.get("DAELAB_LEDGER") or f"sqlite:///{root() / 'ledger.db'}"
         try:
             self.engine = _engine(self.url)
-            self._prepare()
         except SQLAlchemyError as error:
             raise ValueError(f"ledger {self.url}: {_first_line(error)}") from None
         except ModuleNotFoundError as error:
             raise ValueError(f"ledger {self.url}: this database needs the package {error.name}") from None
+        self._prepare()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """All of what is done inside, or nothing of it; a failing database is a ValueError that names it."""
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise ValueError(f"ledger {self.url}: {_first_line(error)}") from None
 
     def _prepare(self) -> None:
-        _metadata.create_all(self.engine)
-        with self.engine.begin() as connection:
+        with self._transaction() as connection:
+            _metadata.create_all(connection)
             found = connection.execute(select(_schema.c.version)).scalar()
             if found is None:
                 connection.execute(insert(_schema).values(version=SCHEMA))
@@ -267,14 +136,12 @@ class Ledger:
 
     def record(self, name: str, **values: Any) -> None:
         """Write what is known of a run; a first call needs `status`, later ones change the row."""
-        with self.engine.begin() as connection:
-            changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
-            if changed.rowcount == 0:
-                connection.execute(insert(_runs).values({"name": name, "started": now(), **values}))
+        with self._transaction() as connection:
+            _put(connection, name, values)
 
     def rows(self) -> list[dict[str, Any]]:
         """Every run, in the order of their first record."""
-        with self.engine.connect() as connection:
+        with self._transaction() as connection:
             return [dict(row._mapping) for row in connection.execute(select(_runs).order_by(_runs.c.id))]
 
     def row(self, name: str) -> dict[str, Any]:
@@ -283,11 +150,9 @@ class Ledger:
         Raises:
             ValueError: unknown; lists the names and the nearest match.
         """
-        with self.engine.connect() as connection:
+        with self._transaction() as connection:
             found = connection.execute(select(_runs).where(_runs.c.name == name)).first()
             if found is None:
-                from daelab.errors import unknown
-
                 raise unknown("run", name, connection.execute(select(_runs.c.name)).scalars())
             return dict(found._mapping)
 
@@ -313,14 +178,17 @@ class Ledger:
         except csv.Error as error:
             raise ValueError(f"{path}: {error}") from None
         prefix = prefix or Path(path).stem
-        with self.engine.begin() as connection:
+        with self._transaction() as connection:
             for row in rows:
-                name = f"{prefix}-{row['test_id']}"
-                values = {"status": "imported", **row}
-                changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
-                if changed.rowcount == 0:
-                    connection.execute(insert(_runs).values(name=name, started=now(), **values))
+                _put(connection, f"{prefix}-{row['test_id']}", {"status": "imported", **row})
         return len(rows)
+
+
+def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
+    """Change the row of a run, or add it."""
+    changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
+    if changed.rowcount == 0:
+        connection.execute(insert(_runs).values({"name": name, "started": now(), **values}))
 
 
 def _engine(url: str) -> Engine:

@@ -1,0 +1,115 @@
+"""The user's own classifiers: an ONNX file, or a Python function that gives an nn.Module."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from daelab.judge.judge import Judge
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, 3, H, W) at another size, bilinear, as Pillow does it."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def from_onnx(path: Path, _device: torch.device) -> Judge:
+    """A classifier in an ONNX file, run by onnxruntime on the CPU.
+
+    Its first input takes float RGB images (N, 3, H, W) in [0, 1] (normalisation belongs in the
+    graph; images of another size are resized), its first output gives scores (N, K). A metadata
+    entry `classes`, a JSON list, names the classes; else they are the data set's, in its order.
+
+    Raises:
+        ValueError: onnxruntime is not installed, or the file is no such classifier.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports to its maker on import
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError(f"judge {path}: ONNX needs onnxruntime: pip install 'daelab[export]'") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds
+        raise ValueError(f"judge {path}: not loaded: {_first_line(error)}") from None
+    entry = session.get_inputs()[0]
+    shape = [side if isinstance(side, int) else None for side in entry.shape]
+    if len(shape) != 4 or shape[1] not in (3, None) or "float" not in entry.type:
+        raise ValueError(f"judge {path}: its input is {entry.type} {entry.shape}; wanted are float (N, 3, H, W)")
+    kind = "float16" if "float16" in entry.type else "float32"
+
+    def logits(x: Tensor) -> Tensor:
+        x = resized(x.cpu(), (shape[2] or x.shape[2], shape[3] or x.shape[3]))
+        pixels = x.numpy().astype(kind, copy=False)
+        step = shape[0] or len(pixels)
+        try:
+            outs = [session.run(None, {entry.name: pixels[i : i + step]})[0] for i in range(0, len(pixels), step)]
+        except Exception as error:
+            raise ValueError(f"judge {path}: {_first_line(error)}") from None
+        return torch.cat([torch.from_numpy(out) for out in outs])
+
+    meta = session.get_modelmeta().custom_metadata_map
+    return Judge(str(path), logits, _names(meta.get("classes", "[]")), f"ONNX, onnxruntime {onnxruntime.__version__}")
+
+
+def from_factory(text: str, device: torch.device) -> Judge:
+    """A classifier from `module:factory`, found in the current folder or installed. This runs its code.
+
+    The factory gives an nn.Module (N, 3, H, W) float32 in [0, 1] -> scores (N, K). Two
+    attributes are read where it has them: `classes`, names in the order of the scores, and
+    `size`, the (H, W) it wants.
+
+    Raises:
+        ValueError: the module or the function is not there, or gives something else.
+    """
+    module, _, function = text.partition(":")
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module)
+        for part in function.split("."):
+            found = getattr(found, part)
+        network = found()
+    except Exception as error:  # the user's code may raise anything
+        raise ValueError(f"judge {text}: {type(error).__name__}: {_first_line(error)}") from None
+    finally:
+        sys.path.remove(here)
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"judge {text}: it gave {type(network).__name__}, not an nn.Module")
+    network = network.to(device).eval().requires_grad_(False)
+    size = getattr(network, "size", None)
+
+    def logits(x: Tensor) -> Tensor:
+        try:
+            out: Tensor = network(resized(x, size or tuple(x.shape[-2:])).to(device))
+        except Exception as error:
+            raise ValueError(f"judge {text}: {type(error).__name__}: {_first_line(error)}") from None
+        return out
+
+    classes = tuple(str(name) for name in getattr(network, "classes", ()))
+    return Judge(text, logits, classes, f"{type(network).__name__} of {text}")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = text.split(",")
+    return tuple(str(name) for name in names)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]

@@ -1,0 +1,102 @@
+"""The judges by name, and `load`: ours, the paper's, or the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from daelab import machine
+from daelab.errors import unknown
+from daelab.judge import file, outside, vit
+from daelab.judge.judge import Judge
+from daelab.judge.network import TTA, view_logits, weighted
+
+Reader = Callable[[Path | None, torch.device], Judge]
+
+
+def load(text: str, path: str | Path | None = None, device: torch.device | None = None) -> Judge:
+    """A judge by its text: a name of `JUDGES`, a file, or a Python factory. `judge:` may stand before it.
+
+        builtin            ours for CIFAR-10
+        photos             ours for the bundled photographs
+        vit                the paper's vision transformer (extra `classifier`); see `vit.load`
+        FILE.safetensors   of `daelab train-judge`
+        FILE.onnx          any classifier of RGB images in [0, 1]; see `outside.from_onnx`
+        module:factory     a Python function that gives an nn.Module. This runs your code.
+
+    Args:
+        path: for `vit`: the folder of its weights, or `hub`.
+
+    Raises:
+        ValueError: an unknown name, or a judge that does not load; says what to do.
+        FileNotFoundError: there is no such file, or weights are missing.
+    """
+    device = device or machine.best_device()
+    name = text.removeprefix("judge:")
+    if path is not None and name != "vit":
+        raise ValueError(f"judge {name}: only vit takes a path to its weights; name a file as the judge itself")
+    if name in JUDGES:
+        return JUDGES[name](None if path is None else Path(path), device)
+    suffix = Path(name).suffix.lower()
+    if suffix in _FILES:
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"judge {name}: there is no such file")
+        return _FILES[suffix](Path(name), device)
+    if ":" in name:
+        return outside.from_factory(name, device)
+    raise unknown("judge", name, [*JUDGES, *(f"FILE{suffix}" for suffix in _FILES), "module:factory"])
+
+
+def shipped() -> dict[str, Path]:
+    """The judges' files that ship, by name."""
+    folder = Path(str(resources.files("daelab"))) / "weights" / "judge"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def from_file(path: Path, device: torch.device, name: str = "") -> Judge:
+    """A judge of ours, in bf16 where the machine computes it natively.
+
+    Raises:
+        ValueError: not a judge's file.
+    """
+    made = file.load(path)
+    card, network = made.card, made.network.to(device)
+    precision = machine.choose_precision("auto", device)
+
+    def logits(x: Tensor) -> Tensor:
+        fitted = outside.resized(x.to(device), card.size)
+        return weighted(view_logits(network, fitted, len(TTA[card.tta]), precision), card.tta)
+
+    accuracy = card.metrics.get("test", {}).get("accuracy", {}).get(card.tta)
+    right = f", {accuracy:.2%} of its test images right" if isinstance(accuracy, float) else ""
+    data = card.data.get("name", "unknown data")
+    note = f"daelab's own, trained on {data}, test-time augmentation {card.tta}, {precision}{right}"
+    return Judge(name or str(path), logits, card.classes, note)
+
+
+def _shipped(name: str, recipe: str, _path: Path | None, device: torch.device) -> Judge:
+    files = shipped()
+    if name not in files:
+        raise FileNotFoundError(
+            f"judge {name}: its weights are not in this installation;"
+            f" `daelab train-judge --recipe {recipe} --save FILE.safetensors` makes them, and --judge FILE takes them"
+        )
+    return from_file(files[name], device, name)
+
+
+JUDGES: dict[str, Reader] = {
+    "builtin": partial(_shipped, "builtin", "judge/cifar10"),
+    "photos": partial(_shipped, "photos", "judge/photos"),
+    "vit": vit.load,
+}
+"""Name -> function (path of weights or None, device) -> judge."""
+
+_FILES: dict[str, Callable[[Path, torch.device], Judge]] = {
+    ".safetensors": from_file,
+    ".onnx": outside.from_onnx,
+}
