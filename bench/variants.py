@@ -127,7 +127,9 @@ VARIANTS: dict[str, Patch] = {
     "3x3 transposed as PyTorch's": convolutions(
         lambda layer: nn.ConvTranspose2d if layer.stride == 1 and layer.transposed else None
     ),
-    "last layer as PyTorch's": convolutions(lambda layer: nn.ConvTranspose2d if layer.outputs == 3 else None),
+    "last layer as a convolution": convolutions(
+        lambda layer: model.SameConvTranspose2d if layer.transposed and layer.outputs == 3 else None
+    ),
     "norm and ReLU in one node": one_node,
     "batch 32": batch_of(32),
     "batch 64": batch_of(64),

@@ -1,8 +1,8 @@
 """Spec -> nn.Module. Tensors are named as in the paper's checkpoints: enc1.weight, batch_enc1.running_mean.
 
 The transposed layers do not run as PyTorch's own: the 2x2 ones of stride 2 are one matrix
-product that gives the patches, twice the speed on a CPU, and the 3x3 ones are the plain convolutions
-that they equal (docs/performance.md). Weights keep PyTorch's layout.
+product that gives the patches, twice the speed on a CPU, and the 3x3 ones, but for a thin last layer,
+are the plain convolutions that they equal (docs/performance.md). Weights keep PyTorch's layout.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab.spec import Autoencoder, Layer
+
+THIN = 8
+"""Below so many outputs a transposed 3x3 convolution is faster as PyTorch's own."""
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
@@ -121,6 +124,7 @@ def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> No
 
 def _convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
     if layer.transposed:
-        kind = PatchConvTranspose2d if layer.stride == 2 else SameConvTranspose2d
+        same = nn.ConvTranspose2d if layer.outputs < THIN else SameConvTranspose2d
+        kind = PatchConvTranspose2d if layer.stride == 2 else same
         return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
     return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)

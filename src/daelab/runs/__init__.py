@@ -1,7 +1,7 @@
 """What a run leaves behind.
 
-    folder.py   a run's folder: recipe, environment, metrics, checkpoint, best model
-    ledger.py   one row per run, in one database for all; the paper's log in and out
+folder.py   a run's folder: recipe, environment, metrics, checkpoint, best model
+ledger.py   one row per run, in one database for all; the paper's log in and out
 """
 
 from daelab.runs.folder import (
