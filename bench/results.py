@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import parser
+from common import parser, pick_data, show
 from daelab import api, modelfile
 from daelab.files import write_text
 from daelab.report import Table
@@ -31,19 +31,23 @@ def main() -> None:
     """Evaluate every model on the full test set and write both documents."""
     options = parser(__doc__)
     options.add_argument("--paper", type=Path, help="folder of the paper's checkpoints")
-    options.add_argument("--limit", type=int, help="only the first so many images: for a quick look; writes nothing")
+    options.add_argument("--limit", type=int, help="only the first so many images; writes nothing")
     args = options.parse_args()
     models = {label: args.paper / f"{number}.pt" for number, label in PAPER.items()} if args.paper else {}
     models |= {f"**{name}**, ours": path for name, path in modelfile.shipped().items()}
-    found = {}
+    if not models:
+        print("no model ships yet; --paper names the folder of the paper's checkpoints", file=sys.stderr)
+        raise SystemExit(2)
+    data, found = pick_data(args), {}
     for label, path in models.items():
         print(f"evaluating {label}", file=sys.stderr)
-        found[label] = api.evaluate(path, "cifar10", NOISE, limit=args.limit, data_root=args.data_root)
+        found[label] = api.evaluate(path, data, NOISE, limit=args.limit, data_root=args.data_root)
     overall, parts = _overall(found), _components(found)
-    if args.limit is None:
+    if args.limit is None and data == "cifar10":
         _replace(ROOT / "README.md", "results", overall.to_markdown().partition("\n\n")[2])
         write_text(ROOT / "docs" / "results.md", _document(overall, parts))
-    print(overall.to_text())
+    documents = {"models": {label: result.to_dict() for label, result in found.items()}}
+    show(documents, overall.to_text(), args.json)
 
 
 def _overall(found: dict[str, api.Evaluated]) -> Table:
@@ -53,9 +57,10 @@ def _overall(found: dict[str, api.Evaluated]) -> Table:
         if not rows:
             rows.append(["noisy", "", *(_cell(name, metrics[name].noisy) for name in metrics)])
         rows.append([label, f"{result.parameters:,}", *(_cell(name, metrics[name].denoised) for name in metrics)])
-    one = next(iter(found.values())).scores
+    first = next(iter(found.values()))
+    one = first.scores
     note = (
-        f"CIFAR-10, {one.overall.images:,} test images, noise `{NOISE}`, seed {one.seed}, noisy pixels sha256 "
+        f"{first.data}, {one.overall.images:,} test images, noise `{NOISE}`, seed {one.seed}, noisy pixels sha256 "
         f"`{one.noisy_sha256[:16]}`. PSNR: mean over images; batch PSNR: the paper's metric."
     )
     return Table("results", README_COLUMNS, rows, note)

@@ -18,6 +18,11 @@ SCRIPTS = {
         "--precision float32 --validation",
         "ratio images_per_second plain_images_per_second precision share_of_peak peak_gflops rounds validation",
     ),
+    "variants.py": (
+        "--batch 8 --rounds 1 --steps 2 --warm-up 1 --images 16 --precision float32 --only float32",
+        "batch threads variants",
+    ),
+    "results.py": ("--limit 16", "models"),
     "profile_step.py": (
         "paper/35 --steps 1 --top 4 --set training.batch=8",
         "recipe precision ms_per_step operators",
@@ -34,7 +39,7 @@ def test_prints_one_json_document(script: str) -> None:
     found = json.loads(done.stdout)
     assert set(keys.split()) <= set(found)
     assert all(value for value in found.values() if isinstance(value, dict | list))
-    speed = found.get("images_per_second", found.get("ms_per_step"))
+    speed = found.get("images_per_second", found.get("ms_per_step", 1))
     assert speed > 0
     if "rounds" in found:
         assert found["precision"] == "float32"
