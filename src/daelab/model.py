@@ -1,8 +1,8 @@
 """Spec -> nn.Module. Tensors are named as in the paper's checkpoints: enc1.weight, batch_enc1.running_mean.
 
-The transposed layers do not run as PyTorch's own: the 2x2 ones of stride 2 are one matrix
-product that gives the patches, twice the speed on a CPU, and the 3x3 ones, but for a thin last layer,
-are the plain convolutions that they equal (docs/performance.md). Weights keep PyTorch's layout.
+In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU: the
+2x2 ones of stride 2 are one matrix product that gives the patches, the 3x3 ones, but for a thin last
+layer, the plain convolutions that they equal (docs/performance.md). Weights keep PyTorch's layout.
 """
 
 from __future__ import annotations
@@ -16,14 +16,18 @@ from torch import Tensor, nn
 
 from daelab.spec import Autoencoder, Layer
 
+PART = 64
+"""Images that inference takes at once: what they need fits the cache better than more would."""
 THIN = 8
 """Below so many outputs a transposed 3x3 convolution is faster as PyTorch's own."""
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed 2x2 convolution of stride 2, as one matrix product that gives 2x2 patches."""
+    """A transposed 2x2 convolution of stride 2; in training one matrix product that gives 2x2 patches."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.training:
+            return super().forward(x, output_size)
         n, c, h, w = x.shape
         weight = self.weight.permute(2, 3, 1, 0).reshape(-1, c)
         bias = None if self.bias is None else self.bias.repeat(4)
@@ -32,9 +36,11 @@ class PatchConvTranspose2d(nn.ConvTranspose2d):
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed 3x3 convolution of stride 1 and padding 1, as the plain convolution it equals."""
+    """A transposed 3x3 convolution of stride 1 and padding 1; in training the plain convolution it equals."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.training:
+            return super().forward(x, output_size)
         return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
 
 
@@ -105,6 +111,8 @@ def inference(
 
     @torch.inference_mode()
     def run(x: Tensor) -> Tensor:
+        if len(x) > PART:
+            return torch.cat([run(part) for part in x.split(PART)])  # type: ignore[no-untyped-call]
         return module(x.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
 
     return run
