@@ -34,7 +34,7 @@ def main() -> None:
     options.add_argument("--limit", type=int, help="only the first so many images; writes nothing")
     args = options.parse_args()
     models = {label: args.paper / f"{number}.pt" for number, label in PAPER.items()} if args.paper else {}
-    models |= {f"**{name}**, ours": path for name, path in modelfile.shipped().items()}
+    models |= {f"{name}, ours": path for name, path in modelfile.shipped().items()}
     if not models:
         print("no model ships yet; --paper names the folder of the paper's checkpoints", file=sys.stderr)
         raise SystemExit(2)
@@ -60,8 +60,8 @@ def _overall(found: dict[str, api.Evaluated]) -> Table:
     first = next(iter(found.values()))
     one = first.scores
     note = (
-        f"{first.data}, {one.overall.images:,} test images, noise `{NOISE}`, seed {one.seed}, noisy pixels sha256 "
-        f"`{one.noisy_sha256[:16]}`. PSNR: mean over images; batch PSNR: the paper's metric."
+        f"{first.data}, {one.overall.images:,} test images, noise {NOISE}, seed {one.seed}, noisy pixels sha256 "
+        f"{one.noisy_sha256[:16]}. PSNR: mean over images; batch PSNR: the paper's metric."
     )
     return Table("results", README_COLUMNS, rows, note)
 
