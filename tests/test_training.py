@@ -176,7 +176,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny: Callable[..., Recipe]) -
     assert rows[-1]["val_loss"] < 0.9 * rows[0]["val_loss"]
     assert [row["epoch"] for row in rows] == list(range(1, 13))
     assert run.read_metrics() == rows
-    assert all(set(row) == set(METRIC_COLUMNS) for row in rows)
+    assert all(set(row) == set(METRIC_COLUMNS) - {"val_f1"} for row in rows)
     assert recipe.load(run.recipe) == wanted
     network, card = modelfile.load(run.best)
     assert (network.spec, card.name, card.noise) == (wanted.spec, "a", "type-1")
@@ -494,3 +494,27 @@ def test_memory_is_kept_where_glibc_is() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept = str(sys.platform == "linux" and platform.libc_ver()[0] == "glibc")
     assert found.stdout.split() == [kept, kept]
+
+
+def test_a_judge_looks_every_few_epochs_and_at_the_last() -> None:
+    fields: dict[str, Any] = {
+        "data": {"name": "photos", "train": 32, "val": 16},
+        "spec": {"stages": [4]},
+        "training": {"epochs": 3, "batch": 32, "precision": "float32"},
+        "judge": {"name": "photos", "every": 2, "images": 8},
+    }
+    ledger = Ledger()
+    done = fit(recipe.parse(fields), "judged", ledger=ledger)
+    scored = {row["epoch"]: row.get("val_f1") for row in done.rows}
+    assert scored[1] is None
+    assert all(0 <= scored[epoch] <= 1 for epoch in (2, 3))
+    rows = done.run.read_metrics()
+    assert [row.get("val_f1") for row in rows] == list(scored.values())
+    assert ledger.row("judged")["val_f1"] in (scored[2], scored[3])
+    assert "val_f1" not in fit(recipe.parse(fields | {"judge": None}), "alone").run.metrics.read_text()
+
+
+def test_a_judge_that_is_not_there_is_said_before_any_training(tiny: Callable[..., Recipe]) -> None:
+    with pytest.raises(FileNotFoundError, match=r"judge nowhere\.onnx: there is no such file"):
+        fit(tiny(judge={"name": "nowhere.onnx"}), "judged")
+    assert not folder("judged").path.exists() or not folder("judged").metrics.exists()

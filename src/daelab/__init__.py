@@ -20,6 +20,7 @@
     imagefiles.py   a picture's file in, the same kind of file out
     report/         runs and tables -> figures and pages; never trains
     api.py          load, train, evaluate: what a Python user calls
+    reproduce/      the paper by one command: its tables and figures beside ours
     cli/            every command; no logic
 
 A module imports only from those above it (tests/test_layers.py).

@@ -55,7 +55,7 @@ def train(
         FileNotFoundError: there is no such recipe.
     """
     if not isinstance(recipe, Recipe):
-        name = name or runs.free_name(str(Path(recipe).with_suffix("")))
+        name = name or runs.free_name(str(recipe).removesuffix(".toml"))
         recipe = recipes.load(recipe)
     trained = training.fit(
         recipe,
@@ -95,7 +95,7 @@ class Evaluated:
 
 def evaluate(
     model: Denoiser | str | Path,
-    data: str = "cifar10",
+    data: str | datasets.Images = "cifar10",
     noise: Noise | str | None = None,
     *,
     limit: int | None = None,
@@ -110,6 +110,7 @@ def evaluate(
 
     Args:
         model: a denoiser, or what `load` takes.
+        data: a data set whose test images are used, or images.
         noise: the model's own where it is not given.
         limit: only the first so many images.
         judge: a classifier whose macro F1 is added, or what `judge.load` takes.
@@ -126,7 +127,10 @@ def evaluate(
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    images = datasets.load(data, data_root, train=False, progress=download).test
+    if isinstance(data, str):
+        images = datasets.load(data, data_root, train=False, progress=download).test
+    else:
+        images, data = data, data.name
     if limit is not None:
         images = images.take(np.arange(min(limit, len(images))))
     training.keep_memory()
@@ -198,6 +202,8 @@ def train_judge(
 def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
     """Write a model's file anew, with these scores on test images in its header: what ships.
 
+    Of a run, the header also gets the time it took and its curve, epoch by epoch.
+
     Raises:
         ValueError: another suffix than .safetensors.
         FileExistsError: the file exists.
@@ -207,6 +213,18 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
         raise ValueError(f"{path}: a model file ends in .safetensors")
     if path.exists():
         raise FileExistsError(f"{path} exists; remove it first, or write another")
-    network, card = modelfile.load(find(model))
+    source = find(model)
+    network, card = modelfile.load(source)
     metrics = card.metrics | {"test": found.to_dict()}
-    modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics))
+    training = card.training | _history(runs.RunFolder(source.parent).read_metrics())
+    modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics, training=training))
+
+
+def _history(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Time and curve of a run; nothing where there are no rows."""
+    if not rows:
+        return {}
+    curve = {key: [float(f"{row[key]:.5g}") for row in rows] for key in ("train_loss", "val_loss", "val_psnr")}
+    seconds = sorted(row["seconds"] for row in rows)
+    # the median: other work on the machine, or a pause, is no time of the training's
+    return {"epochs": len(rows), "seconds_per_epoch": seconds[len(seconds) // 2], "curve": curve}

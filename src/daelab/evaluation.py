@@ -17,6 +17,7 @@ from torch import Tensor
 
 from daelab.data import Images
 from daelab.judge import Judge, JudgeScores
+from daelab.judge.f1 import Ints, macro_f1
 from daelab.losses import Loss
 from daelab.metrics import (
     BATCH,
@@ -80,6 +81,13 @@ def validate(denoise: Denoise, batches: Iterable[Batch], loss: Loss) -> Validati
     by_batch = psnr_batch_of(error.cpu().numpy(), peak.cpu().double().numpy())
     mean = float(torch.stack(losses).sum()) / len(error)
     return Validation(mean, float(psnr_of(error).mean()), float(by_batch.mean()))
+
+
+@torch.inference_mode()
+def judged_f1(denoise: Denoise, batches: Iterable[Batch], judge: Judge, labels: Ints) -> float:
+    """Macro F1 of a judge that knows the classes, on denoised images in the order of their labels."""
+    said = [judge(denoise(batch.noisy).clamp(0, 1)) for batch in batches]
+    return macro_f1(labels, torch.cat(said).numpy(), len(judge.classes))
 
 
 @dataclass(frozen=True)
@@ -157,7 +165,7 @@ def evaluate(
             found[f"denoised {name}"] = metric(denoised, made.clean)
         if judge:
             found["clean class"] = judge.remembered(made.clean)
-            found |= {"noisy class": judge(made.noisy), "denoised class": judge(denoised)}
+            found |= {"noisy class": judge.remembered(made.noisy), "denoised class": judge(denoised)}
         for name, column in found.items():
             columns.setdefault(name, []).append(column)
         if progress:

@@ -22,6 +22,8 @@ from daelab.model import Network, build
 from daelab.tensorfile import read, read_header, write
 
 FORMAT = 1
+DEFAULT_TAG = "published-code"
+"""Weights are named `architecture.recipe`; an architecture alone means those of this recipe."""
 
 
 @dataclass(frozen=True)
@@ -121,20 +123,24 @@ def _load_paper(path: Path) -> tuple[Network, Card]:
 
 
 def shipped() -> dict[str, Path]:
-    """The trained models that ship, by name."""
+    """The trained models that ship, by name: `architecture.recipe`."""
     folder = Path(str(resources.files("daelab"))) / "weights"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
+def shipped_file(name: str) -> Path | None:
+    """The file of a model that ships, by its name with or without the tag; None where there is none."""
+    models = shipped()
+    return models.get(name) or models.get(f"{name}.{DEFAULT_TAG}")
+
+
 def find(name: str | Path) -> Path:
-    """The file of a model: a path, or the name of one that ships.
+    """The file of a model: a path, or the name of one that ships, whose tag may be left out.
 
     Raises:
         FileNotFoundError: neither; lists the names and the nearest match.
     """
-    if Path(name).is_file():
-        return Path(name)
-    models = shipped()
-    if str(name) in models:
-        return models[str(name)]
-    raise FileNotFoundError(str(unknown("model", str(name), models)) if models else f"no model file {name}")
+    found = Path(name) if Path(name).is_file() else shipped_file(str(name))
+    if found is None:
+        raise FileNotFoundError(str(unknown("model", str(name), shipped())))
+    return found

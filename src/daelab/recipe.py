@@ -115,6 +115,19 @@ class Training(_Table):
     """torch.compile: 15 to 30 s for the first step."""
 
 
+class Judging(_Table):
+    """A classifier that scores the denoised validation images during training (the paper's "+ ViT")."""
+
+    name: Annotated[str, Field(min_length=1)] = "builtin"
+    """What `daelab evaluate --judge` takes: builtin, photos, vit, a file, or module:factory."""
+    path: str | None = None
+    """Of the weights of the judge `vit`."""
+    every: Annotated[int, Field(ge=1)] = 1
+    """Epochs from one look to the next; the last epoch is always looked at."""
+    images: Annotated[int | None, Field(ge=1)] = None
+    """The first so many validation images; all where it is not given."""
+
+
 class Recipe(_Table):
     """A run as data; frozen. See `load` for how it is read."""
 
@@ -127,6 +140,8 @@ class Recipe(_Table):
     loss: Annotated[str, AfterValidator(_loss)] = "mse"
     data: Data = Data()
     training: Training = Training()
+    judge: Judging | None = None
+    """None: no classifier looks at the images."""
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:
@@ -158,7 +173,7 @@ class Recipe(_Table):
 def shipped() -> dict[str, Path]:
     """The recipes that ship, by name: `paper/38`."""
     folder = Path(str(resources.files("daelab"))) / "recipes"
-    files = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.toml")}
+    files = {path.relative_to(folder).as_posix().removesuffix(".toml"): path for path in folder.rglob("*.toml")}
     # those of judges have other fields; daelab.judge.recipe reads them
     files = {name: path for name, path in files.items() if not name.startswith("judge/")}
     return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
@@ -230,7 +245,7 @@ def _one_line(error: ValidationError) -> str:
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         table = "".join(f"{part}." for part in fault["loc"][:-1])
-        tables: dict[str, type[_Table]] = {"": Recipe, "data.": Data, "training.": Training}
+        tables: dict[str, type[_Table]] = {"": Recipe, "data.": Data, "training.": Training, "judge.": Judging}
         reason = str(unknown("recipe key", field, [table + key for key in tables[table].model_fields]))
     elif fault["type"] == "literal_error":
         reason = str(unknown(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"])))

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import judge, ledger, look, use
+from daelab.cli import judge, ledger, look, paper, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ for command in (
     use.train,
     use.evaluate,
     judge.train_judge,
+    paper.reproduce,
     use.denoise,
     look.models,
     look.recipes,

@@ -133,6 +133,7 @@ class TrainingProgress:
         tell(
             f"{wipe}epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
             f"  train {row['train_loss']:.5f}  val {row['val_loss']:.5f}  PSNR {row['val_psnr']:.2f} dB"
+            f"{'  F1 {:.2%}'.format(row['val_f1']) if 'val_f1' in row else ''}"
             f"  {row['images_per_second']:,.0f} images/s  left {left}{star}"
         )
 

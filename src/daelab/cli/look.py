@@ -43,7 +43,7 @@ def _find(name: str) -> tuple[Any, Any]:
     from daelab import modelfile, spec
 
     if name in spec.PRESETS and not Path(name).is_file():
-        path = modelfile.shipped().get(name)
+        path = modelfile.shipped_file(name)
         return spec.PRESETS[name], modelfile.read_card(path) if path else None
     from daelab.denoiser import find
 

@@ -4,7 +4,8 @@ f1.py        macro F1, full-set and by batches of four; confusion matrices
 recipe.py    a judge's training as data
 network.py   the classifier of ours; whitening; test-time augmentation
 file.py      a judge of ours in one file
-train.py     train(recipe, data, folder); resume
+loop.py      train(recipe, data, folder); resume
+state.py     a training between two steps, and its checkpoint
 judge.py     Judge: images -> classes, whatever is behind it
 outside.py   the user's own: ONNX, module:factory
 vit.py       the paper's vision transformer

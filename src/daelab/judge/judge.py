@@ -46,7 +46,7 @@ class Judge:
         return logits.float().argmax(1).cpu()
 
     def remembered(self, images: Tensor) -> Tensor:
-        """The same, kept in memory by the pixels: clean test images come again with every model."""
+        """The same, kept in memory by the pixels: clean and noisy test images come again with every model."""
         pixels = images.contiguous().cpu().numpy()
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()).digest()
         key = (digest, self._columns)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from daelab.report.style import INK, MUTED, PALETTE, new_figure, save_figure, styled
+from daelab.report.style import INK, MUTED, PALETTE, PAPER, new_figure, save_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,11 +91,55 @@ def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
             _mark_best(psnr, epochs, _column(table, "val_psnr"), max)
         loss.set(title="loss (pale: training)" if with_training else "validation loss")
         psnr.set(title="validation PSNR (dB)")
-        _log_scale(loss)
+        log_scale(loss)
         for ax in (loss, psnr):
             _epoch_axis(ax)
         fig.legend(loc="outside upper left", ncols=3 if max(map(len, rows)) > 24 else 5)
         save_figure(fig, path)
+
+
+def confusion_figure(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str], path: Path) -> None:
+    """Confusion matrices side by side, as shares of the row's class, on one scale.
+
+    Args:
+        matrices: title -> (K, K) counts; the row's class was taken for the column's.
+        classes: K names.
+        path: where to write, `.png` or `.svg`.
+
+    Raises:
+        ValueError: no matrix, a suffix that is neither, or no matplotlib.
+    """
+    if not matrices:
+        raise ValueError("a figure of confusion matrices needs at least one")
+    side = max(2.6, 0.36 * len(classes))
+    with styled():
+        from matplotlib.colors import LinearSegmentedColormap
+
+        colors = LinearSegmentedColormap.from_list("shares", [PAPER, PALETTE[5], PALETTE[0], "#003350"])
+        fig = new_figure((side + 0.15) * len(matrices) + 1.2, side + 0.9, "constrained")
+        for place, (ax, (title, matrix)) in enumerate(
+            zip(fig.subplots(1, len(matrices), squeeze=False)[0], matrices.items(), strict=True)
+        ):
+            shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+            shown = ax.imshow(shares, vmin=0, vmax=1, cmap=colors)
+            _cells(ax, shares)
+            ax.set(title=title, xlabel="judged as")
+            ax.grid(visible=False)
+            ax.spines[:].set_visible(False)
+            ax.tick_params(length=0)
+            ax.set_xticks(range(len(classes)), classes, rotation=90)
+            ax.set_yticks(range(len(classes)), classes if place == 0 else [])
+        fig.axes[0].set_ylabel("is")
+        fig.colorbar(shown, ax=fig.axes, shrink=0.7, format=lambda value, _: f"{value:.0%}", label="share of the class")
+        save_figure(fig, path)
+
+
+def _cells(ax: Axes, shares: NDArray[np.float64]) -> None:
+    """The share in percent in each cell that has one percent or more."""
+    for (row, column), share in np.ndenumerate(shares):
+        if share >= 0.01:
+            color = PAPER if share > 0.45 else INK
+            ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=color)
 
 
 def _line(ax: Axes, epochs: list[float], values: list[float], **how: Any) -> None:
@@ -127,7 +172,7 @@ def _epoch_axis(ax: Axes) -> None:
         ax.set(yticks=[], xticks=[])
 
 
-def _log_scale(ax: Axes) -> None:
+def log_scale(ax: Axes) -> None:
     """Logarithmic y with plain numbers at 1, 2 and 5: most losses span less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,11 +47,32 @@ def run_page(
     write_page(title, facts, [part for part in parts if part.figures or part.tables], path)
 
 
-def write_page(title: str, facts: Mapping[str, Any], sections: Sequence[Section], path: Path) -> None:
+def write_markdown(title: str, facts: Mapping[str, Any], sections: Sequence[Section], path: Path) -> None:
+    """Write the same as `write_page` as Markdown; figures stay files, named relative to it."""
+    parts = [f"# {_plain(title)}", ""]
+    parts += [f"- {_plain(name)}: {_plain(shown(value))}" for name, value in facts.items()]
+    for section in sections:
+        parts += ["", f"## {_plain(section.title)}"] if section.title else []
+        parts += [line for paragraph in _paragraphs(section.text) for line in ("", _plain(paragraph))]
+        for caption, figure in section.figures.items():
+            place = Path(os.path.relpath(figure, Path(path).parent)).as_posix()
+            parts += ["", f"![{_plain(caption)}]({place.replace(' ', '%20')})", "", f"*{_plain(caption)}*"]
+        parts += [line for table in section.tables for line in ("", table.to_markdown().rstrip())]
+    write_text(Path(path), "\n".join(parts) + "\n")
+
+
+def _plain(text: str) -> str:
+    """Text on one line that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_\[\]|<])", r"\\\1", " ".join(text.split()))
+
+
+def write_page(
+    title: str, facts: Mapping[str, Any], sections: Sequence[Section], path: Path, *, numbered: bool = True
+) -> None:
     """Write one HTML file that holds all it shows and asks the network for nothing.
 
     It follows the reader's light or dark setting, prints, and fits a phone. All text is
-    escaped. Figures and tables are numbered through the page.
+    escaped. Figures and tables are numbered through the page, where `numbered`.
 
     Args:
         title: what the page is about.
@@ -66,6 +88,7 @@ def write_page(title: str, facts: Mapping[str, Any], sections: Sequence[Section]
         title=title,
         facts={name: shown(value) for name, value in facts.items()},
         sections=sections,
+        numbered=numbered,
     )
     write_text(Path(path), html)
 
@@ -79,7 +102,7 @@ def _template() -> jinja2.Template:
     environment.filters["csv_uri"] = _csv_uri
     environment.filters["image_uri"] = _image_uri
     environment.filters["paragraphs"] = _paragraphs
-    environment.filters["slug"] = _slug
+    environment.filters["slug"] = slug
     return environment.from_string(source)
 
 
@@ -103,6 +126,6 @@ def _data_uri(media: str, data: bytes) -> str:
     return f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
     """A file's or anchor's name from a title: letters, digits and hyphens."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "data"

@@ -120,10 +120,17 @@ def _texts(cells: list[Any]) -> list[str]:
     numbers = [abs(float(cell)) for cell in cells if _is_float(cell) and cell != 0]
     decimals = 3 - math.floor(math.log10(min(numbers))) if numbers else 0
     if all(number.is_integer() for number in numbers):
-        return [shown(int(cell)) if _is_float(cell) else shown(cell) for cell in cells]
+        return _wholes([int(cell) if _is_float(cell) else cell for cell in cells])
     if decimals > 7:
         return [shown(cell) for cell in cells]
     return [f"{cell:,.{max(0, decimals)}f}" if _is_float(cell) else shown(cell) for cell in cells]
+
+
+def _wholes(cells: list[Any]) -> list[str]:
+    """Whole numbers and text; where one number has thousands set apart, all have."""
+    counts = [cell for cell in cells if isinstance(cell, Integral) and not isinstance(cell, bool)]
+    apart = any(abs(int(cell)) >= 10_000 for cell in counts)
+    return [f"{cell:,}" if apart and isinstance(cell, Integral) else shown(cell) for cell in cells]
 
 
 def _is_float(cell: Any) -> bool:

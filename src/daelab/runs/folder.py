@@ -28,10 +28,13 @@ METRIC_COLUMNS = (
     "val_loss",
     "val_psnr",
     "val_psnr_batch",
+    "val_f1",
     "seconds",
     "images_per_second",
 )
-"""Of metrics.csv: losses as the recipe's, PSNR in dB (mean over images; the paper's)."""
+"""Of metrics.csv: losses as the recipe's, PSNR in dB (mean over images; the paper's), a judge's macro F1.
+
+A column without any value, as `val_f1` where no judge looks, is left out."""
 
 
 def root() -> Path:
@@ -74,7 +77,9 @@ class RunFolder:
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write metrics.csv whole, so that it always agrees with the checkpoint."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, METRIC_COLUMNS, lineterminator="\n")
+        known = set().union(*rows) if rows else set(METRIC_COLUMNS) - {"val_f1"}
+        columns = [column for column in METRIC_COLUMNS if column in known]
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.metrics, text.getvalue())
@@ -84,7 +89,7 @@ class RunFolder:
         if not self.metrics.is_file():
             return []
         with self.metrics.open(newline="", encoding="utf-8") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
 
 
 def folder(name: str, under: Path | None = None) -> RunFolder:

@@ -2,6 +2,7 @@
 
     loop.py       fit: epochs of steps, validation, checkpoints, the run's folder
     feed.py       batches that depend on (seed, step) alone
+    look.py       the validation images after an epoch, and a judge of them
     state.py      what a training is at a step; its checkpoint
     optimise.py   optimisers, schedules, moving average
 

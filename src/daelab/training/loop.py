@@ -13,24 +13,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from daelab import data as datasets
 from daelab import losses, machine, modelfile, runs
 from daelab import recipe as recipes
-from daelab.evaluation import Batch, noisy_batches, validate
-from daelab.files import write_text, write_with
+from daelab.evaluation import validate
+from daelab.files import write_text
 from daelab.model import inference
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
 from daelab.training.feed import Feed, derive, mirror
+from daelab.training.look import NoisySet, Referee
 from daelab.training.optimise import learning_rate
 from daelab.training.state import Best, fresh
-
-SAMPLES = 8
-_CACHE_BYTES = 2 << 30
 
 
 class Progress(Protocol):
@@ -83,6 +80,7 @@ def fit(
     progress: Progress | None = None,
     device: torch.device | None = None,
     download: Callable[[int, int], None] | None = None,
+    dataset: datasets.Dataset | None = None,
 ) -> Trained:
     """Train a network by a recipe; everything it makes goes into the run's folder.
 
@@ -91,6 +89,7 @@ def fit(
         resume: go on from the run's last checkpoint, exactly.
         ledger: where the run is recorded; None for the default one.
         download: progress of a data set's download, in bytes.
+        dataset: the recipe's, where it is loaded already.
 
     Raises:
         ValueError: a mistake in the recipe or the data, or a loss that is no longer a number.
@@ -99,7 +98,9 @@ def fit(
     run = _open(name or runs.free_name("run", runs_root), resume, runs_root)
     ledger = ledger or runs.Ledger()
     device = device or machine.best_device()
-    train, val = _images(recipe, data_root, download)
+    if dataset is None:
+        dataset = datasets.load(recipe.data.name, data_root, crop=recipe.data.crop, progress=download)
+    train, val = _images(recipe, dataset)
     trainer = Trainer(recipe, run, train, val, device)
     if resume and run.checkpoint.is_file():
         trainer.state.restore(run.checkpoint, recipe)
@@ -136,11 +137,8 @@ def _open(name: str, resume: bool, runs_root: Path | None) -> runs.RunFolder:
     return run
 
 
-def _images(
-    recipe: Recipe, root: str | Path | None, download: Callable[[int, int], None] | None
-) -> tuple[datasets.Images, datasets.Images]:
+def _images(recipe: Recipe, dataset: datasets.Dataset) -> tuple[datasets.Images, datasets.Images]:
     wanted = recipe.data
-    dataset = datasets.load(wanted.name, root, crop=wanted.crop, progress=download)
     train, val = datasets.split(dataset, wanted.train, wanted.val, recipe.seed, wanted.replacement)
     height, width = train.size
     if height % recipe.spec.multiple or width % recipe.spec.multiple:
@@ -169,7 +167,8 @@ class Trainer:
         self.state = fresh(recipe, device)
         compiled = torch.compile(self.state.network) if recipe.training.compile else self.state.network
         self.module = cast(nn.Module, compiled)
-        self.validation = _Validation(val, recipe, device)
+        self.validation = NoisySet(val, recipe, device)
+        self.referee = Referee(recipe, val, device) if recipe.judge else None
         self.size = train.size
 
     def forward(self, network: nn.Module, x: Tensor) -> Tensor:
@@ -267,6 +266,7 @@ class Trainer:
             "val_loss": found.loss,
             "val_psnr": found.psnr,
             "val_psnr_batch": found.psnr_batch,
+            **self._judged(epoch, denoise),
             "seconds": round(state.epoch_seconds + time.perf_counter() - began, 3),
             "images_per_second": round(self.sizes[0] / state.epoch_seconds, 1),
         }
@@ -276,7 +276,7 @@ class Trainer:
         state.loss_sum.zero_()
         if found.loss < state.best.val_loss:
             state.best = Best(epoch, found.loss, found.psnr)
-            self._save_best(found.psnr_batch)
+            self._save_best(row)
             self.validation.write_samples(self.run.path / "samples.npz", denoise)
         state.save(self.run.checkpoint, self.recipe)
         self.run.write_metrics(state.rows)
@@ -287,10 +287,17 @@ class Trainer:
             val_loss=best["val_loss"],
             val_psnr=best["val_psnr_batch"],
             val_psnr_image=best["val_psnr"],
+            val_f1=next((seen["val_f1"] for seen in (best, *reversed(state.rows)) if "val_f1" in seen), None),
             seconds=state.seconds,
             images_per_second=row["images_per_second"],
         )
         progress.epoch(row, state.best)
+
+    def _judged(self, epoch: int, denoise: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """`val_f1` where a judge looks at this epoch."""
+        if self.referee is None or not self.referee.looks(epoch):
+            return {}
+        return {"val_f1": self.referee.f1(denoise, self.validation)}
 
     def _diverged(self) -> str:
         done, rate = len(self.state.rows), self.recipe.training.lr
@@ -299,7 +306,7 @@ class Trainer:
             kept = f"the last good checkpoint is {self.run.checkpoint} (epoch {done})"
         return f"epoch {done + 1}: the loss is no longer a number; {kept}; try a lower training.lr than {rate:g}"
 
-    def _save_best(self, psnr_batch: float) -> None:
+    def _save_best(self, row: dict[str, float]) -> None:
         state, recipe = self.state, self.recipe
         train, val = self.sizes
         card = modelfile.Card(
@@ -307,12 +314,7 @@ class Trainer:
             name=self.run.name,
             noise=str(recipe.noise),
             data={"name": recipe.data.name, "train": train, "val": val, "seed": recipe.seed},
-            metrics={
-                "epoch": state.best.epoch,
-                "val_loss": state.best.val_loss,
-                "val_psnr": state.best.val_psnr,
-                "val_psnr_batch": psnr_batch,
-            },
+            metrics={key: value for key, value in row.items() if key == "epoch" or key.startswith("val_")},
             training={
                 "precision": self.precision,
                 "device": self.device.type,
@@ -323,33 +325,6 @@ class Trainer:
             versions=modelfile.versions(),
         )
         modelfile.save(self.run.best, state.kept, card)
-
-
-class _Validation:
-    """The one fixed noisy validation set of a run; kept in memory where it fits."""
-
-    def __init__(self, images: datasets.Images, recipe: Recipe, device: torch.device) -> None:
-        self.images, self.recipe, self.device = images, recipe, device
-        height, width = images.size
-        fits = 2 * 4 * 3 * height * width * len(images) <= _CACHE_BYTES
-        self.kept = list(self._made()) if fits else None
-
-    def batches(self) -> Iterator[Batch]:
-        return iter(self.kept) if self.kept is not None else self._made()
-
-    def _made(self) -> Iterator[Batch]:
-        return noisy_batches(self.images, self.recipe.noise, self.recipe.seed, device=self.device)
-
-    def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor]) -> None:
-        """A few clean, noisy and denoised images, uint8 (N, C, H, W), for the report."""
-        batch = next(self.batches())
-        with torch.inference_mode():
-            denoised = denoise(batch.noisy[:SAMPLES])
-        pictures = {"clean": batch.clean, "noisy": batch.noisy, "denoised": denoised}
-        arrays: dict[str, Any] = {
-            kind: images[:SAMPLES].mul(255).round().to(torch.uint8).cpu().numpy() for kind, images in pictures.items()
-        }
-        write_with(path, lambda part: np.savez(part, **arrays))
 
 
 def _row_of(recipe: Recipe, trainer: Trainer) -> dict[str, Any]:

@@ -1,0 +1,241 @@
+"""What was measured -> the parts of the report: text, figures, tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from daelab import api, recipe, report, runs
+from daelab.data import Images, split
+from daelab.denoiser import Denoiser
+from daelab.judge.scores import KINDS
+from daelab.modelfile import shipped_file
+from daelab.noise import IndexedDraws, parse
+from daelab.report import Section
+from daelab.reproduce import paper, tables
+
+if TYPE_CHECKING:
+    from daelab.reproduce.build import Found
+
+PICTURE = 7
+"""The test image of Figures 1 and 7."""
+STRIP = range(8)
+"""The test images of the strips."""
+
+
+def facts(found: Found) -> dict[str, Any]:
+    """What the page begins with."""
+    machine, setting = runs.environment(), found.setting
+    images = min(setting.limit or len(setting.dataset.test), len(setting.dataset.test))
+    shas = {one.found.scores.noisy_sha256 for one in found.ours.values() if one.card.noise == "published-code"}
+    kept = len(found.checks) - len(found.missed)
+    return {
+        "tolerances kept": f"{kept} of {len(found.checks)}",
+        "test images": images,
+        "noise seed": setting.seed,
+        "noisy pixels": f"sha256 {min(shas)[:16]} (published-code)" if shas else None,
+        "judge": f"{setting.judge.name}: {setting.judge.note}" if setting.judge else "none",
+        "weights": "trained anew" if found.request.retrain else "as they ship",
+        "machine": f"{machine['processor']}, threads: {machine['threads']}, GPU: {machine['gpu'] or 'none'}",
+        "daelab": machine["versions"]["daelab"],
+        "torch": machine["versions"]["torch"],
+    }
+
+
+def sections(found: Found, figures: Path) -> list[Section]:
+    """All parts in order; the figures are drawn into a folder."""
+    return [
+        _verdict(found),
+        _noise(found, figures),
+        _data(found, figures),
+        Section("The networks", _LAYERS, tables=[tables.layers(figure) for figure in paper.LAYERS]),
+        _curves(found, figures),
+        _results(found, figures),
+        _denoised(found, figures),
+        Section("Runtimes", _RUNTIMES, tables=[tables.runtimes(found.speeds, _machine())]),
+        _log(found, figures),
+        _studies(found, figures),
+        Section("Where the paper, its code and this reproduction differ", tables=[tables.differences()]),
+    ]
+
+
+_LAYERS = (
+    "An auto-encoder is a tuple of stages here, and one mirror rule makes the layers of it. A check mark: the row "
+    "has the "
+    "same layer, shape and number of parameters as the paper's table."
+)
+_RUNTIMES = (
+    "The paper trained on a laptop's GPU. Each row's recipe was run here for a few steps and scaled to the paper's "
+    "sizes."
+)
+
+
+def _verdict(found: Found) -> Section:
+    missed = found.missed
+    text = "Every tolerance is kept." if not missed else "Missed: " + "; ".join(check.what for check in missed) + "."
+    if found.setting.quick:
+        text += (
+            "\n\nThis is a quick look at a thousand images, with wider tolerances; without --quick, all are looked at."
+        )
+    return Section("Does it hold?", text, tables=[tables.checked(found.checks)])
+
+
+def _noise(found: Found, figures: Path) -> Section:
+    clean, path = _image(found.setting.dataset.test, PICTURE), figures / "figure-1-noise.svg"
+    noisy = {row[0]: api.make_noisy(clean, parse(row[3]), found.setting.seed) for row in paper.TABLE_1}
+    report.noise_figure(clean, noisy, path)
+    caption = "The paper's Figure 1: a test image under each noise of Table 1, and its distribution per channel."
+    return Section("Noise", figures={caption: path}, tables=[tables.noises()])
+
+
+def _data(found: Found, figures: Path) -> Section:
+    train, val = split(found.setting.dataset, 40_000, 10_000, found.setting.seed)
+    path = figures / "figure-2-classes.svg"
+    counts = {"training": train.class_counts(), "validation": val.class_counts()}
+    report.class_balance_figure(counts | {"test": found.setting.dataset.test.class_counts()}, path)
+    caption = "The paper's Figure 2: images per class in the final split, drawn by the seed, and in the test set."
+    return Section("Data", figures={caption: path})
+
+
+def _curves(found: Found, figures: Path) -> Section:
+    """From the headers of our weights; a run trained before curves were kept has none."""
+    curves = {name: one.card.training.get("curve") for name, one in found.ours.items()}
+    rows = {name: _rows(curve) for name, curve in curves.items() if curve}
+    shown: dict[str, Path] = {}
+    if "model-b-35" in rows:
+        path = figures / "figure-4-curves.svg"
+        report.curves_figure({"model-b-35": rows["model-b-35"]}, path)
+        shown["The paper's Figure 4, for our weights of the same network: loss and PSNR by epoch."] = path
+    if rows:
+        path = figures / "curves.svg"
+        report.curves_figure(rows, path)
+        shown["Loss and PSNR of every network by epoch; each under its own noise."] = path
+    text = (
+        "The paper's curve leaps from epoch to epoch: a constant rate, and noise drawn anew for every validation. "
+        "Ours is "
+        "validated on one fixed noisy set, and what is validated is a moving average of the weights."
+    )
+    return Section("Training", text if shown else "No curves: these weights' headers hold none.", figures=shown)
+
+
+def _rows(curve: dict[str, list[float]]) -> list[dict[str, float]]:
+    columns = {"epoch": [float(n) for n in range(1, len(curve["val_loss"]) + 1)], **curve}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _results(found: Found, figures: Path) -> Section:
+    shown = {}
+    made = [tables.results(found.checkpoints, found.ours, found.setting), tables.weights(found.ours)]
+    made.append(tables.components(found.ours | found.checkpoints))
+    best = found.ours.get("model-c")
+    judged = best.found.scores.overall.judged if best else None
+    if best and judged:
+        path = figures / "confusion.svg"
+        report.confusion_figure({kind: judged.confusion(kind) for kind in KINDS}, judged.classes, path)
+        shown[f"What judge {judged.judge} takes each class for: clean, noisy, and denoised by model-c."] = path
+        made += [table for table in [tables.by_class(best)] if table]
+    return Section("Results", figures=shown, tables=made)
+
+
+def _denoised(found: Found, figures: Path) -> Section:
+    """Figure 7, and strips."""
+    shown: dict[str, Path] = {}
+    test, seed = found.setting.dataset.test, found.setting.seed
+    for name in ("model-c", "model-c.table-1"):
+        path = shipped_file(name)
+        if path is None or name not in found.ours:
+            continue
+        denoiser = Denoiser.load(path)
+        indices = np.array([PICTURE, *STRIP])
+        x = torch.from_numpy(test.batch(indices)).float().div_(255)
+        noise = parse(denoiser.card.noise)
+        noisy = noise.apply(x, IndexedDraws(indices, seed))
+        clean, under, out = (_pixels(batch) for batch in (x, noisy, denoiser.batch(noisy).clamp(0, 1)))
+        if name == "model-c":
+            place = figures / "figure-7-output.svg"
+            report.noise_figure(clean[0], {"noisy": under[0], "output of model-c": out[0]}, place)
+            shown["The paper's Figure 7: clean, noisy and denoised, with the distribution per channel."] = place
+        place = figures / f"strip-{name}.svg"
+        titles = [test.classes[label] for label in test.labels[list(STRIP)]]
+        report.samples_figure(clean[1:], under[1:], out[1:], place, titles)
+        shown[f"The first test images, under {denoiser.card.noise}, denoised by {name}."] = place
+    return Section("Pictures", figures=shown)
+
+
+def _log(found: Found, figures: Path) -> Section:
+    if not found.log:
+        text = (
+            "The author's log is not shipped. --paper-checkpoints DIR with tests_fully.csv from "
+            f"{paper.REPOSITORY} adds its "
+            "chart and table here; daelab ledger import takes it, and daelab ledger export gives it back byte for "
+            "byte."
+        )
+        return Section("The 38 logged tests", text)
+    recipes = {number: recipe.load(f"paper/{number}") for number in range(1, paper.TESTS + 1)}
+    logged = [
+        report.LoggedTest(row["test_id"], _family(recipes[row["test_id"]]), row["val_loss"], row["val_psnr"])
+        for row in found.log
+    ]
+    path = figures / "tests.svg"
+    report.log_figure(logged, path)
+    caption = "Validation loss and PSNR of the author's tests in their order; the line is the best so far."
+    notes = {number: one.note.partition(": ")[2] for number, one in recipes.items()}
+    text = "Each step of the paper's story: what it changed, and what came of it, from the author's log."
+    return Section("The 38 logged tests", text, figures={caption: path}, tables=[tables.tests(found.log, notes)])
+
+
+def _family(one: recipe.Recipe) -> str:
+    """A name for the network of a test, for the chart's legend."""
+    widths = [stage.width for stage in one.spec.stages]
+    if widths[0] > widths[-1]:
+        return "decreasing depth" + (", batch norm" if one.spec.norm == "batch" else " (Model-A)")
+    if widths == [32, 64]:
+        return "two wide stages (Model-C)"
+    return {2: "two stages", 3: "three stages", 4: "four stages"}[len(widths)] + ", increasing"
+
+
+def _studies(found: Found, figures: Path) -> Section:
+    rows = {one.name: one.rows for one in found.studies}
+    shown = {}
+    groups = {
+        "depth": (("no-norm", "increasing", "decreasing", "deeper", "shallower", "shallowest"), "batch norm and depth"),
+        "optimiser": (
+            ("shallowest", "sgd", "rate-0.0008", "rate-0.0001", "ours", "wider"),
+            "optimiser, rate and width",
+        ),
+    }
+    for name, (members, what) in groups.items():
+        path = figures / f"study-{name}.svg"
+        report.curves_figure({member: rows[member] for member in members}, path)
+        shown[f"The study's runs: {what}."] = path
+    text = (
+        "The paper's conclusions come from single runs of hundreds of epochs. These are short, each with the same "
+        "budget, under the noise published-code: they can confirm a large effect and not a small one."
+    )
+    if found.setting.quick:
+        text += " In a quick look they are too short to say anything."
+    return Section(
+        "The paper's story, checked",
+        text,
+        figures=shown,
+        tables=tables.studies(found.studies, quick=found.setting.quick),
+    )
+
+
+def _machine() -> str:
+    machine = runs.environment()
+    return (
+        f"{machine['processor']}, threads: {machine['threads']}, GPU: {machine['gpu'] or 'none'}, {machine['platform']}"
+    )
+
+
+def _image(images: Images, index: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    image: np.ndarray[Any, np.dtype[np.uint8]] = images.batch(np.array([index]))[0].transpose(1, 2, 0)
+    return image
+
+
+def _pixels(batch: torch.Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return batch.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()

@@ -1,0 +1,123 @@
+"""The paper's decisive comparisons, run again over a short budget that is the same for all."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from daelab import recipe, runs, training
+from daelab.recipe import Recipe
+from daelab.reproduce.measure import QUICK, Say, Setting
+
+CLEAR = 0.05
+"""Losses that differ by less than this share say nothing: two seeds differ by as much."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more recipes, and what the paper concludes from them."""
+
+    title: str
+    recipes: tuple[str, ...]
+    """In the order in which the paper's conclusion says they fall: best first."""
+    conclusion: str
+    by: str = "loss"
+    """`loss`: the lowest validation loss; `rises`: how restless the validation loss is."""
+
+
+COMPARISONS = (
+    Comparison("batch norm", ("increasing", "no-norm"), "batch norm is what lets the deep network learn"),
+    Comparison("feature depth", ("increasing", "decreasing"), "depth that increases inwards is better"),
+    Comparison(
+        "fewer layers", ("shallowest", "shallower", "increasing", "deeper"), "the shallower the network, the better"
+    ),
+    Comparison("width", ("wider", "shallowest"), "greater feature depth is what lifts the barrier"),
+    Comparison("optimiser", ("shallowest", "sgd"), "Adam gets further than Nesterov SGD in the same epochs"),
+    Comparison("optimiser, smoothness", ("sgd", "shallowest"), "SGD's validation loss is smooth", by="rises"),
+    Comparison("learning rate", ("shallowest", "rate-0.0008", "rate-0.0001"), "lower rates learn more slowly"),
+    Comparison(
+        "learning rate, oscillation",
+        ("rate-0.0001", "rate-0.0008", "shallowest"),
+        "the rate makes the validation loss oscillate",
+        by="rises",
+    ),
+)
+"""The paper's sections 3.3 and 5, its log and its diary."""
+
+OURS = Comparison("our schedule", ("ours", "shallowest"), "not the paper's: warm-up, cosine, moving average pay")
+
+RECIPES = tuple(dict.fromkeys(name for each in (*COMPARISONS, OURS) for name in each.recipes))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study run came to."""
+
+    name: str
+    recipe: Recipe
+    rows: list[dict[str, float]]
+
+    @property
+    def loss(self) -> float:
+        """The lowest validation loss."""
+        return min(row["val_loss"] for row in self.rows)
+
+    @property
+    def psnr(self) -> float:
+        """dB, mean over images, of the best epoch."""
+        return min(self.rows, key=lambda row: row["val_loss"])["val_psnr"]
+
+    @property
+    def rises(self) -> float:
+        """By how much the validation loss rises from an epoch to the next, on average, as a share; falls count 0."""
+        losses = [row["val_loss"] for row in self.rows]
+        ups = [max(0.0, math.log(after / before)) for before, after in itertools.pairwise(losses)]
+        return sum(ups) / len(ups) if ups else 0.0
+
+
+def verdict(comparison: Comparison, outcomes: dict[str, Outcome]) -> str:
+    """Whether the runs fall in the order of the paper's conclusion: agrees, disagrees, or too close to call."""
+    values = [getattr(outcomes[name], comparison.by) for name in comparison.recipes]
+    first, last = values[0], values[-1]
+    apart, enough = (abs(last - first), 0.01) if comparison.by == "rises" else (abs(math.log(last / first)), CLEAR)
+    if apart < enough:
+        return "too close to call"
+    return "agrees" if first < last else "disagrees"
+
+
+def run(setting: Setting, say: Say, progress: Callable[[], training.Progress], folder: Path | None) -> list[Outcome]:
+    """The study's runs; one that is finished, by this very recipe, is not run again.
+
+    Args:
+        folder: where the runs go; None for the folder of all runs.
+        progress: makes what watches a run.
+    """
+    ledger = runs.Ledger(f"sqlite:///{folder}/ledger.db" if folder else None)
+    found = []
+    for name in RECIPES:
+        wanted = recipe.load(f"study/{name}", _quick(setting))
+        place = runs.folder(f"study-{name}", folder)
+        done = place.read_metrics()
+        if len(done) < wanted.training.epochs or recipe.load(place.recipe).sha256 != wanted.sha256:
+            say(f"training study/{name}: {wanted.training.epochs} epochs")
+            resume = place.recipe.is_file() and recipe.load(place.recipe).sha256 == wanted.sha256
+            done = training.fit(
+                wanted,
+                place.name,
+                resume=resume,
+                runs_root=folder,
+                ledger=ledger,
+                dataset=setting.dataset,
+                progress=training.Silent() if setting.quick else progress(),
+            ).rows
+        found.append(Outcome(name, wanted, done))
+    return found
+
+
+def _quick(setting: Setting) -> list[str]:
+    if not setting.quick:
+        return []
+    return [f"data.train={QUICK}", "data.val=200", "training.epochs=2"]
