@@ -18,7 +18,20 @@ REPOSITORY = Path(__file__).parents[1]
 
 # A room imports only from itself and from those above it. A package is one room.
 ROOMS = [
-    *("errors", "files", "tensorfile", "machine", "data", "noise", "spec", "model", "metrics", "losses", "judge"),
+    *(
+        "errors",
+        "files",
+        "tensorfile",
+        "settings",
+        "machine",
+        "data",
+        "noise",
+        "spec",
+        "model",
+        "metrics",
+        "losses",
+        "judge",
+    ),
     *(
         "evaluation",
         "recipe",
@@ -36,7 +49,7 @@ ROOMS = [
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.
 OUTSIDE = ("__init__.py", "__main__.py")
 FOLDERS_OF_DATA = ("recipes", "weights")
-TORCH_FREE = ("errors", "files", "spec")
+TORCH_FREE = ("errors", "files", "settings", "spec")
 HEAVY = ("torch", "matplotlib", "skimage", "sklearn", "torchmetrics")
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name not in OUTSIDE)

@@ -3,6 +3,7 @@
     errors.py       one shape for every "no such name" error
     files.py        files that are whole or absent
     tensorfile.py   tensors with a JSON header in one safetensors file
+    settings.py     frozen tables read from TOML, checked whole: what recipes are made of
     machine.py      device, precision, an allocator that keeps its memory
     data/           image sets -> uint8 NCHW arrays + labels; seeded splits
     noise/          noise recipes as frozen values; parse, print, apply

@@ -8,39 +8,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomlkit
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from daelab import losses, spec
-from daelab.data import DATASETS
+from daelab import losses, settings, spec
+from daelab.data import known
 from daelab.errors import unknown
 from daelab.noise import PRESETS, Noise
 from daelab.noise import parse as parse_noise
+from daelab.settings import Document, Table
 
-_LARGEST = 100_000
 _SPEC, _NOISE = "model-c", "published-code"
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def _noise(value: object) -> Noise:
@@ -64,17 +45,10 @@ def _loss(value: str) -> str:
     return value
 
 
-def _dataset(value: str) -> str:
-    kind, colon, path = value.partition(":")
-    if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
-        raise unknown("data set", value, DATASETS)
-    return value
-
-
-class Data(_Table):
+class Data(Table):
     """Which images, and how they are split."""
 
-    name: Annotated[str, AfterValidator(_dataset)] = "cifar10"
+    name: Annotated[str, AfterValidator(known)] = "cifar10"
     """`cifar10`, `photos`, `folder:PATH` or `npz:PATH`."""
     train: Annotated[int | None, Field(ge=1)] = None
     """Images to train on; all that validation leaves, where it is not given."""
@@ -86,7 +60,7 @@ class Data(_Table):
     """Side of the crops of a folder's pictures."""
 
 
-class Training(_Table):
+class Training(Table):
     """How the network is trained."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
@@ -115,7 +89,7 @@ class Training(_Table):
     """torch.compile: 15 to 30 s for the first step."""
 
 
-class Judging(_Table):
+class Judging(Table):
     """A classifier that scores the denoised validation images during training (the paper's "+ ViT")."""
 
     name: Annotated[str, Field(min_length=1)] = "builtin"
@@ -128,11 +102,9 @@ class Judging(_Table):
     """The first so many validation images; all where it is not given."""
 
 
-class Recipe(_Table):
+class Recipe(Document):
     """A run as data; frozen. See `load` for how it is read."""
 
-    note: str = ""
-    """What this recipe is, in a line or two."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """Of the split, the initial weights, the order, the noise."""
     noise: Annotated[Annotated[Any, BeforeValidator(_noise)], PlainSerializer(str, return_type=str)] = PRESETS[_NOISE]
@@ -154,29 +126,11 @@ class Recipe(_Table):
             raise ValueError("training.momentum belongs to optimiser 'sgd'; adam and adamw have betas")
         return self
 
-    def to_dict(self, *, whole: bool = True) -> dict[str, Any]:
-        """Plain values for JSON and TOML; not `whole`: only what differs from the defaults."""
-        return self.model_dump(mode="json", exclude_none=True, exclude_defaults=not whole)
-
-    def to_toml(self) -> str:
-        """Every field, so that a later change of a default changes no old run."""
-        return tomlkit.dumps(self.to_dict())
-
-    @property
-    def sha256(self) -> str:
-        """Hash of every field but the note."""
-        fields = self.to_dict()
-        del fields["note"]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
 
 def shipped() -> dict[str, Path]:
-    """The recipes that ship, by name: `paper/38`."""
-    folder = Path(str(resources.files("daelab"))) / "recipes"
-    files = {path.relative_to(folder).as_posix().removesuffix(".toml"): path for path in folder.rglob("*.toml")}
+    """The recipes of runs that ship, by name: `paper/38`."""
     # those of judges have other fields; daelab.judge.recipe reads them
-    files = {name: path for name, path in files.items() if not name.startswith("judge/")}
-    return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
+    return {name: path for name, path in settings.shipped().items() if not name.startswith("judge/")}
 
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -192,67 +146,22 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     path = files.get(str(source), Path(source))
     if not path.is_file():
         raise FileNotFoundError(f"no recipe file {source}; {_did_you_mean(str(source), files)}")
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path}: over {_LARGEST} bytes; a recipe is a few lines")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
-    return parse(fields, overrides, where=str(source))
+    return parse(settings.read(path), overrides, where=str(source))
 
 
 def parse(fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain values, with overrides applied; see `load`."""
-    plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
-    for override in overrides:
-        _override(plain, override)
-    try:
-        return Recipe.model_validate(plain)
-    except ValidationError as error:
-        raise ValueError(f"{where}: {_one_line(error)}") from None
+    return Recipe.parse(fields, overrides, where, _expand)
+
+
+def _expand(part: str, found: Any) -> Any:
+    """A preset's name stands where a field of it is set: write it out."""
+    if part == "spec" and (found is None or isinstance(found, str)):
+        return _spec(found or _SPEC).to_dict()
+    return {} if found is None else found
 
 
 def _did_you_mean(name: str, files: Mapping[str, Path]) -> str:
     message = str(unknown("recipe", name, files))
     hint = message.partition("; ")[2].partition("?")[0]
     return (f"{hint}? " if hint else "") + "`daelab recipes` lists those that ship"
-
-
-def _override(fields: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(f"--set {text}: write field=value, for example training.lr=0.01")
-    *path, last = key.strip().split(".")
-    table = fields
-    for part in path:
-        inner = table.setdefault(part, _SPEC if part == "spec" else {})
-        if part == "spec" and isinstance(inner, str):
-            # a preset's name stands where a field of it is set: write it out
-            inner = table[part] = _spec(inner).to_dict()
-        if not isinstance(inner, dict):
-            raise ValueError(f"--set {text}: {part} is {inner!r}, which has no fields")
-        table = inner
-    try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = value.strip()
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first fault, as field and reason, and how many more there are."""
-    faults = error.errors()
-    fault = faults[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        table = "".join(f"{part}." for part in fault["loc"][:-1])
-        tables: dict[str, type[_Table]] = {"": Recipe, "data.": Data, "training.": Training, "judge.": Judging}
-        reason = str(unknown("recipe key", field, [table + key for key in tables[table].model_fields]))
-    elif fault["type"] == "literal_error":
-        reason = str(unknown(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"])))
-    else:
-        reason = fault["msg"].removeprefix("Value error, ")
-        reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
-        if fault["type"] != "value_error":
-            reason += f" (found {fault['input']!r})"
-    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return reason + more

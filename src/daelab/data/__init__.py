@@ -16,7 +16,7 @@ from daelab.data.folder import FolderSet
 from daelab.data.photos import photo_crops, photo_path
 from daelab.data.sets import Dataset, Images, ImageSet, Source
 from daelab.data.splits import split
-from daelab.data.table import DATASETS, load
+from daelab.data.table import DATASETS, known, load
 
 __all__ = [
     "DATASETS",
@@ -25,6 +25,7 @@ __all__ = [
     "ImageSet",
     "Images",
     "Source",
+    "known",
     "load",
     "photo_crops",
     "photo_path",

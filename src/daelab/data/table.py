@@ -21,6 +21,18 @@ DATASETS: dict[str, Callable[[Source], Dataset]] = {
 """What `load` knows, as it is written; PATH stands for a path."""
 
 
+def known(name: str) -> str:
+    """The name of a data set as it is given, if there is such a one.
+
+    Raises:
+        ValueError: there is none; lists the names and the nearest match.
+    """
+    kind, colon, path = name.partition(":")
+    if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
+        raise unknown("data set", name, DATASETS)
+    return name
+
+
 def load(
     name: str,
     root: str | Path | None = None,
@@ -54,11 +66,8 @@ def load(
     ...
     ValueError: unknown data set 'cifar'; did you mean 'cifar10'? Valid: cifar10, folder:PATH, ...
     """
-    kind, colon, path = name.partition(":")
-    reader = DATASETS.get(f"{kind}:PATH" if colon else kind)
-    if reader is None or bool(colon) != bool(path):
-        raise unknown("data set", name, DATASETS)
-    return reader(
+    kind, colon, path = known(name).partition(":")
+    return DATASETS[f"{kind}:PATH" if colon else kind](
         Source(
             path=Path(path).expanduser(),
             root=None if root is None else Path(root).expanduser(),

@@ -13,7 +13,8 @@ from pydantic import Field, ValidationError
 
 from daelab import tensorfile
 from daelab.judge.network import ConvNet, build, halved
-from daelab.judge.recipe import Network, Table, one_line
+from daelab.judge.recipe import Network
+from daelab.settings import Table, one_line
 
 FORMAT = 1
 

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tomllib
 from collections.abc import Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tomlkit
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
-from daelab.data import DATASETS
+from daelab import settings
+from daelab.data import known
 from daelab.errors import unknown
+from daelab.settings import Document, Table
 
 DEFAULT = "judge/cifar10"
-_LARGEST = 100_000
 _Width = Annotated[int, Field(ge=1, le=2048)]
-
-
-class Table(BaseModel):
-    """Frozen; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _dataset(value: str) -> str:
-    kind, colon, path = value.partition(":")
-    if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
-        raise unknown("data set", value, DATASETS)
-    return value
 
 
 class Network(Table):
@@ -46,7 +29,7 @@ class Network(Table):
 class Data(Table):
     """Which images; all of the training part, unless told otherwise."""
 
-    name: Annotated[str, AfterValidator(_dataset)] = "cifar10"
+    name: Annotated[str, AfterValidator(known)] = "cifar10"
     train: Annotated[int | None, Field(ge=2)] = None
     """Only the first so many of a seeded permutation."""
     crop: Annotated[int, Field(ge=8, le=4096)] = 32
@@ -88,10 +71,9 @@ class Training(Table):
     precision: Literal["auto", "float32", "bf16"] = "auto"
 
 
-class JudgeRecipe(Table):
+class JudgeRecipe(Document):
     """How a judge is made."""
 
-    note: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     tta: Literal["none", "mirror", "shift"] = "mirror"
     """Views of an image whose answers are averaged when it judges: 1, 2 or 6."""
@@ -99,26 +81,10 @@ class JudgeRecipe(Table):
     network: Network = Network()
     training: Training = Training()
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and TOML."""
-        return self.model_dump(mode="json", exclude_none=True)
-
-    def to_toml(self) -> str:
-        """Every field."""
-        return tomlkit.dumps(self.to_dict())
-
-    @property
-    def sha256(self) -> str:
-        """Hash of every field but the note."""
-        fields = self.to_dict()
-        del fields["note"]
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
 
 def shipped() -> dict[str, Path]:
     """The recipes that ship, by name: `judge/cifar10`."""
-    folder = Path(str(resources.files("daelab"))) / "recipes"
-    return {f"judge/{path.stem}": path for path in sorted((folder / "judge").glob("*.toml"))}
+    return settings.shipped("judge")
 
 
 def load(source: str | Path = DEFAULT, overrides: Iterable[str] = ()) -> JudgeRecipe:
@@ -136,61 +102,9 @@ def load(source: str | Path = DEFAULT, overrides: Iterable[str] = ()) -> JudgeRe
     path = files.get(name) or files.get(f"judge/{name}") or Path(source)
     if not path.is_file():
         raise FileNotFoundError(str(unknown("judge recipe", name, files)))
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path}: over {_LARGEST} bytes; a recipe is a few lines")
-    try:
-        fields = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
-    return parse(fields, overrides, where=str(source))
+    return parse(settings.read(path), overrides, where=str(source))
 
 
 def parse(fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> JudgeRecipe:
     """A recipe from plain values, with overrides applied; see `load`."""
-    plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
-    for override in overrides:
-        _override(plain, override)
-    try:
-        return JudgeRecipe.model_validate(plain)
-    except ValidationError as error:
-        raise ValueError(f"{where}: {one_line(error, JudgeRecipe)}") from None
-
-
-def _override(fields: dict[str, Any], text: str) -> None:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise ValueError(f"--set {text}: write field=value, for example training.epochs=20")
-    *path, last = key.strip().split(".")
-    table = fields
-    for part in path:
-        table = table.setdefault(part, {})
-        if not isinstance(table, dict):
-            raise ValueError(f"--set {text}: {part} is {table!r}, which has no fields")
-    try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        table[last] = value.strip()
-
-
-def one_line(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault, as field and reason, and how many more there are."""
-    faults = error.errors()
-    fault = faults[0]
-    field = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        reason = str(unknown("recipe key", field, _keys(model)))
-    else:
-        reason = f"{field}: {fault['msg'].removeprefix('Value error, ')}"
-        if fault["type"] != "value_error":
-            reason += f" (found {fault['input']!r})"
-    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
-    return reason + more
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Table):
-            yield from _keys(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name
+    return JudgeRecipe.parse(fields, overrides, where)

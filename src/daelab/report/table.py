@@ -128,9 +128,8 @@ def _texts(cells: list[Any]) -> list[str]:
 
 def _wholes(cells: list[Any]) -> list[str]:
     """Whole numbers and text; where one number has thousands set apart, all have."""
-    counts = [cell for cell in cells if isinstance(cell, Integral) and not isinstance(cell, bool)]
-    apart = any(abs(int(cell)) >= 10_000 for cell in counts)
-    return [f"{cell:,}" if apart and isinstance(cell, Integral) else shown(cell) for cell in cells]
+    apart = any(isinstance(cell, Integral) and abs(int(cell)) >= 10_000 for cell in cells)
+    return [f"{int(cell):,}" if apart and isinstance(cell, Integral) else shown(cell) for cell in cells]
 
 
 def _is_float(cell: Any) -> bool:

@@ -1,0 +1,143 @@
+"""Settings as frozen tables, read from TOML and checked whole: what every recipe is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self, get_args
+
+import tomlkit
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from daelab.errors import unknown
+
+_LARGEST = 100_000
+
+Expand = Callable[[str, Any], Any]
+"""(key, what stands there or None) -> the table to set a field of."""
+
+
+class Table(BaseModel):
+    """Frozen; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+class Document(Table):
+    """A whole recipe, of whatever kind."""
+
+    note: str = ""
+    """What this recipe is, in a line or two."""
+
+    def to_dict(self, *, whole: bool = True) -> dict[str, Any]:
+        """Plain values for JSON and TOML; not `whole`: only what differs from the defaults."""
+        return self.model_dump(mode="json", exclude_none=True, exclude_defaults=not whole)
+
+    def to_toml(self) -> str:
+        """Every field, so that a later change of a default changes no old run."""
+        return tomlkit.dumps(self.to_dict())
+
+    @property
+    def sha256(self) -> str:
+        """Hash of every field but the note."""
+        fields = self.to_dict()
+        del fields["note"]
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+    @classmethod
+    def parse(
+        cls,
+        fields: Mapping[str, Any],
+        overrides: Iterable[str] = (),
+        where: str = "recipe",
+        expand: Expand | None = None,
+    ) -> Self:
+        """From plain values, with `a.b=value` overrides applied; values are TOML, or bare text.
+
+        Args:
+            where: what a mistake's message begins with.
+            expand: makes a table of what stands where an override sets a field.
+
+        Raises:
+            ValueError: one line: the field and the reason, the valid names and the nearest match.
+        """
+        plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
+        for override in overrides:
+            _override(plain, override, expand or (lambda _, found: {} if found is None else found))
+        try:
+            return cls.model_validate(plain)
+        except ValidationError as error:
+            raise ValueError(f"{where}: {one_line(error, cls)}") from None
+
+
+def shipped(under: str = "") -> dict[str, Path]:
+    """The recipes that ship in a folder of `recipes/`, by name: `paper/38`."""
+    folder = Path(str(resources.files("daelab"))) / "recipes"
+    files = {
+        path.relative_to(folder).as_posix().removesuffix(".toml"): path for path in (folder / under).rglob("*.toml")
+    }
+    return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The plain values of a TOML file.
+
+    Raises:
+        ValueError: names the file; it is too large or no TOML.
+    """
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path}: over {_LARGEST} bytes; a recipe is a few lines")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not TOML: {error}") from None
+
+
+def _override(fields: dict[str, Any], text: str, expand: Expand) -> None:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ValueError(f"--set {text}: write field=value, for example training.lr=0.01")
+    *path, last = key.strip().split(".")
+    table = fields
+    for part in path:
+        inner = table[part] = expand(part, table.get(part))
+        if not isinstance(inner, dict):
+            raise ValueError(f"--set {text}: {part} is {inner!r}, which has no fields")
+        table = inner
+    try:
+        table[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = value.strip()
+
+
+def one_line(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first fault, as field and reason, and how many more there are."""
+    faults = error.errors()
+    fault = faults[0]
+    field = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        inner = "".join(f"{part}." for part in fault["loc"][:-1])
+        table = _table(model, fault["loc"][:-1])
+        reason = str(unknown("recipe key", field, [inner + key for key in table.model_fields]))
+    elif fault["type"] == "literal_error":
+        reason = str(unknown(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"])))
+    else:
+        reason = fault["msg"].removeprefix("Value error, ")
+        reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
+        if fault["type"] != "value_error":
+            reason += f" (found {fault['input']!r})"
+    more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
+    return reason + more
+
+
+def _table(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The table at a place of another."""
+    for part in place:
+        kind = model.model_fields[str(part)].annotation
+        model = next(one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel))
+    return model
