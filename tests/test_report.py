@@ -21,13 +21,17 @@ from PIL import Image
 
 from daelab import report
 from daelab.report import (
+    LoggedTest,
     Section,
     Table,
     class_balance_figure,
+    confusion_figure,
     curves_figure,
+    log_figure,
     noise_figure,
     run_page,
     samples_figure,
+    write_markdown,
     write_page,
 )
 
@@ -363,3 +367,49 @@ def test_a_page_is_always_the_same_and_refuses_unknown_pictures(tmp_path: Path) 
     with pytest.raises(FileNotFoundError):
         run_page("t", {}, {"caption": tmp_path / "none.png"}, [], tmp_path / "c.html")
     assert not (tmp_path / "c.html").exists()
+
+
+def test_a_judges_curve_is_a_third_panel(tmp_path: Path) -> None:
+    rows = [
+        {"epoch": float(n), "val_loss": 0.1, "val_psnr": 20.0} | ({"val_f1": 0.5} if n % 2 else {}) for n in range(4)
+    ]
+    curves_figure({"run": rows}, tmp_path / "curves.svg")
+    assert "macro F1 of the judge, denoised" in _texts(tmp_path / "curves.svg")
+
+
+def test_a_log_shows_every_family_and_what_did_not_learn(tmp_path: Path) -> None:
+    tests = [LoggedTest(1, "deep", 0.005, 22.0), LoggedTest(2, "deep", None, None), LoggedTest(3, "wide", 0.002, 26.0)]
+    log_figure(tests, tmp_path / "log.svg")
+    assert {"deep", "wide", "best so far", "did not learn"} <= set(_texts(tmp_path / "log.svg"))
+    log_figure([LoggedTest(1, "deep", None, None)], tmp_path / "none.svg")
+    assert "no values" in _texts(tmp_path / "none.svg")
+    with pytest.raises(ValueError, match="at least one"):
+        log_figure([], tmp_path / "log.svg")
+
+
+def test_confusions_are_shares_of_the_rows_class(tmp_path: Path) -> None:
+    confusion_figure(
+        {"clean": np.array([[9, 1], [0, 0]]), "noisy": np.array([[1, 3], [2, 2]])}, ("a", "b"), tmp_path / "c.svg"
+    )
+    texts = _texts(tmp_path / "c.svg")
+    assert {"90", "10", "25", "75", "50", "clean", "noisy"} <= set(texts)
+    with pytest.raises(ValueError, match="at least one"):
+        confusion_figure({}, (), tmp_path / "c.svg")
+
+
+def test_markdown_says_what_the_page_says(tmp_path: Path) -> None:
+    picture = tmp_path / "figures" / "a b.svg"
+    picture.parent.mkdir()
+    picture.write_text("<svg/>")
+    parts = [Section("One *star*", "First.\n\nSecond <b>.", {"What to see.": picture}, [TABLE])]
+    write_markdown("Title", {"images": 10_000}, parts, tmp_path / "page.md")
+    text = (tmp_path / "page.md").read_text()
+    assert text.startswith("# Title\n\n- images: 10,000\n")
+    assert "## One \\*star\\*\n\nFirst.\n\nSecond \\<b>.\n" in text
+    assert "![What to see.](figures/a%20b.svg)" in text
+    assert TABLE.to_markdown().rstrip() in text
+
+
+def test_thousands_are_set_apart_in_all_of_a_column_or_in_none() -> None:
+    assert [row[0] for row in Table("", ["n"], [[4128], [18_496], [None]]).shown] == ["4,128", "18,496", "–"]
+    assert [row[0] for row in Table("", ["n"], [[4128], [896]]).shown] == ["4128", "896"]

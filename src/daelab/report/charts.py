@@ -64,9 +64,11 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]], path: Path) ->
 def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
     """Loss (logarithmic) and validation PSNR by epoch, runs over each other (the paper's Figure 4).
 
+    Where a judge looked at a run, a third panel shows its macro F1.
+
     Args:
-        rows: run name -> rows of its `metrics.csv`; read are `epoch`, `train_loss`, `val_loss` and
-            `val_psnr` (dB). A value that is missing, empty or not finite leaves a gap.
+        rows: run name -> rows of its `metrics.csv`; read are `epoch`, `train_loss`, `val_loss`,
+            `val_psnr` (dB) and `val_f1`. A value that is missing, empty or not finite leaves a gap.
         path: where to write, `.png` or `.svg`.
 
     Raises:
@@ -75,14 +77,18 @@ def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
     if not rows:
         raise ValueError("curves need at least one run")
     with styled():
-        fig = new_figure(9.0, 3.8, "constrained")
-        loss, psnr = fig.subplots(1, 2)
+        judged = any("val_f1" in row for table in rows.values() for row in table)
+        fig = new_figure(12.0 if judged else 9.0, 3.8, "constrained")
+        loss, psnr, *f1 = fig.subplots(1, 3 if judged else 2)
         with_training = len(rows) <= _MOST_WITH_TRAINING_LOSS
         for k, (run, table) in enumerate(rows.items()):
             color = PALETTE[k % len(PALETTE)]
             dash = _DASHES[k // len(PALETTE) % len(_DASHES)]
             epochs = _column(table, "epoch")
             _line(psnr, epochs, _column(table, "val_psnr"), color=color, linestyle=dash)
+            for ax in f1:
+                looked = [row for row in table if "val_f1" in row]
+                _line(ax, _column(looked, "epoch"), _column(looked, "val_f1"), color=color, linestyle=dash)
             if with_training:
                 _line(loss, epochs, _column(table, "train_loss", above=0.0), color=color, alpha=0.45)
             _line(loss, epochs, _column(table, "val_loss", above=0.0), color=color, linestyle=dash, label=run)
@@ -92,7 +98,9 @@ def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         loss.set(title="loss (pale: training)" if with_training else "validation loss")
         psnr.set(title="validation PSNR (dB)")
         log_scale(loss)
-        for ax in (loss, psnr):
+        for ax in f1:
+            ax.set(title="macro F1 of the judge, denoised")
+        for ax in (loss, psnr, *f1):
             _epoch_axis(ax)
         fig.legend(loc="outside upper left", ncols=3 if max(map(len, rows)) > 24 else 5)
         save_figure(fig, path)
@@ -138,7 +146,8 @@ def _cells(ax: Axes, shares: NDArray[np.float64]) -> None:
     """The share in percent in each cell that has one percent or more."""
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.01:
-            color = PAPER if share > 0.45 else INK
+            # not the page's own ink and paper, which a dark page exchanges: these cells stay as they are
+            color = "#FDFDFD" if share > 0.45 else "#101316"
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=color)
 
 
