@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from daelab import spec
-from daelab.spec import PRESETS, Autoencoder, Stage, check_shapes, from_dict, infer
+from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet, check_shapes, from_dict, infer
 
 # Rows of the paper's layer tables: channels, side, parameters; C Conv2d, N BatchNorm2d, T ConvTranspose2d
 FIGURES: dict[str, tuple[str, list[tuple[int, int, int]]]] = {
@@ -50,6 +50,14 @@ OTHERS = {
     "no downs": Autoencoder((Stage(5, down=False), Stage(7, down=False))),
     "mixed": Autoencoder((Stage(4), Stage(6, down=False), Stage(2)), norm="none", channels=1),
 }
+AUTOENCODERS = {name: one for name, one in (PRESETS | OTHERS).items() if isinstance(one, Autoencoder)}
+UNETS = {name: one for name, one in PRESETS.items() if isinstance(one, UNet)} | {
+    "small": UNet((8,), (1,)),
+    "everything": UNet(
+        (8, 12, 16), (1, 2, 1), (2, 1), "gated", "layer", 4, context=6, window=31, saturated=True, channels=2
+    ),
+    "bare": UNet((8, 12), (0, 0), norm="none", skips=False, residual=False, bias=False),
+}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -69,11 +77,8 @@ def test_parameters(name: str) -> None:
     assert PRESETS[name].parameters == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("autoencoder", (PRESETS | OTHERS).values(), ids=list(PRESETS | OTHERS))
-class TestEverySpec:
-    def test_it_reads_back_from_json(self, autoencoder: Autoencoder) -> None:
-        assert from_dict(json.loads(json.dumps(autoencoder.to_dict()))) == autoencoder
-
+@pytest.mark.parametrize("autoencoder", AUTOENCODERS.values(), ids=list(AUTOENCODERS))
+class TestEveryAutoencoder:
     def test_it_is_inferred_from_its_shapes(self, autoencoder: Autoencoder) -> None:
         assert infer(autoencoder.tensors()) == autoencoder
 
@@ -85,26 +90,34 @@ class TestEverySpec:
         assert there == back
         assert [layer.transposed for layer in layers] == [False] * half + [True] * half
         assert [layer.activation for layer in layers] == ["relu"] * (2 * half - 1) + ["sigmoid"]
-        assert not layers[-1].norm
+        assert layers[-1].norm == "none"
 
-    def test_its_table_ends_as_it_began(self, autoencoder: Autoencoder) -> None:
-        height, width = 3 * autoencoder.multiple, 5 * autoencoder.multiple
-        assert autoencoder.table(height, width)[-1].shape == (autoencoder.channels, height, width)
 
-    def test_a_changed_shape_is_named(self, autoencoder: Autoencoder) -> None:
-        shapes = autoencoder.tensors()
+@pytest.mark.parametrize("any_spec", (AUTOENCODERS | UNETS).values(), ids=list(AUTOENCODERS | UNETS))
+class TestEverySpec:
+    def test_it_reads_back_from_json(self, any_spec: Spec) -> None:
+        assert from_dict(json.loads(json.dumps(any_spec.to_dict()))) == any_spec
+
+    def test_its_table_ends_as_it_began(self, any_spec: Spec) -> None:
+        height, width = 3 * any_spec.multiple, 5 * any_spec.multiple
+        r = any_spec.unshuffle
+        assert any_spec.table(height, width)[-1].shape == (any_spec.channels * r * r, height // r, width // r)
+        assert sum(row.parameters for row in any_spec.table()) == any_spec.parameters
+
+    def test_a_changed_shape_is_named(self, any_spec: Spec) -> None:
+        shapes = any_spec.tensors()
         for name in shapes:
             without = {key: shape for key, shape in shapes.items() if key != name}
             with pytest.raises(ValueError, match=rf"^tensor {name} is missing; expected \("):
-                check_shapes(autoencoder, without)
+                check_shapes(any_spec, without)
             with pytest.raises(ValueError, match=rf"^tensor {name} has shape \(9, 9\); expected \("):
-                check_shapes(autoencoder, shapes | {name: (9, 9)})
+                check_shapes(any_spec, shapes | {name: (9, 9)})
         with pytest.raises(ValueError, match=r"^tensor extra has shape \(1,\); the architecture has no such"):
-            check_shapes(autoencoder, shapes | {"extra": (1,)})
+            check_shapes(any_spec, shapes | {"extra": (1,)})
 
-    def test_macs_grow_with_the_picture(self, autoencoder: Autoencoder) -> None:
-        m = autoencoder.multiple
-        assert autoencoder.macs(3 * m, 4 * m) == 12 * autoencoder.macs(m, m)
+    def test_macs_grow_with_the_picture(self, any_spec: Spec) -> None:
+        m = 8 * any_spec.multiple  # wider than any window
+        assert any_spec.macs(3 * m, 4 * m) == 12 * any_spec.macs(m, m)
 
 
 def test_macs_counted_by_hand() -> None:
@@ -112,6 +125,11 @@ def test_macs_counted_by_hand() -> None:
     one = Autoencoder((Stage(2),), channels=1)
     assert one.macs(4, 4) == 2 * (1 * 2 * 9 * 16) + 2 * (2 * 2 * 4 * 4)
     assert PRESETS["model-c"].macs() == 15_400_960
+    # 12 -> 4 -> 12 in 3x3 on 4x4 of 8x8 pixels; between them two gated halves: 4->8, 8x9, 4->4, 4->8, 4->4
+    gated = UNet((4,), (1,), block="gated")
+    assert gated.macs(8, 8) == 16 * (2 * 12 * 4 * 9 + 32 + 72 + 16 + 32 + 16)
+    # a context of 2 adds 4->2 on every pixel, and 2->2 and 2->4 once, since the window covers all
+    assert UNet((4,), (1,), block="gated", context=2).macs(8, 8) == gated.macs(8, 8) + 16 * 8 + 4 + 8
 
 
 def test_radius_and_halo_of_model_c() -> None:
@@ -127,7 +145,22 @@ WRONG: dict[str, tuple[Any, str]] = {
     "empty": ({"stages": []}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
     "many": ({"stages": [{"width": 1, "down": False}] * 33}, "has 1 to 32 stages, not 33"),
     "deep": ({"stages": [1] * 11}, "spec: 11 stages go down; at most 10 do"),
-    "norm": ({"stages": [8], "norm": "bach"}, "unknown norm 'bach'; did you mean 'batch'? Valid: batch, none"),
+    "norm": ({"stages": [8], "norm": "bach"}, "unknown norm 'bach'; did you mean 'batch'? Valid: batch, layer, none"),
+    "kind": (
+        {"kind": "vnet", "stages": [8]},
+        "unknown spec kind 'vnet'; did you mean 'unet'? Valid: autoencoder, unet",
+    ),
+    "unet key": ({"kind": "unet", "widths": [8], "blok": "conv"}, "unknown spec key 'blok'; did you mean 'block'?"),
+    "unet widths": ({"kind": "unet", "blocks": [1]}, "spec: `widths` must be a list of whole numbers"),
+    "unet text": ({"kind": "unet", "widths": "8", "blocks": [1]}, "spec: `widths` must be a list of whole numbers"),
+    "unet levels": ({"kind": "unet", "widths": [8, 8], "blocks": [1]}, "2 widths need 2 entries of blocks and 1 of"),
+    "unet width": ({"kind": "unet", "widths": [0], "blocks": [1]}, "a width must be a whole number from 1"),
+    "unet block": (
+        {"kind": "unet", "widths": [8], "blocks": [1], "block": "x"},
+        "unknown block 'x'. Valid: conv, gated",
+    ),
+    "unet skips": ({"kind": "unet", "widths": [8], "blocks": [1], "skips": 1}, "`skips` must be true or false, not 1"),
+    "unet bias": ({"kind": "unet", "widths": [8], "blocks": [1], "bias": False}, "bias = false needs norm = 'none'"),
     "channels": ({"stages": [8], "channels": 0}, "channels must be a whole number from 1 to 64, not 0"),
     "true channels": ({"stages": [8], "channels": True}, "channels must be a whole number from 1 to 64, not True"),
     "width": ({"stages": [0]}, "a stage's width must be a whole number from 1 to 4096, not 0"),

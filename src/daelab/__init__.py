@@ -7,8 +7,8 @@
     machine.py      device, precision, an allocator that keeps its memory
     data/           image sets -> uint8 NCHW arrays + labels; seeded splits
     noise/          noise recipes as frozen values; parse, print, apply
-    spec.py         an auto-encoder as data: stages -> layer table; presets
-    model.py        spec -> nn.Module
+    spec/           a network as data: fields -> layer table; presets
+    model/          spec -> nn.Module
     metrics.py      per-image MSE, PSNR, SSIM; intervals
     losses.py       name -> function
     judge/          classifiers that score denoised images (macro F1)

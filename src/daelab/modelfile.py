@@ -30,7 +30,7 @@ DEFAULT_TAG = "published-code"
 class Card:
     """What a model file says of itself."""
 
-    spec: specs.Autoencoder
+    spec: specs.Spec
     name: str = ""
     noise: str = ""
     """Text of the noise it was trained under."""

@@ -32,11 +32,11 @@ def _noise(value: object) -> Noise:
     return parse_noise(value)
 
 
-def _spec(value: object) -> spec.Autoencoder:
-    return value if isinstance(value, spec.Autoencoder) else spec.from_dict(value)
+def _spec(value: object) -> spec.Spec:
+    return value if isinstance(value, spec.Spec) else spec.from_dict(value)
 
 
-def _spec_out(value: spec.Autoencoder) -> Any:
+def _spec_out(value: spec.Spec) -> Any:
     return next((name for name, preset in spec.PRESETS.items() if preset == value), value.to_dict())
 
 

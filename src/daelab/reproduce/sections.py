@@ -16,6 +16,7 @@ from daelab.modelfile import shipped_file
 from daelab.noise import IndexedDraws, parse
 from daelab.report import Section
 from daelab.reproduce import paper, tables
+from daelab.spec import Autoencoder
 
 if TYPE_CHECKING:
     from daelab.reproduce.build import Found
@@ -189,6 +190,7 @@ def _log(found: Found, figures: Path) -> Section:
 
 def _family(one: recipe.Recipe) -> str:
     """A name for the network of a test, for the chart's legend."""
+    assert isinstance(one.spec, Autoencoder)  # the paper's are
     widths = [stage.width for stage in one.spec.stages]
     if widths[0] > widths[-1]:
         return "decreasing depth" + (", batch norm" if one.spec.norm == "batch" else " (Model-A)")

@@ -1,4 +1,4 @@
-"""Spec -> nn.Module. Tensors are named as in the paper's checkpoints: enc1.weight, batch_enc1.running_mean.
+"""What every network shares: its layers by name, run in order, and batch norms that fold away.
 
 In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU: the
 2x2 ones of stride 2 are one matrix product that gives the patches, the 3x3 ones, but for a thin last
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from daelab.spec import Autoencoder, Layer
+from daelab.spec import Layer, Spec
 
 PART = 64
 """Images that inference takes at once: what they need fits the cache better than more would."""
@@ -44,58 +44,62 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
 
 
-class Network(nn.Module):
-    """The auto-encoder of a spec.
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel, (N, C, H, W)."""
 
-    (N, C, H, W) in [0, 1] -> the same; H and W multiples of `spec.multiple`.
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+_NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "layer": ChannelNorm}
+
+
+class Network(nn.Module):
+    """(N, C, H, W) in [0, 1] -> the same; H and W multiples of `spec.multiple`.
+
+    A subclass says in `forward` how the layers of the table are joined; each runs by its name.
     """
 
-    def __init__(self, spec: Autoencoder) -> None:
+    def __init__(self, spec: Spec) -> None:
         super().__init__()
         self.spec = spec
         for layer in spec.layers():
             self.add_module(layer.name, _convolution(layer))
-            if layer.norm:
-                self.add_module(f"batch_{layer.name}", nn.BatchNorm2d(layer.outputs))
-        # which modules each layer runs through, by name, so that a folded layer can drop its norm
-        self.order = [(layer.name, layer.norm, layer.activation) for layer in spec.layers()]
+            if layer.norm != "none":
+                self.add_module(f"{layer.norm}_{layer.name}", _NORMS[layer.norm](layer.outputs))
+        # what follows each layer, by name, so that a folded layer can drop its norm
+        self.after = {layer.name: (layer.norm, layer.activation) for layer in spec.layers()}
 
-    def forward(self, x: Tensor) -> Tensor:
-        for name, norm, activation in self.order:
-            x = self.get_submodule(name)(x)
-            if norm:
-                x = self.get_submodule(f"batch_{name}")(x)
-            # in float32: bf16 has steps of 1/256 just below one
-            x = F.relu_(x) if activation == "relu" else torch.sigmoid(_at_least_float32(x))
-        return x
+    def run(self, name: str, x: Tensor) -> Tensor:
+        """One layer: convolution, norm, activation."""
+        norm, activation = self.after[name]
+        x = self.get_submodule(name)(x)
+        if norm != "none":
+            x = self.get_submodule(f"{norm}_{name}")(x)
+        if activation == "relu":
+            return F.relu_(x)
+        # in float32: bf16 has steps of 1/256 just below one
+        return torch.sigmoid(at_least_float32(x)) if activation == "sigmoid" else x
 
 
-def _at_least_float32(x: Tensor) -> Tensor:
+def at_least_float32(x: Tensor) -> Tensor:
+    """The same numbers, in float32 where they had fewer bits."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def build(spec: Autoencoder, seed: int | None = None) -> Network:
-    """The module of a spec, freshly initialised; with a `seed`, always the same."""
-    if seed is None:
-        return Network(spec)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Network(spec)
 
 
 @torch.no_grad()
 def fold(network: Network) -> Network:
     """A copy for inference, with each batch norm folded into the convolution before it."""
     folded = deepcopy(network).eval()
-    for index, (name, norm, activation) in enumerate(folded.order):
-        if not norm:
+    for name, (norm, activation) in folded.after.items():
+        if norm != "batch":
             continue
         conv, batch_norm = folded.get_submodule(name), folded.get_submodule(f"batch_{name}")
         assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
         assert isinstance(batch_norm, nn.BatchNorm2d)
         _fold_into(conv, batch_norm)
         delattr(folded, f"batch_{name}")
-        folded.order[index] = (name, False, activation)
+        folded.after[name] = ("none", activation)
     return folded
 
 
@@ -134,5 +138,7 @@ def _convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
     if layer.transposed:
         same = nn.ConvTranspose2d if layer.outputs < THIN else SameConvTranspose2d
         kind = PatchConvTranspose2d if layer.stride == 2 else same
-        return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
-    return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
+        return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding, bias=layer.bias)
+    return nn.Conv2d(
+        layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding, groups=layer.groups, bias=layer.bias
+    )
