@@ -127,7 +127,10 @@ def test_nothing_to_score_is_no_number() -> None:
 
 # The network
 
-SHAPES = [Network(widths=(4,), kernel=1), Network(widths=(8, 4)), Network(widths=(4, 4, 8), kernel=3)]
+SHAPES = [
+    *(Network(widths=(4,), kernel=1), Network(widths=(8, 4)), Network(widths=(4, 4, 8), kernel=3)),
+    Network(widths=(4, 8), skips="residual"),
+]
 
 
 @pytest.mark.parametrize("side", [1, 2, 3])
@@ -158,6 +161,30 @@ def test_built_saved_and_loaded_is_equal(shape: Network, tmp_path: Path, colours
         assert torch.equal(loaded.network(x), net.eval()(x))
     file.JudgeFile(loaded.network, card).save(tmp_path / "y.safetensors")
     assert (tmp_path / "y.safetensors").read_bytes() == (tmp_path / "x.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_features_are_what_each_block_gives(shape: Network) -> None:
+    net, x = network.build(shape, 3).eval(), torch.rand(2, 3, 16, 16)
+    found = net.features(x)
+    assert [one.shape[1] for one in found] == list(shape.widths)
+    torch.testing.assert_close(net(x), net.head(found[-1].amax((-2, -1))) * network.SCALE)
+
+
+def test_macs_count_every_convolution() -> None:
+    for shape in SHAPES:
+        net, counted = network.build(shape, 3).eval(), 0
+
+        def count(module: nn.Module, _: object, out: Tensor) -> None:
+            nonlocal counted
+            assert isinstance(module, nn.Conv2d)
+            counted += out[0].numel() * module.weight[0].numel()
+
+        for module in net.modules():
+            if isinstance(module, nn.Conv2d):
+                module.register_forward_hook(count)
+        net(torch.rand(1, 3, 32, 32))
+        assert network.macs(shape, 32, 32) == counted
 
 
 def test_convolutions_begin_as_identities() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from daelab.losses import LOSSES, parse
+from daelab.losses import LOSSES, JudgeFeatures, parse
 
 CLEAN = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
 NOISE = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -71,8 +71,20 @@ def test_a_sum_is_weighted_and_has_a_gradient(a: str, b: str) -> None:
     assert torch.autograd.grad(total, image)[0].isfinite().all()
 
 
+def test_the_judges_features_are_far_apart_for_other_images_and_the_judge_never_changes() -> None:
+    loss = JudgeFeatures("photos")
+    assert 0.1 < float(loss(CLEAN.flip(0), CLEAN)) < 3
+    (network,) = loss._networks.values()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    loss(noisy(0.1), CLEAN).backward()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    with pytest.raises(FileNotFoundError, match="judge nobody: its weights are not in this installation"):
+        JudgeFeatures("nobody")(CLEAN, CLEAN)
+
+
 WRONG = {
-    "msee": "unknown loss 'msee'; did you mean 'mse'? Valid: charbonnier, dssim, l1, mse, psnr",
+    "msee": "unknown loss 'msee'; did you mean 'mse'? Valid: charbonnier, dssim, judge_features, l1, mse, psnr",
     "mse + 0.1 * ssim": "unknown loss 'ssim'; did you mean 'dssim'?",
     "": "loss: expected [weight *] name, found ''",
     "mse +": "loss: expected [weight *] name, found ''",

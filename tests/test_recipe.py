@@ -122,7 +122,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "architecture": ({"spec": "model-z"}, "unknown architecture 'model-z'; did you mean 'model-"),
     "spec": ({"spec": {"stages": []}}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
     "channels": ({"spec": {"stages": [8], "channels": 1}}, "spec.channels is 1; the images have 3 channels"),
-    "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'? Valid: charbonnier, dssim, l1, mse, psnr"),
+    "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'? Valid: charbonnier, dssim, judge_"),
     "data set": ({"data": {"name": "cifar"}}, "unknown data set 'cifar'; did you mean 'cifar10'? Valid: cifar10, "),
     "no path": ({"data": {"name": "folder:"}}, "unknown data set 'folder:'; did you mean 'folder:PATH'?"),
     "path": ({"data": {"name": "photos:x"}}, "unknown data set 'photos:x'"),

@@ -10,8 +10,8 @@
     spec/           a network as data: fields -> layer table; presets
     model/          spec -> nn.Module
     metrics.py      per-image MSE, PSNR, SSIM; intervals
-    losses.py       name -> function
     judge/          classifiers that score denoised images (macro F1)
+    losses.py       name -> function
     evaluation.py   the one evaluation path; training validates with it
     recipe.py       a run as data: data + noise + spec + loss + optimiser + seed; TOML
     modelfile.py    one safe self-describing file per model; the paper's .pt files

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from daelab import judge, machine
 from daelab.errors import unknown
 from daelab.metrics import psnr, ssim
 
@@ -33,12 +34,46 @@ def dssim(image: Tensor, clean: Tensor) -> Tensor:
     return (1 - ssim(image, clean)).mean() / 2
 
 
+class JudgeFeatures:
+    """How far a judge's features of the image are from those of the clean one (after Johnson et al., 2016).
+
+    The mean over the judge's blocks of ||f(image) - f(clean)||^2 / ||f(clean)||^2: about 1 for images
+    that have nothing in common. The judge is read at the first call, and never changes.
+
+    Args:
+        name: of a judge of ours that ships, or a judge's file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._networks: dict[torch.device, judge.ConvNet] = {}
+
+    def __call__(self, image: Tensor, clean: Tensor) -> Tensor:
+        network = self._networks.get(image.device) or self._load(image.device)
+        bf16 = machine.choose_precision("auto", image.device) == "bf16"
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
+            with torch.no_grad():
+                wanted = network.features(clean)
+            found = network.features(image)
+        terms = [
+            (one.float() - other.float()).square().sum() / other.float().square().sum()
+            for one, other in zip(found, wanted, strict=True)
+        ]
+        return torch.stack(terms).mean()
+
+    def _load(self, device: torch.device) -> judge.ConvNet:
+        network = judge.network_of(self.name).to(device).eval().requires_grad_(False)
+        self._networks[device] = network
+        return network
+
+
 LOSSES: dict[str, Loss] = {
     "mse": F.mse_loss,
     "l1": F.l1_loss,
     "charbonnier": charbonnier,
     "psnr": negative_psnr,
     "dssim": dssim,
+    "judge_features": JudgeFeatures("builtin"),
 }
 
 

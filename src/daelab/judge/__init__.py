@@ -18,13 +18,15 @@ from daelab.judge.f1 import confusion, macro_f1, macro_f1_batch4, per_class, rec
 from daelab.judge.file import Card, JudgeFile
 from daelab.judge.judge import Judge
 from daelab.judge.loop import Progress, Silent, Stopped, train
+from daelab.judge.network import ConvNet
 from daelab.judge.recipe import JudgeRecipe
 from daelab.judge.scores import JudgeScores
-from daelab.judge.table import JUDGES, load, shipped
+from daelab.judge.table import JUDGES, load, network_of, shipped
 
 __all__ = [
     "JUDGES",
     "Card",
+    "ConvNet",
     "Judge",
     "JudgeFile",
     "JudgeRecipe",
@@ -36,6 +38,7 @@ __all__ = [
     "load",
     "macro_f1",
     "macro_f1_batch4",
+    "network_of",
     "per_class",
     "recipe",
     "recovered",

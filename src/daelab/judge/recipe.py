@@ -18,12 +18,14 @@ _Width = Annotated[int, Field(ge=1, le=2048)]
 
 
 class Network(Table):
-    """A classifier's shape: a whitening layer, then two 3x3 convolutions per width, pooled between them."""
+    """A classifier's shape: a whitening layer, then blocks of 3x3 convolutions, each pooled."""
 
     widths: Annotated[tuple[_Width, ...], Field(min_length=1, max_length=5)] = (64, 256, 256)
     """Channels of each block; each halves height and width."""
     kernel: Annotated[int, Field(ge=1, le=4)] = 2
     """Side of the whitening layer's patches, in pixels."""
+    skips: Literal["residual"] | None = None
+    """None: two convolutions in a block; residual: three, the last two beside a skip (Page, 2019)."""
 
 
 class Data(Table):

@@ -14,7 +14,7 @@ from daelab import machine
 from daelab.errors import unknown
 from daelab.judge import file, outside, vit
 from daelab.judge.judge import Judge
-from daelab.judge.network import TTA, view_logits, weighted
+from daelab.judge.network import TTA, ConvNet, view_logits, weighted
 
 Reader = Callable[[Path | None, torch.device], Judge]
 
@@ -23,6 +23,7 @@ def load(text: str, path: str | Path | None = None, device: torch.device | None 
     """A judge by its text: a name of `JUDGES`, a file, or a Python factory. `judge:` may stand before it.
 
         builtin            ours for CIFAR-10
+        holdout            a second one of another architecture, which no denoiser is trained against
         photos             ours for the bundled photographs
         vit                the paper's vision transformer (extra `classifier`); see `vit.load`
         FILE.safetensors   of `daelab train-judge`
@@ -79,19 +80,38 @@ def from_file(path: Path, device: torch.device, name: str = "") -> Judge:
     return Judge(name or str(path), logits, card.classes, note)
 
 
-def _shipped(name: str, recipe: str, _path: Path | None, device: torch.device) -> Judge:
+def network_of(name: str) -> ConvNet:
+    """The network of a judge of ours: a name of one that ships, or a file.
+
+    Raises:
+        FileNotFoundError: it is not there; says how to make it.
+        ValueError: not a judge's file.
+    """
+    path = shipped().get(name) or Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(_missing(name))
+    return file.load(path).network
+
+
+def _missing(name: str) -> str:
+    recipe = {"builtin": "judge/cifar10"}.get(name, f"judge/{name}")
+    return (
+        f"judge {name}: its weights are not in this installation;"
+        f" `daelab train-judge --recipe {recipe} --save FILE.safetensors` makes them, and --judge FILE takes them"
+    )
+
+
+def _shipped(name: str, _path: Path | None, device: torch.device) -> Judge:
     files = shipped()
     if name not in files:
-        raise FileNotFoundError(
-            f"judge {name}: its weights are not in this installation;"
-            f" `daelab train-judge --recipe {recipe} --save FILE.safetensors` makes them, and --judge FILE takes them"
-        )
+        raise FileNotFoundError(_missing(name))
     return from_file(files[name], device, name)
 
 
 JUDGES: dict[str, Reader] = {
-    "builtin": partial(_shipped, "builtin", "judge/cifar10"),
-    "photos": partial(_shipped, "photos", "judge/photos"),
+    "builtin": partial(_shipped, "builtin"),
+    "holdout": partial(_shipped, "holdout"),
+    "photos": partial(_shipped, "photos"),
     "vit": vit.load,
 }
 """Name -> function (path of weights or None, device) -> judge."""

@@ -163,6 +163,9 @@ class Trainer:
         self.sizes = len(train), len(val)
         self.precision = machine.choose_precision(recipe.training.precision, device)
         self.loss = losses.parse(recipe.loss)
+        # a loss may need weights that are not there: known now, not after the first batch
+        blank = torch.zeros(1, 3, *train.size, device=device)
+        self.loss(blank, blank)
         self.feed = Feed(train, recipe.training.batch, recipe.seed, device)
         self.state = fresh(recipe, device)
         compiled = torch.compile(self.state.network) if recipe.training.compile else self.state.network
