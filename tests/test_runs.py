@@ -142,10 +142,63 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
 
 def test_a_newer_schema_is_refused(tmp_path: Path, ledger: Ledger) -> None:
     with sqlite3.connect(tmp_path / "runs/ledger.db") as connection:
-        connection.execute("UPDATE daelab_schema SET version = 2")
+        connection.execute("UPDATE daelab_schema SET version = 3")
     connection.close()
-    with pytest.raises(ValueError, match="schema 2 is of a newer daelab; this one knows 1"):
+    with pytest.raises(ValueError, match="schema 3 is of a newer daelab; this one knows 2"):
         Ledger()
+
+
+# what the first version made, word for word
+SCHEMA_1 = """
+CREATE TABLE daelab_schema (version INTEGER NOT NULL);
+CREATE TABLE runs (
+    id INTEGER NOT NULL, test_id INTEGER, batch_size INTEGER, learning_rate FLOAT, epochs INTEGER, amsgrad BOOLEAN,
+    val_loss FLOAT, val_psnr FLOAT, val_f1 FLOAT, train_size INTEGER, val_size INTEGER, weight_decay FLOAT,
+    beta_1 FLOAT, beta_2 FLOAT, comments VARCHAR NOT NULL, name VARCHAR NOT NULL, status VARCHAR NOT NULL,
+    reason VARCHAR NOT NULL, started VARCHAR NOT NULL, finished VARCHAR, epochs_done INTEGER NOT NULL,
+    val_psnr_image FLOAT, architecture VARCHAR, parameters INTEGER, noise VARCHAR, optimiser VARCHAR, seed INTEGER,
+    precision VARCHAR, seconds FLOAT, images_per_second FLOAT, folder VARCHAR, recipe JSON, recipe_sha256 VARCHAR,
+    PRIMARY KEY (id), UNIQUE (name)
+);
+INSERT INTO daelab_schema VALUES (1);
+INSERT INTO runs (test_id, learning_rate, comments, name, status, reason, started, epochs_done, recipe)
+    VALUES (7, 0.1, 'x', 'old', 'finished', '', '2026-01-01T00:00:00+00:00', 3, '{"seed": 4}');
+"""
+
+
+def test_a_ledger_of_the_first_version_is_brought_forward(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(SCHEMA_1)
+    connection.close()
+    ledger = Ledger(f"sqlite:///{path}")
+    row = ledger.row("old")
+    assert (row["test_id"], row["learning_rate"], row["recipe"], row["host"]) == (7, 0.1, {"seed": 4}, None)
+    ledger.record("new", status="running", **runs.here())
+    assert ledger.settle() == []
+    again = Ledger(f"sqlite:///{path}")
+    assert [row["name"] for row in again.rows()] == ["old", "new"]
+    assert again.row("new")["pid"] == os.getpid()
+
+
+def test_a_run_of_a_dead_process_is_interrupted(ledger: Ledger) -> None:
+    code = (
+        "import os, signal; from daelab import runs;"
+        "runs.Ledger().record('dead', status='running', **runs.here()); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == -9
+    here = runs.here()
+    ledger.record("alive", status="running", **here)
+    ledger.record("elsewhere", status="running", **here | {"host": "another", "pid": 2**22})
+    ledger.record("reused", status="running", **here | {"born": "1+1"})
+    ledger.record("older", status="running")
+    assert ledger.settle() == ["dead", "reused"]
+    assert ledger.settle() == []
+    status = {row["name"]: row["status"] for row in ledger.rows()}
+    assert status == dict.fromkeys(("dead", "reused"), "interrupted") | dict.fromkeys(
+        ("alive", "elsewhere", "older"), "running"
+    )
+    assert "ended without a word" in ledger.row("dead")["reason"]
 
 
 def test_many_threads_write_one_ledger(ledger: Ledger) -> None:

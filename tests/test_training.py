@@ -25,9 +25,10 @@ from daelab.model import build
 from daelab.recipe import Recipe, Training
 from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
 from daelab.spec import PRESETS
-from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, resume_recipe
+from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, parse_every, resume_recipe
 from daelab.training.feed import Feed, derive, epoch_order, mirror
 from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser
+from daelab.training.state import State
 
 CPU = torch.device("cpu")
 TIMINGS = ("seconds", "images_per_second")
@@ -518,3 +519,67 @@ def test_a_judge_that_is_not_there_is_said_before_any_training(tiny: Callable[..
     with pytest.raises(FileNotFoundError, match=r"judge nowhere\.onnx: there is no such file"):
         fit(tiny(judge={"name": "nowhere.onnx"}), "judged")
     assert not folder("judged").path.exists() or not folder("judged").metrics.exists()
+
+
+def test_checkpoints_come_when_they_are_due(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save = State.save
+    monkeypatch.setattr(State, "save", lambda state, *rest: (saved.append(state.step), save(state, *rest)))
+    fit(tiny(epochs=5), "epochs", checkpoint_every=parse_every("2"))
+    assert saved == [2 * STEPS, 4 * STEPS, 5 * STEPS]
+    saved.clear()
+    fit(tiny(), "minutes", checkpoint_every=parse_every("0.0000001m"))
+    assert saved == [*range(1, 2 * STEPS + 1), 2 * STEPS]
+    assert outcome(folder("minutes")) == outcome(fit(tiny(), "plain").run)
+
+
+@pytest.mark.parametrize("text", ["0", "0m", "-1", "m", "1h", "", "1.5"])
+def test_a_wrong_interval_of_checkpoints(text: str) -> None:
+    with pytest.raises(ValueError, match="write a number of epochs, as 5, or of minutes, as 10m"):
+        parse_every(text)
+
+
+def test_a_checkpoint_that_comes_back_different_never_takes_the_place_of_a_good_one(
+    tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = fit(tiny(epochs=1), "a").run
+    before = run.checkpoint.read_bytes()
+    header, tensors = tensorfile.read(run.checkpoint)
+    load = tensorfile.load_file
+    monkeypatch.setattr(tensorfile, "load_file", lambda path: load(path) | {"loss_sum": torch.ones(())})
+    with pytest.raises(OSError, match="came back from the disk different"):
+        tensorfile.write(run.checkpoint, tensors, header | {"step": 9})
+    assert run.checkpoint.read_bytes() == before
+    assert [path.name for path in run.path.glob(".*")] == []
+
+
+@pytest.mark.parametrize(
+    "error, message",
+    [
+        (OSError(28, "No space left on device", "x"), "No space left on device"),
+        (MemoryError(), "MemoryError"),
+        (RuntimeError("[enforce fail] not enough memory: you tried to allocate"), "not enough memory"),
+    ],
+    ids=["disk", "memory", "torch's memory"],
+)
+def test_what_ends_a_run_is_in_the_ledger_and_the_last_good_state_is_there(
+    error: Exception, message: str, tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        if len(saved) == 1:
+            raise error
+        saved.append(1)
+        save(*_)
+
+    saved: list[int] = []
+    save = State.save
+    monkeypatch.setattr(State, "save", fail)
+    ledger = Ledger()
+    with pytest.raises(type(error)):
+        fit(tiny(epochs=3), "a", ledger=ledger)
+    row = ledger.row("a")
+    assert row["status"] == "failed"
+    assert message in row["reason"]
+    monkeypatch.setattr(State, "save", save)
+    again = fit(tiny(epochs=3), "a", resume=True, ledger=ledger)
+    assert outcome(again.run) == outcome(fit(tiny(epochs=3), "b").run)

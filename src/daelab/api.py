@@ -41,6 +41,7 @@ def train(
     ledger: runs.Ledger | None = None,
     progress: training.Progress | None = None,
     download: Callable[[int, int], None] | None = None,
+    checkpoint_every: training.Every | None = None,
 ) -> training.Trained:
     """Train by a recipe, record the run in the ledger, and draw its report where matplotlib is.
 
@@ -49,6 +50,7 @@ def train(
         name: of the run; made from the recipe's name where it is not given.
         resume: go on with the run of this name from its last checkpoint, exactly.
         data_root: where downloaded data sets are.
+        checkpoint_every: None for after every epoch.
 
     Raises:
         ValueError: a mistake in the recipe or the data; one line that says what to do.
@@ -65,6 +67,7 @@ def train(
         ledger=ledger,
         progress=progress,
         download=download,
+        checkpoint_every=checkpoint_every,
     )
     if report.available():
         report.write_run(trained.run)

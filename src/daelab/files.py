@@ -37,10 +37,15 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def write_with(path: Path, save: Callable[[Path], object]) -> None:
-    """Let `save` write to a temporary path beside `path`, then rename."""
+def write_with(path: Path, save: Callable[[Path], object], check: Callable[[Path], object] | None = None) -> None:
+    """Let `save` write to a temporary path beside `path`, and `check` read it back; then rename.
+
+    Whatever `check` raises, what stood at `path` before still stands there.
+    """
     with written_beside(path) as part:
         save(part)
+        if check is not None:
+            check(part)
 
 
 def _flush(path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,10 +23,34 @@ _LONGEST_HEADER = 4_000_000
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON header, whole or not at all; the same input gives the same bytes."""
+    """Write tensors and a JSON header, whole or not at all; the same input gives the same bytes.
+
+    A file that stood there before is kept until the new one has been read back and is equal.
+
+    Raises:
+        OSError: the file could not be written, or came back different; names it and says why.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header, sort_keys=True, allow_nan=False)
-    write_with(path, lambda part: save_file(plain, part, metadata={_KEY: text}))
+
+    def check(part: Path) -> None:
+        found = load_file(part)
+        if found.keys() != plain.keys() or not all(_same(found[name], plain[name]) for name in plain):
+            raise OSError(f"{path}: came back from the disk different from what was written; the old one is kept")
+
+    try:
+        write_with(path, lambda part: save_file(plain, part, metadata={_KEY: text}), check)
+    except SafetensorError as error:
+        raise OSError(f"{path}: not written: {error}") from None
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Bit for bit, so that a NaN equals itself."""
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_bits(a), _bits(b))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:

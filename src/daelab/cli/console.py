@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -46,12 +47,22 @@ def guarded(run: Callable[[], object]) -> int:
         tell("daelab: interrupted")
         return 130
     except Exception as error:
+        if _out_of_memory(error) and not os.environ.get("DAELAB_DEBUG"):
+            tell("daelab: out of memory; take a smaller batch (training.batch), or close other programs")
+            return 2
         signum = getattr(error, "signum", None)
         if signum is None:
             raise
         tell(f"daelab: {error}")
         return 128 + int(signum)
     return 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    # torch has a kind of its own for GPUs only; a CPU's is a RuntimeError like any other
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and re.search(r"out of memory|not enough memory", str(error)) is not None
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -22,7 +22,9 @@ def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
     from daelab.report import Table
     from daelab.runs import Ledger
 
-    rows = Ledger(ledger).rows()
+    book = Ledger(ledger)
+    book.settle()
+    rows = book.rows()
     if as_json:
         say_json(rows)
         return
@@ -58,7 +60,9 @@ def show(run: str, ledger: LedgerUrl = None, as_json: Json = False) -> None:
     """
     from daelab.runs import Ledger
 
-    row = Ledger(ledger).row(run)
+    book = Ledger(ledger)
+    book.settle()
+    row = book.row(run)
     if as_json:
         say_json(row)
         return

@@ -26,6 +26,9 @@ def train(
     name: Annotated[str | None, typer.Option(help="Of the run; its folder is runs/NAME.")] = None,
     resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set training.epochs=N.")] = None,
+    checkpoint_every: Annotated[
+        str, typer.Option(metavar="N|Nm", help="Save after so many epochs, or (10m) so many minutes.")
+    ] = "1",
     data_root: DataRoot = None,
     ledger: LedgerUrl = None,
     as_json: Json = False,
@@ -38,6 +41,7 @@ def train(
     from daelab.report import available
     from daelab.runs import Ledger
 
+    every = training.parse_every(checkpoint_every)
     if (file is not None) + (recipe is not None) + (resume is not None) != 1:
         raise ValueError("name one of: a recipe file, --recipe NAME, --resume RUN")
     if resume:
@@ -55,6 +59,7 @@ def train(
             ledger=Ledger(ledger),
             progress=TrainingProgress(),
             download=download,
+            checkpoint_every=every,
         )
     if not available():
         tell("no figures were drawn: pip install 'daelab[report]'")

@@ -2,6 +2,7 @@
 
 folder.py   a run's folder: recipe, environment, metrics, checkpoint, best model
 ledger.py   one row per run, in one database for all; the paper's log in and out
+process.py  whether the process of a run is still there
 """
 
 from daelab.runs.folder import (
@@ -14,6 +15,7 @@ from daelab.runs.folder import (
     write_environment,
 )
 from daelab.runs.ledger import PAPER_COLUMNS, SCHEMA, STATUSES, Ledger, now
+from daelab.runs.process import here
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -25,6 +27,7 @@ __all__ = [
     "environment",
     "folder",
     "free_name",
+    "here",
     "now",
     "root",
     "write_environment",

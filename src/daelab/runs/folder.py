@@ -74,8 +74,13 @@ class RunFolder:
         """The model with the lowest validation loss."""
         return self.path / "best.safetensors"
 
+    def clear(self) -> None:
+        """Remove what a killed process left half-written beside its place."""
+        for left in self.path.glob(".*-*"):
+            left.unlink(missing_ok=True)
+
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write metrics.csv whole, so that it always agrees with the checkpoint."""
+        """Write metrics.csv whole, so that a resumed run makes it agree with its checkpoint again."""
         text = io.StringIO()
         known = set().union(*rows) if rows else set(METRIC_COLUMNS) - {"val_f1"}
         columns = [column for column in METRIC_COLUMNS if column in known]

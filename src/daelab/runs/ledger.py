@@ -33,6 +33,7 @@ from sqlalchemy.pool import NullPool
 
 from daelab.errors import unknown
 from daelab.runs.folder import root
+from daelab.runs.process import died
 
 _metadata = MetaData()
 _schema = Table("daelab_schema", _metadata, Column("version", Integer, nullable=False))
@@ -74,6 +75,10 @@ _runs = Table(
     Column("folder", String),
     Column("recipe", JSON),
     Column("recipe_sha256", String),
+    # since schema 2: the process that runs it
+    Column("host", String),
+    Column("pid", Integer),
+    Column("born", String),
 )
 PAPER_COLUMNS = {
     "test_id": "test_id",
@@ -92,7 +97,9 @@ PAPER_COLUMNS = {
     "Comments": "comments",
 }
 """A column of the paper's log -> ours. Its "Val PSNR" is the batch PSNR."""
-SCHEMA = 1
+SCHEMA = 2
+_MIGRATIONS: dict[int, tuple[str, ...]] = {1: ("host", "pid", "born")}
+"""Schema -> the columns of `runs` that the next one adds."""
 STATUSES = ("running", "finished", "interrupted", "failed", "imported")
 
 
@@ -133,11 +140,27 @@ class Ledger:
                 connection.execute(insert(_schema).values(version=SCHEMA))
             elif found > SCHEMA:
                 raise ValueError(f"ledger {self.url}: schema {found} is of a newer daelab; this one knows {SCHEMA}")
+            elif found < SCHEMA:
+                _migrate(connection, found)
 
     def record(self, name: str, **values: Any) -> None:
         """Write what is known of a run; a first call needs `status`, later ones change the row."""
         with self._transaction() as connection:
             _put(connection, name, values)
+
+    def settle(self) -> list[str]:
+        """Mark runs whose process is known to have died as interrupted; gives their names."""
+        found = []
+        with self._transaction() as connection:
+            running = connection.execute(select(_runs).where(_runs.c.status == "running")).mappings().all()
+            for row in running:
+                if died(row["host"], row["pid"], row["born"]):
+                    reason = (
+                        f"process {row['pid']} ended without a word; go on with: daelab train --resume {row['name']}"
+                    )
+                    _put(connection, row["name"], {"status": "interrupted", "reason": reason})
+                    found.append(row["name"])
+        return found
 
     def rows(self) -> list[dict[str, Any]]:
         """Every run, in the order of their first record."""
@@ -182,6 +205,15 @@ class Ledger:
             for row in rows:
                 _put(connection, f"{prefix}-{row['test_id']}", {"status": "imported", **row})
         return len(rows)
+
+
+def _migrate(connection: Connection, found: int) -> None:
+    """Bring the tables of an older schema to this one; no row is lost."""
+    for version in range(found, SCHEMA):
+        for name in _MIGRATIONS[version]:
+            kind = _runs.c[name].type.compile(connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE runs ADD COLUMN {name} {kind}")
+    connection.execute(update(_schema).values(version=SCHEMA))
 
 
 def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:

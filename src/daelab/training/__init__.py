@@ -2,6 +2,7 @@
 
     loop.py       fit: epochs of steps, validation, checkpoints, the run's folder
     feed.py       batches that depend on (seed, step) alone
+    every.py      how often a checkpoint is written
     look.py       the validation images after an epoch, and a judge of them
     state.py      what a training is at a step; its checkpoint
     optimise.py   optimisers, schedules, moving average
@@ -10,9 +11,11 @@ Who watches a training fills the protocol `Progress`; nothing here prints.
 """
 
 from daelab.machine import best_device, choose_precision, keep_memory
+from daelab.training.every import Every, parse_every
 from daelab.training.loop import Interrupted, Progress, Silent, Trained, fit, noted_signals, resume_recipe
 
 __all__ = [
+    "Every",
     "Interrupted",
     "Progress",
     "Silent",
@@ -22,5 +25,6 @@ __all__ = [
     "fit",
     "keep_memory",
     "noted_signals",
+    "parse_every",
     "resume_recipe",
 ]

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ from daelab.files import write_text
 from daelab.model import inference
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
+from daelab.training.every import Every
 from daelab.training.feed import Feed, derive, mirror
 from daelab.training.look import NoisySet, Referee
 from daelab.training.optimise import learning_rate
@@ -81,6 +82,7 @@ def fit(
     device: torch.device | None = None,
     download: Callable[[int, int], None] | None = None,
     dataset: datasets.Dataset | None = None,
+    checkpoint_every: Every | None = None,
 ) -> Trained:
     """Train a network by a recipe; everything it makes goes into the run's folder.
 
@@ -90,6 +92,7 @@ def fit(
         ledger: where the run is recorded; None for the default one.
         download: progress of a data set's download, in bytes.
         dataset: the recipe's, where it is loaded already.
+        checkpoint_every: None for after every epoch. At the end there is always one.
 
     Raises:
         ValueError: a mistake in the recipe or the data, or a loss that is no longer a number.
@@ -101,17 +104,23 @@ def fit(
     if dataset is None:
         dataset = datasets.load(recipe.data.name, data_root, crop=recipe.data.crop, progress=download)
     train, val = _images(recipe, dataset)
-    trainer = Trainer(recipe, run, train, val, device)
+    trainer = Trainer(recipe, run, train, val, device, checkpoint_every or Every())
+    if resume:
+        run.clear()
     if resume and run.checkpoint.is_file():
         trainer.state.restore(run.checkpoint, recipe)
     write_text(run.recipe, recipe.to_toml())
     runs.write_environment(run)
-    ledger.record(run.name, status="running", reason="", **_row_of(recipe, trainer))
+    ledger.settle()
+    ledger.record(run.name, status="running", reason="", **runs.here(), **_row_of(recipe, trainer))
     try:
         trainer.train(progress or Silent(), ledger)
     except BaseException as error:
         status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-        ledger.record(run.name, status=status, reason=str(error).partition("\n")[0], finished=runs.now())
+        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        # the ledger may lie on the very disk that is full: what went wrong first is what is told
+        with suppress(ValueError):
+            ledger.record(run.name, status=status, reason=reason, finished=runs.now())
         raise
     ledger.record(run.name, status="finished", finished=runs.now(), seconds=trainer.state.seconds)
     return Trained(run, trainer.state.rows, trainer.state.best, trainer.state.seconds)
@@ -157,9 +166,11 @@ class Trainer:
         train: datasets.Images,
         val: datasets.Images,
         device: torch.device,
+        every: Every,
     ) -> None:
         machine.keep_memory()
         self.recipe, self.run, self.device = recipe, run, device
+        self.every, self.saved = every, time.monotonic()
         self.sizes = len(train), len(val)
         self.precision = machine.choose_precision(recipe.training.precision, device)
         self.loss = losses.parse(recipe.loss)
@@ -190,7 +201,7 @@ class Trainer:
                 if not bool(state.loss_sum.isfinite()):
                     raise ValueError(self._diverged())
                 if caught:
-                    state.save(self.run.checkpoint, self.recipe)
+                    self._save()
                     raise Interrupted(self.run.name, caught[0])
                 self._finish_epoch(progress, ledger)
 
@@ -219,6 +230,8 @@ class Trainer:
             progress.step(epoch + 1, state.step - epoch * steps, images / (state.epoch_seconds - before))
             if caught:
                 break
+            if self.every.due(minutes=(time.monotonic() - self.saved) / 60):
+                self._save()
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         state.epoch_seconds = before + time.perf_counter() - began
@@ -281,7 +294,8 @@ class Trainer:
             state.best = Best(epoch, found.loss, found.psnr)
             self._save_best(row)
             self.validation.write_samples(self.run.path / "samples.npz", denoise)
-        state.save(self.run.checkpoint, self.recipe)
+        if self.every.due(epochs=epoch) or epoch == self.recipe.training.epochs or self._time_is_up():
+            self._save()
         self.run.write_metrics(state.rows)
         best = state.rows[state.best.epoch - 1]
         ledger.record(
@@ -295,6 +309,12 @@ class Trainer:
             images_per_second=row["images_per_second"],
         )
         progress.epoch(row, state.best)
+
+    def _save(self) -> None:
+        """Write the checkpoint; a state that is no number is never saved over one that is."""
+        if bool(self.state.loss_sum.isfinite()):
+            self.state.save(self.run.checkpoint, self.recipe)
+        self.saved = time.monotonic()
 
     def _judged(self, epoch: int, denoise: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """`val_f1` where a judge looks at this epoch."""
