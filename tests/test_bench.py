@@ -29,8 +29,8 @@ SCRIPTS = {
 }
 
 
-# tried by test_reproduce.py and e2e/test_kill.py
-ELSEWHERE = ("results.py", "kill_storm.py")
+# tried by test_reproduce.py, e2e/test_kill.py and e2e/test_load.py
+ELSEWHERE = ("results.py", "kill_storm.py", "ledger_load.py", "postgres.py")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

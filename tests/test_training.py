@@ -141,6 +141,20 @@ def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tiny: Calla
     assert outcome(runs[0])[1] != outcome(runs[2])[1]
 
 
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_same_recipe_gives_the_same_bits(threads: int, precision: str, tiny: Callable[..., Recipe]) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        # wide enough that two threads share the work
+        wanted = tiny(epochs=1, precision=precision, spec={"stages": [32, 16]}, ema=0.9, flips=True)
+        runs = [fit(wanted, name).run for name in "abc"]
+    finally:
+        torch.set_num_threads(before)
+    assert outcome(runs[0]) == outcome(runs[1]) == outcome(runs[2])
+
+
 def test_only_its_own_recipe_resumes_a_run(tiny: Callable[..., Recipe]) -> None:
     fit(tiny(epochs=1), "a")
     with pytest.raises(ValueError, match="belongs to another recipe"):

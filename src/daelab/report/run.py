@@ -57,10 +57,25 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         "seed": recipe.seed,
         "processor": machine.get("gpu") or machine.get("processor"),
         "git commit": machine.get("git_commit"),
+        "again": _again(machine),
         "recipe": f"sha256 {recipe.sha256[:16]}",
         **machine.get("versions", {}),
     }
     return {key: value for key, value in facts.items() if value not in ("", None)}
+
+
+def _again(machine: dict[str, Any]) -> str:
+    """What a second run of this recipe would repeat."""
+    if not machine:
+        return ""
+    if machine.get("gpu"):
+        return (
+            "the same images, order and noise; on a GPU sums may be added in another order, so weights differ slightly"
+        )
+    threads = machine.get("threads")
+    return (
+        f"the same weights, bit for bit, on this machine with these versions and {threads} thread{'s' * (threads != 1)}"
+    )
 
 
 def _epochs(rows: list[dict[str, float]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -97,6 +98,7 @@ PAPER_COLUMNS = {
     "Comments": "comments",
 }
 """A column of the paper's log -> ours. Its "Val PSNR" is the batch PSNR."""
+_LOCK = 0x6461656C
 SCHEMA = 2
 _MIGRATIONS: dict[int, tuple[str, ...]] = {1: ("host", "pid", "born")}
 """Schema -> the columns of `runs` that the next one adds."""
@@ -134,6 +136,9 @@ class Ledger:
 
     def _prepare(self) -> None:
         with self._transaction() as connection:
+            if self.engine.dialect.name == "postgresql":
+                # one process makes the tables, the others wait; SQLite's transactions do so anyway
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             _metadata.create_all(connection)
             found = connection.execute(select(_schema.c.version)).scalar()
             if found is None:
@@ -225,6 +230,8 @@ def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
 
 def _engine(url: str) -> Engine:
     options: dict[str, Any] = {"poolclass": NullPool}
+    # psycopg 3, not the older driver that SQLAlchemy means by the plain name
+    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     if url.startswith("sqlite"):
         place = url.partition("///")[2]
         if place:
