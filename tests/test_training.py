@@ -292,6 +292,22 @@ def test_bf16_differs_from_float32_but_little(tiny: Callable[..., Recipe]) -> No
     assert one == pytest.approx(other, rel=0.05)
 
 
+def test_the_end_of_a_training_may_be_exact(tiny: Callable[..., Recipe]) -> None:
+    exact, rough, mixed, none = (
+        fit(tiny(precision=precision, float32_from=start), name).rows
+        for name, precision, start in [
+            ("a", "float32", None),
+            ("b", "bf16", None),
+            ("c", "bf16", 0.5),
+            ("d", "bf16", 0),
+        ]
+    )
+    losses = [[row["train_loss"] for row in rows] for rows in (exact, rough, mixed, none)]
+    assert losses[3] == losses[0]
+    assert losses[2][0] == losses[1][0] != losses[0][0]
+    assert losses[2][1] not in (losses[0][1], losses[1][1])
+
+
 def test_auto_precision_is_one_of_the_two() -> None:
     assert choose_precision("auto", CPU) in ("float32", "bf16")
     assert choose_precision("bf16", CPU) == "bf16"

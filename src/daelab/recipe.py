@@ -85,6 +85,8 @@ class Training(Table):
     """Mirror each image, or not, at random."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """`auto`: bf16 where the machine computes it natively."""
+    float32_from: Annotated[float | None, Field(ge=0, le=1)] = None
+    """Share of the training after which it computes in float32, as the weights will be used; None: never."""
     compile: bool = False
     """torch.compile: 15 to 30 s for the first step."""
 

@@ -186,8 +186,10 @@ class Trainer:
         self.size = train.size
 
     def forward(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Denoised images, in the run's precision."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        """Denoised images, in the precision of this point of the run."""
+        exact = self.recipe.training.float32_from
+        bf16 = self.precision == "bf16" and (exact is None or self._progress() < exact)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             out: Tensor = network(x.contiguous(memory_format=torch.channels_last))
         return out
 
