@@ -122,7 +122,7 @@ def evaluate(
         judge = judges.load(judge, judge_path)
     denoiser = model if isinstance(model, Denoiser) else load(model)
     if noise is None:
-        noise = denoiser.card.noise or "published-code"
+        noise = denoiser.method.noise or "published-code"
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
