@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 ROOMS = [
     *("errors", "files", "tensorfile", "machine", "data", "noise", "spec", "model", "metrics", "losses", "judge"),
     *("evaluation", "recipe", "modelfile", "runs", "training", "method", "tiles"),
-    *("denoiser", "imagefiles", "report", "api", "cli"),
+    *("denoiser", "imagefiles", "cleaning", "report", "api", "cli"),
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.
 OUTSIDE = ("__init__.py", "__main__.py")

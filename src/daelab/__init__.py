@@ -19,7 +19,8 @@
     method.py       what cleans, and what a tile of it needs
     tiles.py        a picture of any size, tile by tile, equal to the whole
     denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
-    imagefiles.py   a picture's file in, the same kind of file out
+    imagefiles/     a picture's file: formats, depths, alpha, metadata
+    cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
     api.py          load, train, evaluate: what a Python user calls
     cli/            every command; no logic
@@ -33,11 +34,11 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daelab.api import Denoiser, Evaluated, Noise, Recipe, evaluate, load, train
+    from daelab.api import Denoiser, Evaluated, Noise, Recipe, denoise_file, evaluate, load, train
     from daelab.noise import parse as noise
 
 __version__ = metadata.version("daelab")
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "noise", "train"]
+__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "denoise_file", "evaluate", "load", "noise", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab import modelfile, runs, tiles
+from daelab import modelfile, tiles
 from daelab.data.pictures import free_memory
 from daelab.errors import unknown
 from daelab.machine import parse_memory
@@ -216,6 +216,8 @@ def find(name: str | Path) -> Path:
         return modelfile.find(name)
     except FileNotFoundError:
         pass
+    from daelab import runs  # SQLAlchemy, which a model that ships can do without
+
     there = {path.parent.name: path for path in runs.root().glob("*/best.safetensors")}
     if str(name) in there:
         return there[str(name)]

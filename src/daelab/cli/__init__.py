@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import judge, ledger, look, use
+from daelab.cli import judge, ledger, look, pictures, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -21,10 +21,11 @@ for command in (
     use.train,
     use.evaluate,
     judge.train_judge,
-    use.denoise,
+    pictures.denoise,
+    pictures.compare,
     look.models,
     look.recipes,
-    look.noise,
+    pictures.noise,
     look.data,
 ):
     app.command()(command)
