@@ -43,6 +43,10 @@ def load(
     Raises:
         FileNotFoundError: it is none of these; lists the names and the nearest match.
         ValueError: the file is not a model; names it and says what is wrong.
+
+    >>> clean = load("model-c", tile=256)(np.full((5, 7), 128, np.uint8))
+    >>> clean.shape, str(clean.dtype)
+    ((5, 7), 'uint8')
     """
     return Denoiser.load(name, device, tile=tile, memory=memory)
 

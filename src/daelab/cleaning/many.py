@@ -14,7 +14,7 @@ import torch
 
 from daelab.cleaning.one import COMPARED, UNSURE, Cleaned, beside, same
 from daelab.data import photo_path
-from daelab.imagefiles import SUFFIXES
+from daelab.imagefiles import SUFFIXES, check_place
 from daelab.tiles import Progress
 
 _NO_MATCH = ": no picture matches"
@@ -74,6 +74,8 @@ def jobs(request: Request) -> list[Job]:
         raise ValueError("--in-place replaces each source; it takes no --out, --suffix, --format or --overwrite")
     if request.out is not None and not request.single and _names_a_file(request.out):
         raise ValueError(f"--out {request.out}: several pictures need a folder, not a file")
+    if request.into_file and request.out is not None:
+        check_place(request.out, overwrite=True)
     part, parts = request.shard
     if not 1 <= part <= parts:
         raise ValueError(f"--shard I/N: I from 1 to N, not {part}/{parts}")

@@ -112,11 +112,11 @@ def denoise_file(
 
     >>> import tempfile
     >>> from PIL import Image
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> Image.new("LA", (40, 30), 128).save(folder / "noisy.png")
-    >>> done = denoise_file(folder / "noisy.png", folder / "clean.png")
-    >>> (done.height, done.width), Image.open(done.result).mode
-    ((30, 40), 'LA')
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Image.new("LA", (40, 30), 128).save(f"{folder}/noisy.png")
+    ...     done = denoise_file(f"{folder}/noisy.png")
+    >>> Path(done.result).name, done.height, done.width
+    ('noisy_clean.png', 30, 40)
     """
     src = Path(src)
     if in_place and dst is not None:
@@ -141,7 +141,10 @@ def clean_file(
     picture = imagefiles.read(source, max_pixels=options.max_pixels)
     if picture.note and same(Path(source), target):
         raise ValueError(f"{source}: only {picture.note} would be left of it; write it elsewhere")
-    done, result, spread = clean(picture, denoiser, options, form, progress)
+    try:
+        done, result, spread = clean(picture, denoiser, options, form, progress)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
     compared = side_by_side(picture, result) if options.compare else None
     del picture  # the writer needs the room
     imagefiles.write(target, result, overwrite=True)

@@ -16,6 +16,10 @@ KEPT = frozenset(b"iCCP gAMA cHRM sRGB cICP pHYs tEXt zTXt iTXt eXIf tIME".split
 """Chunks that stay true of a picture that is cleaned."""
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _PAETH = 4
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""First column and row, and the steps between columns and rows, of an interlaced PNG's seven passes."""
+_INFLATED = 1 << 20
+"""Bytes to inflate at once, however small the data that holds them."""
 
 Chunks = list[tuple[bytes, bytes]]
 
@@ -32,6 +36,37 @@ def kept_chunks(stream: IO[bytes]) -> Chunks:
         else:
             stream.seek(length + 4, 1)
     return found
+
+
+def check_whole(stream: IO[bytes]) -> None:
+    """Raise a ValueError where the pixels' data ends before the last row, which Pillow takes for black."""
+    stream.seek(len(MAGIC))
+    inflate, missing = zlib.decompressobj(), 0
+    while len(head := stream.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"IHDR":
+            missing = _data_size(stream.read(length))
+        elif name == b"IDAT":
+            data = stream.read(length)
+            while data and missing > 0 and not inflate.eof:
+                missing -= len(inflate.decompress(data, _INFLATED))
+                data = inflate.unconsumed_tail
+        else:
+            stream.seek(length, 1)
+        stream.seek(4, 1)
+    if missing > 0:
+        raise ValueError("its pixels end before its last row")
+
+
+def _data_size(header: bytes) -> int:
+    """Bytes of all rows with their filters, before they are compressed."""
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    total = 0
+    for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - left) // across), -(-(height - top) // down)
+        total += rows * (1 + -(-columns * bits // 8)) if columns > 0 and rows > 0 else 0
+    return total
 
 
 def made_chunks(picture: Picture) -> Chunks:

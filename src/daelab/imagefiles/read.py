@@ -122,6 +122,7 @@ def _single(stream: IO[bytes], image: Image.Image) -> Picture:
     if frames > 1:
         found = replace(found, note=f"the first of {frames} frames")
     if form == "PNG":
+        png.check_whole(stream)
         return replace(found, native=png.kept_chunks(stream))
     if form == "JPEG":
         return replace(found, encoding=_jpeg_encoding(image))
@@ -162,6 +163,8 @@ def _info(image: Image.Image) -> dict[str, Any]:
     for key in ("exif", "xmp", "comment"):
         if isinstance(kept.get(key), str):
             kept[key] = kept[key].encode("utf-8")
+    if "exif" in kept:  # with a head in a JPEG, without one in a WebP
+        kept["exif"] = b"Exif\0\0" + kept["exif"].removeprefix(b"Exif\0\0")
     return kept
 
 

@@ -226,7 +226,7 @@ def _strips(stream: IO[bytes], picture: Picture, order: Order) -> Tags:
         lengths.append(stream.write(data))
     if places[-1] + lengths[-1] > _HIGHEST:
         raise ValueError("a TIFF holds no more than 4 GiB")
-    longs = {273: places, 278: [rows], 279: lengths}
+    longs = {273: places, 278: [min(rows, picture.size[0])], 279: lengths}
     return {tag: (_LONG, struct.pack(f"{order}{len(values)}I", *values)) for tag, values in longs.items()}
 
 
