@@ -148,6 +148,16 @@ def test_from_standard_input_to_standard_output(small: Run, suffix: str, monkeyp
     assert out.buffer.getvalue() == Path(f"b{suffix}").read_bytes()
 
 
+def test_a_progress_bar_leaves_standard_output_alone(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    picture("a.png")
+    terminal = Pipe()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    answer = small("denoise", "a.png")
+    assert answer.out == "a.png -> a_clean.png\n"
+    assert b"1/1" in terminal.buffer.getvalue()
+
+
 def test_from_standard_input_to_a_file_and_another_format(small: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     source = picture("a.png")
     monkeypatch.setattr(sys, "stdin", Pipe(source.read_bytes()))

@@ -216,6 +216,8 @@ class _Progress:
 
     def __init__(self, total: int, report: Report | None) -> None:
         self.total, self.report = total, report
+        if report:
+            report(0, total)
         self.parts: dict[Job, float] = {}
         self.lock = threading.Lock()
 
