@@ -35,9 +35,9 @@ demo: $(READY)
 	$(DEMO) evaluate demo --data photos
 	@echo '== 3. make noisy pictures, and clean them'
 	for name in cat astronaut coffee; do \
-	  $(DEMO) noise photo:$$name --noise type-1 --out demo/$$name-noise.svg --noisy demo/noisy/$$name.png || exit 1; \
+	  $(DEMO) noise photo:$$name --noise type-1 --out demo/noisy/$$name.png --figure demo/$$name-noise.svg || exit 1; \
 	done
-	$(DEMO) denoise demo/noisy/*.png --model demo --out demo/clean
+	$(DEMO) denoise demo/noisy --model demo --out demo/clean
 	@echo
 	@echo 'noisy pictures   demo/noisy'
 	@echo 'clean pictures   demo/clean'

@@ -17,8 +17,11 @@
     modelfile.py    one safe self-describing file per model; the paper's .pt files
     runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
-    denoiser.py     Denoiser.load(name)(image): pad, tile, crop, any size
-    imagefiles.py   a picture's file in, the same kind of file out
+    method.py       what cleans, and what a tile of it needs
+    tiles.py        a picture of any size, tile by tile, equal to the whole
+    denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
+    imagefiles/     a picture's file: formats, depths, alpha, metadata
+    cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
     api.py          load, train, evaluate: what a Python user calls
     reproduce/      the paper by one command: its tables and figures beside ours
@@ -33,11 +36,11 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daelab.api import Denoiser, Evaluated, Noise, Recipe, evaluate, load, train
+    from daelab.api import Denoiser, Evaluated, Noise, Recipe, denoise_file, evaluate, load, train
     from daelab.noise import parse as noise
 
 __version__ = metadata.version("daelab")
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "noise", "train"]
+__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "denoise_file", "evaluate", "load", "noise", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,24 +13,42 @@ import numpy.typing as npt
 import torch
 
 from daelab import data as datasets
-from daelab import evaluation, modelfile, report, runs, training
+from daelab import evaluation, imagefiles, modelfile, report, runs, training
 from daelab import judge as judges
 from daelab import recipe as recipes
+from daelab.cleaning import Cleaned, denoise_file, mapped
 from daelab.denoiser import Denoiser, find
 from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
 
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "train"]
+__all__ = ["Cleaned", "Denoiser", "Evaluated", "Noise", "Recipe", "denoise_file", "evaluate", "load", "train"]
 
 
-def load(name: str | Path) -> Denoiser:
+def load(
+    name: str | Path,
+    device: torch.device | str | None = None,
+    *,
+    tile: int | None = None,
+    memory: int | str | None = None,
+) -> Denoiser:
     """A denoiser from a model file, the name of a shipped model, or the name of a run.
+
+    Args:
+        name: of the model.
+        device: where it computes; a GPU where there is one.
+        tile: side of a tile in pixels; up to 512 where it is not given.
+        memory: what the computing of a tile may take, in bytes or as text ("512MB"); a quarter of
+            the free memory where it is not given.
 
     Raises:
         FileNotFoundError: it is none of these; lists the names and the nearest match.
         ValueError: the file is not a model; names it and says what is wrong.
+
+    >>> clean = load("model-c", tile=256)(np.full((5, 7), 128, np.uint8))
+    >>> clean.shape, str(clean.dtype)
+    ((5, 7), 'uint8')
     """
-    return Denoiser.load(name)
+    return Denoiser.load(name, device, tile=tile, memory=memory)
 
 
 def train(
@@ -74,11 +93,35 @@ def train(
     return trained
 
 
-def make_noisy(image: npt.NDArray[np.uint8], noise: Noise, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3) uint8 under the noise that evaluation gives image 0 of a set."""
-    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous().float().div_(255)
-    noisy = noise.apply(x, IndexedDraws([0], seed))
-    return noisy[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+def make_noisy(image: npt.NDArray[Any], noise: Noise, seed: int = 0, index: int = 0) -> npt.NDArray[Any]:
+    """A picture under the noise that evaluation gives image `index` of a set.
+
+    Args:
+        image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+
+    Returns:
+        the same shape and type.
+    """
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    pixels = image if image.ndim == 4 else image[None, ..., None] if image.ndim == 2 else image[None]
+    x = torch.from_numpy(np.array(pixels, np.float32)).div_(white).permute(0, 3, 1, 2).contiguous()
+    noisy = noise.apply(x, IndexedDraws(list(range(index, index + len(x))), seed)).mul(white).permute(0, 2, 3, 1)
+    return (noisy.round() if white > 1 else noisy).numpy().astype(image.dtype).reshape(image.shape)
+
+
+def noise_index(src: str) -> int:
+    """Which image of an evaluation a picture is: its name says, so that its place among others is no matter."""
+    return zlib.crc32(Path(src).name.encode())
+
+
+def noise_file(src: str, dst: Path, noise: Noise, seed: int = 0, *, overwrite: bool = False) -> Cleaned:
+    """Write a picture's file under noise, of the same kind; its noise follows from seed and name. See `make_noisy`."""
+    index = noise_index(src)
+    imagefiles.check_place(dst, overwrite=overwrite)
+    picture = imagefiles.read(src)
+    noisy, _ = mapped(picture, lambda image: (make_noisy(image, noise, seed, index), None))
+    imagefiles.write(dst, noisy, overwrite=overwrite)
+    return Cleaned(src, str(dst), "made noisy", note=picture.note, height=picture.size[0], width=picture.size[1])
 
 
 @dataclass(frozen=True)
@@ -126,7 +169,7 @@ def evaluate(
         judge = judges.load(judge, judge_path)
     denoiser = model if isinstance(model, Denoiser) else load(model)
     if noise is None:
-        noise = denoiser.card.noise or "published-code"
+        noise = denoiser.method.noise or "published-code"
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")

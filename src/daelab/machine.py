@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 
 import torch
 
 HUGE_PAGE = 1 << 21
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
 def best_device() -> torch.device:
@@ -65,3 +67,19 @@ def keep_memory(reserve: int = 1 << 30) -> bool:
     except (OSError, AttributeError):  # another libc
         return False
     return True
+
+
+def parse_memory(text: int | str) -> int:
+    """Bytes from a number or a text: B, KB, MB, GB, or KiB, MiB, GiB.
+
+    Raises:
+        ValueError: no such amount.
+
+    >>> parse_memory("512MB"), parse_memory("1.5 GiB"), parse_memory(4096)
+    (512000000, 1610612736, 4096)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?)B?\s*", str(text), flags=re.IGNORECASE)
+    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found and found[2].upper() in _UNITS else 0
+    if size < 1:
+        raise ValueError(f"memory must be an amount such as 512MB or 2GB, not {text!r}")
+    return size

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import judge, ledger, look, paper, use
+from daelab.cli import judge, ledger, look, paper, pictures, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -22,10 +22,11 @@ for command in (
     use.evaluate,
     judge.train_judge,
     paper.reproduce,
-    use.denoise,
+    pictures.denoise,
+    pictures.compare,
     look.models,
     look.recipes,
-    look.noise,
+    pictures.noise,
     look.data,
 ):
     app.command()(command)

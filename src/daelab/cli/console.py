@@ -82,7 +82,7 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+def bar(what: str, unit: str = "") -> Iterator[Callable[[float, int], None]]:
     """A progress bar with an ETA on stderr; nothing where stderr is no terminal.
 
     Yields:
@@ -100,7 +100,9 @@ def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
         rich.DownloadColumn() if unit == "bytes" else rich.MofNCompleteColumn(),
         rich.TimeRemainingColumn(),
     ]
-    with rich.Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    # lines on the same terminal go above the bar; those for a file or a pipe are not its business
+    above = sys.stdout.isatty()
+    with rich.Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=above) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total or None)
 

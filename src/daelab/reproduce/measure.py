@@ -72,7 +72,7 @@ def measure(models: Mapping[str, Path], setting: Setting, say: Say, count: Count
     found = {}
     for name, path in models.items():
         say(f"evaluating {name}")
-        denoiser = Denoiser.load(path)
+        denoiser, (_, card) = Denoiser.load(path), modelfile.load(path)
         scores = api.evaluate(
             denoiser,
             setting.dataset.test,
@@ -81,7 +81,7 @@ def measure(models: Mapping[str, Path], setting: Setting, say: Say, count: Count
             judge=setting.judge,
             progress=count,
         )
-        found[name] = Measured(name, denoiser.card, scores)
+        found[name] = Measured(name, card, scores)
     return found
 
 

@@ -152,7 +152,7 @@ def _denoised(found: Found, figures: Path) -> Section:
         denoiser = Denoiser.load(path)
         indices = np.array([PICTURE, *STRIP])
         x = torch.from_numpy(test.batch(indices)).float().div_(255)
-        noise = parse(denoiser.card.noise)
+        noise = parse(denoiser.method.noise)
         noisy = noise.apply(x, IndexedDraws(indices, seed))
         clean, under, out = (_pixels(batch) for batch in (x, noisy, denoiser.batch(noisy).clamp(0, 1)))
         if name == "model-c":
@@ -162,7 +162,7 @@ def _denoised(found: Found, figures: Path) -> Section:
         place = figures / f"strip-{name}.svg"
         titles = [test.classes[label] for label in test.labels[list(STRIP)]]
         report.samples_figure(clean[1:], under[1:], out[1:], place, titles)
-        shown[f"The first test images, under {denoiser.card.noise}, denoised by {name}."] = place
+        shown[f"The first test images, under {denoiser.method.noise}, denoised by {name}."] = place
     return Section("Pictures", figures=shown)
 
 
