@@ -3,7 +3,7 @@
     errors.py       one shape for every "no such name" error
     files.py        files that are whole or absent
     tensorfile.py   tensors with a JSON header in one safetensors file
-    machine.py      device, precision, an allocator that keeps its memory
+    machine.py      device, precision, an allocator that keeps its memory, onnxruntime
     data/           image sets -> uint8 NCHW arrays + labels; seeded splits
     noise/          noise recipes as frozen values; parse, print, apply
     spec.py         an auto-encoder as data: stages -> layer table; presets
@@ -14,6 +14,7 @@
     evaluation.py   the one evaluation path; training validates with it
     recipe.py       a run as data: data + noise + spec + loss + optimiser + seed; TOML
     modelfile.py    one safe self-describing file per model; the paper's .pt files
+    export.py       a model as an ONNX file, and back
     runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
     denoiser.py     Denoiser.load(name)(image): pad, tile, crop, any size

@@ -13,13 +13,16 @@ import torch
 
 from daelab import data as datasets
 from daelab import evaluation, modelfile, report, runs, training
+from daelab import export as onnx
 from daelab import judge as judges
 from daelab import recipe as recipes
-from daelab.denoiser import Denoiser, find
+from daelab.denoiser import Denoiser, find, reflect
+from daelab.files import written_beside
+from daelab.model import Network, inference
 from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
 
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "train"]
+__all__ = ["Denoiser", "Evaluated", "Exported", "Noise", "Recipe", "evaluate", "export", "load", "train"]
 
 
 def load(name: str | Path) -> Denoiser:
@@ -210,3 +213,62 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
     network, card = modelfile.load(find(model))
     metrics = card.metrics | {"test": found.to_dict()}
     modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics))
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file, and how far it is from PyTorch."""
+
+    model: str
+    path: Path
+    card: modelfile.Card
+    parity: onnx.Parity
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `daelab export --json` prints."""
+        head = {"model": self.model, "file": str(self.path), "bytes": self.path.stat().st_size}
+        return head | {"parameters": self.card.spec.parameters} | self.parity.to_dict()
+
+
+def export(model: str | Path, path: str | Path, *, overwrite: bool = False) -> Exported:
+    """Write a model as an ONNX file, after onnxruntime gave the same pictures as PyTorch.
+
+    Pictures of several sizes are compared, whole, in float32. `load` takes the file.
+
+    Args:
+        model: what `load` takes, but for ONNX files.
+        path: ends in .onnx.
+
+    Raises:
+        ValueError: another suffix, an ONNX file as the model, or the extra `export` is not installed.
+        FileExistsError: the file exists and `overwrite` is False.
+        ParityError: the two are more than `export.TOLERANCE` apart; nothing is written.
+    """
+    path, source = Path(path), find(model)
+    if path.suffix.lower() != ".onnx":
+        raise ValueError(f"{path}: an ONNX file ends in .onnx")
+    if source.suffix.lower() == ".onnx":
+        raise ValueError(f"{source} is an ONNX file already")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; --overwrite replaces it")
+    network, card = modelfile.load(source)
+    with written_beside(path) as part:
+        onnx.write(part, network, card)
+        parity = onnx.compare(onnx.OnnxModel(part), _whole(network), channels=card.spec.channels)
+        if not parity.holds:
+            raise onnx.ParityError(
+                f"{path} was not written: onnxruntime's pictures differ from PyTorch's by up to"
+                f" {parity.largest:.1e}, more than {onnx.TOLERANCE:.0e}"
+            )
+    return Exported(str(model), path, card, parity)
+
+
+def _whole(network: Network) -> onnx.Run:
+    """A network as PyTorch runs it, in float32 and untiled, for any size."""
+    run, multiple = inference(network), network.spec.multiple
+
+    def padded(x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        return run(reflect(x, -height % multiple, -width % multiple))[..., :height, :width]
+
+    return padded

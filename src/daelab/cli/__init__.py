@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import judge, ledger, look, use
+from daelab.cli import export, judge, ledger, look, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for command in (
     use.evaluate,
     judge.train_judge,
     use.denoise,
+    export.export,
     look.models,
     look.recipes,
     look.noise,
