@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
-from daelab import denoiser as module
-from daelab import modelfile
-from daelab.denoiser import Denoiser, find, reflect
-from daelab.model import Network, build
+from daelab import modelfile, tiles
+from daelab.denoiser import Denoiser, find
+from daelab.method import Method, of_network
+from daelab.model import Network, build, fold
 from daelab.spec import PRESETS, Autoencoder, Stage
 
 
@@ -25,34 +29,207 @@ def lively(spec: Autoencoder) -> Network:
     return network.eval()
 
 
-def made(spec: Autoencoder) -> Denoiser:
-    return Denoiser(lively(spec), modelfile.Card(spec=spec, name="made"), "cpu")
+def made(spec: Autoencoder, **options: Any) -> Denoiser:
+    return Denoiser(of_network(lively(spec), modelfile.Card(spec=spec, name="made"), "cpu"), **options)
+
+
+def noisy(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 SMALL = made(PRESETS["model-b-35"])
 
 
-@pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 33), (64, 64), (257, 129)])
-def test_every_size_comes_back(name: str, size: tuple[int, int]) -> None:
-    image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
-    cleaned = made(PRESETS[name])(image)
-    assert cleaned.shape == image.shape
-    assert cleaned.dtype == image.dtype
-    assert (cleaned >= 0).all()
-    assert (cleaned <= 1).all()
+# Tiles
+
+SHIPPED = modelfile.shipped()
+NETWORKS = {name: lively(spec) for name, spec in PRESETS.items()} | {
+    f"shipped {name}": modelfile.load(path)[0] for name, path in SHIPPED.items()
+}
+SIZES = [(1, 1), (3, 5), (31, 33), (64, 64), (257, 129)]
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_tiles_equal_the_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    denoiser = made(PRESETS[name])
-    x = torch.rand(1, 3, 130, 77, generator=torch.Generator().manual_seed(0))
-    whole = denoiser.batch(x)
-    monkeypatch.setattr(module, "TILE", 32)
+def method_of(name: str) -> Method:
+    return of_network(NETWORKS[name], modelfile.Card(spec=NETWORKS[name].spec), "cpu")
+
+
+def padded_by_numpy(method: Method, x: Tensor) -> Tensor:
+    """What the method makes of the whole picture, padded at once: what tiles must equal."""
+    height, width = x.shape[-2:]
+    below, right = -height % method.multiple, -width % method.multiple
+    padded = np.pad(x.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="reflect")
+    return method.run(torch.from_numpy(padded))[..., :height, :width]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("tile", [1, 48, None])
+def test_tiles_equal_the_whole(name: str, size: tuple[int, int], tile: int | None) -> None:
+    if tile == 1 and size[0] > 64:
+        pytest.skip("thousands of tiles")
+    method = method_of(name)
+    x = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     calls: list[tuple[int, int]] = []
-    tiled = denoiser.batch(x, lambda done, total: calls.append((done, total)))
-    assert len(calls) == calls[-1][1] > 4
-    torch.testing.assert_close(tiled, whole, rtol=0, atol=2e-6)
+    cleaned = Denoiser(method, tile=tile).batch(x, lambda done, total: calls.append((done, total)))
+    step = max(method.multiple, -(-(tile or 512) // method.multiple) * method.multiple)
+    assert len(calls) == calls[-1][1] == -(-size[0] // step) * -(-size[1] // step)
+    torch.testing.assert_close(cleaned, padded_by_numpy(method, x), rtol=0, atol=2e-6)
+
+
+def exactly(spec: Autoencoder) -> Method:
+    """A network that computes in float64, so that nothing but the tiles themselves could differ."""
+    module = fold(lively(spec)).double()
+    return Method("exact", lambda x: module(x.double()), spec.multiple, spec.halo)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_in_float64_tiles_equal_the_whole_to_its_last_digits(name: str) -> None:
+    method = exactly(PRESETS[name])
+    x = torch.rand(1, 3, 130, 77, generator=torch.Generator().manual_seed(0))
+    whole: list[Tensor] = []
+    parts = torch.empty(x.shape, dtype=torch.float64)
+
+    def store(place: tiles.Place, clean: Tensor, spread: Tensor | None) -> None:
+        parts[place.images, :, place.rows, place.columns] = clean
+
+    with torch.no_grad():
+        whole.append(padded_by_numpy(method, x))
+        tiles.clean(method, (1, 130, 77), lambda p: x[p.images, :, p.rows, p.columns], store, side=32)
+    torch.testing.assert_close(parts, whole[0], rtol=0, atol=1e-14)
+
+
+def test_too_small_a_halo_would_be_seen() -> None:
+    method = exactly(PRESETS["model-c"])
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    short = Denoiser(replace(method, halo=method.multiple), tile=16).batch(x)
+    assert (short - padded_by_numpy(method, x)).abs().max() > 1e-5
+
+
+def test_a_method_that_needs_the_whole_picture_gets_it() -> None:
+    seen: list[tuple[int, ...]] = []
+    method = Method("whole", lambda x: seen.append(tuple(x.shape)) or x.flip(2), halo=None)  # type: ignore[func-returns-value]
+    image = noisy(40, 50, 3)
+    assert np.array_equal(Denoiser(method, tile=8)(image), image[::-1])
+    assert seen == [(1, 3, 40, 50)]
+
+
+# Memory
+
+
+@pytest.mark.parametrize(("memory", "side"), [(10**12, 512), ("200MB", 512), ("20MB", None), (1, 4)])
+def test_the_budget_makes_tiles_smaller(memory: int | str, side: int | None) -> None:
+    widest = 0
+
+    def run(x: Tensor) -> Tensor:
+        nonlocal widest
+        widest = max(widest, x.shape[-1])
+        return x
+
+    method = replace(method_of("model-c"), run=run)
+    Denoiser(method, memory=memory)(np.zeros((1600, 1600) if memory != 1 else (40, 40), np.uint8))
+    if side is None:
+        assert 100 < widest < 512
+        assert method.bytes_per_pixel * widest**2 <= 20_000_000
+    else:
+        assert widest == side + 2 * method.halo
+
+
+def short_of_memory(most: int, error: Exception) -> tuple[Method, list[int]]:
+    """A method that fails above so many pixels."""
+    areas: list[int] = []
+
+    def run(x: Tensor) -> Tensor:
+        areas.append(x[:, 0].numel())
+        if areas[-1] > most:
+            raise error
+        return 1 - x
+
+    return Method("short", run, multiple=4, halo=8), areas
+
+
+OUT_OF_MEMORY = [
+    MemoryError(),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:124] err == 0. DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Failed to allocate memory for requested buffer"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("shape", [(300, 200, 3), (9, 40, 40, 3)])
+def test_out_of_memory_halves_the_tiles(shape: tuple[int, ...], error: Exception) -> None:
+    method, areas = short_of_memory(3000, error)
+    image = noisy(*shape)
+    assert np.array_equal(Denoiser(method)(image), 255 - image)
+    failed = [area for area in areas if area > 3000]
+    assert failed
+    assert areas.index(failed[-1]) < 10  # once they are small enough, they stay so
+
+
+def test_memory_too_short_for_anything_is_one_line() -> None:
+    method, _ = short_of_memory(0, MemoryError())
+    with pytest.raises(ValueError, match="memory runs out"):
+        Denoiser(method)(noisy(20, 20))
+
+
+def test_another_error_is_no_lack_of_memory() -> None:
+    method, areas = short_of_memory(0, RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        Denoiser(method)(noisy(20, 20))
+    assert len(areas) == 1
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1MB", "0", "12 TB", "1e9", "nan", "512 potatoes"])
+def test_no_amount_of_memory(text: str) -> None:
+    with pytest.raises(ValueError, match="such as 512MB"):
+        made(PRESETS["model-b-35"], memory=text)
+
+
+def test_a_tile_has_a_pixel() -> None:
+    with pytest.raises(ValueError, match="tile must be at least 1"):
+        made(PRESETS["model-b-35"], tile=0)
+
+
+# Strength and self-ensemble
+
+
+def test_strength_blends() -> None:
+    for image in (noisy(20, 24, 3), noisy(20, 24).astype(np.uint16) * 257, noisy(9, 9, 3) / np.float32(255)):
+        assert np.array_equal(SMALL(image, strength=0), image)
+        assert np.array_equal(SMALL(image, strength=1), SMALL(image))
+        half, middle = SMALL(image, strength=0.5), (image.astype(np.float64) + SMALL(image)) / 2
+        assert np.abs(half - middle).max() <= (1 if image.dtype != np.float32 else 1e-6)
+    for wrong in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="strength"):
+            SMALL(noisy(4, 4), strength=wrong)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 33), (70, 45)])
+@pytest.mark.parametrize("name", ["model-b-35", "model-c"])
+def test_self_ensemble_is_the_mean_over_flips_and_rotations(size: tuple[int, int], name: str) -> None:
+    image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
+    denoiser = Denoiser(method_of(name), tile=32)
+    results = []
+    for turns in range(4):
+        for flip in (False, True):
+            turned = np.rot90(image[:, ::-1] if flip else image, turns)
+            back = np.rot90(denoiser(turned), -turns)
+            results.append(back[:, ::-1] if flip else back)
+    mean, deviation = np.mean(results, 0), np.sqrt(np.var(results, 0).mean(-1))
+    clean, spread = denoiser.with_spread(image)
+    np.testing.assert_allclose(clean, mean, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(spread, deviation, rtol=0, atol=2e-5)
+    assert np.array_equal(denoiser(image, self_ensemble=True), clean)
+
+
+@pytest.mark.parametrize(("shape", "map_shape"), [((5, 6), (5, 6)), ((5, 6, 3), (5, 6)), ((2, 5, 6, 3), (2, 5, 6))])
+def test_the_spread_has_a_value_per_pixel(shape: tuple[int, ...], map_shape: tuple[int, ...]) -> None:
+    clean, spread = SMALL.with_spread(noisy(*shape))
+    assert (clean.shape, spread.shape, spread.dtype) == (shape, map_shape, np.float32)
+    assert spread.max() > 0
+
+
+# Shapes and types
 
 
 @settings(deadline=None, max_examples=40)
@@ -108,9 +285,22 @@ def test_mistakes(image: np.ndarray, message: str) -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7])
 def test_reflection_is_numpys(side: int) -> None:
-    x = torch.arange(side * side, dtype=torch.float32).reshape(1, side, side)
-    expected = np.pad(x.numpy(), ((0, 0), (0, 9), (0, 5)), mode="reflect")
-    assert np.array_equal(reflect(x, 9, 5).numpy(), expected)
+    expected = np.pad(np.arange(side), (0, 20), mode="reflect")
+    assert np.array_equal(tiles.reflected(0, side + 20, side), expected)
+    assert np.array_equal(tiles.reflected(2, side + 7, side), expected[2 : side + 7])
+
+
+@pytest.mark.parametrize("view", [np.flipud, np.fliplr, lambda image: image.swapaxes(0, 1), lambda image: image[::2]])
+def test_views_and_read_only_arrays(view: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = noisy(20, 24, 3)
+    image.flags.writeable = False
+    assert np.array_equal(SMALL(view(image)), SMALL(view(image).copy()))
+
+
+def test_big_endian() -> None:
+    image = noisy(8, 9).astype(np.uint16) * 257
+    for order in "<>":
+        assert np.array_equal(SMALL(image.astype(f"{order}u2")), SMALL(image))
 
 
 def test_found_by_path_and_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

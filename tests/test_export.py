@@ -95,6 +95,13 @@ def test_the_file_knows_what_it_is(files: dict[str, Path], made: dict[str, api.E
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}["daelab"])["versions"]["torch"]
 
 
+def test_a_denoiser_runs_it_in_tiles(files: dict[str, Path], made: dict[str, api.Exported]) -> None:
+    denoiser = Denoiser.load(made["model-c"].path, tile=32)
+    assert (denoiser.name, denoiser.parameters, denoiser.method.noise) == ("model-c", 80515, "type-1")
+    image = np.random.default_rng(0).random((130, 77, 3), dtype=np.float32)
+    np.testing.assert_allclose(denoiser(image), Denoiser.load(files["model-c"])(image), rtol=0, atol=1e-5)
+
+
 def test_the_bytes_are_the_same_again(files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path) -> None:
     again = api.export(files["model-a"], tmp_path / "model-a.onnx")
     assert again.path.read_bytes() == made["model-a"].path.read_bytes()

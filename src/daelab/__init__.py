@@ -17,7 +17,9 @@
     export.py       a model as an ONNX file, and back
     runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
-    denoiser.py     Denoiser.load(name)(image): pad, tile, crop, any size
+    method.py       what cleans, and what a tile of it needs
+    tiles.py        a picture of any size, tile by tile, equal to the whole
+    denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
     imagefiles.py   a picture's file in, the same kind of file out
     report/         runs and tables -> figures and pages; never trains
     api.py          load, train, evaluate: what a Python user calls

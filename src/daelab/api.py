@@ -16,11 +16,12 @@ from daelab import evaluation, modelfile, report, runs, training
 from daelab import export as onnx
 from daelab import judge as judges
 from daelab import recipe as recipes
-from daelab.denoiser import Denoiser, find, reflect
+from daelab.denoiser import Denoiser, find
 from daelab.files import written_beside
 from daelab.model import Network, inference
 from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
+from daelab.tiles import reflected
 
 __all__ = ["Denoiser", "Evaluated", "Exported", "Noise", "Recipe", "evaluate", "export", "load", "train"]
 
@@ -125,7 +126,7 @@ def evaluate(
         judge = judges.load(judge, judge_path)
     denoiser = model if isinstance(model, Denoiser) else load(model)
     if noise is None:
-        noise = denoiser.card.noise or "published-code"
+        noise = denoiser.method.noise or "published-code"
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
@@ -269,6 +270,8 @@ def _whole(network: Network) -> onnx.Run:
 
     def padded(x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[-2:]
-        return run(reflect(x, -height % multiple, -width % multiple))[..., :height, :width]
+        for axis, side in ((2, height), (3, width)):
+            x = x.index_select(axis, torch.from_numpy(reflected(0, side + -side % multiple, side)))
+        return run(x)[..., :height, :width]
 
     return padded

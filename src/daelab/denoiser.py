@@ -1,12 +1,13 @@
 """Denoiser.load(name)(image): any size, any of the usual types, the same shape and type back.
 
-Pictures are padded by reflection to the multiple that the network needs, computed in
-tiles with the halo its receptive field needs, and cropped: the result equals the untiled one.
+A picture is padded by reflection to the multiple that the method needs and computed in tiles with
+the halo that it needs: the result equals the untiled one. Reflection, turning and the change of
+type happen tile by tile, by index, so that beside the picture and the result no copy of either is made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,55 +16,86 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab import modelfile, runs
+from daelab import modelfile, runs, tiles
+from daelab.data.pictures import free_memory
 from daelab.errors import unknown
-from daelab.model import Network, inference
-from daelab.modelfile import Card
+from daelab.machine import parse_memory
+from daelab.method import Method, of_network, of_onnx
+from daelab.tiles import Place, Progress
 
 Array = npt.NDArray[Any]
 
 TILE = 512
-"""Side of a tile, in pixels, without its halo."""
+"""Side of a tile at most, in pixels, without its halo: larger ones are no faster."""
 
 
 class Denoiser:
-    """A trained network, ready for pictures.
+    """A method, ready for pictures.
 
     Args:
-        network: in evaluation mode.
-        card: what its file says of it.
-        device: where it computes, in float32.
+        method: what cleans.
+        tile: side of a tile in pixels, without its halo; up to 512 where it is not given.
+        memory: what the computing of a tile may take, in bytes or as text ("512MB"), beside the
+            picture and the result; a quarter of the free memory where it is not given.
     """
 
-    def __init__(self, network: Network, card: Card, device: torch.device | str | None = None) -> None:
-        self.card = card
-        self.spec = network.spec
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self._run = inference(network, self.device)
+    def __init__(self, method: Method, *, tile: int | None = None, memory: int | str | None = None) -> None:
+        if tile is not None and tile < 1:
+            raise ValueError(f"tile must be at least 1 pixel, not {tile}")
+        self.method = method
+        self._tile = tile
+        self._memory = None if memory is None else parse_memory(memory)
 
     @classmethod
-    def load(cls, name: str | Path, device: torch.device | str | None = None) -> Denoiser:
+    def load(
+        cls,
+        name: str | Path,
+        device: torch.device | str | None = None,
+        *,
+        tile: int | None = None,
+        memory: int | str | None = None,
+    ) -> Denoiser:
         """A denoiser from a model file, the name of a shipped model, or the name of a run.
+
+        Args:
+            name: of the model.
+            device: where it computes, in float32; a GPU where there is one.
+            tile: side of a tile in pixels.
+            memory: of a tile, in bytes or as text; see the class.
 
         Raises:
             FileNotFoundError: it is none of these; lists the names and the nearest match.
             ValueError: the file is not a model; names it and says what is wrong.
         """
-        return cls(*modelfile.load(find(name)), device)
+        return cls(_method(name, device), tile=tile, memory=memory)
 
     @property
     def name(self) -> str:
-        return self.card.name
+        return self.method.name
+
+    @property
+    def device(self) -> torch.device:
+        return self.method.device
 
     @property
     def parameters(self) -> int:
-        return self.spec.parameters
+        return self.method.parameters
 
-    def __call__(self, image: npt.ArrayLike) -> Array:
+    def __call__(
+        self,
+        image: npt.ArrayLike,
+        *,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+        progress: Progress | None = None,
+    ) -> Array:
         """Clean one picture, or a batch of pictures of one size.
 
         Args:
             image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+            strength: from 0, the picture as it came, to 1, the clean one.
+            self_ensemble: average over the eight flips and rotations; eight times the work.
+            progress: called with (tiles done, tiles in all).
 
         Returns:
             the same shape and type.
@@ -71,21 +103,25 @@ class Denoiser:
         Raises:
             ValueError: another shape, type or range.
         """
-        given = np.asarray(image)
-        scale = _scale(given)
-        pixels = torch.from_numpy(np.ascontiguousarray(given, dtype=np.float32) / np.float32(scale))
-        if given.ndim == 2:
-            # grey goes through as three equal channels and comes back as their mean
-            cleaned = self.batch(pixels.expand(1, 3, *given.shape)).mean(1)[0]
-        elif given.ndim in (3, 4) and given.shape[-1] == 3:
-            stacked = pixels.reshape(-1, *given.shape[-3:]).permute(0, 3, 1, 2)
-            cleaned = self.batch(stacked).permute(0, 2, 3, 1).reshape(given.shape)
-        else:
-            raise ValueError(f"an image must be (H, W), (H, W, 3) or (N, H, W, 3), not {given.shape}")
-        result = cleaned.clamp(0, 1).cpu().numpy() * scale
-        return (result.round() if scale > 1 else result).astype(given.dtype)
+        job = _Arrays(image, self.device, strength)
+        self._clean(job, self_ensemble, progress)
+        return job.clean
 
-    def batch(self, x: Tensor, progress: Callable[[int, int], None] | None = None) -> Tensor:
+    def with_spread(
+        self, image: npt.ArrayLike, *, strength: float = 1.0, progress: Progress | None = None
+    ) -> tuple[Array, npt.NDArray[np.float32]]:
+        """Clean by self-ensemble, and say how far the eight results lie apart: where it is unsure.
+
+        Returns:
+            the clean picture or batch, and (H, W) or (N, H, W): the standard deviation over the eight
+            results of the method, in units of white, root mean square over the channels.
+        """
+        job = _Arrays(image, self.device, strength)
+        job.spreads = np.empty(job.cleans.shape[:3], np.float32)
+        self._clean(job, True, progress)
+        return job.clean, job.spreads if job.given.ndim == 4 else job.spreads[0]
+
+    def batch(self, x: Tensor, progress: Progress | None = None) -> Tensor:
         """Clean a batch as tensors.
 
         Args:
@@ -95,49 +131,79 @@ class Denoiser:
         Returns:
             the same shape, on this denoiser's device.
         """
-        height, width = x.shape[-2:]
-        if 0 in x.shape:
-            return x
-        multiple = self.spec.multiple
-        padded = reflect(x.to(self.device), -height % multiple, -width % multiple)
-        if max(padded.shape[-2:]) <= TILE:
-            return self._run(padded)[..., :height, :width]
-        out = torch.empty_like(padded)
-        tiles = list(self._tiles(*padded.shape[-2:]))
-        for done, (rows, columns, window, inner) in enumerate(tiles, 1):
-            out[..., rows, columns] = self._run(padded[..., window[0], window[1]])[..., inner[0], inner[1]]
-            if progress:
-                progress(done, len(tiles))
-        return out[..., :height, :width]
+        job = _Tensors(x, self.device)
+        self._clean(job, False, progress)
+        return job.out
 
-    def _tiles(self, height: int, width: int) -> Iterator[tuple[slice, slice, tuple[slice, ...], tuple[slice, ...]]]:
-        """Each tile's place, the window to compute it from, and the place of the tile in the window."""
-        step = -(-TILE // self.spec.multiple) * self.spec.multiple
-        for top in range(0, height, step):
-            for left in range(0, width, step):
-                sides = [_side(top, step, height, self.spec.halo), _side(left, step, width, self.spec.halo)]
-                (rows, tall, inner_rows), (columns, wide, inner_columns) = sides
-                yield rows, columns, (tall, wide), (inner_rows, inner_columns)
+    def _clean(self, job: _Arrays | _Tensors, self_ensemble: bool, progress: Progress | None) -> None:
+        side = self._side(self_ensemble)
+        tiles.clean(
+            self.method, job.shape, job.fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress
+        )
+
+    def _side(self, self_ensemble: bool) -> int:
+        """Of a tile, without its halo: what is asked for, and what the memory allows."""
+        multiple, halo = self.method.multiple, self.method.halo or 0
+        memory = _free_memory(self.device) // 4 if self._memory is None else self._memory
+        # the eight results of a self-ensemble are kept until they are averaged
+        pixel = self.method.bytes_per_pixel + (8 * 12 if self_ensemble else 0)
+        allowed = (math.isqrt(memory // pixel) - 2 * halo) // multiple * multiple
+        wanted = -(-(self._tile or TILE) // multiple) * multiple
+        return max(multiple, min(wanted, allowed))
 
 
-def _side(start: int, step: int, length: int, halo: int) -> tuple[slice, slice, slice]:
-    stop = min(start + step, length)
-    first, last = max(0, start - halo), min(length, stop + halo)
-    return slice(start, stop), slice(first, last), slice(start - first, stop - first)
+class _Tensors:
+    """A batch (N, 3, H, W), and its clean form."""
+
+    def __init__(self, x: Tensor, device: torch.device) -> None:
+        self.x, self.out = x, torch.empty(x.shape, device=device)
+        self.shape = (x.shape[0], x.shape[2], x.shape[3])
+
+    def fetch(self, place: Place) -> Tensor:
+        window = self.x[place.images, :, place.rows, place.columns]
+        return window.to(self.out.device, torch.float32)
+
+    def store(self, place: Place, clean: Tensor, spread: Tensor | None) -> None:
+        self.out[place.images, :, place.rows, place.columns] = clean
 
 
-def reflect(x: Tensor, bottom: int, right: int) -> Tensor:
-    """(..., H, W) padded by reflection at the bottom and the right, however small the picture is."""
-    for axis, more in ((-2, bottom), (-1, right)):
-        while more > 0:
-            side = x.shape[axis]
-            # the edge pixel is not repeated, unless it is all there is
-            take = min(more, max(side - 1, 1))
-            first = max(side - 1 - take, 0)
-            mirrored = x.narrow(axis, first, take).flip(axis)
-            x = torch.cat([x, mirrored], dim=axis)
-            more -= take
-    return x
+class _Arrays:
+    """A picture or a batch of the shapes and types that users have, and its clean form."""
+
+    def __init__(self, image: npt.ArrayLike, device: torch.device, strength: float) -> None:
+        self.given = np.asarray(image)
+        if self.given.ndim != 2 and not (self.given.ndim in (3, 4) and self.given.shape[-1] == 3):
+            raise ValueError(f"an image must be (H, W), (H, W, 3) or (N, H, W, 3), not {self.given.shape}")
+        if not 0 <= strength <= 1:
+            raise ValueError(f"strength must lie in [0, 1], not {strength}")
+        self.device, self.strength, self.scale = device, strength, _scale(self.given)
+        self.clean = np.empty(self.given.shape, self.given.dtype)
+        self.spreads: npt.NDArray[np.float32] | None = None
+        # both as (N, H, W, C)
+        self.givens, self.cleans = _batch_of(self.given), _batch_of(self.clean)
+        self.shape = (self.givens.shape[0], self.givens.shape[1], self.givens.shape[2])
+
+    def fetch(self, place: Place) -> Tensor:
+        window = np.array(self.givens[place.images, place.rows, place.columns], np.float32, order="C")
+        x = torch.from_numpy(window).to(self.device).div_(self.scale).permute(0, 3, 1, 2)
+        return x.expand(-1, 3, -1, -1)  # grey as three equal channels
+
+    def store(self, place: Place, clean: Tensor, spread: Tensor | None) -> None:
+        if self.strength < 1:
+            clean = torch.lerp(self.fetch(place), clean, self.strength)
+        if self.givens.shape[3] == 1:
+            clean = clean.mean(1, keepdim=True)
+        values = clean.clamp(0, 1).mul_(self.scale).permute(0, 2, 3, 1)
+        at = (place.images, place.rows, place.columns)
+        self.cleans[at] = (values.round() if self.scale > 1 else values).cpu().numpy()
+        if self.spreads is not None and spread is not None:
+            self.spreads[at] = spread.cpu().numpy()
+
+
+def _batch_of(image: Array) -> Array:
+    if image.ndim == 2:
+        return image[None, :, :, None]
+    return image if image.ndim == 4 else image[None]
 
 
 def find(name: str | Path) -> Path:
@@ -159,14 +225,27 @@ def find(name: str | Path) -> Path:
     raise FileNotFoundError(str(unknown("model or run", str(name), valid)))
 
 
+def _method(name: str | Path, device: torch.device | str | None) -> Method:
+    """What a name stands for."""
+    path = find(name)
+    if path.suffix.lower() == ".onnx":
+        return of_onnx(path)
+    return of_network(*modelfile.load(path), device)
+
+
+def _free_memory(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
+
+
 def _scale(image: Array) -> int:
     """What stands for white."""
-    if image.dtype == np.uint8:
+    if image.dtype.type is np.uint8:
         return 255
-    if image.dtype == np.uint16:
+    if image.dtype.type is np.uint16:
         return 65535
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"an image must be uint8, uint16 or float, not {image.dtype}")
-    if image.size and not (np.isfinite(image).all() and image.min() >= 0 and image.max() <= 1):
+    # a value that is no number makes both comparisons false
+    if image.size and not (image.min() >= 0 and image.max() <= 1):
         raise ValueError("an image of floats must lie in [0, 1]; scale it first")
     return 1

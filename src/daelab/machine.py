@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 HUGE_PAGE = 1 << 21
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
 def best_device() -> torch.device:
@@ -93,3 +95,19 @@ def onnx_session(path: Path) -> Any:
 def first_line(error: Exception) -> str:
     """What an error of another library says, in one line."""
     return (str(error).strip() or type(error).__name__).partition("\n")[0]
+
+
+def parse_memory(text: int | str) -> int:
+    """Bytes from a number or a text: B, KB, MB, GB, or KiB, MiB, GiB.
+
+    Raises:
+        ValueError: no such amount.
+
+    >>> parse_memory("512MB"), parse_memory("1.5 GiB"), parse_memory(4096)
+    (512000000, 1610612736, 4096)
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?)B?\s*", str(text), flags=re.IGNORECASE)
+    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found and found[2].upper() in _UNITS else 0
+    if size < 1:
+        raise ValueError(f"memory must be an amount such as 512MB or 2GB, not {text!r}")
+    return size

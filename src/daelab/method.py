@@ -1,0 +1,88 @@
+"""What cleans pictures, and what cutting a picture into tiles has to know of it: the seam under `Denoiser`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from daelab.export import OnnxModel
+from daelab.model import Network, inference
+from daelab.modelfile import Card
+from daelab.spec import Autoencoder
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A function that cleans, with what it needs around a tile and what it costs."""
+
+    name: str
+    run: Callable[[Tensor], Tensor]
+    """(N, 3, H, W) float32 in [0, 1] on `device` -> the same; H and W are multiples of `multiple`.
+    It leaves its input alone."""
+    multiple: int = 1
+    """Height and width must be multiples of this."""
+    halo: int | None = 0
+    """Pixels around a tile, whose edges are multiples of `multiple`, that make it equal to the same
+    part of the whole; itself a multiple of it. None: a tile will not do, the whole picture is needed."""
+    bytes_per_pixel: int = 200
+    """What `run` needs of memory for each pixel, roughly: what a budget is divided by."""
+    device: torch.device = CPU
+    parameters: int = 0
+    """Trained numbers; none in a classical method."""
+    noise: str = ""
+    """Text of the noise that it is made for."""
+
+    def __post_init__(self) -> None:
+        assert self.multiple >= 1
+        assert self.bytes_per_pixel >= 1
+        assert self.halo is None or (self.halo >= 0 and self.halo % self.multiple == 0)
+
+
+def of_network(network: Network, card: Card, device: torch.device | str | None = None) -> Method:
+    """A trained network as a method, in float32, with the norms folded in."""
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return of_card(replace(card, spec=network.spec), inference(network, device), device)
+
+
+def of_onnx(path: Path) -> Method:
+    """An ONNX file that `export` wrote, run by onnxruntime on the CPU."""
+    model = OnnxModel(path)
+    return of_card(model.card, model)
+
+
+def of_card(card: Card, run: Callable[[Tensor], Tensor], device: torch.device = CPU) -> Method:
+    """What a card says of a trained model, and the function that runs it."""
+    spec = card.spec
+    if spec.channels != 3:
+        raise ValueError(f"{card.name or 'the model'} takes {spec.channels} channels; pictures have 3")
+    return Method(
+        name=card.name,
+        run=run,
+        multiple=spec.multiple,
+        halo=spec.halo,
+        bytes_per_pixel=working_memory(spec),
+        device=device,
+        parameters=spec.parameters,
+        noise=card.noise,
+    )
+
+
+def working_memory(spec: Autoencoder) -> int:
+    """Bytes for each pixel of a picture that computing a network takes, roughly.
+
+    What the hungriest layer reads and writes in float32, twice, since kernels reorder what they
+    read; and as much again as a few copies of the picture.
+    """
+    side = spec.multiple * 64
+    hungriest, area = 0.0, 1.0
+    for layer in spec.layers():
+        after = area * (layer.size(side) / side) ** 2
+        hungriest = max(hungriest, layer.inputs * area + layer.outputs * after)
+        area = after
+    return round(2 * 4 * hungriest + 5 * 4 * spec.channels)
