@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).parents[1]
 # A room imports only from itself and from those above it. A package is one room.
 ROOMS = [
     *("errors", "files", "tensorfile", "machine", "data", "noise", "spec", "model", "metrics", "losses", "judge"),
-    *("evaluation", "recipe", "modelfile", "export", "runs", "training", "method", "tiles"),
+    *("evaluation", "recipe", "modelfile", "export", "runs", "training", "method", "baselines", "tiles"),
     *("denoiser", "imagefiles", "report", "api", "cli"),
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.

@@ -18,6 +18,7 @@
     runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
     method.py       what cleans, and what a tile of it needs
+    baselines.py    classical methods behind the same interface, tuned
     tiles.py        a picture of any size, tile by tile, equal to the whole
     denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
     imagefiles.py   a picture's file in, the same kind of file out

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from daelab import baselines, evaluation, modelfile, report, runs, training
 from daelab import data as datasets
-from daelab import evaluation, modelfile, report, runs, training
 from daelab import export as onnx
 from daelab import judge as judges
 from daelab import recipe as recipes
@@ -90,11 +90,14 @@ class Evaluated:
     parameters: int
     data: str
     scores: evaluation.Evaluation
+    tuned: baselines.Tuned | None = None
+    """Of a classical method: the settings that were chosen, and how."""
 
     def to_dict(self) -> dict[str, Any]:
         """What `daelab evaluate --json` prints, in full."""
         head = {"model": self.model, "parameters": self.parameters, "data": self.data}
-        return head | self.scores.to_dict()
+        tuned = {"baseline": self.tuned.to_dict()} if self.tuned else {}
+        return head | self.scores.to_dict() | tuned
 
 
 def evaluate(
@@ -108,12 +111,14 @@ def evaluate(
     judge_path: str | Path | None = None,
     data_root: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    tuning: Callable[[int, int], None] | None = None,
     download: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
     """Score a model on the test images of a data set, under a noise that (seed, image) fixes.
 
     Args:
-        model: a denoiser, or what `load` takes.
+        model: a denoiser, or what `load` takes; or a classical method (`baseline:nlm`), of which the
+            settings that are not given are tuned on validation images under this noise.
         noise: the model's own where it is not given.
         limit: only the first so many images.
         judge: a classifier whose macro F1 is added, or what `judge.load` takes.
@@ -124,22 +129,35 @@ def evaluate(
     """
     if isinstance(judge, str):
         judge = judges.load(judge, judge_path)
-    denoiser = model if isinstance(model, Denoiser) else load(model)
+    baseline = _baseline(model)
+    denoiser = None if baseline else model if isinstance(model, Denoiser) else load(model)
     if noise is None:
-        noise = denoiser.method.noise or "published-code"
+        noise = (denoiser and denoiser.method.noise) or "published-code"
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    images = datasets.load(data, data_root, train=False, progress=download).test
-    if limit is not None:
-        images = images.take(np.arange(min(limit, len(images))))
+    found = datasets.load(data, data_root, train=baseline is not None, progress=download)
+    tuned = None
+    if denoiser is None:
+        assert baseline is not None
+        tuned = baselines.tune(baseline, *datasets.split(found, None, None, seed=0), noise, tuning)
+        denoiser = Denoiser(tuned.baseline.method())
+    images = found.test if limit is None else found.test.take(np.arange(min(limit, len(found.test))))
     training.keep_memory()
     scores = evaluation.evaluate(
         denoiser.batch, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
     )
     return Evaluated(
-        str(model if not isinstance(model, Denoiser) else denoiser.name), denoiser.parameters, data, scores
+        str(model if not isinstance(model, Denoiser) else denoiser.name), denoiser.parameters, data, scores, tuned
     )
+
+
+def _baseline(model: Denoiser | str | Path) -> baselines.Baseline | None:
+    """The classical method that a model's name stands for, where something of it is left to tune."""
+    if not str(model).startswith(baselines.PREFIX):
+        return None
+    found = baselines.parse(str(model))
+    return None if found.complete else found
 
 
 @dataclass(frozen=True)
@@ -211,6 +229,8 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
         raise ValueError(f"{path}: a model file ends in .safetensors")
     if path.exists():
         raise FileExistsError(f"{path} exists; remove it first, or write another")
+    if str(model).startswith(baselines.PREFIX) or str(model).lower().endswith(".onnx"):
+        raise ValueError(f"{model} has no model file that could be written anew")
     network, card = modelfile.load(find(model))
     metrics = card.metrics | {"test": found.to_dict()}
     modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics))

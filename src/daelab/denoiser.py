@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab import modelfile, runs, tiles
+from daelab import baselines, modelfile, runs, tiles
 from daelab.data.pictures import free_memory
 from daelab.errors import unknown
 from daelab.machine import parse_memory
@@ -56,6 +56,9 @@ class Denoiser:
         memory: int | str | None = None,
     ) -> Denoiser:
         """A denoiser from a model file, the name of a shipped model, or the name of a run.
+
+        Or an ONNX file of `daelab export`, or a classical method with all its settings
+        (`baseline:median,size=3,raw`; see `baselines`).
 
         Args:
             name: of the model.
@@ -227,6 +230,8 @@ def find(name: str | Path) -> Path:
 
 def _method(name: str | Path, device: torch.device | str | None) -> Method:
     """What a name stands for."""
+    if str(name).startswith(baselines.PREFIX):
+        return baselines.parse(str(name)).method()
     path = find(name)
     if path.suffix.lower() == ".onnx":
         return of_onnx(path)
