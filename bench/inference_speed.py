@@ -277,15 +277,17 @@ def human(found: dict[str, Any]) -> str:
         f"medians of {found['rounds']} rounds; PSNR on the same {found['same_images']} images",
         "",
     ]
-    for part, unit in (("images", "images/s"), ("picture", "passes/s")):
+    for part in ("images", "picture"):
         if part not in found:
             continue
         if part == "picture":
             lines += ["", f"a picture of {found['megapixels']:g} megapixels; crops of it for the classical methods", ""]
-        rows = [["", unit, "megapixels/s", "peak MB", "PSNR, dB", "to plain", "to nlm"]]
+        head = ["images/s"] if part == "images" else []
+        rows = [["", *head, "megapixels/s", "peak MB", "PSNR, dB", "to plain", "to nlm"]]
         for name, row in found[part].items():
             ratios = (f"{row['ratio'][other]:,.2f}" if other in row["ratio"] else "" for other in ("plain", "nlm"))
-            speed = f"{row['per_second']:,.1f}", f"{row['megapixels_per_second']:,.3f}"
+            speed = [f"{row['per_second']:,.1f}"] if head else []
+            speed.append(f"{row['megapixels_per_second']:,.3f}")
             rows.append([name, *speed, f"{row['memory_mb']:,.0f}", f"{row['psnr']:.2f}", *ratios])
         lines.append(table(rows))
     lines += ["", *(f"{name}: {text}" for name, text in found["baselines"].items()), "", *goals(found)]

@@ -24,8 +24,8 @@ SCRIPTS = {
     ),
     "inference_speed.py": (
         "--images 8 --same-images 4 --rounds 1 --seconds 0.01 --threads 1 --baselines median --megapixels 0.02 "
-        "--crop 32 --large --large-megapixels 0.03 --growth 0.02",
-        "ratio images picture large baselines model noise threads",
+        "--crop 32",
+        "ratio images picture baselines model noise threads",
     ),
     "results.py": ("--limit 16", "models"),
     "profile_step.py": (

@@ -23,6 +23,7 @@
     denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
     imagefiles.py   a picture's file in, the same kind of file out
     report/         runs and tables -> figures and pages; never trains
+    inspector/      which noise is in a picture, and which model fits
     api.py          load, train, evaluate: what a Python user calls
     cli/            every command; no logic
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from daelab import baselines, evaluation, modelfile, report, runs, training
+from daelab import baselines, evaluation, imagefiles, inspector, modelfile, report, runs, training
 from daelab import data as datasets
 from daelab import export as onnx
 from daelab import judge as judges
@@ -23,7 +23,7 @@ from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
 from daelab.tiles import reflected
 
-__all__ = ["Denoiser", "Evaluated", "Exported", "Noise", "Recipe", "evaluate", "export", "load", "train"]
+__all__ = ["Denoiser", "Evaluated", "Exported", "Noise", "Recipe", "evaluate", "export", "inspect", "load", "train"]
 
 
 def load(name: str | Path) -> Denoiser:
@@ -295,3 +295,43 @@ def _whole(network: Network) -> onnx.Run:
         return run(x)[..., :height, :width]
 
     return padded
+
+
+def inspect(picture: str | Path | npt.NDArray[Any]) -> inspector.Inspection:
+    """Estimate which noise is in a picture, and which shipped model was trained for it.
+
+    Args:
+        picture: a file, `photo:NAME`, or an array (H, W) or (H, W, 3); see `inspector.inspect`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture; names it and says why.
+    """
+    if isinstance(picture, str | Path):
+        picture = imagefiles.read(picture).colour().pixels
+    return inspector.inspect(picture)
+
+
+def train_inspector(
+    path: str | Path,
+    data: Sequence[str] = ("photos",),
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    data_root: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> inspector.InspectorFile:
+    """Train an inspector on clean pictures of data sets, and write it.
+
+    Raises:
+        ValueError: another suffix than .safetensors, an unknown or a missing data set.
+        FileExistsError: the file exists.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: an inspector's file ends in .safetensors")
+    if path.exists():
+        raise FileExistsError(f"{path} exists; remove it first, or write another")
+    made = inspector.train(data, data_root, examples=examples or inspector.EXAMPLES, seed=seed, progress=progress)
+    made.save(path)
+    return made

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import export, judge, ledger, look, use
+from daelab.cli import export, inspect, judge, ledger, look, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -21,7 +21,9 @@ for command in (
     use.train,
     use.evaluate,
     judge.train_judge,
+    inspect.train_inspector,
     use.denoise,
+    inspect.inspect,
     export.export,
     look.models,
     look.recipes,
