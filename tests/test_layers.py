@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 ROOMS = [
     *("errors", "files", "tensorfile", "machine", "data", "noise", "spec", "model", "metrics", "losses", "judge"),
     *("evaluation", "recipe", "modelfile", "export", "runs", "training", "method", "baselines", "tiles"),
-    *("denoiser", "imagefiles", "report", "inspector", "api", "cli"),
+    *("denoiser", "imagefiles", "cleaning", "report", "inspector", "api", "cli"),
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.
 OUTSIDE = ("__init__.py", "__main__.py")

@@ -21,7 +21,8 @@
     baselines.py    classical methods behind the same interface, tuned
     tiles.py        a picture of any size, tile by tile, equal to the whole
     denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
-    imagefiles.py   a picture's file in, the same kind of file out
+    imagefiles/     a picture's file: formats, depths, alpha, metadata
+    cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
     inspector/      which noise is in a picture, and which model fits
     api.py          load, train, evaluate: what a Python user calls
@@ -36,11 +37,11 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daelab.api import Denoiser, Evaluated, Noise, Recipe, evaluate, load, train
+    from daelab.api import Denoiser, Evaluated, Noise, Recipe, denoise_file, evaluate, load, train
     from daelab.noise import parse as noise
 
 __version__ = metadata.version("daelab")
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "noise", "train"]
+__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "denoise_file", "evaluate", "load", "noise", "train"]
 
 
 def __getattr__(name: str) -> Any:

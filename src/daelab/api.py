@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from daelab import data as datasets
 from daelab import export as onnx
 from daelab import judge as judges
 from daelab import recipe as recipes
+from daelab.cleaning import Cleaned, denoise_file, mapped
 from daelab.denoiser import Denoiser, find
 from daelab.files import written_beside
 from daelab.model import Network, inference
@@ -23,17 +25,43 @@ from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
 from daelab.tiles import reflected
 
-__all__ = ["Denoiser", "Evaluated", "Exported", "Noise", "Recipe", "evaluate", "export", "inspect", "load", "train"]
+__all__ = [
+    "Cleaned",
+    "Denoiser",
+    "Evaluated",
+    "Exported",
+    "Noise",
+    "Recipe",
+    "denoise_file",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "train",
+]
 
 
-def load(name: str | Path) -> Denoiser:
+def load(
+    name: str | Path,
+    device: torch.device | str | None = None,
+    *,
+    tile: int | None = None,
+    memory: int | str | None = None,
+) -> Denoiser:
     """A denoiser from a model file, the name of a shipped model, or the name of a run.
+
+    Args:
+        name: of the model.
+        device: where it computes; a GPU where there is one.
+        tile: side of a tile in pixels; up to 512 where it is not given.
+        memory: what the computing of a tile may take, in bytes or as text ("512MB"); a quarter of
+            the free memory where it is not given.
 
     Raises:
         FileNotFoundError: it is none of these; lists the names and the nearest match.
         ValueError: the file is not a model; names it and says what is wrong.
     """
-    return Denoiser.load(name)
+    return Denoiser.load(name, device, tile=tile, memory=memory)
 
 
 def train(
@@ -75,11 +103,35 @@ def train(
     return trained
 
 
-def make_noisy(image: npt.NDArray[np.uint8], noise: Noise, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """A picture (H, W, 3) uint8 under the noise that evaluation gives image 0 of a set."""
-    x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous().float().div_(255)
-    noisy = noise.apply(x, IndexedDraws([0], seed))
-    return noisy[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+def make_noisy(image: npt.NDArray[Any], noise: Noise, seed: int = 0, index: int = 0) -> npt.NDArray[Any]:
+    """A picture under the noise that evaluation gives image `index` of a set.
+
+    Args:
+        image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+
+    Returns:
+        the same shape and type.
+    """
+    white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    pixels = image if image.ndim == 4 else image[None, ..., None] if image.ndim == 2 else image[None]
+    x = torch.from_numpy(np.array(pixels, np.float32)).div_(white).permute(0, 3, 1, 2).contiguous()
+    noisy = noise.apply(x, IndexedDraws(list(range(index, index + len(x))), seed)).mul(white).permute(0, 2, 3, 1)
+    return (noisy.round() if white > 1 else noisy).numpy().astype(image.dtype).reshape(image.shape)
+
+
+def noise_index(src: str) -> int:
+    """Which image of an evaluation a picture is: its name says, so that its place among others is no matter."""
+    return zlib.crc32(Path(src).name.encode())
+
+
+def noise_file(src: str, dst: Path, noise: Noise, seed: int = 0, *, overwrite: bool = False) -> Cleaned:
+    """Write a picture's file under noise, of the same kind; its noise follows from seed and name. See `make_noisy`."""
+    index = noise_index(src)
+    imagefiles.check_place(dst, overwrite=overwrite)
+    picture = imagefiles.read(src)
+    noisy, _ = mapped(picture, lambda image: (make_noisy(image, noise, seed, index), None))
+    imagefiles.write(dst, noisy, overwrite=overwrite)
+    return Cleaned(src, str(dst), "made noisy", note=picture.note, height=picture.size[0], width=picture.size[1])
 
 
 @dataclass(frozen=True)

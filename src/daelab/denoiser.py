@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab import baselines, modelfile, runs, tiles
+from daelab import modelfile, tiles
 from daelab.data.pictures import free_memory
 from daelab.errors import unknown
 from daelab.machine import parse_memory
@@ -219,6 +219,8 @@ def find(name: str | Path) -> Path:
         return modelfile.find(name)
     except FileNotFoundError:
         pass
+    from daelab import runs  # SQLAlchemy, which a model that ships can do without
+
     there = {path.parent.name: path for path in runs.root().glob("*/best.safetensors")}
     if str(name) in there:
         return there[str(name)]
@@ -230,7 +232,9 @@ def find(name: str | Path) -> Path:
 
 def _method(name: str | Path, device: torch.device | str | None) -> Method:
     """What a name stands for."""
-    if str(name).startswith(baselines.PREFIX):
+    if str(name).startswith("baseline:"):
+        from daelab import baselines  # with evaluation and judges, which a trained model can do without
+
         return baselines.parse(str(name)).method()
     path = find(name)
     if path.suffix.lower() == ".onnx":

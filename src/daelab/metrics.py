@@ -35,6 +35,23 @@ def psnr(image: Tensor, clean: Tensor) -> Tensor:
     return psnr_of(mse(image, clean))
 
 
+def si_psnr(image: Tensor, clean: Tensor) -> Tensor:
+    """(N,) float64, dB: PSNR after the gain and the offset that bring each image nearest to the clean one.
+
+    Scale-invariant PSNR as in CARE (Weigert et al., 2018), for a data range of 1: it leaves out what
+    a change of brightness and contrast would mend. At least `psnr`.
+
+    >>> clean = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> bool(si_psnr(clean * 0.5 + 0.3, clean) > 100)
+    True
+    """
+    x, y = (t.double().flatten(1) for t in (image, clean))
+    x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
+    energy = x.square().sum(1, keepdim=True)
+    gain = torch.where(energy > 0, (x * y).sum(1, keepdim=True) / energy.clamp_min(1e-300), 0)
+    return psnr_of((gain * x - y).square().mean(1))
+
+
 def psnr_of(errors: Tensor) -> Tensor:
     """dB, of mean squared errors, for a data range of 1."""
     return -10 * torch.log10(errors)

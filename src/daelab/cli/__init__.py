@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import export, inspect, judge, ledger, look, use
+from daelab.cli import export, inspect, judge, ledger, look, pictures, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -22,12 +22,13 @@ for command in (
     use.evaluate,
     judge.train_judge,
     inspect.train_inspector,
-    use.denoise,
+    pictures.denoise,
     inspect.inspect,
+    pictures.compare,
     export.export,
     look.models,
     look.recipes,
-    look.noise,
+    pictures.noise,
     look.data,
 ):
     app.command()(command)

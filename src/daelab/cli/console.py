@@ -71,7 +71,7 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def bar(what: str, unit: str = "") -> Iterator[Callable[[int, int], None]]:
+def bar(what: str, unit: str = "") -> Iterator[Callable[[float, int], None]]:
     """A progress bar with an ETA on stderr; nothing where stderr is no terminal.
 
     Yields:

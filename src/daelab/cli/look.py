@@ -1,4 +1,4 @@
-"""models, recipes, noise, data: commands that look and show."""
+"""models, recipes, data: commands that look and show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from daelab.cli.console import bar, say, say_json
-from daelab.cli.options import DataRoot, Json, Overwrite, Seed
+from daelab.cli.options import DataRoot, Json
 
 
 def models(
@@ -121,41 +121,6 @@ def recipes(
         return
     for key, row in rows.items():
         say(f"{key:<14}{row.note}")
-
-
-def noise(
-    picture: Annotated[str, typer.Argument(help="The clean picture: a file, or photo:NAME for a bundled one.")],
-    out: Annotated[Path, typer.Option(help="The figure: .png or .svg.")],
-    noise: Annotated[
-        list[str] | None,
-        typer.Option("--noise", help="A preset or a noise's text; repeat for more; else the paper's."),
-    ] = None,
-    seed: Seed = 0,
-    noisy: Annotated[Path | None, typer.Option(help="Also write the noisy picture here (one --noise).")] = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Draw a picture under noise, side by side with per-channel histograms (the paper's Figure 1).
-
-    Example: daelab noise photo:cat --out figure.svg --noise "gaussian(0.3, 0.05)"
-    """
-    from daelab import api, imagefiles, report
-    from daelab.noise import parse
-
-    wanted = noise or ["table-1"]
-    values = [parse(text) for text in wanted]
-    if (noisy is not None and len(values) != 1) or (noisy is not None and not noise):
-        raise ValueError("--noisy writes one picture: name one --noise")
-    shown = values if noise else list(values[0].options())
-    for place in (out, noisy):
-        if place is not None and place.exists() and not overwrite:
-            raise FileExistsError(f"{place} exists; --overwrite replaces it")
-    found = imagefiles.read(picture).colour()
-    made = {str(value): api.make_noisy(found.pixels, value, seed) for value in shown}
-    report.noise_figure(found.pixels, made, out)
-    if noisy is not None:
-        imagefiles.write(noisy, found.with_pixels(made[str(values[0])]), overwrite=overwrite)
-        say(f"{picture} -> {noisy}")
-    say(f"{picture} -> {out}")
 
 
 def data(

@@ -1,4 +1,4 @@
-"""train, evaluate, denoise."""
+"""train, evaluate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from daelab.cli.console import TrainingProgress, bar, clock, say, say_json, tell
 from daelab.cli.judge import say_judged
-from daelab.cli.options import DataRoot, Json, LedgerUrl, Overwrite, Seed
+from daelab.cli.options import DataRoot, Json, LedgerUrl, Seed
 
 if TYPE_CHECKING:
     from daelab.api import Evaluated
@@ -188,34 +188,3 @@ def _say_scores(found: Evaluated) -> None:
         ]
         say(Table("by component", ["component", "images", "PSNR noisy", "denoised"], parts).to_text())
     say_judged(scores)
-
-
-def denoise(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="PNG, JPEG, WebP, TIFF or BMP.")],
-    out: Annotated[Path, typer.Option(help="The clean picture's file; a folder for several.")],
-    model: Annotated[str, typer.Option(help="A model file, a shipped model, or a run.")] = "model-c",
-    overwrite: Overwrite = False,
-) -> None:
-    """Clean pictures; each comes back in the format of its new name.
-
-    Example: daelab denoise noisy.png --model model-c --out clean.png
-    """
-    from daelab import imagefiles
-    from daelab.denoiser import Denoiser
-
-    several = len(pictures) > 1 or out.is_dir()
-    if several and out.suffix.lower() in imagefiles.SUFFIXES and not out.is_dir():
-        raise ValueError(f"--out {out}: {len(pictures)} pictures need a folder, not a file")
-    places = [out / path.name if several else out for path in pictures]
-    twice = next((place for place in places if places.count(place) > 1), None)
-    if twice:
-        raise ValueError(f"two pictures would become {twice}; run them apart")
-    for place in places:
-        imagefiles.check_place(place, overwrite=overwrite)
-    denoiser = Denoiser.load(model)
-    with bar("denoising") as progress:
-        for done, (path, place) in enumerate(zip(pictures, places, strict=True), 1):
-            picture = imagefiles.read(path)
-            imagefiles.write(place, picture.with_pixels(denoiser(picture.pixels)), overwrite=overwrite)
-            progress(done, len(pictures))
-            say(f"{path} -> {place}")

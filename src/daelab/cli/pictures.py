@@ -1,0 +1,253 @@
+"""denoise, compare, noise: commands on pictures' files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daelab.cli.console import bar, say, say_json, tell
+from daelab.cli.options import Json, Overwrite, Seed
+
+if TYPE_CHECKING:
+    from daelab.cleaning import Cleaned, Options, Request
+    from daelab.denoiser import Denoiser
+
+Out = Annotated[Path | None, typer.Option(help="The result's file for one picture, else a folder; else beside each.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse larger pictures, by their header.")]
+
+
+def denoise(
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE|FOLDER|GLOB|-...", help="PNG, JPEG, WebP, TIFF, BMP, GIF, .npy; - is stdin."),
+    ],
+    out: Out = None,
+    model: Annotated[str, typer.Option(help="A model file, a shipped model, or a run.")] = "model-c",
+    recursive: Annotated[bool, typer.Option("--recursive", help="Folders within folders too.")] = False,
+    suffix: Annotated[str | None, typer.Option(help="Of a result's name; _clean beside its source.")] = None,
+    strength: Annotated[float, typer.Option(help="From 0, as it came, to 1, clean.")] = 1.0,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Average eight flips and rotations: eight times the work.")
+    ] = False,
+    tile: Annotated[int | None, typer.Option(help="Side of a tile in pixels; up to 512.")] = None,
+    memory: Annotated[str | None, typer.Option(help="For a tile, such as 512MB; a quarter of what is free.")] = None,
+    workers: Annotated[int, typer.Option(help="Pictures to work on at once.")] = 1,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Only part I of N, for N machines.")] = "1/1",
+    overwrite: Overwrite = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="Replace sources; a second run cleans again.")] = False,
+    form: Annotated[str | None, typer.Option("--format", help="Of the results; else each its source's.")] = None,
+    strip: Annotated[bool, typer.Option("--strip", help="Leave out EXIF, profiles, comments and all else.")] = False,
+    compare: Annotated[bool, typer.Option("--compare", help="Also write source and result side by side.")] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Also write where the eight results of --self-ensemble differ.")
+    ] = False,
+    max_pixels: MaxPixels = 300_000_000,
+    as_json: Json = False,
+) -> None:
+    """Clean pictures: each comes back as it was, in format, mode, depth, alpha and metadata.
+
+    Exit code 1 where some of several pictures failed; what is done already is passed over.
+
+    Example: daelab denoise holiday --recursive --out holiday-clean
+    """
+    from daelab.cleaning import Options, Request
+
+    options = Options(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
+    if "-" in pictures:
+        if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
+            raise ValueError("- stands alone, without --in-place, --compare, --uncertainty, and --json only with --out")
+        _denoise_stream(_denoiser(model, tile, memory), options, out, form, as_json)
+        return
+    request = Request(
+        pictures=pictures,
+        out=out,
+        recursive=recursive,
+        suffix=suffix,
+        form=form,
+        in_place=in_place,
+        overwrite=overwrite,
+        shard=_shard(shard),
+    )
+    _run(request, _work(model, tile, memory, workers, options), workers, as_json, {"model": model})
+
+
+def _denoiser(model: str, tile: int | None, memory: str | None, workers: int = 1) -> Denoiser:
+    from daelab.denoiser import Denoiser
+    from daelab.machine import parse_memory
+
+    return Denoiser.load(model, tile=tile, memory=None if memory is None else max(1, parse_memory(memory) // workers))
+
+
+def _work(model: str, tile: int | None, memory: str | None, workers: int, options: Options) -> Any:
+    """What does one picture. The model is loaded at once, so that a mistake in it is not told once per picture."""
+    from daelab.cleaning import clean_file
+
+    denoiser = _denoiser(model, tile, memory, max(1, workers))
+    return lambda source, target, progress: clean_file(denoiser, source, target, options, progress)
+
+
+def _denoise_stream(denoiser: Denoiser, options: Options, out: Path | None, form: str | None, as_json: bool) -> None:
+    """One picture from standard input, to a file or to standard output."""
+    from io import BytesIO
+
+    from daelab import imagefiles
+    from daelab.cleaning import clean, format_of
+
+    if out is None and sys.stdout.isatty():
+        raise ValueError("standard output is a terminal; --out FILE, or send it on")
+    wanted = imagefiles.check_place(out, overwrite=options.overwrite) if out else form and format_of(form)
+    picture = imagefiles.read(sys.stdin.buffer.read(), max_pixels=options.max_pixels)
+    with bar("denoising", "tiles") as progress:
+        said, result, _ = clean(picture, denoiser, options, wanted or picture.form, progress)
+    if out is not None:
+        imagefiles.write(out, result, overwrite=options.overwrite)
+        say_json({"model": denoiser.name, **said.to_dict(), "result": str(out)}) if as_json else say(f"- -> {out}")
+    else:
+        stream = BytesIO()
+        imagefiles.save(stream, result, wanted or picture.form)
+        sys.stdout.buffer.write(stream.getbuffer())
+    if said.note:
+        tell(f"daelab: -: {said.note}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise ValueError(f"--shard is I/N, such as 2/8, not {text!r}")
+    return int(part), int(parts)
+
+
+def _run(request: Request, work: Any, workers: int, as_json: bool, head: dict[str, Any]) -> None:
+    """Do all pictures, say what became of each, and end with exit code 1 where some of several failed."""
+    from daelab.cleaning import done
+
+    results: list[Cleaned] = []
+    with bar("pictures") as report:
+        for result in done(request, work, workers, report):
+            results.append(result)
+            if not as_json:
+                _say_result(result)
+    before, failed = (sum(result.status == status for result in results) for status in ("done before", "failed"))
+    now = len(results) - before - failed
+    if as_json:
+        counts = {"done": now, "done_before": before, "failed": failed}
+        say_json({**head, **counts, "pictures": [result.to_dict() for result in results]})
+    elif not request.single:
+        say(f"{now:,} done, {before:,} done before, {failed:,} failed")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _say_result(result: Cleaned) -> None:
+    if result.status == "failed":
+        tell(f"daelab: {result.reason}")
+        return
+    if result.status == "done before":
+        say(f"{result.source}: {result.result} is there; --overwrite does it again")
+        return
+    say(f"{result.source} -> {result.result}")
+    for more in (result.compare, result.uncertainty):
+        if more:
+            say(f"{result.source} -> {more}")
+    if result.note:
+        tell(f"daelab: {result.source}: {result.note}")
+
+
+def compare(
+    clean: Annotated[str, typer.Argument(help="The picture to measure against, or photo:NAME.")],
+    noisy: Annotated[list[str], typer.Argument(metavar="NOISY...", help="Pictures of the same size.")],
+    max_pixels: MaxPixels = 300_000_000,
+    as_json: Json = False,
+) -> None:
+    """How far pictures are from a clean one: PSNR, SSIM and scale-invariant PSNR, per channel.
+
+    Example: daelab compare clean.png noisy.png noisy_clean.png
+    """
+    _compare_pictures(clean, noisy, max_pixels, as_json)
+
+
+def _compare_pictures(clean: str, noisy: list[str], max_pixels: int, as_json: bool) -> None:
+    from daelab import imagefiles
+    from daelab.cleaning import compared
+
+    truth = imagefiles.read(clean, max_pixels=max_pixels)
+    found = {name: compared(truth, imagefiles.read(name, max_pixels=max_pixels), clean, name) for name in noisy}
+    if as_json:
+        say_json({"clean": clean, "pictures": [{"picture": name, "channels": rows} for name, rows in found.items()]})
+        return
+    from daelab.report import Table
+
+    rows = [
+        [name, channel, *(_cell(scores[key], digits) for key, digits in (("psnr", 2), ("ssim", 4), ("si_psnr", 2)))]
+        for name, channels in found.items()
+        for channel, scores in channels.items()
+    ]
+    columns = ["picture", "channel", "PSNR, dB", "SSIM", "scale-invariant PSNR, dB"]
+    say(Table(f"against {clean}", columns, rows).to_text())
+
+
+def _cell(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def noise(
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE|FOLDER|GLOB...", help="Or photo:NAME, bundled.")],
+    out: Out = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option("--noise", help="A preset or a noise's text; for a figure, repeat for more, or none for all."),
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="Draw it under noise, with histograms: .png, .svg.")] = None,
+    seed: Seed = 0,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Folders within folders too.")] = False,
+    suffix: Annotated[str | None, typer.Option(help="Of a result's name; _noisy beside its source.")] = None,
+    form: Annotated[str | None, typer.Option("--format", help="Of the results; else each its source's.")] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Write pictures under noise, or draw the paper's Figure 1: one under noise, with histograms.
+
+    Example: daelab noise photo:cat --noise "gaussian(0.3, 0.05)" --seed 1 --out noisy.png
+    """
+    from daelab.noise import parse
+
+    values = [parse(text) for text in noise or ["table-1"]]
+    if figure is not None:
+        _draw_noise(pictures, values if noise else list(values[0].options()), seed, figure, overwrite)
+        if out is None:
+            return
+    if len(noise or []) != 1:
+        raise ValueError("name one --noise, such as --noise type-1; or --figure FILE draws several")
+    from daelab import api
+    from daelab.cleaning import Request
+
+    request = Request(
+        pictures=pictures,
+        out=out,
+        recursive=recursive,
+        suffix=suffix,
+        default_suffix="_noisy",
+        form=form,
+        overwrite=overwrite,
+    )
+
+    def work(source: str, target: Path, _: object) -> Cleaned:
+        return api.noise_file(source, target, values[0], seed, overwrite=overwrite)
+
+    _run(request, work, 1, as_json, {"noise": str(values[0]), "seed": seed})
+
+
+def _draw_noise(pictures: list[str], shown: list[Any], seed: int, figure: Path, overwrite: bool) -> None:
+    from daelab import api, imagefiles, report
+
+    if len(pictures) != 1:
+        raise ValueError(f"--figure draws one picture, not {len(pictures)}")
+    if figure.exists() and not overwrite:
+        raise FileExistsError(f"{figure} exists; --overwrite replaces it")
+    found = imagefiles.read(pictures[0]).colour().pixels
+    index = api.noise_index(pictures[0])
+    report.noise_figure(found, {str(value): api.make_noisy(found, value, seed, index) for value in shown}, figure)
+    say(f"{pictures[0]} -> {figure}")
