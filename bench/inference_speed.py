@@ -274,7 +274,7 @@ def large(args: argparse.Namespace) -> dict[str, Any]:
 def human(found: dict[str, Any]) -> str:
     lines = [
         f"{found['model']}, {found['threads']} threads, noise {found['noise']}, {found['data']}; "
-        f"medians of {found['rounds']} rounds; PSNR on the same {found['same_images']} images",
+        f"medians of {found['turns']} rounds; PSNR on the same {found['same_images']} images",
         "",
     ]
     for part in ("images", "picture"):
@@ -340,7 +340,7 @@ def main() -> None:
         found: dict[str, Any] = {
             key: getattr(args, key) for key in ("model", "threads", "noise", "data", "same_images", "megapixels")
         }
-        found |= {"rounds": args.rounds, "baselines": texts, "images": measure(args, arguments, "images")}
+        found |= {"turns": args.rounds, "baselines": texts, "images": measure(args, arguments, "images")}
         if args.megapixels:
             found["picture"] = measure(args, arguments, "picture")
         if args.large:

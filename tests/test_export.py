@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,3 +185,37 @@ def test_mistakes(files: dict[str, Path], made: dict[str, api.Exported], tmp_pat
     with pytest.raises(FileNotFoundError):
         OnnxModel(tmp_path / "nowhere.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    from daelab.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["daelab", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+def test_the_command(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "x.onnx"
+    words = ("export", files["model-b-35"], "--onnx", place)
+    code, out, err = answer(capsys, *words)
+    assert (code, err) == (0, "")
+    assert "largest difference from PyTorch" in out
+    code, out, err = answer(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "--overwrite" in err
+    code, out, _ = answer(capsys, *words, "--overwrite", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["largest_difference"] < found["tolerance"] == 1e-5
+    assert found["bytes"] == place.stat().st_size
+    assert answer(capsys, "models", place)[0] == 0
+    monkeypatch.setattr(export, "TOLERANCE", 1e-12)
+    code, out, err = answer(capsys, "export", files["model-b-35"], "--onnx", tmp_path / "y.onnx")
+    assert (code, out) == (1, "")
+    assert "was not written" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
