@@ -130,10 +130,14 @@ def test_a_file_comes_back(small: InspectorFile, tmp_path: Path) -> None:
     torch.testing.assert_close(back.estimator.estimate(x), small.estimator.estimate(x))
 
 
+def other_order(path: Path) -> None:
+    families = [[name, text] for name, text in reversed(FAMILIES.items())]
+    tensorfile.write(path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
+
+
 def other_family(path: Path) -> None:
-    tensorfile.write(
-        path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": {**FAMILIES, "new": "none"}}
-    )
+    families = [*([name, text] for name, text in FAMILIES.items()), ["new", "none"]]
+    tensorfile.write(path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
 
 
 @pytest.mark.parametrize(
@@ -142,6 +146,7 @@ def other_family(path: Path) -> None:
         (lambda path: path.write_bytes(b"nothing"), "not a safetensors file"),
         (lambda path: path.write_bytes(next(iter(modelfile.shipped().values())).read_bytes()), "no inspector's file"),
         (other_family, "another version"),
+        (other_order, "another version"),
     ],
 )
 def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
@@ -179,6 +184,10 @@ def test_its_tables_add_up() -> None:
     scores, confusion = inspector.results_tables()
     counts = [test["examples"] for test in inspector.load().card["test"].values()]
     assert len(scores.rows) == len(counts)
+    for row in scores.rows:
+        cells = dict(zip(scores.columns, row, strict=True))
+        for target, error in inspector.load().card["test"][row[0]]["mean_absolute_error"].items():
+            assert cells[f"error in {target}"] == f"{error:.3f}"
     assert sum(sum(row[1:]) for row in confusion.rows) == sum(counts)
     assert "salt-and-pepper" in confusion.to_markdown()
 

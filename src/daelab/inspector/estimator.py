@@ -20,6 +20,8 @@ WIDTH = 128
 TARGETS = ("level", "gain", "offset")
 SURE = 0.8
 """The probability from which an answer counts as sure."""
+_FAMILIES = [[name, text] for name, text in FAMILIES.items()]
+"""In order, since the network's answers have it."""
 _LEAST_LEVEL = 1e-3
 
 
@@ -71,7 +73,7 @@ class InspectorFile:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        header = {"kind": "inspector", "format": FORMAT, "families": FAMILIES} | self.card
+        header = {"kind": "inspector", "format": FORMAT, "families": _FAMILIES} | self.card
         tensorfile.write(path, self.estimator.state_dict(), header)
 
 
@@ -90,7 +92,7 @@ def load(path: Path | None = None) -> InspectorFile:
         raise ValueError(f"{path}: no inspector's file of format {FORMAT}; `daelab train-inspector` writes those")
     with torch.device("meta"):
         wanted = {name: tuple(tensor.shape) for name, tensor in Estimator().state_dict().items()}
-    if header.get("families") != FAMILIES or shapes != wanted:
+    if header.get("families") != _FAMILIES or shapes != wanted:
         raise ValueError(f"{path}: an inspector of another version; `daelab train-inspector` writes one for this")
     _, tensors = tensorfile.read(path)
     estimator = Estimator()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from daelab.inspector.estimator import SURE, InspectorFile, load
+from daelab.inspector.estimator import SURE, TARGETS, InspectorFile, load
 from daelab.inspector.families import FAMILIES
 from daelab.report import Table
 
@@ -21,12 +21,12 @@ def results_tables(inspector: InspectorFile | None = None) -> list[Table]:
             f"{test['accuracy']:.1%}",
             f"{test['accuracy_where_sure']:.1%}",
             f"{test['share_sure']:.1%}",
-            *(f"{error:.3f}" for error in test["mean_absolute_error"].values()),
+            *(f"{test['mean_absolute_error'][target]:.3f}" for target in TARGETS),
         ]
         for name, test in tests.items()
     ]
     columns = ["held out of", "pictures", "right", f"right where {SURE:.0%} sure", "share of these"]
-    errors = ["error in level", "in gain", "in offset"]
+    errors = [f"error in {target}" for target in TARGETS]
     note = (
         "Each picture under noise of a random family, at random levels; mean absolute errors, in units of white "
         "(the gain: a ratio)."
