@@ -22,6 +22,11 @@ SCRIPTS = {
         "--batch 8 --rounds 1 --steps 2 --warm-up 1 --images 16 --precision float32 --only float32",
         "batch threads variants",
     ),
+    "inference_speed.py": (
+        "--images 8 --same-images 4 --rounds 1 --seconds 0.01 --threads 1 --baselines median --megapixels 0.02 "
+        "--crop 32",
+        "ratio images picture baselines model noise threads",
+    ),
     "profile_step.py": (
         "paper/35 --steps 1 --top 4 --set training.batch=8",
         "recipe precision ms_per_step operators",

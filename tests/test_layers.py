@@ -19,8 +19,8 @@ REPOSITORY = Path(__file__).parents[1]
 # A room imports only from itself and from those above it. A package is one room.
 ROOMS = [
     *("errors", "files", "tensorfile", "settings", "machine", "data", "noise", "spec", "model", "metrics", "judge"),
-    *("losses", "evaluation", "recipe", "modelfile", "runs", "training", "method", "tiles", "denoiser", "imagefiles"),
-    *("cleaning", "report", "api", "reproduce", "cli"),
+    *("losses", "evaluation", "recipe", "modelfile", "export", "runs", "training", "method", "baselines", "tiles"),
+    *("denoiser", "imagefiles", "cleaning", "report", "inspector", "api", "reproduce", "cli"),
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.
 OUTSIDE = ("__init__.py", "__main__.py")

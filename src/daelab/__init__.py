@@ -4,7 +4,7 @@
     files.py        files that are whole or absent
     tensorfile.py   tensors with a JSON header in one safetensors file
     settings.py     frozen tables read from TOML, checked whole: what recipes are made of
-    machine.py      device, precision, an allocator that keeps its memory
+    machine.py      device, precision, an allocator that keeps its memory, onnxruntime
     data/           image sets -> uint8 NCHW arrays + labels; seeded splits
     noise/          noise recipes as frozen values; parse, print, apply
     spec/           a network as data: fields -> layer table; presets
@@ -15,14 +15,17 @@
     evaluation.py   the one evaluation path; training validates with it
     recipe.py       a run as data: data + noise + spec + loss + optimiser + seed; TOML
     modelfile.py    one safe self-describing file per model; the paper's .pt files
+    export.py       a model as an ONNX file, and back
     runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
     method.py       what cleans, and what a tile of it needs
+    baselines.py    classical methods behind the same interface, tuned
     tiles.py        a picture of any size, tile by tile, equal to the whole
     denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
     imagefiles/     a picture's file: formats, depths, alpha, metadata
     cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
+    inspector/      which noise is in a picture, and which model fits
     api.py          load, train, evaluate: what a Python user calls
     reproduce/      the paper by one command: its tables and figures beside ours
     cli/            every command; no logic

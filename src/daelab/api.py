@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,33 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from daelab import baselines, evaluation, imagefiles, inspector, modelfile, report, runs, training
 from daelab import data as datasets
-from daelab import evaluation, imagefiles, modelfile, report, runs, training
+from daelab import export as onnx
 from daelab import judge as judges
 from daelab import recipe as recipes
 from daelab.cleaning import Cleaned, denoise_file, mapped
 from daelab.denoiser import Denoiser, find
+from daelab.files import written_beside
+from daelab.model import Network, inference
 from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
+from daelab.tiles import reflected
 
-__all__ = ["Cleaned", "Denoiser", "Evaluated", "Noise", "Recipe", "denoise_file", "evaluate", "load", "train"]
+__all__ = [
+    "Cleaned",
+    "Denoiser",
+    "Evaluated",
+    "Exported",
+    "Noise",
+    "Recipe",
+    "denoise_file",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "train",
+]
 
 
 def load(
@@ -132,16 +149,19 @@ class Evaluated:
     parameters: int
     data: str
     scores: evaluation.Evaluation
+    tuned: baselines.Tuned | None = None
+    """Of a classical method: the settings that were chosen, and how."""
 
     def to_dict(self) -> dict[str, Any]:
         """What `daelab evaluate --json` prints, in full."""
         head = {"model": self.model, "parameters": self.parameters, "data": self.data}
-        return head | self.scores.to_dict()
+        tuned = {"baseline": self.tuned.to_dict()} if self.tuned else {}
+        return head | self.scores.to_dict() | tuned
 
 
 def evaluate(
     model: Denoiser | str | Path,
-    data: str | datasets.Images = "cifar10",
+    data: str | datasets.Dataset = "cifar10",
     noise: Noise | str | None = None,
     *,
     limit: int | None = None,
@@ -150,13 +170,15 @@ def evaluate(
     judge_path: str | Path | None = None,
     data_root: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    tuning: Callable[[int, int], None] | None = None,
     download: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
     """Score a model on the test images of a data set, under a noise that (seed, image) fixes.
 
     Args:
-        model: a denoiser, or what `load` takes.
-        data: a data set whose test images are used, or images.
+        model: a denoiser, or what `load` takes; or a classical method (`baseline:nlm`), of which the
+            settings that are not given are tuned on validation images under this noise.
+        data: the data set whose test images are used, by name or loaded.
         noise: the model's own where it is not given.
         limit: only the first so many images.
         judge: a classifier whose macro F1 is added, or what `judge.load` takes.
@@ -167,25 +189,41 @@ def evaluate(
     """
     if isinstance(judge, str):
         judge = judges.load(judge, judge_path)
-    denoiser = model if isinstance(model, Denoiser) else load(model)
+    baseline = _baseline(model)
+    denoiser = None if baseline else model if isinstance(model, Denoiser) else load(model)
     if noise is None:
-        noise = denoiser.method.noise or "published-code"
+        noise = (denoiser and denoiser.method.noise) or "published-code"
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    if isinstance(data, str):
-        images = datasets.load(data, data_root, train=False, progress=download).test
-    else:
-        images, data = data, data.name
-    if limit is not None:
-        images = images.take(np.arange(min(limit, len(images))))
+    found = data
+    if isinstance(found, str):
+        found = datasets.load(found, data_root, train=baseline is not None, progress=download)
+    tuned = None
+    if denoiser is None:
+        assert baseline is not None
+        tuned = baselines.tune(baseline, *datasets.split(found, None, None, seed=0), noise, tuning)
+        denoiser = Denoiser(tuned.baseline.method())
+    images = found.test if limit is None else found.test.take(np.arange(min(limit, len(found.test))))
     training.keep_memory()
     scores = evaluation.evaluate(
         denoiser.batch, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
     )
     return Evaluated(
-        str(model if not isinstance(model, Denoiser) else denoiser.name), denoiser.parameters, data, scores
+        str(model if not isinstance(model, Denoiser) else denoiser.name),
+        denoiser.parameters,
+        found.name,
+        scores,
+        tuned,
     )
+
+
+def _baseline(model: Denoiser | str | Path) -> baselines.Baseline | None:
+    """The classical method that a model's name stands for, where something of it is left to tune."""
+    if not str(model).startswith(baselines.PREFIX):
+        return None
+    found = baselines.parse(str(model))
+    return None if found.complete else found
 
 
 @dataclass(frozen=True)
@@ -259,6 +297,8 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
         raise ValueError(f"{path}: a model file ends in .safetensors")
     if path.exists():
         raise FileExistsError(f"{path} exists; remove it first, or write another")
+    if str(model).startswith(baselines.PREFIX) or str(model).lower().endswith(".onnx"):
+        raise ValueError(f"{model} has no model file that could be written anew")
     source = find(model)
     network, card = modelfile.load(source)
     metrics = card.metrics | {"test": found.to_dict()}
@@ -274,3 +314,104 @@ def _history(rows: list[dict[str, float]]) -> dict[str, Any]:
     seconds = sorted(row["seconds"] for row in rows)
     # the median: other work on the machine, or a pause, is no time of the training's
     return {"epochs": len(rows), "seconds_per_epoch": seconds[len(seconds) // 2], "curve": curve}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file, and how far it is from PyTorch."""
+
+    model: str
+    path: Path
+    card: modelfile.Card
+    parity: onnx.Parity
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `daelab export --json` prints."""
+        head = {"model": self.model, "file": str(self.path), "bytes": self.path.stat().st_size}
+        return head | {"parameters": self.card.spec.parameters} | self.parity.to_dict()
+
+
+def export(model: str | Path, path: str | Path, *, overwrite: bool = False) -> Exported:
+    """Write a model as an ONNX file, after onnxruntime gave the same pictures as PyTorch.
+
+    Pictures of several sizes are compared, whole, in float32. `load` takes the file.
+
+    Args:
+        model: what `load` takes, but for ONNX files.
+        path: ends in .onnx.
+
+    Raises:
+        ValueError: another suffix, an ONNX file as the model, or the extra `export` is not installed.
+        FileExistsError: the file exists and `overwrite` is False.
+        ParityError: the two are more than `export.TOLERANCE` apart; nothing is written.
+    """
+    path, source = Path(path), find(model)
+    if path.suffix.lower() != ".onnx":
+        raise ValueError(f"{path}: an ONNX file ends in .onnx")
+    if source.suffix.lower() == ".onnx":
+        raise ValueError(f"{source} is an ONNX file already")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists; --overwrite replaces it")
+    network, card = modelfile.load(source)
+    with written_beside(path) as part:
+        onnx.write(part, network, card)
+        parity = onnx.compare(onnx.OnnxModel(part), _whole(network), channels=card.spec.channels)
+        if not parity.holds:
+            raise onnx.ParityError(
+                f"{path} was not written: onnxruntime's pictures differ from PyTorch's by up to"
+                f" {parity.largest:.1e}, more than {onnx.TOLERANCE:.0e}"
+            )
+    return Exported(str(model), path, card, parity)
+
+
+def _whole(network: Network) -> onnx.Run:
+    """A network as PyTorch runs it, in float32 and untiled, for any size."""
+    run, multiple = inference(network), network.spec.multiple
+
+    def padded(x: torch.Tensor) -> torch.Tensor:
+        height, width = x.shape[-2:]
+        for axis, side in ((2, height), (3, width)):
+            x = x.index_select(axis, torch.from_numpy(reflected(0, side + -side % multiple, side)))
+        return run(x)[..., :height, :width]
+
+    return padded
+
+
+def inspect(picture: str | Path | npt.NDArray[Any]) -> inspector.Inspection:
+    """Estimate which noise is in a picture, and which shipped model was trained for it.
+
+    Args:
+        picture: a file, `photo:NAME`, or an array (H, W) or (H, W, 3); see `inspector.inspect`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no picture; names it and says why.
+    """
+    if isinstance(picture, str | Path):
+        picture = imagefiles.read(picture).colour().pixels
+    return inspector.inspect(picture)
+
+
+def train_inspector(
+    path: str | Path,
+    data: Sequence[str] = ("photos",),
+    *,
+    examples: int | None = None,
+    seed: int = 0,
+    data_root: str | Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> inspector.InspectorFile:
+    """Train an inspector on clean pictures of data sets, and write it.
+
+    Raises:
+        ValueError: another suffix than .safetensors, an unknown or a missing data set.
+        FileExistsError: the file exists.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: an inspector's file ends in .safetensors")
+    if path.exists():
+        raise FileExistsError(f"{path} exists; remove it first, or write another")
+    made = inspector.train(data, data_root, examples=examples or inspector.EXAMPLES, seed=seed, progress=progress)
+    made.save(path)
+    return made

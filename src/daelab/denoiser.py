@@ -20,7 +20,7 @@ from daelab import modelfile, tiles
 from daelab.data.pictures import free_memory
 from daelab.errors import unknown
 from daelab.machine import parse_memory
-from daelab.method import Method, of_network
+from daelab.method import Method, of_network, of_onnx
 from daelab.tiles import Place, Progress
 
 Array = npt.NDArray[Any]
@@ -56,6 +56,9 @@ class Denoiser:
         memory: int | str | None = None,
     ) -> Denoiser:
         """A denoiser from a model file, the name of a shipped model, or the name of a run.
+
+        Or an ONNX file of `daelab export`, or a classical method with all its settings
+        (`baseline:median,size=3,raw`; see `baselines`).
 
         Args:
             name: of the model.
@@ -229,7 +232,14 @@ def find(name: str | Path) -> Path:
 
 def _method(name: str | Path, device: torch.device | str | None) -> Method:
     """What a name stands for."""
-    return of_network(*modelfile.load(find(name)), device)
+    if str(name).startswith("baseline:"):
+        from daelab import baselines  # with evaluation and judges, which a trained model can do without
+
+        return baselines.parse(str(name)).method()
+    path = find(name)
+    if path.suffix.lower() == ".onnx":
+        return of_onnx(path)
+    return of_network(*modelfile.load(path), device)
 
 
 def _free_memory(device: torch.device) -> int:

@@ -1,10 +1,13 @@
-"""What the machine can do: the device, the precision, and an allocator that keeps its memory."""
+"""What the machine can do: the device, the precision, an allocator that keeps its memory, onnxruntime."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -67,6 +70,31 @@ def keep_memory(reserve: int = 1 << 30) -> bool:
     except (OSError, AttributeError):  # another libc
         return False
     return True
+
+
+def onnx_session(path: Path) -> Any:
+    """An ONNX file opened by onnxruntime on the CPU, with as many threads as PyTorch has.
+
+    Raises:
+        ValueError: onnxruntime is not installed, or it does not read the file.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports to its maker on import
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError(f"{path}: ONNX needs onnxruntime: pip install 'daelab[export]'") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds
+        raise ValueError(f"{path}: not loaded: {first_line(error)}") from None
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, in one line."""
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def parse_memory(text: int | str) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from daelab.export import OnnxModel
 from daelab.model import Network, inference
 from daelab.modelfile import Card
 from daelab.spec import Spec
@@ -45,12 +47,23 @@ class Method:
 def of_network(network: Network, card: Card, device: torch.device | str | None = None) -> Method:
     """A trained network as a method, in float32, with the norms folded in."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    spec = network.spec
+    return of_card(replace(card, spec=network.spec), inference(network, device), device)
+
+
+def of_onnx(path: Path) -> Method:
+    """An ONNX file that `export` wrote, run by onnxruntime on the CPU."""
+    model = OnnxModel(path)
+    return of_card(model.card, model)
+
+
+def of_card(card: Card, run: Callable[[Tensor], Tensor], device: torch.device = CPU) -> Method:
+    """What a card says of a trained model, and the function that runs it."""
+    spec = card.spec
     if spec.channels != 3:
         raise ValueError(f"{card.name or 'the model'} takes {spec.channels} channels; pictures have 3")
     return Method(
         name=card.name,
-        run=inference(network, device),
+        run=run,
         multiple=spec.multiple,
         halo=spec.halo,
         bytes_per_pixel=working_memory(spec),

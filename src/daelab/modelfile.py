@@ -68,12 +68,27 @@ def read_card(path: Path) -> Card:
         ValueError: names the file and what is wrong.
     """
     header, shapes = read_header(path)
+    card = card_from(path, header)
+    try:
+        specs.check_shapes(card.spec, shapes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return card
+
+
+def card_from(path: Path, header: object) -> Card:
+    """A card from the JSON document of a file, each field checked.
+
+    Raises:
+        ValueError: names the file and what is wrong.
+    """
+    if not isinstance(header, dict):
+        raise ValueError(f"{path}: its header is damaged")
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: format {header.get('format')!r}; this daelab reads format {FORMAT}")
     known = {key: value for key, value in header.items() if key in Card.__dataclass_fields__}
     try:
         spec = specs.from_dict(known.pop("spec", None))
-        specs.check_shapes(spec, shapes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     blank = Card(spec)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import judge, ledger, look, paper, pictures, use
+from daelab.cli import export, inspect, judge, ledger, look, paper, pictures, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -22,8 +22,11 @@ for command in (
     use.evaluate,
     judge.train_judge,
     paper.reproduce,
+    inspect.train_inspector,
     pictures.denoise,
+    inspect.inspect,
     pictures.compare,
+    export.export,
     look.models,
     look.recipes,
     pictures.noise,

@@ -46,8 +46,10 @@ def _find(name: str) -> tuple[Any, Any]:
         path = modelfile.shipped_file(name)
         return spec.PRESETS[name], modelfile.read_card(path) if path else None
     from daelab.denoiser import find
+    from daelab.export import OnnxModel
 
-    _, card = modelfile.load(find(name))
+    path = find(name)
+    card = OnnxModel(path).card if path.suffix.lower() == ".onnx" else modelfile.load(path)[1]
     return card.spec, card
 
 

@@ -106,7 +106,9 @@ def _say_trained(trained: Trained) -> None:
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(metavar="MODEL_OR_RUN", help="A model file, a shipped model, or a run.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL_OR_RUN", help="A model file, a shipped model, a run, or baseline:NAME.")
+    ],
     data: Annotated[str, typer.Option(help="Data set whose test images are used.")] = "cifar10",
     noise: Annotated[str | None, typer.Option(help="A preset or a noise's text; else the model's own.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
@@ -124,11 +126,14 @@ def evaluate(
 ) -> None:
     """Score a model on the test images of a data set.
 
+    A classical method is baseline:NAME (nlm, tv, wavelet, bilateral, median, wiener, bm3d), tuned on
+    validation images after a gain-and-offset correction; with ,raw without it; with ,KEY=VALUE as said.
+
     Example: daelab evaluate model-c --noise published-code
     """
     from daelab import api
 
-    with bar("downloading", "bytes") as download, bar("evaluating") as progress:
+    with bar("downloading", "bytes") as download, bar("tuning") as tuning, bar("evaluating") as progress:
         found = api.evaluate(
             model,
             data,
@@ -139,6 +144,7 @@ def evaluate(
             judge_path=judge_path,
             data_root=data_root,
             progress=progress,
+            tuning=tuning,
             download=download,
         )
     if save is not None:
@@ -162,6 +168,10 @@ def _say_scores(found: Evaluated) -> None:
 
     scores = found.scores
     say(f"{found.model}: {found.parameters:,} parameters, {scores.overall.images:,} test images of {found.data}")
+    if found.tuned:
+        tuned = found.tuned
+        say(f"tuned to {tuned.baseline}")
+        say(f"  PSNR {tuned.psnr:.2f} dB on {tuned.images} validation images, the best of {len(tuned.tried)} settings")
     say(f"noise {scores.overall.noise}, seed {scores.seed}, noisy pixels sha256 {scores.noisy_sha256[:16]}")
     say()
     rows = []

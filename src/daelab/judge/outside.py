@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab.judge.judge import Judge
+from daelab.machine import first_line, onnx_session
 
 
 def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -33,18 +33,10 @@ def from_onnx(path: Path, _device: torch.device) -> Judge:
     Raises:
         ValueError: onnxruntime is not installed, or the file is no such classifier.
     """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it reports to its maker on import
     try:
-        import onnxruntime
-    except ImportError:
-        raise ValueError(f"judge {path}: ONNX needs onnxruntime: pip install 'daelab[export]'") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = torch.get_num_threads()
-    try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's own kinds
-        raise ValueError(f"judge {path}: not loaded: {_first_line(error)}") from None
+        session = onnx_session(path)
+    except ValueError as error:
+        raise ValueError(f"judge {error}") from None
     entry = session.get_inputs()[0]
     shape = [side if isinstance(side, int) else None for side in entry.shape]
     if len(shape) != 4 or shape[1] not in (3, None) or "float" not in entry.type:
@@ -58,11 +50,11 @@ def from_onnx(path: Path, _device: torch.device) -> Judge:
         try:
             outs = [session.run(None, {entry.name: pixels[i : i + step]})[0] for i in range(0, len(pixels), step)]
         except Exception as error:
-            raise ValueError(f"judge {path}: {_first_line(error)}") from None
+            raise ValueError(f"judge {path}: {first_line(error)}") from None
         return torch.cat([torch.from_numpy(out) for out in outs])
 
-    meta = session.get_modelmeta().custom_metadata_map
-    return Judge(str(path), logits, _names(meta.get("classes", "[]")), f"ONNX, onnxruntime {onnxruntime.__version__}")
+    classes = _names(session.get_modelmeta().custom_metadata_map.get("classes", "[]"))
+    return Judge(str(path), logits, classes, f"ONNX, onnxruntime {sys.modules['onnxruntime'].__version__}")
 
 
 def from_factory(text: str, device: torch.device) -> Judge:
@@ -84,7 +76,7 @@ def from_factory(text: str, device: torch.device) -> Judge:
             found = getattr(found, part)
         network = found()
     except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"judge {text}: {type(error).__name__}: {_first_line(error)}") from None
+        raise ValueError(f"judge {text}: {type(error).__name__}: {first_line(error)}") from None
     finally:
         sys.path.remove(here)
     if not isinstance(network, nn.Module):
@@ -96,7 +88,7 @@ def from_factory(text: str, device: torch.device) -> Judge:
         try:
             out: Tensor = network(resized(x, size or tuple(x.shape[-2:])).to(device))
         except Exception as error:
-            raise ValueError(f"judge {text}: {type(error).__name__}: {_first_line(error)}") from None
+            raise ValueError(f"judge {text}: {type(error).__name__}: {first_line(error)}") from None
         return out
 
     classes = tuple(str(name) for name in getattr(network, "classes", ()))
@@ -109,7 +101,3 @@ def _names(text: str) -> tuple[str, ...]:
     except ValueError:
         names = text.split(",")
     return tuple(str(name) for name in names)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]

@@ -75,7 +75,7 @@ def measure(models: Mapping[str, Path], setting: Setting, say: Say, count: Count
         denoiser, (_, card) = Denoiser.load(path), modelfile.load(path)
         scores = api.evaluate(
             denoiser,
-            setting.dataset.test,
+            setting.dataset,
             limit=setting.limit,
             seed=setting.seed,
             judge=setting.judge,

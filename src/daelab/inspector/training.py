@@ -1,0 +1,169 @@
+"""Trains the inspector on clean pictures: noise of every family is put on them, which gives the labels for free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from daelab import data as datasets
+from daelab.data import Images
+from daelab.inspector.estimator import SURE, TARGETS, Estimator, InspectorFile, decoded, encoded
+from daelab.inspector.families import FAMILIES, effects, mixture
+from daelab.inspector.features import SIDE, features, patches
+from daelab.judge.f1 import confusion
+from daelab.modelfile import versions
+from daelab.noise import BatchDraws
+
+EXAMPLES = 36_000
+TEST = 2_000
+"""Examples of each data set's test part that the finished inspector is scored on."""
+BATCH = 50
+CROP = 4 * SIDE
+"""Of a folder's pictures; examples are of this size, and smaller ones."""
+SIZES = (1, 1, 1, 2, 2, 3, 4)
+"""Sides of the examples, in patches; which is drawn for each batch."""
+GREY = 0.15
+"""Share of the batches that are grey: three equal channels, noise and all."""
+EPOCHS = 60
+_WEIGHTS = (0.5, 2.0, 4.0)
+"""Of the errors in the level's logarithm, the gain and the offset, beside the family's cross entropy."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Features of noisy pictures, and what was done to them."""
+
+    seen: Tensor
+    """(N, COUNT)."""
+    family: Tensor
+    """(N,) int64, places in FAMILIES."""
+    effect: Tensor
+    """(N, 3): level, gain, offset."""
+
+
+def train(
+    names: Sequence[str],
+    data_root: str | Path | None = None,
+    *,
+    examples: int = EXAMPLES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> InspectorFile:
+    """Train an inspector, and score it on the sets' test parts.
+
+    Args:
+        names: data sets, as `data.load` takes them.
+        examples: noisy pictures to learn from, shared out evenly between the sets.
+        progress: called with (examples made, examples in all).
+
+    Raises:
+        ValueError: an unknown or a missing data set, or too few examples.
+    """
+    if examples < BATCH or not names:
+        raise ValueError(f"an inspector learns from a data set and at least {BATCH} examples, not {examples}")
+    sets = {name: datasets.load(name, data_root, crop=CROP) for name in names}
+    each = -(-examples // (BATCH * len(sets))) * BATCH
+    count = Counter((each + min(TEST, each)) * len(sets), progress)
+    learned = [made(found.train, each, seed, f"train {place}", count) for place, found in enumerate(sets.values())]
+    estimator = fit(joined(learned), seed)
+    tests = {}
+    for place, (name, found) in enumerate(sets.items()):
+        seen = made(found.test, min(TEST, each), seed, f"test {place}", count)
+        # of a folder, not where it was
+        label = f"folder of {len(found.train) + len(found.test):,}" if ":" in name else name
+        tests[label] = score(estimator, seen)
+    card = {"examples": each * len(sets), "seed": seed, "test": tests, "versions": versions()}
+    return InspectorFile(estimator, card)
+
+
+class Counter:
+    """Adds up what is done, and says so."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.total, self.progress, self.done = total, progress, 0
+
+    def add(self, count: int) -> None:
+        self.done += count
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
+def made(images: Images, count: int, seed: int, purpose: str, counter: Counter | None = None) -> Examples:
+    """So many noisy pictures, each of a random family, as their features; the same for the same seed and purpose."""
+    rng = np.random.default_rng([seed, *purpose.encode()])
+    noise, parts = mixture(), []
+    for _ in range(-(-count // BATCH)):
+        clean = _clean(images, rng)
+        draws = int(rng.integers(2**62))
+        noisy = noise.apply(clean, BatchDraws(len(clean), draws)).mul(255).round().div(255)
+        family = noise.component(BatchDraws(len(clean), draws))
+        colour = noisy.expand(-1, 3, -1, -1)
+        seen = features(torch.stack([patches(image) for image in colour]))
+        parts.append(Examples(seen, family, effects(clean, noisy)))
+        if counter:
+            counter.add(len(clean))
+    return joined(parts)
+
+
+def _clean(images: Images, rng: np.random.Generator) -> Tensor:
+    """(BATCH, 3, S, S), or (BATCH, 1, S, S) where it is grey."""
+    batch = images.batch(rng.integers(len(images), size=BATCH), rng)
+    side = SIDE * int(rng.choice(SIZES))
+    top, left = (int(rng.integers(max(1, length - side + 1))) for length in batch.shape[2:])
+    clean = torch.from_numpy(batch[:, :, top : top + side, left : left + side]).float().div_(255)
+    return clean.mean(1, keepdim=True) if rng.random() < GREY else clean
+
+
+def joined(parts: Sequence[Examples]) -> Examples:
+    seen, family, effect = (torch.cat([getattr(part, key) for part in parts]) for key in ("seen", "family", "effect"))
+    return Examples(seen, family, effect)
+
+
+def fit(examples: Examples, seed: int) -> Estimator:
+    """The network that knows these examples: AdamW, the rate falling along a cosine."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        estimator = Estimator()
+    estimator.mean.copy_(examples.seen.mean(0))
+    estimator.scale.copy_(examples.seen.std(0).clamp_min(1e-3))
+    wanted, steps = encoded(examples.effect), EPOCHS * -(-len(examples.family) // 256)
+    optimiser = torch.optim.AdamW(estimator.parameters(), lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(EPOCHS):
+        for places in torch.split(torch.randperm(len(wanted), generator=generator), 256):
+            scores, values = estimator(examples.seen[places])
+            far = (values - wanted[places]).abs().mean(0)
+            loss = F.cross_entropy(scores, examples.family[places]) + (far * torch.tensor(_WEIGHTS)).sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return estimator.eval().requires_grad_(False)
+
+
+def score(estimator: Estimator, examples: Examples) -> dict[str, Any]:
+    """Accuracy, the confusion table, and mean absolute errors, of examples it has not seen."""
+    scores, values = estimator(examples.seen)
+    said = scores.argmax(1)
+    sure = scores.softmax(1).amax(1)
+    errors = (decoded(values) - examples.effect).abs().mean(0)
+    table = confusion(examples.family.numpy(), said.numpy(), len(FAMILIES))
+    right = said == examples.family
+    return {
+        "examples": len(said),
+        "accuracy": float(right.float().mean()),
+        "accuracy_where_sure": float(right[sure >= SURE].float().mean()),
+        "share_sure": float((sure >= SURE).float().mean()),
+        "mean_absolute_error": dict(zip(TARGETS, errors.tolist(), strict=True)),
+        "confusion": table.tolist(),
+    }

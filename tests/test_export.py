@@ -1,0 +1,221 @@
+"""An ONNX file gives the pictures of the model it was made of, at any size, and knows what it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from daelab import api, export, modelfile
+from daelab.denoiser import Denoiser
+from daelab.export import AnySize, OnnxModel, ParityError, compare
+from daelab.model import Network, build
+from daelab.modelfile import Card
+from daelab.spec import PRESETS, Autoencoder, Stage
+
+onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
+pytest.importorskip("onnxruntime", reason="the extra export is not installed")
+
+
+def lively(spec: Autoencoder) -> Network:
+    """A network whose pictures vary, however deep it is, and whose norms have statistics."""
+    network = build(spec)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            nn.init.kaiming_normal_(parameter, generator=generator)
+    with torch.no_grad():
+        network.train()(torch.rand(8, 3, 32, 32, generator=generator))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every architecture as a model file."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, spec in PRESETS.items():
+        card = Card(spec, name, "type-1", recipe_sha256="ab" * 32, versions=modelfile.versions())
+        modelfile.save(folder / f"{name}.safetensors", lively(spec), card)
+    return {path.stem: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, api.Exported]:
+    """The same, written as ONNX."""
+    folder = tmp_path_factory.mktemp("onnx")
+    return {name: api.export(path, folder / f"{name}.onnx") for name, path in files.items()}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_architecture_is_within_the_tolerance(name: str, made: dict[str, api.Exported]) -> None:
+    parity = made[name].parity
+    assert parity.holds
+    assert 0 < parity.largest < export.TOLERANCE
+    multiple = PRESETS[name].multiple
+    sizes = [shape for shape, _ in parity.differences]
+    assert (1, 1, 1) in sizes
+    assert any(h % multiple and w % multiple for _, h, w in sizes)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (3, 5), (31, 33), (64, 48), (129, 7)])
+def test_awkward_sizes_equal_the_models_own(
+    name: str, size: tuple[int, int], files: dict[str, Path], made: dict[str, api.Exported]
+) -> None:
+    x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
+    cleaned = Denoiser.load(files[name]).batch(x)
+    assert cleaned.std() > 1e-3  # or wrong padding would not show
+    torch.testing.assert_close(OnnxModel(made[name].path)(x), cleaned, rtol=0, atol=1e-5)
+
+
+def test_many_images_go_through_in_parts(made: dict[str, api.Exported]) -> None:
+    run = OnnxModel(made["model-b-35"].path)
+    x = torch.rand(150, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(run(x), torch.cat([run(one[None]) for one in x]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 7, 8])
+def test_the_padding_is_numpys_reflection(side: int) -> None:
+    places = AnySize(build(Autoencoder(tuple(Stage(1) for _ in range(4)))))._places(side)
+    assert len(places) % 16 == 0
+    assert places.tolist() == np.pad(np.arange(side), (0, len(places) - side), mode="reflect").tolist()
+
+
+def test_the_file_knows_what_it_is(files: dict[str, Path], made: dict[str, api.Exported]) -> None:
+    card, original = OnnxModel(made["model-b"].path).card, modelfile.read_card(files["model-b"])
+    assert card == original
+    assert (card.name, card.noise, card.spec.halo) == ("model-b", "type-1", original.spec.halo)
+    model = onnx.load(made["model-b"].path)
+    assert "BatchNormalization" not in {node.op_type for node in model.graph.node}
+    assert json.loads({entry.key: entry.value for entry in model.metadata_props}["daelab"])["versions"]["torch"]
+
+
+def test_a_denoiser_runs_it_in_tiles(files: dict[str, Path], made: dict[str, api.Exported]) -> None:
+    denoiser = Denoiser.load(made["model-c"].path, tile=32)
+    assert (denoiser.name, denoiser.parameters, denoiser.method.noise) == ("model-c", 80515, "type-1")
+    image = np.random.default_rng(0).random((130, 77, 3), dtype=np.float32)
+    np.testing.assert_allclose(denoiser(image), Denoiser.load(files["model-c"])(image), rtol=0, atol=1e-5)
+
+
+def test_the_bytes_are_the_same_again(files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path) -> None:
+    again = api.export(files["model-a"], tmp_path / "model-a.onnx")
+    assert again.path.read_bytes() == made["model-a"].path.read_bytes()
+
+
+def test_a_difference_leaves_no_file(
+    files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = export.fold
+
+    def off(network: Network) -> Network:
+        folded = usual(network)
+        with torch.no_grad():
+            folded.get_parameter("enc1.bias").add_(1e-3)
+        return folded
+
+    monkeypatch.setattr(export, "fold", off)
+    with pytest.raises(ParityError, match="was not written"):
+        api.export(files["model-b-35"], tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+    # and one that was there stays as it was
+    path = made["model-b-35"].path
+    before = path.read_bytes()
+    with pytest.raises(ParityError):
+        api.export(files["model-b-35"], path, overwrite=True)
+    assert path.read_bytes() == before
+
+
+def test_pictures_that_are_no_numbers_do_not_pass() -> None:
+    assert not compare(lambda x: x * torch.nan, lambda x: x).holds
+    assert compare(lambda x: x, lambda x: x + 9e-6, [(1, 2, 2)]).holds
+    assert not compare(lambda x: x, lambda x: x + 2e-5, [(1, 2, 2)]).holds
+
+
+def foreign(path: Path) -> None:
+    """A file that some other program wrote."""
+    helper = onnx.helper
+    entry, out = (helper.make_tensor_value_info(name, 1, ["n", 3, "h", "w"]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "copy", [entry], [out])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+
+
+def changed(path: Path, **fields: object) -> None:
+    """One of ours with another card."""
+    foreign(path)
+    model = onnx.load(path)
+    card = Card(PRESETS["model-c"]).to_dict() | fields
+    onnx.helper.set_model_props(model, {"daelab": json.dumps(card)})
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (foreign, "not one of daelab's"),
+        (lambda path: path.write_bytes(b"no onnx"), "not loaded"),
+        (lambda path: changed(path, format=9), "format 9"),
+        (lambda path: changed(path, noise=3), "`noise`"),
+        (lambda path: changed(path, spec={"stages": [0]}), "width"),
+        (lambda path: changed(path, spec={"stages": [4], "channels": 4}), "does not run"),
+    ],
+)
+def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    spoil(path)
+    with pytest.raises(ValueError, match=message) as caught:
+        OnnxModel(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_mistakes(files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"ends in \.onnx"):
+        api.export(files["model-c"], tmp_path / "x.pb")
+    with pytest.raises(ValueError, match="ONNX file already"):
+        api.export(made["model-c"].path, tmp_path / "x.onnx")
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        api.export(files["model-c"], made["model-c"].path)
+    with pytest.raises(FileNotFoundError):
+        OnnxModel(tmp_path / "nowhere.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    from daelab.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["daelab", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+def test_the_command(
+    files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "x.onnx"
+    words = ("export", files["model-b-35"], "--onnx", place)
+    code, out, err = answer(capsys, *words)
+    assert (code, err) == (0, "")
+    assert "largest difference from PyTorch" in out
+    code, out, err = answer(capsys, *words)
+    assert (code, out) == (2, "")
+    assert "--overwrite" in err
+    code, out, _ = answer(capsys, *words, "--overwrite", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["largest_difference"] < found["tolerance"] == 1e-5
+    assert found["bytes"] == place.stat().st_size
+    assert answer(capsys, "models", place)[0] == 0
+    monkeypatch.setattr(export, "TOLERANCE", 1e-12)
+    code, out, err = answer(capsys, "export", files["model-b-35"], "--onnx", tmp_path / "y.onnx")
+    assert (code, out) == (1, "")
+    assert "was not written" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]

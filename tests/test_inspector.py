@@ -1,0 +1,351 @@
+"""The inspector tells the families of noise apart, on pictures it has not seen, and says honestly what fits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from daelab import api, data, inspector, modelfile, tensorfile
+from daelab.data import ImageSet
+from daelab.inspector import FAMILIES, Effect, InspectorFile, inspection, training
+from daelab.inspector.estimator import Estimator, decoded, encoded
+from daelab.inspector.families import effects, family, fits, mixture
+from daelab.inspector.features import COUNT, SIDE, features, patches
+from daelab.modelfile import Card
+from daelab.noise import FORMULAS, PRESETS, BatchDraws, parse
+from daelab.spec import PRESETS as SPECS
+
+ACCURACY = 0.72
+"""What the shipped inspector reaches at least on held-out crops of the bundled photographs, 32 pixels a side."""
+
+
+# What is learned
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_each_family_is_its_own(name: str) -> None:
+    assert family(parse(FAMILIES[name])) == name
+
+
+@pytest.mark.parametrize("name", [*FORMULAS])
+def test_the_presets_options_have_families(name: str) -> None:
+    assert None not in {family(option) for option in PRESETS[name].options()}
+
+
+@pytest.mark.parametrize("text", ["uniform(0, 0.1)", "speckle(0.1)", "poisson(30) > gaussian(0, 0.1)"])
+def test_what_it_does_not_know_has_none(text: str) -> None:
+    assert family(parse(text)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "effect"),
+    [
+        ("none", (0, 1, 0)),
+        ("gaussian(0.1, 0.05)", (0.05, 1, 0.1)),
+        ("gaussian(-0.1, 0.02)", (0.02, 1, -0.1)),
+        ("multiplicative(-0.5, 0)", (0, 0.5, 0)),
+    ],
+)
+def test_effects_are_the_noises_own(text: str, effect: tuple[float, ...]) -> None:
+    clean = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(9)) * 0.5 + 0.25
+    found = effects(clean, parse(text).apply(clean, BatchDraws(4, 0)))
+    assert found.mean(0).tolist() == pytest.approx(effect, abs=5e-3)
+    torch.testing.assert_close(decoded(encoded(found)), found.clamp_min(torch.tensor([1e-3, -9, -9])))
+
+
+def test_of_a_flat_picture_the_gain_is_one() -> None:
+    flat = torch.full((1, 3, 32, 32), 0.4)
+    level, gain, offset = effects(flat, flat * 1.5)[0].tolist()
+    assert (level, gain, offset) == pytest.approx((0, 1, 0.2), abs=1e-6)
+
+
+# What is seen
+
+
+@pytest.mark.parametrize(
+    ("size", "count"), [((1, 1), 1), ((3, 40), 1), ((32, 32), 1), ((64, 33), 2), ((100, 130), 12), ((2000, 2001), 256)]
+)
+def test_patches_of_any_size(size: tuple[int, int], count: int) -> None:
+    picture = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
+    found = patches(picture)
+    assert found.shape == (count, 3, SIDE, SIDE)
+    assert features(found[None]).isfinite().all()
+    if min(size) >= SIDE:
+        assert torch.equal(found[0, :, 0, 0], picture[:, 0, 0]) or count == 1
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_features_of_a_flat_picture_are_finite(value: float) -> None:
+    found = features(torch.full((2, 3, 3, SIDE, SIDE), value))
+    assert found.shape == (2, COUNT)
+    assert found.isfinite().all()
+
+
+def test_features_of_several_pictures_are_those_of_each() -> None:
+    x = torch.rand(4, 2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(features(x), torch.cat([features(one[None]) for one in x]))
+
+
+# Training
+
+
+@pytest.fixture(scope="module")
+def small() -> InspectorFile:
+    """Trained on little."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "TEST", 200)
+        return inspector.train(["photos"], examples=600)
+
+
+def test_training_beats_guessing_and_says_how_it_went(small: InspectorFile) -> None:
+    test = small.card["test"]["photos"]
+    assert test["accuracy"] > 3 / len(FAMILIES)
+    table = np.array(test["confusion"])
+    assert table.shape == (len(FAMILIES), len(FAMILIES))
+    assert table.sum() == test["examples"] == 200
+    assert np.trace(table) / 200 == pytest.approx(test["accuracy"])
+    assert small.card["examples"] == 600
+
+
+def test_the_same_seed_makes_the_same_examples(pictures: ImageSet) -> None:
+    one, same, other = (training.made(pictures, 50, seed, "train 0") for seed in (0, 0, 1))
+    assert torch.equal(one.seen, same.seen)
+    assert torch.equal(one.effect, same.effect)
+    assert not torch.equal(one.seen, other.seen)
+    assert len(one.family.unique()) > 4
+
+
+def test_a_file_comes_back(small: InspectorFile, tmp_path: Path) -> None:
+    small.save(tmp_path / "x.safetensors")
+    back = inspector.load(tmp_path / "x.safetensors")
+    assert back.card == small.card
+    x = torch.rand(1, 1, 3, SIDE, SIDE)
+    torch.testing.assert_close(back.estimator.estimate(x), small.estimator.estimate(x))
+
+
+def other_order(path: Path) -> None:
+    families = [[name, text] for name, text in reversed(FAMILIES.items())]
+    tensorfile.write(path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
+
+
+def other_family(path: Path) -> None:
+    families = [*([name, text] for name, text in FAMILIES.items()), ["new", "none"]]
+    tensorfile.write(path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda path: path.write_bytes(b"nothing"), "not a safetensors file"),
+        (lambda path: path.write_bytes(next(iter(modelfile.shipped().values())).read_bytes()), "no inspector's file"),
+        (other_family, "another version"),
+        (other_order, "another version"),
+    ],
+)
+def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+    spoil(tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=message):
+        inspector.load(tmp_path / "x.safetensors")
+    with pytest.raises(FileNotFoundError, match="train-inspector"):
+        inspector.load(tmp_path / "nowhere.safetensors")
+
+
+# The one that ships
+
+
+def held_out(count: int = 400) -> training.Examples:
+    return training.made(data.load("photos").test, count, 17, "a test of its own")
+
+
+def test_the_shipped_one_reaches_what_is_stated() -> None:
+    found = training.score(inspector.load().estimator, held_out())
+    assert found["accuracy"] >= ACCURACY
+    assert found["accuracy_where_sure"] >= 0.9
+    assert found["mean_absolute_error"]["offset"] < 0.06
+    assert inspector.shipped().stat().st_size < 200_000
+
+
+def test_its_header_says_where_it_comes_from() -> None:
+    card = inspector.load().card
+    assert {"examples", "seed", "test", "versions"} <= set(card)
+    text = json.dumps(card)
+    assert "/" not in text.replace("folder of", "")
+    assert set(inspector.load().card["test"]) >= {"photos"}
+
+
+def test_its_tables_add_up() -> None:
+    scores, confusion = inspector.results_tables()
+    counts = [test["examples"] for test in inspector.load().card["test"].values()]
+    assert len(scores.rows) == len(counts)
+    for row in scores.rows:
+        cells = dict(zip(scores.columns, row, strict=True))
+        for target, error in inspector.load().card["test"][row[0]]["mean_absolute_error"].items():
+            assert cells[f"error in {target}"] == f"{error:.3f}"
+    assert sum(sum(row[1:]) for row in confusion.rows) == sum(counts)
+    assert "salt-and-pepper" in confusion.to_markdown()
+
+
+def noisy_photo(text: str, name: str = "cat") -> np.ndarray:
+    from daelab import imagefiles
+
+    return api.make_noisy(imagefiles.read(f"photo:{name}").colour().pixels, parse(text), seed=3)
+
+
+@pytest.mark.parametrize("name", ["cat", "motorcycle", "rocket"])
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("none", "clean"),
+        ("gaussian(0, 0.1)", "awgn"),
+        ("gaussian(0.3, 0.05)", "type-1"),
+        ("multiplicative(0.8, 0.5)", "type-2"),
+        ("salt-and-pepper(0.1)", "salt-and-pepper"),
+        ("poisson(20)", "poisson"),
+    ],
+)
+def test_whole_photographs(text: str, kind: str, name: str) -> None:
+    found = api.inspect(noisy_photo(text, name))
+    assert found.family == kind
+    if kind == "clean":
+        assert (found.models, found.effect) == ((), Effect(0, 1, 0))
+        assert "leave it" in found.advice
+    if kind == "awgn":
+        assert found.effect.level == pytest.approx(0.1, rel=0.25)
+        assert found.effect.offset == pytest.approx(0, abs=0.1)
+    if kind == "type-1":
+        assert found.effect.offset == pytest.approx(0.3, abs=0.12)
+    assert sum(found.probabilities.values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((1, 1), np.uint8),
+        np.full((3, 5, 3), 65535, np.uint16),
+        np.random.default_rng(0).random((31, 33, 3)),
+        np.random.default_rng(0).random((40, 2), dtype=np.float32),
+    ],
+)
+def test_any_size_and_type(image: np.ndarray) -> None:
+    found = api.inspect(image)
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert str(found)
+
+
+@pytest.mark.parametrize(
+    "image", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4), np.int32), np.full((4, 4), 2.0), np.zeros((0, 4))]
+)
+def test_no_image(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="an image must be"):
+        api.inspect(image)
+
+
+# Which model fits
+
+
+def effect_of(text: str) -> Effect:
+    ramp = torch.linspace(0, 1, 64).expand(8, 3, 8, 64)
+    return Effect(*effects(ramp, parse(text).apply(ramp, BatchDraws(8, 1))).mean(0).tolist())
+
+
+@pytest.mark.parametrize(
+    ("trained", "text", "fit"),
+    [
+        ("published-code", "gaussian(0.3, 0.05)", True),
+        ("published-code", "multiplicative(0.8, 0.5)", True),
+        ("table-1", "gaussian(0.2, 0.05) > multiplicative(0.2, 0.1)", True),
+        ("published-code", "gaussian(0.1, 0.05)", False),  # it would be darkened
+        ("published-code", "gaussian(0, 0.1)", False),
+        ("published-code", "gaussian(0.3, 0.2)", False),
+        ("published-code", "poisson(20)", False),
+        ("gaussian(0, 0.02..0.2)", "gaussian(0, 0.1)", True),
+        ("gaussian(0, 0.02..0.05)", "gaussian(0, 0.2)", False),
+    ],
+)
+def test_a_model_fits_what_it_was_trained_for(trained: str, text: str, fit: bool) -> None:
+    kind = family(parse(text))
+    assert kind is not None
+    assert fits(parse(trained), kind, effect_of(text)) is fit
+
+
+def test_the_models_named_are_those_whose_card_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from daelab.model import build
+
+    noises = {"dark": "published-code", "blind": "gaussian(0, 0.02..0.2)", "silent": ""}
+    files = {name: tmp_path / f"{name}.safetensors" for name in noises}
+    for name, path in files.items():
+        modelfile.save(path, build(SPECS["model-b-35"], 0), Card(SPECS["model-b-35"], name, noises[name]))
+    monkeypatch.setattr(inspection.modelfile, "shipped", lambda: files)
+    zero_mean = api.inspect(noisy_photo("gaussian(0, 0.1)"))
+    assert zero_mean.models == ("blind",)
+    assert "blind was trained for such noise" in zero_mean.advice
+    assert api.inspect(noisy_photo("type-1")).models == ("dark",)
+    spots = api.inspect(noisy_photo("salt-and-pepper(0.1)"))
+    assert spots.models == ()
+    assert "no shipped model" in spots.advice
+
+
+@pytest.mark.parametrize("name", ["cat", "coffee", "astronaut"])
+@pytest.mark.parametrize("text", ["type-1", "type-2", "type-1+2", "type-2+1"])
+def test_the_papers_noise_finds_the_papers_model(text: str, name: str) -> None:
+    assert "model-c" in api.inspect(noisy_photo(text, name)).models
+
+
+@pytest.mark.parametrize("text", ["none", "gaussian(0, 0.1)", "salt-and-pepper(0.1)", "poisson(30)"])
+def test_other_noise_does_not(text: str) -> None:
+    assert "model-c" not in api.inspect(noisy_photo(text, "cat")).models
+
+
+def test_every_family_is_drawn() -> None:
+    assert len(mixture().options()) == len(FAMILIES)
+
+
+# The commands
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    from daelab.cli import main
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["daelab", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    return int(ended.value.code or 0), *capsys.readouterr()
+
+
+def test_inspecting_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(noisy_photo("type-1")).save(tmp_path / "noisy.png")
+    code, out, _ = answer(capsys, "inspect", tmp_path / "noisy.png", "photo:cat", "--json")
+    noisy, clean = json.loads(out)
+    assert code == 0
+    assert (noisy["family"], clean["family"]) == ("type-1", "clean")
+    assert noisy["picture"].endswith("noisy.png")
+    code, out, _ = answer(capsys, "inspect", tmp_path / "noisy.png", "photo:cat")
+    assert "looks clean: leave it" in out
+    assert "scikit-image's estimate" in out
+    assert "offset +0." in out
+    code, out, err = answer(capsys, "inspect", tmp_path / "nowhere.png")
+    assert (code, out) == (2, "")
+    assert "nowhere.png" in err
+
+
+def test_training_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = tmp_path / "mine.safetensors"
+    code, out, err = answer(capsys, "train-inspector", "--save", place, "--examples", "50")
+    assert code == 0, err
+    assert "confusion" not in err
+    assert "salt-and-pepper" in out
+    assert inspector.load(place).card["seed"] == 0
+    assert answer(capsys, "train-inspector", "--save", place)[0] == 2
+    code, _, err = answer(capsys, "train-inspector", "--save", tmp_path / "x.pt")
+    assert (code, "ends in .safetensors" in err) == (2, True)
+    code, _, err = answer(capsys, "train-inspector", "--save", tmp_path / "y.safetensors", "--examples", "3")
+    assert (code, "at least 50 examples" in err) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors"]
