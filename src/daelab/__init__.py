@@ -26,7 +26,7 @@
     cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
     inspector/      which noise is in a picture, and which model fits
-    api.py          load, train, evaluate: what a Python user calls
+    api/            load, train, evaluate: what a Python user calls
     reproduce/      the paper by one command: its tables and figures beside ours
     cli/            every command; no logic
 

@@ -1,0 +1,37 @@
+"""What a Python user calls: load, train, evaluate. The commands call these too.
+
+use.py       load a model, score it, write it as ONNX
+train.py     train networks, judges and inspectors; write what ships
+pictures.py  pictures under noise, and what noise is in them
+"""
+
+from daelab.api.models import Evaluated, Exported, evaluate, export, load
+from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index
+from daelab.api.trainings import TrainedJudge, save_scored, train, train_inspector, train_judge
+from daelab.cleaning import Cleaned, denoise_file
+from daelab.denoiser import Denoiser, find
+from daelab.noise import Noise
+from daelab.recipe import Recipe
+
+__all__ = [
+    "Cleaned",
+    "Denoiser",
+    "Evaluated",
+    "Exported",
+    "Noise",
+    "Recipe",
+    "TrainedJudge",
+    "denoise_file",
+    "evaluate",
+    "export",
+    "find",
+    "inspect",
+    "load",
+    "make_noisy",
+    "noise_file",
+    "noise_index",
+    "save_scored",
+    "train",
+    "train_inspector",
+    "train_judge",
+]
