@@ -446,6 +446,12 @@ def test_what_a_format_cannot_hold(tmp_path: Path, suffix: str, picture: imagefi
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_encoders_error_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"wide\.jpg: "):
+        imagefiles.write(tmp_path / "wide.jpg", imagefiles.Picture(np.zeros((1, 70_000), np.uint8)))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")

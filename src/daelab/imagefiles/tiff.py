@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ _STRIP = 1 << 18
 """Pixels in a strip."""
 _HIGHEST = 2**32 - 1
 _DEFLATE = 8
+# what tifffile logs of damage, an error says, or it was no matter
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 _EXIF_HEADER = b"Exif\0\0"
 _PHOTOMETRIC = {0: 1, 1: 1, 2: 3, 5: 4}
 """White is zero, black is zero, colour, inks -> channels."""

@@ -36,7 +36,9 @@ def write(path: str | Path, picture: Picture, *, overwrite: bool = False) -> Non
 
     try:
         write_with(path, save_to)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; Pillow's own have no number
         raise ValueError(f"{path}: {error}") from None
 
 
