@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from daelab import judge, modelfile
+from daelab import inspector, judge, modelfile
 from daelab.files import write_text
 from daelab.judge.file import JudgeFile
 from daelab.report import Table
@@ -112,6 +112,8 @@ def results(document: dict[str, Any], tables: list[Table]) -> str:
         if table is not None:
             parts += [f"## {table.title}", "", table.to_markdown().partition("\n\n")[2].strip(), ""]
     parts += difference(tables)
+    for found in inspector.results_tables():
+        parts += [f"## {found.title}", "", found.to_markdown().partition("\n\n")[2].strip(), ""]
     parts += ["## How the weights were made", ""]
     for name, path in modelfile.shipped().items():
         parts += made(name, modelfile.read_card(path))
@@ -144,7 +146,7 @@ def made(name: str, card: modelfile.Card) -> list[str]:
     """What a shipped file's header says of its training."""
     data, metrics, training = card.data, card.metrics, card.training
     versions = ", ".join(f"{key} {value}" for key, value in card.versions.items())
-    recipe = name.removesuffix(f".{modelfile.DEFAULT_TAG}")
+    recipe = modelfile.short(name)
     time = ""
     if "seconds_per_epoch" in training:
         minutes = training["epochs"] * training["seconds_per_epoch"] / 60

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 import train_speed
 from common import pick_data, show, table
-from daelab import machine, model
+from daelab import machine
+from daelab.model import autoencoder, network
 from daelab.spec import Layer
 from train_speed import Commands, Reply, Worker, daelab_worker, serve
 
@@ -49,7 +50,7 @@ class PatchConv2d(nn.Conv2d):
 
 def convolutions(choose: Callable[[Layer], type[nn.Conv2d | nn.ConvTranspose2d] | None]) -> Patch:
     """Another class of convolution for the layers that `choose` gives one for."""
-    usual = model._convolution
+    usual = network._convolution
 
     def make(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
         kind = choose(layer)
@@ -58,7 +59,7 @@ def convolutions(choose: Callable[[Layer], type[nn.Conv2d | nn.ConvTranspose2d] 
         return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
 
     def patch(args: argparse.Namespace) -> None:
-        model._convolution = make
+        network._convolution = make
 
     return patch
 
@@ -88,17 +89,17 @@ class NormRelu(torch.autograd.Function):
 def one_node(args: argparse.Namespace) -> None:
     """Batch norm and ReLU as `NormRelu`; the norm's own gradients are left out, which flatters it."""
 
-    def forward(self: model.Network, x: Tensor) -> Tensor:
-        for name, norm, activation in self.order:
+    def forward(self: network.Network, x: Tensor) -> Tensor:
+        for name, (norm, activation) in self.after.items():
             x = self.get_submodule(name)(x)
-            if norm and self.training:
+            if norm == "batch" and self.training:
                 x = NormRelu.apply(x, self.get_submodule(f"batch_{name}"))
             else:
-                x = self.get_submodule(f"batch_{name}")(x) if norm else x
+                x = self.get_submodule(f"batch_{name}")(x) if norm == "batch" else x
                 x = F.relu_(x) if activation == "relu" else torch.sigmoid(x.float())
         return x
 
-    model.Network.forward = forward
+    autoencoder.AutoencoderNetwork.forward = forward
 
 
 def batch_of(size: int) -> Patch:
@@ -128,7 +129,7 @@ VARIANTS: dict[str, Patch] = {
         lambda layer: nn.ConvTranspose2d if layer.stride == 1 and layer.transposed else None
     ),
     "last layer as a convolution": convolutions(
-        lambda layer: model.SameConvTranspose2d if layer.transposed and layer.outputs == 3 else None
+        lambda layer: network.SameConvTranspose2d if layer.transposed and layer.outputs == 3 else None
     ),
     "norm and ReLU in one node": one_node,
     "batch 32": batch_of(32),

@@ -37,8 +37,8 @@ def dssim(image: Tensor, clean: Tensor) -> Tensor:
 class JudgeFeatures:
     """How far a judge's features of the image are from those of the clean one (after Johnson et al., 2016).
 
-    The mean over the judge's blocks of ||f(image) - f(clean)||^2 / ||f(clean)||^2: about 1 for images
-    that have nothing in common. The judge is read at the first call, and never changes.
+    The mean over images and over the judge's blocks of ||f(image) - f(clean)||^2 / ||f(clean)||^2: about 1
+    for images that have nothing in common. The judge is read at the first call, and never changes.
 
     Args:
         name: of a judge of ours that ships, or a judge's file.
@@ -56,13 +56,15 @@ class JudgeFeatures:
                 wanted = network.features(clean)
             found = network.features(image)
         terms = [
-            (one.float() - other.float()).square().sum() / other.float().square().sum()
+            (one.float() - other.float()).square().flatten(1).sum(1) / other.float().square().flatten(1).sum(1)
             for one, other in zip(found, wanted, strict=True)
         ]
         return torch.stack(terms).mean()
 
     def _load(self, device: torch.device) -> judge.ConvNet:
-        network = judge.network_of(self.name).to(device).eval().requires_grad_(False)
+        # the first call may be a validation's; tensors made in inference mode could not be trained through
+        with torch.inference_mode(False):
+            network = judge.network_of(self.name).to(device).eval().requires_grad_(False)
         self._networks[device] = network
         return network
 

@@ -143,6 +143,11 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
+def short(name: str) -> str:
+    """The name of weights without the default tag."""
+    return name.removesuffix(f".{DEFAULT_TAG}")
+
+
 def shipped_file(name: str) -> Path | None:
     """The file of a model that ships, by its name with or without the tag; None where there is none."""
     models = shipped()

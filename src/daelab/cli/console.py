@@ -41,7 +41,7 @@ def guarded(run: Callable[[], object]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("DAELAB_DEBUG"):
             raise
-        tell(f"daelab: {_reason(error)}")
+        tell(f"daelab: {reason(error)}")
         return 2
     except KeyboardInterrupt:
         tell("daelab: interrupted")
@@ -65,7 +65,8 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)

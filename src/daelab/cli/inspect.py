@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import bar, say, say_json
+from daelab.cli.console import bar, reason, say, say_json, tell
 from daelab.cli.options import DataRoot, Json
+
+if TYPE_CHECKING:
+    from daelab.inspector import Inspection
 
 
 def inspect(
@@ -23,10 +26,26 @@ def inspect(
     """
     from daelab import api
 
-    found = {name: api.inspect(name) for name in pictures}
+    found, broken = {}, {}
+    for name in pictures:
+        try:
+            found[name] = api.inspect(name)
+        except (ValueError, OSError) as error:
+            if len(pictures) == 1:
+                raise
+            broken[name] = reason(error)
     if as_json:
-        say_json([{"picture": name, **seen.to_dict()} for name, seen in found.items()])
-        return
+        seen_json = [{"picture": name, **seen.to_dict()} for name, seen in found.items()]
+        say_json(seen_json + [{"picture": name, "error": why} for name, why in broken.items()])
+    else:
+        _say_found(found)
+    for why in broken.values():
+        tell(f"daelab: {why}")
+    if broken:
+        raise typer.Exit(1)
+
+
+def _say_found(found: dict[str, Inspection]) -> None:
     for name, seen in found.items():
         say(f"{name}: {seen}")
         if seen.sigma is not None:

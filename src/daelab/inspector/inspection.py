@@ -105,7 +105,7 @@ def _pixels(image: npt.ArrayLike) -> torch.Tensor:
 
 
 def _models(probabilities: dict[str, float], effect: Effect) -> tuple[str, ...]:
-    """The shipped models that have, more likely than not, been trained on such pictures.
+    """The shipped models that have, more likely than not, been trained on such pictures; the largest first.
 
     By all families that may be meant: which of the paper's types it is, is often less sure than that it is one.
     """
@@ -114,8 +114,9 @@ def _models(probabilities: dict[str, float], effect: Effect) -> tuple[str, ...]:
     for name, card in cards.items():
         trained = parse(card.noise or "none")
         share = sum(p for family, p in probabilities.items() if p > 0.01 and fits(trained, family, effect))
-        found += [name] if card.noise and share > 0.5 else []
-    return tuple(found)
+        if card.noise and share > 0.5:
+            found.append((-card.spec.macs(), modelfile.short(name)))
+    return tuple(name for _, name in sorted(found))
 
 
 def _sigma(x: torch.Tensor) -> float | None:
