@@ -69,15 +69,15 @@ def from_file(path: Path, device: torch.device, name: str = "") -> Judge:
     card, network = made.card, made.network.to(device)
     precision = machine.choose_precision("auto", device)
 
-    def logits(x: Tensor) -> Tensor:
+    def logits(x: Tensor, tta: str) -> Tensor:
         fitted = outside.resized(x.to(device), card.size)
-        return weighted(view_logits(network, fitted, len(TTA[card.tta]), precision), card.tta)
+        return weighted(view_logits(network, fitted, len(TTA[tta]), precision), tta)
 
     accuracy = card.metrics.get("test", {}).get("accuracy", {}).get(card.tta)
     right = f", {accuracy:.2%} of its test images right" if isinstance(accuracy, float) else ""
     data = card.data.get("name", "unknown data")
     note = f"daelab's own, trained on {data}, test-time augmentation {card.tta}, {precision}{right}"
-    return Judge(name or str(path), logits, card.classes, note)
+    return Judge(name or str(path), partial(logits, tta=card.tta), card.classes, note, partial(logits, tta="none"))
 
 
 def network_of(name: str) -> ConvNet:

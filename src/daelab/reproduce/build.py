@@ -83,6 +83,8 @@ def reproduce(request: Request, watcher: Watcher) -> Found:
     watcher.say("loading CIFAR-10")
     dataset = datasets.load("cifar10", request.data_root)
     judging = judge.load(request.judge, request.judge_path) if request.judge else None
+    if judging and request.quick:
+        judging = judging.quick()
     path = None if request.judge_path is None else str(request.judge_path)
     setting = Setting(dataset, judging, {"name": request.judge, "path": path}, request.quick, request.seed)
     log, exact = _log(request)

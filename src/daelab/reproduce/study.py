@@ -120,4 +120,4 @@ def run(setting: Setting, say: Say, progress: Callable[[], training.Progress], f
 def _quick(setting: Setting) -> list[str]:
     if not setting.quick:
         return []
-    return [f"data.train={QUICK}", "data.val=200", "training.epochs=2"]
+    return [f"data.train={QUICK}", "data.val=100", "training.epochs=1"]
