@@ -78,7 +78,7 @@ def make_noisy(image: npt.NDArray[np.uint8], noise: Noise, seed: int = 0) -> npt
     """A picture (H, W, 3) uint8 under the noise that evaluation gives image 0 of a set."""
     x = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].contiguous().float().div_(255)
     noisy = noise.apply(x, IndexedDraws([0], seed))
-    return noisy[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return noisy[0].clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 @dataclass(frozen=True)
