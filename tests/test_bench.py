@@ -22,6 +22,7 @@ SCRIPTS = {
         "--batch 8 --rounds 1 --steps 2 --warm-up 1 --images 16 --precision float32 --only float32",
         "batch threads variants",
     ),
+    "crops_speed.py": ("--pictures 6 --crops 2 --crop 16 --batch 8 --rounds 1", "crop batch works"),
     "profile_step.py": (
         "paper/35 --steps 1 --top 4 --set training.batch=8",
         "recipe precision ms_per_step operators",

@@ -49,8 +49,7 @@ def noisy_batches(
     images: Images, noise: Noise, seed: int, batch: int = BATCH, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
     """Every image once, in order, under the noise of (seed, its index)."""
-    for start in range(0, len(images), batch):
-        indices = np.arange(start, min(start + batch, len(images)))
+    for indices in images.groups(batch):
         clean = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
         noisy = noise.apply(clean, IndexedDraws(indices, seed, device))
         yield Batch(clean, noisy, noise.component(IndexedDraws(indices, seed)))

@@ -25,7 +25,7 @@ _REAL = (
     "camera(0.0001..0.02, 0..0.02) > quantised",  # a camera that demosaicks without a trace
     "demosaicked(0.0001..0.004, 0..0.005) > (quantised | jpeg(60..98))",  # a camera in daylight
     "demosaicked(0.0001..0.02, 0..0.02) > (quantised | jpeg(30..95))",  # at a high ISO, or a telephone
-    "camera(0.0001..0.01, 0..0.01) > chroma(0..20, 1..6) > (quantised | jpeg(40..95))",  # low light
+    "camera(0.0001..0.01, 0..0.01) > chroma(0..12, 1..6) > (quantised | jpeg(40..95))",  # low light
     "correlated(0..35, 0.4..1.5) > (quantised | jpeg(40..95))",  # scaled, or smoothed by the camera
     "grain(0..0.12, 0.3..1.5) > (quantised | jpeg(50..95))",  # film
     "awgn(0..15) > stripes(0..0.03) > quantised",  # a scanner
