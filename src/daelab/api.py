@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from daelab.denoiser import Denoiser, find
 from daelab.noise import IndexedDraws, Noise, parse
 from daelab.recipe import Recipe
 
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "load", "train"]
+__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "evaluate", "evaluate_levels", "load", "train"]
 
 
 def load(name: str | Path) -> Denoiser:
@@ -143,6 +143,21 @@ def evaluate(
     return Evaluated(
         str(model if not isinstance(model, Denoiser) else denoiser.name), denoiser.parameters, data, scores
     )
+
+
+def evaluate_levels(
+    model: Denoiser | str | Path, levels: Iterable[float], data: str | datasets.Images = "cbsd68", **options: Any
+) -> tuple[Evaluated, ...]:
+    """Score a model under `awgn(sigma)`, unclipped, at each level: the table of the literature.
+
+    Args:
+        levels: sigmas, in 8-bit units.
+        options: those of `evaluate`, but for the noise.
+
+    Raises:
+        ValueError: as `evaluate`, or a level below 0.
+    """
+    return tuple([evaluate(model, data, parse(f"awgn({level!r})"), **options) for level in levels])
 
 
 @dataclass(frozen=True)
