@@ -27,6 +27,7 @@ SCRIPTS = {
         "--crop 32",
         "ratio images picture baselines model noise threads",
     ),
+    "crops_speed.py": ("--pictures 6 --crops 2 --crop 16 --batch 8 --rounds 1", "crop batch works"),
     "profile_step.py": (
         "paper/35 --steps 1 --top 4 --set training.batch=8",
         "recipe precision ms_per_step operators",

@@ -54,7 +54,17 @@ def load_any(name: str, tmp_path: Path) -> data.Dataset:
     if name == "npz:PATH":
         np.savez(tmp_path / "a.npz", images=pixels(40, 8, 6, 3), labels=np.arange(40) % 4)
         return data.load(f"npz:{tmp_path / 'a.npz'}")
+    if name == "cbsd68":
+        return data.load(name, photographs(tmp_path))
     return data.load(name)
+
+
+def photographs(root: Path) -> Path:
+    """A folder with a stand-in for CBSD68: 68 pictures of one size."""
+    (root / "cbsd68").mkdir(exist_ok=True)
+    for i in range(68):
+        Image.fromarray(pixels(16, 24, 3, seed=i)).save(root / "cbsd68" / f"{i:03}.png")
+    return root
 
 
 # Every data set
@@ -65,7 +75,8 @@ def test_every_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
     loaded = load_any(name, tmp_path)
     assert loaded.note
     assert "\n" not in loaded.note
-    for images in [loaded.train, loaded.test, *([loaded.val] if loaded.val else [])]:
+    assert len(loaded.train) or name == "cbsd68"  # a test set
+    for images in [part for part in (loaded.train, loaded.test, loaded.val) if part]:
         assert isinstance(images, data.Images)
         assert images.classes == loaded.classes
         assert images.labels.dtype == np.int64
@@ -80,11 +91,15 @@ def test_every_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
         taken = images.take(some)
         assert np.array_equal(taken.batch(np.arange(3)), batch)
         assert np.array_equal(taken.labels, images.labels[some])
+        groups = list(images.groups(7))
+        assert max(map(len, groups)) <= 7
+        assert np.array_equal(np.concatenate(groups), np.arange(len(images)))
 
 
 @pytest.mark.parametrize("name", data.DATASETS)
 def test_every_set_streams_the_same_wherever_it_starts(name: str, tmp_path: Path) -> None:
-    images = load_any(name, tmp_path).train
+    loaded = load_any(name, tmp_path)
+    images = loaded.train if len(loaded.train) else loaded.test
     orders = [np.array([0, 1, 2]), np.array([3, 1]), np.array([2, 2, 0, 1])]
     whole = list(images.batches(orders, seed=5))
     assert [len(batch) for batch in whole] == [3, 2, 4]
@@ -96,6 +111,7 @@ def test_every_set_streams_the_same_wherever_it_starts(name: str, tmp_path: Path
     ("name", "message"),
     [
         ("cifar", "did you mean 'cifar10'"),
+        ("bsd68", "did you mean 'cbsd68'"),
         ("folder", "did you mean 'folder:PATH'"),
         ("npz:", "unknown data set"),
         ("photos:x", "unknown data set"),

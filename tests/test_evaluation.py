@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from daelab import data, losses
+from daelab.api import make_noisy
 from daelab.data import ImageSet
 from daelab.evaluation import Evaluation, evaluate, noisy_batches, validate
 from daelab.metrics import METRICS, psnr_batch_of
@@ -101,6 +102,25 @@ def test_json_has_the_promised_keys_and_no_infinity(pictures: ImageSet) -> None:
     assert found["psnr"]["noisy"] is None
     assert found["components"][0]["psnr"] == {"noisy": None, "denoised": None, "ci95": [None, None]}
     assert all(set(METRICS) <= set(component) for component in found["components"])
+
+
+def test_unclipped_noise_has_the_literatures_psnr_and_a_clipped_hash(pictures: ImageSet) -> None:
+    noise = parse("awgn(25)")
+    seen: list[Tensor] = []
+    found = evaluate(lambda x: (seen.append(x), x)[1], pictures, noise)
+    given = torch.cat(seen)
+    assert given.min() < 0
+    # of unclipped noise, whatever the pictures
+    assert found.overall.metrics["psnr"].noisy == pytest.approx(-20 * math.log10(25 / 255), abs=0.05)
+    assert found.overall.metrics["psnr"].denoised > found.overall.metrics["psnr"].noisy + 0.1
+    pixels = given.clamp(0, 1).mul(255).round().byte().numpy().tobytes()
+    assert found.noisy_sha256 == hashlib.sha256(pixels).hexdigest()
+
+
+def test_a_picture_under_unclipped_noise_is_a_picture() -> None:
+    black = np.zeros((32, 32, 3), np.uint8)
+    noisy = make_noisy(black, parse("awgn(25)"))
+    assert 0 < noisy.mean() < 20  # -1 would have become 255
 
 
 def test_progress_counts_the_images(pictures: ImageSet) -> None:

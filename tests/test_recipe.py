@@ -37,8 +37,8 @@ def test_a_recipe_survives_toml(name: str, whole: bool, tmp_path: Path) -> None:
 def test_toml_holds_every_field() -> None:
     fields = tomllib.loads(Recipe().to_toml())
     assert set(fields) == set(Recipe.model_fields) - {"judge"}
-    assert set(fields["training"]) == set(recipe.Training.model_fields) - {"minutes", "float32_from"}
-    assert set(fields["data"]) == set(recipe.Data.model_fields) - {"train", "val"}
+    assert set(fields["training"]) == set(recipe.Training.model_fields) - {"minutes", "float32_from", "turns"}
+    assert set(fields["data"]) == set(recipe.Data.model_fields) - {"train", "val", "crops"}
     assert parse({}).to_dict(whole=False) == {}
 
 
@@ -114,7 +114,10 @@ def test_an_override_changes_a_shipped_recipe() -> None:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "key": ({"sead": 1}, "unknown recipe key 'sead'; did you mean 'seed'? Valid: data, judge, loss, noise, note, "),
     "inner key": ({"training": {"lrr": 1}}, "unknown recipe key 'training.lrr'; did you mean 'training.lr'? Valid: "),
-    "data key": ({"data": {"nam": "photos"}}, "'data.nam'; did you mean 'data.name'? Valid: data.crop, data.name, "),
+    "data key": (
+        {"data": {"nam": "photos"}},
+        "'data.nam'; did you mean 'data.name'? Valid: data.crop, data.crops, data.name, ",
+    ),
     "dotted key": ({"training.lr": 1}, "unknown recipe key 'training.lr'"),
     "dotted inner key": ({"training": {"a.b": 1}}, "unknown recipe key 'training.a.b'"),
     "noise": ({"noise": "gausian(0, 1)"}, "noise: unknown noise 'gausian'; did you mean 'gaussian'? Valid: "),
@@ -123,7 +126,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "spec": ({"spec": {"stages": []}}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
     "channels": ({"spec": {"stages": [8], "channels": 1}}, "spec.channels is 1; the images have 3 channels"),
     "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'? Valid: charbonnier, dssim, judge_"),
-    "data set": ({"data": {"name": "cifar"}}, "unknown data set 'cifar'; did you mean 'cifar10'? Valid: cifar10, "),
+    "data set": (
+        {"data": {"name": "cifar"}},
+        "unknown data set 'cifar'; did you mean 'cifar10'? Valid: cbsd68, cifar10, ",
+    ),
     "no path": ({"data": {"name": "folder:"}}, "unknown data set 'folder:'; did you mean 'folder:PATH'?"),
     "path": ({"data": {"name": "photos:x"}}, "unknown data set 'photos:x'"),
     "optimiser": (

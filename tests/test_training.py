@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from daelab import data, losses, modelfile, noise, recipe, tensorfile
@@ -26,7 +27,7 @@ from daelab.recipe import Recipe, Training
 from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
 from daelab.spec import PRESETS
 from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, parse_every, resume_recipe
-from daelab.training.feed import Feed, derive, epoch_order, mirror
+from daelab.training.feed import Feed, chosen, derive, epoch_order, mirror, turn
 from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser
 from daelab.training.state import State
 
@@ -88,7 +89,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "amsgrad": {"amsgrad": True, "weight_decay": 0.01},
     "adamw": {"optimiser": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.1},
     "sgd": {"optimiser": "sgd", "momentum": 0.9, "schedule": "one-cycle", "final_lr": 0.01},
-    "ema": {"ema": 0.9, "flips": True},
+    "ema": {"ema": 0.9, "flips": True, "turns": True},
     "ema in bf16": {"ema": 0.9, "precision": "bf16"},
     "loss": {"loss": "charbonnier + 0.1 * dssim", "noise": "(type-1 | poisson(5..50)) > speckle(0.1)"},
     "no norm": {"spec": {"stages": [8, 4], "norm": "none"}},
@@ -414,6 +415,40 @@ def test_mirror_turns_half_of_the_images() -> None:
     assert 440 < int(turned.sum()) < 560
 
 
+def test_turn_turns_by_each_number_of_quarters() -> None:
+    x = torch.rand(1000, 2, 5, 5)
+    y = turn(x, torch.Generator().manual_seed(0))
+    quarters = [(y == x.rot90(k, (-2, -1))).flatten(1).all(1) for k in range(4)]
+    assert all(200 < int(found.sum()) < 300 for found in quarters)
+    assert int(sum(found.sum() for found in quarters)) == 1000
+    assert torch.equal(y, turn(x, torch.Generator().manual_seed(0)))
+
+
+def test_an_epoch_has_several_crops_of_each_picture(tmp_path: Path) -> None:
+    album = tmp_path / "album"
+    album.mkdir()
+    for i in range(12):
+        picture = np.random.default_rng(i).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(album / f"{i:02}.png")
+    fields = {"data": {"name": f"folder:{album}", "crop": 16, "crops": 6}, "spec": {"stages": [4]}}
+    wanted = recipe.parse(fields | {"training": {"epochs": 1, "batch": 8, "turns": True}})
+    train, val = chosen(wanted, data.load(wanted.data.name, crop=16))
+    assert (len(train), len(val)) == (60, 1)  # of 12 pictures, one is to test on and one to validate on
+    feed = Feed(train, 8, seed=3, device=CPU)
+    first, second = (torch.cat(list(feed.epoch(epoch))) for epoch in (0, 1))
+    assert len({crop.numpy().tobytes() for crop in torch.cat([first, second])}) > 110
+    assert torch.equal(torch.cat(list(feed.epoch(1, start=5))), second[40:])
+    trained = fit(wanted, "crops")
+    assert trained.run.best.is_file()
+
+
+def test_only_square_images_are_turned(tmp_path: Path) -> None:
+    np.savez(tmp_path / "wide.npz", images=np.zeros((20, 8, 16, 3), np.uint8))
+    wanted = recipe.parse({"data": {"name": f"npz:{tmp_path / 'wide.npz'}"}, "training": {"turns": True}})
+    with pytest.raises(ValueError, match="8x16 images; training.turns needs square ones"):
+        fit(wanted, "wide")
+
+
 # Optimisers, schedules, the average
 
 
@@ -505,9 +540,14 @@ def test_the_average_of_the_weights() -> None:
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
+def _weak(kind: type[noise.Term]) -> str:
+    """A noise with each level at 0.1, or at the least that it may be."""
+    return str(kind(*(max(0.1, kind.bounds.get(field.name, (0.1, 0))[0]) for field in fields(kind))))
+
+
 EVERY = {
     **{f"loss {name}": {"loss": name} for name in losses.LOSSES},
-    **{f"noise {n}": {"noise": str(kind(*[0.1] * len(fields(kind))))} for n, kind in noise.terms().items()},
+    **{f"noise {n}": {"noise": _weak(kind)} for n, kind in noise.terms().items()},
     **{f"architecture {name}": {"spec": name, "batch": 25} for name in PRESETS},
     **{f"schedule {name}": {"schedule": name} for name in SCHEDULES},
 }

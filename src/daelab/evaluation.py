@@ -32,7 +32,7 @@ from daelab.metrics import (
 from daelab.noise import IndexedDraws, Noise
 
 Denoise = Callable[[Tensor], Tensor]
-"""Noisy images -> denoised ones, both (N, C, H, W) float32 in [0, 1]."""
+"""Noisy images -> denoised ones, both (N, C, H, W) float32; in [0, 1], but for a noise that is not clipped (`awgn`)."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def noisy_batches(
     images: Images, noise: Noise, seed: int, batch: int = BATCH, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
     """Every image once, in order, under the noise of (seed, its index)."""
-    for start in range(0, len(images), batch):
-        indices = np.arange(start, min(start + batch, len(images)))
+    for indices in images.groups(batch):
         clean = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
         noisy = noise.apply(clean, IndexedDraws(indices, seed, device))
         yield Batch(clean, noisy, noise.component(IndexedDraws(indices, seed)))
@@ -115,7 +114,7 @@ class Evaluation:
     components: tuple[Scores, ...]
     seed: int
     noisy_sha256: str
-    """SHA-256 of the noisy pixels, rounded to 8 bits, image after image, channels first."""
+    """SHA-256 of the noisy pixels, clipped and rounded to 8 bits, image after image, channels first."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -157,7 +156,7 @@ def evaluate(
     digest = hashlib.sha256()
     columns: dict[str, list[Tensor]] = {}
     for made in noisy_batches(images, noise, seed, batch, device):
-        digest.update(made.noisy.mul(255).round().to(torch.uint8).cpu().numpy().tobytes())
+        digest.update(made.noisy.clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy().tobytes())
         denoised = denoise(made.noisy).clamp(0, 1)
         found = {"component": made.component, "peak": made.clean.flatten(1).amax(1)}
         for name, metric in METRICS.items():
@@ -165,7 +164,7 @@ def evaluate(
             found[f"denoised {name}"] = metric(denoised, made.clean)
         if judge:
             found["clean class"] = judge.remembered(made.clean)
-            found |= {"noisy class": judge.remembered(made.noisy), "denoised class": judge(denoised)}
+            found |= {"noisy class": judge.remembered(made.noisy.clamp(0, 1)), "denoised class": judge(denoised)}
         for name, column in found.items():
             columns.setdefault(name, []).append(column)
         if progress:

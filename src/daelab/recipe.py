@@ -49,7 +49,7 @@ class Data(Table):
     """Which images, and how they are split."""
 
     name: Annotated[str, AfterValidator(known)] = "cifar10"
-    """`cifar10`, `photos`, `folder:PATH` or `npz:PATH`."""
+    """`cifar10`, `photos`, `folder:PATH` or `npz:PATH`; `cbsd68` is a test set."""
     train: Annotated[int | None, Field(ge=1)] = None
     """Images to train on; all that validation leaves, where it is not given."""
     val: Annotated[int | None, Field(ge=1)] = None
@@ -58,6 +58,8 @@ class Data(Table):
     """Draw the training images with replacement, as the paper's code did."""
     crop: Annotated[int, Field(ge=4, le=4096)] = 32
     """Side of the crops of a folder's pictures."""
+    crops: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
+    """Crops of each of a folder's training pictures in an epoch; one where it is not given."""
 
 
 class Training(Table):
@@ -83,6 +85,8 @@ class Training(Table):
     """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
     flips: bool = False
     """Mirror each image, or not, at random."""
+    turns: bool | None = None
+    """Turn each image by a quarter, a half, three quarters, or not, at random; square images only."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """`auto`: bf16 where the machine computes it natively."""
     float32_from: Annotated[float | None, Field(ge=0, le=1)] = None
@@ -124,6 +128,8 @@ class Recipe(Document):
         crops = self.data.name.startswith("folder:")
         if crops and self.data.crop % self.spec.multiple:
             raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
+        if self.data.crops and not crops:
+            raise ValueError(f"data.crops belongs to folder:PATH, whose pictures are cropped; not to {self.data.name}")
         if self.training.momentum and self.training.optimiser != "sgd":
             raise ValueError("training.momentum belongs to optimiser 'sgd'; adam and adamw have betas")
         return self

@@ -84,6 +84,21 @@ def test_evaluation_table(trained: Run) -> None:
     assert "type-1" in out
 
 
+def test_evaluation_at_levels(trained: Run) -> None:
+    words = ("evaluate", "small", "--data", "photos", "--limit", "8", "--levels", "15,25,50")
+    found = json.loads(trained(*words, "--json").out)
+    assert (found["model"], found["data"]) == ("small", "photos")
+    assert [level["sigma"] for level in found["levels"]] == [15, 25, 50]
+    assert [level["noise"] for level in found["levels"]] == ["awgn(15)", "awgn(25)", "awgn(50)"]
+    for level, published in zip(found["levels"], (24.61, 20.17, 14.15), strict=True):
+        assert level["psnr"]["noisy"] == pytest.approx(published, abs=0.2)
+        assert 0 < level["ssim"]["denoised"] < 1
+    alone = json.loads(trained(*words[:-2], "--noise", "awgn(25)", "--json").out)
+    assert alone["psnr"] == found["levels"][1]["psnr"]
+    lines = trained(*words).out.splitlines()
+    assert [line.split()[0] for line in lines[-3:]] == ["15", "25", "50"]
+
+
 def test_resume_goes_on_and_a_finished_run_stays(trained: Run) -> None:
     before = Path("runs/small/best.safetensors").read_bytes()
     answer = trained("train", "--resume", "small")
@@ -147,6 +162,12 @@ MISTAKES = [
     (("train", "--resume", "nobody"), "no run nobody"),
     (("train", "nowhere.toml"), "nowhere.toml"),
     (("evaluate", "nothing"), "nothing"),
+    (("evaluate", "small", "--levels", "15,x"), "--levels 15,x"),
+    (("evaluate", "small", "--levels", "15", "--noise", "type-1"), "--levels"),
+    (("evaluate", "small", "--data", "photos", "--levels", "-5"), "sigma must be at least 0"),
+    (("evaluate", "small", "--data", "cbsd68", "--data-root", "nowhere"), "cbsd68 is not in nowhere"),
+    (("train", "--recipe", "quick", "--set", "data.name=cbsd68", "--data-root", "nowhere"), "cbsd68 is not in"),
+    (("train", "--recipe", "quick", "--set", "data.crops=4"), "data.crops belongs to folder:PATH"),
     (("evaluate", "nothing.safetensors"), "nothing.safetensors"),
     (("denoise", "nowhere.png", "--out", "x.png", "--model", "small"), "nowhere.png"),
     (("denoise", "nowhere.png", "--out", "x.xyz", "--model", "small"), ".xyz"),

@@ -5,7 +5,7 @@ train.py     train networks, judges and inspectors; write what ships
 pictures.py  pictures under noise, and what noise is in them
 """
 
-from daelab.api.models import Evaluated, Exported, evaluate, export, load
+from daelab.api.models import Evaluated, Exported, evaluate, evaluate_levels, export, load
 from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index
 from daelab.api.trainings import TrainedJudge, save_scored, train, train_inspector, train_judge
 from daelab.cleaning import Cleaned, denoise_file
@@ -23,6 +23,7 @@ __all__ = [
     "TrainedJudge",
     "denoise_file",
     "evaluate",
+    "evaluate_levels",
     "export",
     "find",
     "inspect",

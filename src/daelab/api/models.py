@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,6 +123,21 @@ def evaluate(
         scores,
         tuned,
     )
+
+
+def evaluate_levels(
+    model: Denoiser | str | Path, levels: Iterable[float], data: str | datasets.Dataset = "cbsd68", **options: Any
+) -> tuple[Evaluated, ...]:
+    """Score a model under `awgn(sigma)`, unclipped, at each level: the table of the literature.
+
+    Args:
+        levels: sigmas, in 8-bit units.
+        options: those of `evaluate`, but for the noise.
+
+    Raises:
+        ValueError: as `evaluate`, or a level below 0.
+    """
+    return tuple([evaluate(model, data, parse(f"awgn({level!r})"), **options) for level in levels])
 
 
 def _baseline(model: Denoiser | str | Path) -> baselines.Baseline | None:

@@ -27,7 +27,9 @@ def make_noisy(image: npt.NDArray[Any], noise: Noise, seed: int = 0, index: int 
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     pixels = image if image.ndim == 4 else image[None, ..., None] if image.ndim == 2 else image[None]
     x = torch.from_numpy(np.array(pixels, np.float32)).div_(white).permute(0, 3, 1, 2).contiguous()
-    noisy = noise.apply(x, IndexedDraws(list(range(index, index + len(x))), seed)).mul(white).permute(0, 2, 3, 1)
+    # a file holds nothing beyond black and white, which an unclipped noise passes
+    noisy = noise.apply(x, IndexedDraws(list(range(index, index + len(x))), seed)).clamp(0, 1)
+    noisy = noisy.mul(white).permute(0, 2, 3, 1)
     return (noisy.round() if white > 1 else noisy).numpy().astype(image.dtype).reshape(image.shape)
 
 

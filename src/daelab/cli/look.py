@@ -124,7 +124,7 @@ def recipes(
 
 
 def data(
-    dataset: Annotated[str, typer.Argument(help="cifar10, photos, folder:PATH or npz:PATH.")],
+    dataset: Annotated[str, typer.Argument(help="cifar10, cbsd68, photos, folder:PATH or npz:PATH.")],
     train: Annotated[int | None, typer.Option(help="Images of the training part.")] = None,
     val: Annotated[int | None, typer.Option(help="Images of the validation part.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,
@@ -141,8 +141,9 @@ def data(
 
     with bar("downloading", "bytes") as download:
         found = datasets.load(dataset, data_root, progress=download)
-    parts = dict(zip(("train", "validation"), datasets.split(found, train, val, seed), strict=True))
-    parts["test"] = found.test
+    parts = {"test": found.test}
+    if len(found.train) or train or val:  # else it is a test set
+        parts = dict(zip(("train", "validation"), datasets.split(found, train, val, seed), strict=True)) | parts
     counts = {part: images.class_counts() for part, images in parts.items()}
     if plot is not None:
         report.class_balance_figure(counts, plot)
@@ -152,7 +153,8 @@ def data(
         say_json(whole | ({"plot": str(plot)} if plot else {}))
         return
     height, width = found.test.size
-    say(f"{found.name}: {height}x{width} pixels, {len(found.classes)} classes. {found.note}")
+    largest = "up to " if isinstance(found.test, datasets.PictureSet) else ""
+    say(f"{found.name}: {largest}{height}x{width} pixels, {len(found.classes)} classes. {found.note}")
     say()
     rows = [[name, *(counts[part][name] for part in parts)] for name in found.classes]
     total = ["all", *(len(images) for images in parts.values())]

@@ -11,7 +11,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same noise.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Where CIFAR-10 is kept; else $DAELAB_DATA, else the user's data folder."),
+    typer.Option(help="Where CIFAR-10 and cbsd68 are kept; else $DAELAB_DATA, else the user's data folder."),
 ]
 LedgerUrl = Annotated[
     str | None,

@@ -111,6 +111,9 @@ def evaluate(
     ],
     data: Annotated[str, typer.Option(help="Data set whose test images are used.")] = "cifar10",
     noise: Annotated[str | None, typer.Option(help="A preset or a noise's text; else the model's own.")] = None,
+    levels: Annotated[
+        str | None, typer.Option(metavar="S,S,...", help="Instead of a noise: awgn(S) at each level, in one table.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many images.")] = None,
     seed: Seed = 0,
     judge: Annotated[
@@ -133,26 +136,57 @@ def evaluate(
     """
     from daelab import api
 
+    if levels is not None and (noise or judge or save):
+        raise ValueError("--levels is a table of its own; it takes no --noise, --judge or --save")
+    sigmas = _sigmas(levels) if levels is not None else None
     with bar("downloading", "bytes") as download, bar("tuning") as tuning, bar("evaluating") as progress:
-        found = api.evaluate(
-            model,
-            data,
-            noise,
-            limit=limit,
-            seed=seed,
-            judge=judge,
-            judge_path=judge_path,
-            data_root=data_root,
-            progress=progress,
-            tuning=tuning,
-            download=download,
-        )
+        options: dict[str, Any] = {
+            "limit": limit,
+            "seed": seed,
+            "data_root": data_root,
+            "progress": progress,
+            "tuning": tuning,
+            "download": download,
+        }
+        if sigmas:
+            _say_levels(sigmas, api.evaluate_levels(model, sigmas, data, **options), as_json)
+            return
+        found = api.evaluate(model, data, noise, judge=judge, judge_path=judge_path, **options)
     if save is not None:
         api.save_scored(model, found, save)
     if as_json:
         say_json(found.to_dict())
     else:
         _say_scores(found)
+
+
+def _sigmas(text: str) -> list[float]:
+    try:
+        return [float(level) for level in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--levels {text}: write numbers with commas between, for example 15,25,50") from None
+
+
+def _say_levels(sigmas: list[float], found: tuple[Evaluated, ...], as_json: bool) -> None:
+    from daelab.report import Table
+
+    first = found[0]
+    if as_json:
+        head = {"model": first.model, "parameters": first.parameters, "data": first.data}
+        each = [{"sigma": sigma, **one.scores.to_dict()} for sigma, one in zip(sigmas, found, strict=True)]
+        say_json(head | {"levels": each})
+        return
+    overall = first.scores.overall
+    say(f"{first.model}: {first.parameters:,} parameters, {overall.images:,} test images of {first.data}")
+    say(f"noise awgn(sigma), not clipped, seed {first.scores.seed}; PSNR and SSIM: means over images")
+    say()
+    rows = []
+    for sigma, one in zip(sigmas, found, strict=True):
+        psnr, ssim = (one.scores.overall.metrics[name] for name in ("psnr", "ssim"))
+        decibels = [f"{value:.2f}" for value in (psnr.noisy, psnr.denoised, *psnr.ci95)]
+        rows.append([f"{sigma:g}", *decibels, f"{ssim.noisy:.4f}", f"{ssim.denoised:.4f}"])
+    columns = ["sigma", "PSNR noisy, dB", "denoised", "95% from", "to", "SSIM noisy", "denoised"]
+    say(Table("levels", columns, rows).to_text())
 
 
 _ROWS = {

@@ -7,6 +7,7 @@
     photos.py    `photos`        the default; ten photographs, no network
     folder.py    `folder:PATH`   any pictures; kept in memory or streamed from disk
     npz.py       `npz:PATH`      arrays
+    whole.py     `cbsd68`        whole pictures of any size, to test on
     table.py     DATASETS: name -> function, and `load`
 
 Shapes: N images, C = 3 channels (RGB), H rows, W columns; B images in a batch.
@@ -17,6 +18,7 @@ from daelab.data.photos import photo_crops, photo_path
 from daelab.data.sets import Dataset, Images, ImageSet, Source
 from daelab.data.splits import split
 from daelab.data.table import DATASETS, known, load
+from daelab.data.whole import PictureSet
 
 __all__ = [
     "DATASETS",
@@ -24,6 +26,7 @@ __all__ = [
     "FolderSet",
     "ImageSet",
     "Images",
+    "PictureSet",
     "Source",
     "known",
     "load",

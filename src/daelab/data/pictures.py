@@ -14,6 +14,8 @@ from daelab.data.sets import Pixels
 
 SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
 """Files with another suffix are taken for no pictures."""
+_ORIENTATION = 0x0112
+"""The EXIF tag; above 4, height and width are exchanged."""
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 """What Pillow raises for a file that is no picture, is damaged, or is absurdly large."""
 
@@ -38,6 +40,20 @@ class Shelf:
             if self.keeps:
                 self._pictures[path] = picture
         return picture
+
+
+def sides(path: Path) -> tuple[int, int]:
+    """(H, W) of a picture, upright as its EXIF says; reads only its header.
+
+    Raises:
+        ValueError: the file is no picture; names it.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(_ORIENTATION, 1) > 4
+            return (image.width, image.height) if turned else (image.height, image.width)
+    except _BROKEN as error:
+        raise _broken(path, error) from error
 
 
 def area(path: Path, crop: int) -> int:

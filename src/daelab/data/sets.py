@@ -30,11 +30,15 @@ class Images(ABC):
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
-        """(H, W) of every image in a batch, in pixels."""
+        """(H, W) of every image in a batch, in pixels; of whole pictures of many sizes, the largest sides."""
 
     @abstractmethod
     def take(self, indices: Indices) -> Images:
         """The same set with only these images, in this order; an index may come twice."""
+
+    def groups(self, batch: int) -> Iterator[Indices]:
+        """Every place in this set once, in order, at most `batch` at a time and of one size: what `batch` takes."""
+        return (np.arange(at, min(at + batch, len(self))) for at in range(0, len(self), batch))
 
     @abstractmethod
     def batch(self, indices: Indices, rng: np.random.Generator | None = None) -> Pixels:

@@ -35,6 +35,8 @@ def split(
     """
     if seed < 0:
         raise ValueError(f"a split's seed must be at least 0, not {seed}")
+    if not len(dataset.train):
+        raise ValueError(f"{dataset.name} is a test set; it has no images to train on")
     rng = np.random.Generator(np.random.PCG64(seed))
     order = rng.permutation(len(dataset.train))
     if dataset.val is None:

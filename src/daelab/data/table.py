@@ -10,11 +10,13 @@ from daelab.data.folder import folder
 from daelab.data.npz import npz
 from daelab.data.photos import photos
 from daelab.data.sets import Dataset, Source
+from daelab.data.whole import cbsd68
 from daelab.errors import unknown
 
 DATASETS: dict[str, Callable[[Source], Dataset]] = {
     "photos": photos,
     "cifar10": cifar10,
+    "cbsd68": cbsd68,
     "folder:PATH": folder,
     "npz:PATH": npz,
 }
@@ -46,8 +48,8 @@ def load(
     """Load a data set.
 
     Args:
-        name: one of `DATASETS`: `photos`, `cifar10`, `folder:PATH`, `npz:PATH`.
-        root: the folder where downloaded sets are kept; None looks in $DAELAB_DATA, then in the
+        name: one of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `folder:PATH`, `npz:PATH`.
+        root: the folder where sets are kept; None looks in $DAELAB_DATA, then in the
             user's data folder.
         download: whether a set that is nowhere may be downloaded.
         train: False lets the training part come empty where reading it takes time; for those who
@@ -64,7 +66,7 @@ def load(
     >>> load("cifar")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: unknown data set 'cifar'; did you mean 'cifar10'? Valid: cifar10, folder:PATH, ...
+    ValueError: unknown data set 'cifar'; did you mean 'cifar10'? Valid: cbsd68, cifar10, ...
     """
     kind, colon, path = known(name).partition(":")
     return DATASETS[f"{kind}:PATH" if colon else kind](

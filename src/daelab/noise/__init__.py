@@ -4,8 +4,9 @@
     noisy = noise.apply(x, BatchDraws(len(x), seed=0))              # training
     noisy = noise.apply(x, IndexedDraws(indices, seed=0))           # evaluation
 
-`x` is (N, C, H, W) float32 in [0, 1]. `kinds` holds the noises, `draws` the sources of
-random numbers, `text` the grammar and the presets. The module itself is `parse`:
+`x` is (N, C, H, W) float32 in [0, 1]. `kinds` holds the paper's noises and the textbook's,
+`photographic` those of cameras, scanners, film and files, `draws` the sources of random
+numbers, `text` the grammar and the presets. The module itself is `parse`:
 `daelab.noise("type-1")`.
 """
 

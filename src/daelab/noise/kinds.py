@@ -1,6 +1,7 @@
 """Noises as frozen values: what each does to a batch, and how it prints.
 
-Images are (N, C, H, W) float32 in [0, 1]; every noise clips its result to [0, 1].
+Images are (N, C, H, W) float32 in [0, 1]; every noise clips its result to [0, 1], but for
+`awgn` (see `photographic`), which may reach outside, as the literature's protocol has it.
 To add a noise: a frozen dataclass here, and it is parsed, printed, applied and tested.
 """
 
@@ -40,7 +41,7 @@ class Noise(ABC):
 
     @abstractmethod
     def apply(self, x: Tensor, draws: Draws) -> Tensor:
-        """Noisy images, of the shape of `x` (N, C, H, W), float32 in [0, 1]."""
+        """Noisy images, of the shape of `x` (N, C, H, W), float32 in [0, 1]; only `awgn` reaches outside."""
 
     @abstractmethod
     def formula(self) -> str:
@@ -69,11 +70,11 @@ class Term(Noise):
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
             level = getattr(self, field.name)
-            ends = _ends(level)
+            both = ends(level)
             low, high = self.bounds.get(field.name, (-math.inf, math.inf))
-            if not all(math.isfinite(end) and low <= end <= high for end in ends):
+            if not all(math.isfinite(end) and low <= end <= high for end in both):
                 wanted = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-                wanted = wanted if low > -math.inf and all(map(math.isfinite, ends)) else "a finite number"
+                wanted = wanted if low > -math.inf and all(map(math.isfinite, both)) else "a finite number"
                 raise ValueError(f"{self.name}: {field.name} must be {wanted}, not {_level_text(level)}")
 
     def levels(self) -> tuple[Level, ...]:
@@ -143,11 +144,11 @@ class Uniform(Term):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if _ends(self.low)[1] > _ends(self.high)[0]:
+        if ends(self.low)[1] > ends(self.high)[0]:
             raise ValueError(f"uniform: low must not be above high, as in {self.formula()}")
 
     def apply(self, x: Tensor, draws: Draws) -> Tensor:
-        low, high = _level(self.low, x, draws), _level(self.high, x, draws)
+        low, high = drawn(self.low, x, draws), drawn(self.high, x, draws)
         return (x + draws.uniform(*x.shape[1:]) * (high - low) + low).clamp_(0, 1)
 
 
@@ -160,7 +161,7 @@ class SaltAndPepper(Term):
     p: Level
 
     def apply(self, x: Tensor, draws: Draws) -> Tensor:
-        p = _level(self.p, x, draws)
+        p = drawn(self.p, x, draws)
         u = draws.uniform(*x.shape[1:])
         return torch.where(u < p, (u < p / 2).to(x.dtype), x.clamp(0, 1))
 
@@ -174,13 +175,13 @@ class Poisson(Term):
     peak: Level
 
     def apply(self, x: Tensor, draws: Draws) -> Tensor:
-        peak = _level(self.peak, x, draws)
+        peak = drawn(self.peak, x, draws)
         return (draws.poisson(x.clamp(0, 1) * peak) / peak).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class Chain(Noise):
-    """One noise after the other, clipped after each: `a > b`."""
+    """One noise after the other, clipped after each but `awgn`: `a > b`."""
 
     steps: tuple[Noise, ...]
 
@@ -224,8 +225,8 @@ def terms() -> dict[str, type[Term]]:
     return {kind.name: kind for kind in Term.__subclasses__()}
 
 
-def _level(level: Level, x: Tensor, draws: Draws) -> float | Tensor:
-    """A number, or for a range one number per image, shaped to broadcast over `x`."""
+def drawn(level: Level, x: Tensor, draws: Draws) -> float | Tensor:
+    """A number, or for a range one number per image, (N, 1, 1, 1) to broadcast over `x`."""
     if not isinstance(level, Range):
         return level
     shape = (1,) * (x.ndim - 1)
@@ -234,11 +235,12 @@ def _level(level: Level, x: Tensor, draws: Draws) -> float | Tensor:
 
 def _normal(mean: Level, std: Level, x: Tensor, draws: Draws) -> Tensor:
     # the levels are drawn first, so that they do not depend on the pictures' size
-    mean_, std_ = _level(mean, x, draws), _level(std, x, draws)
+    mean_, std_ = drawn(mean, x, draws), drawn(std, x, draws)
     return draws.normal(*x.shape[1:]).mul_(std_).add_(mean_)
 
 
-def _ends(level: Level) -> tuple[float, float]:
+def ends(level: Level) -> tuple[float, float]:
+    """The lowest and the highest that a level can be."""
     return (level.low, level.high) if isinstance(level, Range) else (level, level)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daelab.data import Images, ImageSet
+from daelab.data import Dataset, Images, ImageSet, split
+from daelab.recipe import Recipe
 
 _PURPOSES = {"order": 0, "noise": 1, "weights": 2, "crops": 3}
 
@@ -26,6 +27,25 @@ def derive(seed: int, purpose: str, number: int = 0) -> int:
 def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """A permutation of the images for an epoch."""
     return np.random.default_rng(derive(seed, "order", epoch)).permutation(images)
+
+
+def chosen(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
+    """The images that a recipe trains on, each as often as an epoch has it, and those it validates on.
+
+    Raises:
+        ValueError: the set is too small, or its images have sides that do not fit.
+    """
+    wanted = recipe.data
+    train, val = split(dataset, wanted.train, wanted.val, recipe.seed, wanted.replacement)
+    height, width = train.size
+    if height % recipe.spec.multiple or width % recipe.spec.multiple:
+        multiple = recipe.spec.multiple
+        raise ValueError(f"{wanted.name}: {height}x{width} images; this spec needs multiples of {multiple}")
+    if recipe.training.turns and height != width:
+        raise ValueError(f"{wanted.name}: {height}x{width} images; training.turns needs square ones")
+    if wanted.crops:  # every picture so many times, and each time another crop
+        train = train.take(np.repeat(np.arange(len(train)), wanted.crops))
+    return train, val
 
 
 class Feed:
@@ -61,3 +81,10 @@ def mirror(x: Tensor, generator: torch.Generator) -> Tensor:
     """Each image mirrored left to right, or not, at random."""
     chosen = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
     return torch.where(chosen, x.flip(-1), x)
+
+
+def turn(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Each image (square) turned by 0, 1, 2 or 3 quarters at random."""
+    quarters = torch.randint(4, (len(x), 1, 1, 1), generator=generator, device=x.device)
+    x = torch.where(quarters >= 2, x.flip(-2, -1), x)
+    return torch.where(quarters % 2 == 1, x.rot90(1, (-2, -1)), x)

@@ -44,7 +44,8 @@ class NoisySet:
             denoised = denoise(batch.noisy[:SAMPLES])
         pictures = {"clean": batch.clean, "noisy": batch.noisy, "denoised": denoised}
         arrays: dict[str, Any] = {
-            kind: images[:SAMPLES].mul(255).round().to(torch.uint8).cpu().numpy() for kind, images in pictures.items()
+            kind: images[:SAMPLES].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+            for kind, images in pictures.items()
         }
         write_with(path, lambda part: np.savez(part, **arrays))
 

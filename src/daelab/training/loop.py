@@ -25,7 +25,7 @@ from daelab.model import inference
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
 from daelab.training.every import Every
-from daelab.training.feed import Feed, derive, mirror
+from daelab.training.feed import Feed, chosen, derive, mirror, turn
 from daelab.training.look import NoisySet, Referee
 from daelab.training.optimise import learning_rate
 from daelab.training.state import Best, fresh
@@ -103,7 +103,7 @@ def fit(
     device = device or machine.best_device()
     if dataset is None:
         dataset = datasets.load(recipe.data.name, data_root, crop=recipe.data.crop, progress=download)
-    train, val = _images(recipe, dataset)
+    train, val = chosen(recipe, dataset)
     trainer = Trainer(recipe, run, train, val, device, checkpoint_every or Every())
     if resume:
         run.clear()
@@ -144,16 +144,6 @@ def _open(name: str, resume: bool, runs_root: Path | None) -> runs.RunFolder:
     if run.recipe.exists() and not resume:
         raise ValueError(f"run {name} exists in {run.path}; go on with --resume {name}, or take another --name")
     return run
-
-
-def _images(recipe: Recipe, dataset: datasets.Dataset) -> tuple[datasets.Images, datasets.Images]:
-    wanted = recipe.data
-    train, val = datasets.split(dataset, wanted.train, wanted.val, recipe.seed, wanted.replacement)
-    height, width = train.size
-    if height % recipe.spec.multiple or width % recipe.spec.multiple:
-        multiple = recipe.spec.multiple
-        raise ValueError(f"{wanted.name}: {height}x{width} images; this spec needs multiples of {multiple}")
-    return train, val
 
 
 class Trainer:
@@ -243,6 +233,8 @@ class Trainer:
         draws = BatchDraws(len(clean), derive(self.recipe.seed, "noise", state.step), self.device)
         if training.flips:
             clean = mirror(clean, draws.generator)
+        if training.turns:
+            clean = turn(clean, draws.generator)
         loss = self.loss(self.forward(self.module, self.recipe.noise.apply(clean, draws)), clean)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
