@@ -130,11 +130,7 @@ def train_inspector(
         ValueError: another suffix than .safetensors, an unknown or a missing data set.
         FileExistsError: the file exists.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: an inspector's file ends in .safetensors")
-    if path.exists():
-        raise FileExistsError(f"{path} exists; remove it first, or write another")
+    path = _free(path, "an inspector's file")
     made = inspector.train(data, data_root, examples=examples or inspector.EXAMPLES, seed=seed, progress=progress)
     made.save(path)
     return made
@@ -149,11 +145,7 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
         ValueError: another suffix than .safetensors.
         FileExistsError: the file exists.
     """
-    path = Path(path)
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: a model file ends in .safetensors")
-    if path.exists():
-        raise FileExistsError(f"{path} exists; remove it first, or write another")
+    path = _free(path, "a model file")
     if str(model).startswith(baselines.PREFIX) or str(model).lower().endswith(".onnx"):
         raise ValueError(f"{model} has no model file that could be written anew")
     source = find(model)
@@ -171,3 +163,13 @@ def _history(rows: list[dict[str, float]]) -> dict[str, Any]:
     seconds = sorted(row["seconds"] for row in rows)
     # the median: other work on the machine, or a pause, is no time of the training's
     return {"epochs": len(rows), "seconds_per_epoch": seconds[len(seconds) // 2], "curve": curve}
+
+
+def _free(path: str | Path, what: str) -> Path:
+    """A place where a file of ours may be written."""
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: {what} ends in .safetensors")
+    if path.exists():
+        raise FileExistsError(f"{path} exists; remove it first, or write another")
+    return path
