@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import os
 import subprocess
 import sys
@@ -45,11 +46,15 @@ def outcome(name: str, losses: list[float]) -> Outcome:
     return Outcome(name, recipe.load("study/wider"), rows)
 
 
+# two seeds of one recipe: 10% apart in loss, 0.02 in rises
+SAME = [outcome(study.REFERENCE, [0.100, 0.050, 0.051]), outcome(f"{study.REFERENCE}, seed 1", [0.1, 0.055, 0.055])]
+
+
 # losses of a and b by epoch, by what they are compared, verdict on "a before b"
 VERDICTS: dict[str, tuple[list[float], list[float], str, str]] = {
     "lower": ([0.1, 0.02], [0.1, 0.03], "loss", "agrees"),
     "higher": ([0.1, 0.03], [0.1, 0.02], "loss", "disagrees"),
-    "close": ([0.1, 0.0300], [0.1, 0.0305], "loss", "too close to call"),
+    "close": ([0.1, 0.030], [0.1, 0.032], "loss", "too close to call"),
     "the best epoch counts": ([0.02, 0.2], [0.1, 0.03], "loss", "agrees"),
     "smoother": ([0.1, 0.09, 0.08], [0.1, 0.05, 0.06], "rises", "agrees"),
     "rougher": ([0.1, 0.05, 0.06], [0.1, 0.09, 0.08], "rises", "disagrees"),
@@ -60,8 +65,13 @@ VERDICTS: dict[str, tuple[list[float], list[float], str, str]] = {
 @pytest.mark.parametrize("case", VERDICTS)
 def test_verdicts(case: str) -> None:
     a, b, by, wanted = VERDICTS[case]
-    found = study.verdict(Comparison("", ("a", "b"), "", by), {"a": outcome("a", a), "b": outcome("b", b)})
-    assert found == wanted
+    outcomes = {one.name: one for one in (outcome("a", a), outcome("b", b), *SAME)}
+    assert study.verdict(Comparison("", ("a", "b"), "", by), outcomes) == wanted
+
+
+def test_the_spread_is_that_of_seeds_alone() -> None:
+    assert study.spread([*SAME, outcome("a", [1.0])], "loss") == pytest.approx(math.log(1.1))
+    assert study.spread(SAME, "rises") == pytest.approx(math.log(1.02) / 2)
 
 
 def test_every_study_recipe_has_the_same_budget_and_is_compared() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from daelab import recipe, runs, training
 from daelab.recipe import Recipe
 from daelab.reproduce.measure import QUICK, Say, Setting
 
-CLEAR = 0.05
-"""Losses that differ by less than this share say nothing: two seeds differ by as much."""
+REFERENCE = "shallowest"
+"""The recipe that is run with further seeds, to know what differences mean nothing."""
+SEEDS = (1, 2)
+"""Its further seeds."""
 
 
 @dataclass(frozen=True)
@@ -78,28 +80,39 @@ class Outcome:
         return sum(ups) / len(ups) if ups else 0.0
 
 
+def apart(one: Outcome, other: Outcome, by: str) -> float:
+    """How far `other` lies above `one`: as a logarithm of the ratio for losses, a difference for rises."""
+    return other.rises - one.rises if by == "rises" else math.log(other.loss / one.loss)
+
+
+def spread(outcomes: Iterable[Outcome], by: str) -> float:
+    """The furthest that two runs lie apart which differ by their seed alone."""
+    same = [one for one in outcomes if one.name.split(", seed ")[0] == REFERENCE]
+    return max((abs(apart(*pair, by)) for pair in itertools.combinations(same, 2)), default=0.0)
+
+
 def verdict(comparison: Comparison, outcomes: dict[str, Outcome]) -> str:
     """Whether the runs fall in the order of the paper's conclusion: agrees, disagrees, or too close to call."""
-    values = [getattr(outcomes[name], comparison.by) for name in comparison.recipes]
-    first, last = values[0], values[-1]
-    apart, enough = (abs(last - first), 0.01) if comparison.by == "rises" else (abs(math.log(last / first)), CLEAR)
-    if apart < enough:
+    first, last = outcomes[comparison.recipes[0]], outcomes[comparison.recipes[-1]]
+    found = apart(first, last, comparison.by)
+    if abs(found) <= spread(outcomes.values(), comparison.by):
         return "too close to call"
-    return "agrees" if first < last else "disagrees"
+    return "agrees" if found > 0 else "disagrees"
 
 
 def run(setting: Setting, say: Say, progress: Callable[[], training.Progress], folder: Path | None) -> list[Outcome]:
-    """The study's runs; one that is finished, by this very recipe, is not run again.
+    """The study's runs, and the reference's with further seeds; one that is finished, by this very recipe, is kept.
 
     Args:
         folder: where the runs go; None for the folder of all runs.
         progress: makes what watches a run.
     """
     ledger = runs.Ledger(f"sqlite:///{folder}/ledger.db" if folder else None)
+    planned = {name: _recipe(name, setting) for name in RECIPES}
+    planned |= {f"{REFERENCE}, seed {seed}": _recipe(REFERENCE, setting, seed) for seed in SEEDS}
     found = []
-    for name in RECIPES:
-        wanted = recipe.load(f"study/{name}", _quick(setting))
-        place = runs.folder(f"study-{name}", folder)
+    for name, wanted in planned.items():
+        place = runs.folder("study-" + name.replace(", ", "-").replace(" ", "-"), folder)
         done = place.read_metrics()
         if len(done) < wanted.training.epochs or recipe.load(place.recipe).sha256 != wanted.sha256:
             say(f"training study/{name}: {wanted.training.epochs} epochs")
@@ -117,7 +130,6 @@ def run(setting: Setting, say: Say, progress: Callable[[], training.Progress], f
     return found
 
 
-def _quick(setting: Setting) -> list[str]:
-    if not setting.quick:
-        return []
-    return [f"data.train={QUICK}", "data.val=100", "training.epochs=1"]
+def _recipe(name: str, setting: Setting, seed: int | None = None) -> Recipe:
+    changes = [f"data.train={QUICK}", "data.val=100", "training.epochs=1"] if setting.quick else []
+    return recipe.load(f"study/{name}", changes if seed is None else [*changes, f"seed={seed}"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -184,14 +185,13 @@ def studies(outcomes: Iterable[study.Outcome], *, quick: bool) -> list[Table]:
         said = "too short to say" if quick else study.verdict(each, by_name)
         rows.append((each.title, each.conclusion, f"{unit}: {values}", said))
     first = next(iter(by_name.values())).recipe
+    loss, rises = math.expm1(study.spread(by_name.values(), "loss")), study.spread(by_name.values(), "rises")
     note = (
-        f"Each run: {first.training.epochs} epochs of {first.data.train:,} images, batches of "
-        f"{first.training.batch}, "
-        f"{first.data.val:,} validation images, one seed. The first and the last of each list are compared; losses "
-        "closer "
-        f"than {study.CLEAR:.0%} are too close to call. Rises: by how much the validation loss rises from an epoch "
-        "to the "
-        "next, on average, falls counted as none."
+        f"Each run: {first.training.epochs} epochs of {first.data.train:,} images, batches of {first.training.batch}, "
+        f"{first.data.val:,} validation images, one seed. The first and the last of each list are compared. Too close "
+        f"to call is what lies no further apart than {1 + len(study.SEEDS)} seeds of study/{study.REFERENCE} do: "
+        f"{loss:.1%} of the loss, {100 * rises:.1f} in rises. Rises: by how much the validation loss rises from an "
+        "epoch to the next, on average, falls counted as none."
     )
     verdicts = Table("The paper's conclusions, checked", ("question", "the paper", "here", "verdict"), rows, note)
     runs = [
