@@ -70,7 +70,7 @@ class Training(Table):
     """A time budget: the schedule runs over it, and `epochs` is a bound."""
     batch: Annotated[int, Field(ge=1, le=65536)] = 128
     lr: Annotated[float, Field(gt=0)] = 0.003
-    optimiser: Literal["adam", "adamw", "sgd"] = "adam"
+    optimiser: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     amsgrad: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -131,7 +131,7 @@ class Recipe(Document):
         if self.data.crops and not crops:
             raise ValueError(f"data.crops belongs to folder:PATH, whose pictures are cropped; not to {self.data.name}")
         if self.training.momentum and self.training.optimiser != "sgd":
-            raise ValueError("training.momentum belongs to optimiser 'sgd'; adam and adamw have betas")
+            raise ValueError("training.momentum belongs to optimiser 'sgd'; the others have betas")
         return self
 
 
