@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "path": ({"data": {"name": "photos:x"}}, "unknown data set 'photos:x'"),
     "optimiser": (
         {"training": {"optimiser": "adamm"}},
-        "unknown training.optimiser 'adamm'; did you mean 'adam'? Valid: adam, adamw, sgd",
+        "unknown training.optimiser 'adamm'; did you mean 'adam'? Valid: adam, adamw, muon, sgd",
     ),
     "schedule": (
         {"training": {"schedule": "cosin"}},

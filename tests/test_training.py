@@ -28,7 +28,7 @@ from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
 from daelab.spec import PRESETS
 from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, parse_every, resume_recipe
 from daelab.training.feed import Feed, chosen, derive, epoch_order, mirror, turn
-from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser
+from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser, orthogonal
 from daelab.training.state import State
 
 CPU = torch.device("cpu")
@@ -89,6 +89,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "amsgrad": {"amsgrad": True, "weight_decay": 0.01},
     "adamw": {"optimiser": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup": 0.1},
     "sgd": {"optimiser": "sgd", "momentum": 0.9, "schedule": "one-cycle", "final_lr": 0.01},
+    "muon": {"optimiser": "muon", "weight_decay": 0.1},
     "ema": {"ema": 0.9, "flips": True, "turns": True},
     "ema in bf16": {"ema": 0.9, "precision": "bf16"},
     "loss": {"loss": "charbonnier + 0.1 * dssim", "noise": "(type-1 | poisson(5..50)) > speckle(0.1)"},
@@ -492,6 +493,33 @@ def test_optimisers_are_torchs_with_the_recipes_numbers(name: str) -> None:
     assert {key: optimiser.defaults[key] for key in options} == options
     assert optimiser.defaults["lr"] == 0.02
     torch.testing.assert_close(quadratic(training, fused=True), quadratic(training, fused=False))
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (3, 40), (40, 3), (64, 288)])
+def test_orthogonal_keeps_directions_and_evens_out_lengths(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    along = torch.diagonal(u.T @ orthogonal(matrix) @ v.T)
+    assert ((along > 0.6) & (along < 1.25)).all()
+
+
+def test_muon_moves_convolutions_evenly_and_the_rest_as_adamw() -> None:
+    layers = {kind: nn.Sequential(nn.Conv2d(8, 4, 3), nn.Conv2d(4, 4, 3, groups=4)) for kind in ("muon", "adamw")}
+    layers["adamw"].load_state_dict(layers["muon"].state_dict())
+    before = [parameter.detach().clone() for parameter in layers["muon"].parameters()]
+    for kind, layer in layers.items():
+        optimiser = make_optimiser(layer, Training(optimiser=kind, lr=0.01, weight_decay=0.1))  # type: ignore[arg-type]
+        layer(torch.ones(2, 8, 6, 6)).square().sum().backward()
+        optimiser.step()
+    after, plain = (list(layers[kind].parameters()) for kind in ("muon", "adamw"))
+    # the bias, and the depthwise weight, which is no matrix
+    for number in (1, 2, 3):
+        torch.testing.assert_close(after[number], plain[number])
+    moved = (before[0] * (1 - 0.01 * 0.1) - after[0]).flatten(1)
+    lengths = torch.linalg.svdvals(moved) / (0.01 * 0.2 * 72**0.5)
+    assert lengths.max() < 1.25
+    # one picture of ones: the gradient has one direction
+    assert lengths[0] > 0.6
 
 
 def test_sgd_without_momentum_is_plain() -> None:
