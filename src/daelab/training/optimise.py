@@ -25,8 +25,9 @@ def make_optimiser(network: nn.Module, training: Training) -> torch.optim.Optimi
             weight_decay=training.weight_decay,
             fused=True,
         )
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}[training.optimiser]
-    return kind(
+    kinds: dict[str, Callable[..., torch.optim.Optimizer]]
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
+    return kinds[training.optimiser](
         parameters,
         lr,
         betas=training.betas,
@@ -71,7 +72,7 @@ class Muon(torch.optim.AdamW):
 def orthogonal(matrix: Tensor, steps: int = 5) -> Tensor:
     """About U V^T for a matrix U S V^T, by Newton and Schulz's iteration: singular values within 0.7 and 1.2."""
     tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
+    x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
         square = x @ x.T
