@@ -157,7 +157,7 @@ DIFFERENCES = (
         "Learning rate",
         "constant, Adam",
         "the same",
-        "our weights: AdamW, warm-up, cosine, a moving average of the weights; study/* as the paper",
+        "our weights: Muon, warm-up, cosine, a moving average of the weights; study/* as the paper",
     ),
     ("Epochs", "300 and 600", "the same", "our weights: what 90 minutes on two cores allow"),
 )

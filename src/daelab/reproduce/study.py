@@ -49,9 +49,13 @@ COMPARISONS = (
 )
 """The paper's sections 3.3 and 5, its log and its diary."""
 
-OURS = Comparison("our schedule", ("ours", "shallowest"), "not the paper's: warm-up, cosine, moving average pay")
+OURS = (
+    Comparison("our schedule", ("ours", "shallowest"), "not the paper's: warm-up, cosine, moving average pay"),
+    Comparison("Muon", ("muon", "ours"), "not the paper's: with Muon a network learns more in the same steps"),
+    Comparison("Muon, four stages", ("deep-muon", "deep-ours"), "not the paper's: a deep network most of all"),
+)
 
-RECIPES = tuple(dict.fromkeys(name for each in (*COMPARISONS, OURS) for name in each.recipes))
+RECIPES = tuple(dict.fromkeys(name for each in (*COMPARISONS, *OURS) for name in each.recipes))
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def studies(outcomes: Iterable[study.Outcome], *, quick: bool) -> list[Table]:
     """The paper's decisive comparisons, with a verdict each unless `quick`, and every run."""
     by_name = {one.name: one for one in outcomes}
     rows = []
-    for each in (*study.COMPARISONS, study.OURS):
+    for each in (*study.COMPARISONS, *study.OURS):
         unit = "rises, %" if each.by == "rises" else "val loss"
         values = ", ".join(f"{name} {_value(by_name[name], each.by)}" for name in each.recipes)
         said = "too short to say" if quick else study.verdict(each, by_name)
