@@ -27,6 +27,7 @@
     report/         runs and tables -> figures and pages; never trains
     inspector/      which noise is in a picture, and which model fits
     api/            load, train, evaluate: what a Python user calls
+    leaderboard/    every model on the same noisy pixels: quality, cost, and what a lead is worth
     reproduce/      the paper by one command: its tables and figures beside ours
     cli/            every command; no logic
 

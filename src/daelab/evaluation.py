@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -115,6 +115,8 @@ class Evaluation:
     seed: int
     noisy_sha256: str
     """SHA-256 of the noisy pixels, clipped and rounded to 8 bits, image after image, channels first."""
+    psnrs: Floats = field(repr=False)
+    """(N,) dB: of each denoised image, in order."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -196,7 +198,7 @@ def _evaluation(
             }
             components.append(Scores(str(option), int(mine.sum()), metrics, judged and judged.only(mine)))
     scores = Scores(str(noise), len(values["peak"]), overall | whole, judged)
-    return Evaluation(scores, tuple(components), seed, sha256)
+    return Evaluation(scores, tuple(components), seed, sha256, values["denoised psnr"])
 
 
 def _finite(value: Any) -> Any:

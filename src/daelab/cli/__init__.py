@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import export, inspect, judge, ledger, look, paper, pictures, use
+from daelab.cli import export, inspect, judge, ledger, look, paper, pictures, rank, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ for command in (
     use.evaluate,
     judge.train_judge,
     paper.reproduce,
+    rank.leaderboard,
     inspect.train_inspector,
     pictures.denoise,
     inspect.inspect,

@@ -12,7 +12,7 @@ reader's light or dark setting. A page is one file that asks the network for not
     run.py      `write_run`: a run's figures and page, from its folder
 """
 
-from daelab.report.charts import class_balance_figure, confusion_figure, curves_figure
+from daelab.report.charts import class_balance_figure, confusion_figure, curves_figure, pareto_figure
 from daelab.report.log import LoggedTest, log_figure
 from daelab.report.page import Section, run_page, slug, write_markdown, write_page
 from daelab.report.pictures import noise_figure, samples_figure
@@ -32,6 +32,7 @@ __all__ = [
     "curves_figure",
     "log_figure",
     "noise_figure",
+    "pareto_figure",
     "run_page",
     "samples_figure",
     "save_figure",

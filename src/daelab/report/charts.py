@@ -142,6 +142,49 @@ def confusion_figure(matrices: Mapping[str, NDArray[np.int64]], classes: Sequenc
         save_figure(fig, path)
 
 
+def pareto_figure(points: Mapping[str, tuple[float, float]], cost: str, value: str, path: Path) -> None:
+    """A point per name, value over cost (logarithmic); a line joins those that nothing beats in both.
+
+    Args:
+        points: name -> (cost, the less the better; value, the more the better).
+        cost: label of the horizontal axis.
+        value: label of the vertical one.
+        path: where to write, `.png` or `.svg`.
+
+    Raises:
+        ValueError: no point, a suffix that is neither, or no matplotlib.
+    """
+    if not points:
+        raise ValueError("a figure of values over costs needs at least one point")
+    with styled():
+        fig = new_figure(8.0, 4.6, "constrained")
+        ax = fig.subplots()
+        front = pareto_front(points)
+        ax.plot(*zip(*(points[name] for name in front), strict=True), color=PALETTE[0], linewidth=1.2, zorder=2)
+        for name, (x, y) in points.items():
+            best = name in front
+            color = PALETTE[0] if best else MUTED
+            ax.plot([x], [y], "o", markersize=5.5, color=color, zorder=3)
+            ax.annotate(name, (x, y), (0, 6 if best else -11), textcoords="offset points", ha="center", fontsize=7.5)
+        ax.set_xscale("log")
+        ax.set(xlabel=cost, ylabel=value)
+        ax.margins(x=0.12, y=0.12)
+        save_figure(fig, path)
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The names that no other beats in both, by cost.
+
+    >>> pareto_front({"a": (1, 20), "b": (2, 19), "c": (3, 25)})
+    ['a', 'c']
+    """
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not front or points[name][1] > points[front[-1]][1]:
+            front.append(name)
+    return front
+
+
 def _cells(ax: Axes, shares: NDArray[np.float64]) -> None:
     """The share in percent in each cell that has one percent or more."""
     for (row, column), share in np.ndenumerate(shares):

@@ -1,0 +1,200 @@
+"""Every model under the noises of a board."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from daelab import baselines, modelfile, training
+from daelab import data as datasets
+from daelab import judge as judges
+from daelab.denoiser import Denoiser, find
+from daelab.errors import unknown
+from daelab.evaluation import Evaluation, evaluate
+from daelab.leaderboard.boards import BOARDS, CLASSICAL, Board
+from daelab.method import Method
+from daelab.metrics import Floats, bootstrap
+from daelab.noise import Noise, parse
+
+NOTHING = "noisy"
+"""The row of the pictures as they are."""
+
+Say = Callable[[str], None]
+Count = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to rank, on what."""
+
+    data: str = "cifar10"
+    data_root: Path | None = None
+    models: tuple[str, ...] = ()
+    """Names, files or runs; every model that ships, and the classical methods, where there are none."""
+    checkpoints: Path | None = None
+    """Folder of the paper's .pt files."""
+    limit: int | None = None
+    """Only the first so many test images."""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model, its cost and its scores."""
+
+    name: str
+    parameters: int
+    macs: float | None
+    """Multiplications for each pixel; None for a classical method."""
+    size: int | None
+    """Bytes of its file."""
+    images_per_second: float
+    """Under the first noise, on this machine, with all that runs beside it."""
+    scores: Mapping[str, Evaluation]
+    """By noise."""
+    judged: Mapping[str, judges.JudgeScores]
+    """By judge, under the first noise."""
+
+    def psnrs(self, noises: Iterable[str]) -> Floats:
+        """dB of every image under these noises, one noise after the other."""
+        return np.concatenate([self.scores[noise].psnrs for noise in noises])
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far a model is ahead of another on the same noisy images."""
+
+    mean: float
+    """dB, mean over images."""
+    ci95: tuple[float, float]
+    """Bootstrap interval of the mean; images are resampled in pairs."""
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.ci95[0] > 0 or self.ci95[1] < 0
+
+
+def lead(row: Row, other: Row, noises: Iterable[str], seed: int = 0) -> Lead:
+    """The paired comparison of two rows by PSNR."""
+    noises = tuple(noises)
+    apart = row.psnrs(noises) - other.psnrs(noises)
+    return Lead(float(apart.mean()), bootstrap(apart, seed=seed))
+
+
+def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]:
+    """Score every model; the best PSNR comes first.
+
+    Args:
+        say: told what comes next.
+        count: told (images done, images in all) of each.
+
+    Raises:
+        ValueError: a data set without a board, or a model or a judge that does not load.
+        FileNotFoundError: no such model, or `checkpoints` is no folder.
+    """
+    if request.data not in BOARDS:
+        raise unknown("leaderboard", request.data, BOARDS)
+    board = BOARDS[request.data]
+    names = _contenders(request)
+    say(f"loading {request.data}")
+    classical = any(name.startswith(baselines.PREFIX) for name in names)
+    dataset = datasets.load(request.data, request.data_root, train=classical)
+    asked = [judges.load(name) for name in board.judges if name in judges.shipped()]
+    images = (
+        dataset.test if request.limit is None else dataset.test.take(np.arange(min(request.limit, len(dataset.test))))
+    )
+    training.keep_memory()
+    rows = []
+    for name, path in names.items():
+        say(f"evaluating {name}")
+        rows.append(_row(name, path, dataset, images, board, asked, request.seed, count))
+    return board, sorted(rows, key=lambda row: -float(row.psnrs(board.noises).mean()))
+
+
+def _contenders(request: Request) -> dict[str, Path | None]:
+    """Name -> file; None for what has none."""
+    if request.checkpoints is not None and not request.checkpoints.is_dir():
+        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: no such folder")
+    found: dict[str, Path | None] = {NOTHING: None}
+    if request.models:
+        return found | {name: None if name.startswith(baselines.PREFIX) else find(name) for name in request.models}
+    found |= {modelfile.short(name): path for name, path in modelfile.shipped().items()}
+    if request.checkpoints:
+        found |= {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
+    classical = [*CLASSICAL, *([f"{baselines.PREFIX}bm3d"] if find_spec("bm3d") else [])]
+    return found | dict.fromkeys(classical)
+
+
+def _row(
+    name: str,
+    path: Path | None,
+    dataset: datasets.Dataset,
+    images: datasets.Images,
+    board: Board,
+    asked: Sequence[judges.Judge],
+    seed: int,
+    count: Count,
+) -> Row:
+    spec = modelfile.load(path)[1].spec if path and path.suffix != ".onnx" else None
+    parameters = 0
+    scores: dict[str, Evaluation] = {}
+    judged: dict[str, judges.JudgeScores] = {}
+    speed = 0.0
+    for text in (*board.noises, *board.unseen):
+        noise = parse(text)
+        denoiser = Denoiser.load(path) if path else Denoiser(_method(name, dataset, noise))
+        timed, parameters = _Timed(denoiser), denoiser.parameters
+        first = text == board.noises[0]
+        judge = asked[0] if asked and first else None
+        scores[text] = evaluate(timed, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=count)
+        if first:
+            speed = len(images) / max(timed.seconds, 1e-9)
+            for each in asked:
+                looked = scores[text] if each is judge else _replayed(timed, images, noise, seed, each)
+                assert looked.overall.judged is not None
+                judged[each.name] = looked.overall.judged
+    side = 256
+    macs = spec.macs(side, side) / side**2 if spec else None
+    size = path.stat().st_size if path else None
+    return Row(name, parameters, macs, size, speed, scores, judged)
+
+
+def _method(name: str, dataset: datasets.Dataset, noise: Noise) -> Method:
+    """A classical method, tuned under a noise; or one that changes nothing."""
+    if name == NOTHING:
+        return Method(NOTHING, lambda x: x.clone())
+    baseline = baselines.parse(name)
+    if not baseline.complete:
+        baseline = baselines.tune(baseline, *datasets.split(dataset, None, None, seed=0), noise).baseline
+    return baseline.method()
+
+
+class _Timed:
+    """A denoiser that remembers what it gave and how long that took."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.seconds = 0.0
+        self.given: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        began = time.perf_counter()
+        clean = self.denoiser.batch(x)
+        self.given.append(clean.cpu())
+        self.seconds += time.perf_counter() - began
+        return clean
+
+
+def _replayed(timed: _Timed, images: datasets.Images, noise: Noise, seed: int, judge: judges.Judge) -> Evaluation:
+    """What another judge says of the same denoised images."""
+    again = iter(timed.given)
+    return evaluate(
+        lambda x: next(again).to(x.device), images, noise, seed=seed, device=timed.denoiser.device, judge=judge
+    )

@@ -1,0 +1,164 @@
+"""Rows -> the records kept as CSV, the tables shown, and the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from daelab import report, runs
+from daelab.files import write_text
+from daelab.leaderboard.boards import Board
+from daelab.leaderboard.measure import NOTHING, Row, lead
+from daelab.report import Section, Table
+
+COLUMNS = (
+    *("model", "noise", "seen", "images", "seed", "noisy_sha256"),
+    *("psnr", "psnr_low", "psnr_high", "psnr_batch", "psnr_batch_low", "psnr_batch_high"),
+    *("ssim", "ssim_low", "ssim_high", "mse", "parameters", "macs_per_pixel", "bytes", "images_per_second"),
+)
+"""Of `leaderboard.csv`; for each judge NAME also f1_NAME, f1_NAME_low, f1_NAME_high, recovered_NAME."""
+
+
+def records(board: Board, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One flat record for each model and noise, by `COLUMNS`; the judges' under the first noise alone."""
+    found = []
+    for row in rows:
+        for noise, scores in row.scores.items():
+            record: dict[str, Any] = {
+                "model": row.name,
+                "noise": noise,
+                "seen": noise in board.noises,
+                "images": scores.overall.images,
+                "seed": scores.seed,
+                "noisy_sha256": scores.noisy_sha256,
+            }
+            for name in ("psnr", "psnr_batch", "ssim"):
+                summary = scores.overall.metrics[name]
+                record |= {name: summary.denoised, f"{name}_low": summary.ci95[0], f"{name}_high": summary.ci95[1]}
+            record |= {
+                "mse": scores.overall.metrics["mse"].denoised,
+                "parameters": row.parameters,
+                "macs_per_pixel": row.macs,
+                "bytes": row.size,
+                "images_per_second": row.images_per_second,
+            }
+            if noise == board.noises[0]:
+                for judge, judged in row.judged.items():
+                    f1, (low, high) = judged.macro_f1, judged.summary()["macro_f1"]["ci95"]
+                    record |= {f"f1_{judge}": f1["denoised"], f"f1_{judge}_low": low, f"f1_{judge}_high": high}
+                    record[f"recovered_{judge}"] = f1["recovered"]
+            found.append(record)
+    return found
+
+
+def ranking(board: Board, rows: Sequence[Row]) -> Table:
+    """The leaderboard: best first, with each one's lead over the next."""
+    several = len(board.noises) > 1
+    asked = list(rows[0].judged)
+    columns = ["", "model", *(f"PSNR {noise}" for noise in board.noises)] if several else ["", "model", "PSNR, dB"]
+    columns += ["± 95%", *([] if several else ["batch PSNR, dB"]), "SSIM"]
+    for judge in asked:
+        columns += [f"macro F1, {judge}", "recovered, %"]
+    columns += ["ahead of the next by, dB", "parameters", "MACs per pixel", "KB", "images/s"]
+    shown = []
+    for place, row in enumerate(rows):
+        first = row.scores[board.noises[0]].overall.metrics
+        low, high = first["psnr"].ci95
+        cells: list[Any] = [place + 1, row.name]
+        cells += [f"{row.scores[noise].overall.metrics['psnr'].denoised:.2f}" for noise in board.noises]
+        cells += [f"{(high - low) / 2:.2f}", *([] if several else [f"{first['psnr_batch'].denoised:.2f}"])]
+        cells.append(f"{first['ssim'].denoised:.4f}")
+        for judge in asked:
+            f1 = row.judged[judge].macro_f1
+            cells += [f"{f1['denoised']:.3f}", f"{100 * f1['recovered']:.1f}"]
+        cells.append(_lead(board, row, rows[place + 1]) if place + 1 < len(rows) else "")
+        cells += [row.parameters or None, None if row.macs is None else round(row.macs)]
+        cells += [None if row.size is None else round(row.size / 1000), f"{row.images_per_second:,.0f}"]
+        shown.append(cells)
+    scores = rows[0].scores[board.noises[0]]
+    note = (
+        f"{scores.overall.images:,} test images, noise {', '.join(board.noises)}, seed {scores.seed}; noisy pixels "
+        f"sha256 {scores.noisy_sha256[:16]}, the same for all. PSNR: mean over images, with half its bootstrap "
+        "interval. A lead is the mean difference on the same noisy images; ≈ says that its paired bootstrap interval "
+        "holds zero."
+    )
+    return Table("Leaderboard", columns, shown, note)
+
+
+def unseen(board: Board, rows: Sequence[Row]) -> Table:
+    """PSNR under noises that the models were not made for."""
+    shown = [
+        (row.name, *(f"{row.scores[noise].overall.metrics['psnr'].denoised:.2f}" for noise in board.unseen))
+        for row in rows
+    ]
+    note = "Mean PSNR, dB. The classical methods are tuned under each noise anew; the networks are as they ship."
+    return Table("Under noise that they were not made for", ("model", *board.unseen), shown, note)
+
+
+def check(out: Path | None) -> None:
+    """Whether a page can be written there, said before anything is measured.
+
+    Raises:
+        ValueError: no matplotlib, or `out` is a file.
+    """
+    if out is None:
+        return
+    if not report.available():
+        raise ValueError("the page needs matplotlib: pip install 'daelab[report]'")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; name a folder")
+
+
+def write(out: Path, name: str, board: Board, rows: Sequence[Row]) -> None:
+    """Write `leaderboard.html`, `.md`, `.csv` and `.json`, and the figures.
+
+    Args:
+        out: a folder; made where it is not there.
+        name: of the data set.
+    """
+    machine = runs.environment()
+    facts = {
+        "data": name,
+        "machine": f"{machine['processor']}, {machine['threads']} threads, GPU {machine['gpu'] or 'none'}",
+        "versions": machine["versions"],
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    found = records(board, rows)
+    columns = [*COLUMNS, *(key for key in found[0] if key not in COLUMNS)]
+    table = Table("leaderboard", columns, [[record.get(key) for key in columns] for record in found])
+    write_text(out / "leaderboard.csv", table.to_csv())
+    write_text(out / "leaderboard.json", json.dumps({**facts, "rows": found}, indent=1) + "\n")
+    figures = _figures(out, board, rows)
+    sections = [
+        Section("Ranking", tables=[ranking(board, rows)]),
+        Section("Quality against cost", figures=figures),
+        Section("Elsewhere", tables=[unseen(board, rows)]),
+    ]
+    title = f"Leaderboard: {name}"
+    report.write_page(title, facts, sections, out / "leaderboard.html", numbered=False)
+    report.write_markdown(title, facts, sections, out / "leaderboard.md")
+
+
+def _figures(out: Path, board: Board, rows: Sequence[Row]) -> dict[str, Path]:
+    """Caption -> figure: PSNR over what a model costs."""
+    done = [row for row in rows if row.name != NOTHING]
+    costs = {
+        "multiplications per pixel": {row.name: row.macs for row in done if row.macs},
+        "milliseconds per image": {row.name: 1e3 / row.images_per_second for row in done},
+    }
+    found = {}
+    for label, cost in costs.items():
+        points = {row.name: (cost[row.name], float(row.psnrs(board.noises).mean())) for row in done if row.name in cost}
+        if points:
+            path = out / f"psnr-over-{label.split()[0]}.svg"
+            report.pareto_figure(points, label, "PSNR (dB)", path)
+            caption = f"PSNR against {label}: up and to the left is better. The line joins what nothing beats in both."
+            found[caption] = path
+    return found
+
+
+def _lead(board: Board, row: Row, other: Row) -> str:
+    found = lead(row, other, board.noises)
+    return f"{'' if found.certain else '≈ '}{found.mean:.2f}"

@@ -1,0 +1,144 @@
+"""The leaderboard: one set of noisy pixels for all, leads in pairs, every judge on the same denoised images."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from daelab import data, judge, leaderboard, noise
+from daelab.cli import main
+from daelab.denoiser import Denoiser
+from daelab.evaluation import Evaluation, Scores, evaluate
+from daelab.leaderboard import BOARDS, Board, Lead, Request, Row
+from daelab.leaderboard.boards import CLASSICAL
+from daelab.metrics import summarise
+from daelab.report.charts import pareto_front
+
+MODELS = ("model-b-35", "baseline:median,size=3,raw")
+
+
+def row(name: str, psnrs: list[float]) -> Row:
+    values = np.array(psnrs)
+    metrics = {key: summarise(values, values) for key in ("mse", "psnr", "psnr_batch", "ssim")}
+    found = Evaluation(Scores("type-1", len(values), metrics), (), 0, "0" * 64, values)
+    return Row(name, 0, None, None, 1.0, {"type-1": found}, {})
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "mean", "certain"),
+    [
+        ([20.0, 30.0, 40.0] * 10, [19.0, 29.5, 38.5] * 10, 1.0, True),
+        ([19.0, 29.5, 38.5] * 10, [20.0, 30.0, 40.0] * 10, -1.0, True),
+        # far apart on each image, alike on the whole
+        ([20.0, 30.0] * 10, [30.0, 20.0] * 10, 0.0, False),
+    ],
+)
+def test_a_lead_is_of_pairs(one: list[float], other: list[float], mean: float, certain: bool) -> None:
+    found = leaderboard.lead(row("a", one), row("b", other), ["type-1"])
+    assert found.mean == pytest.approx(mean)
+    assert found.certain is certain
+    assert found.ci95[0] <= found.mean <= found.ci95[1]
+
+
+def test_a_lead_that_touches_zero_is_not_certain() -> None:
+    assert not Lead(0.1, (0.0, 0.2)).certain
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_every_board_is_of_a_data_set_and_of_noises(name: str) -> None:
+    board = BOARDS[name]
+    data.known(name)
+    assert all(noise.parse(text) for text in (*board.noises, *board.unseen))
+    assert set(board.judges) <= set(judge.JUDGES)
+    assert not set(board.noises) & set(board.unseen)
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[Board, list[Row]]:
+    request = Request("photos", models=MODELS, limit=24)
+    return leaderboard.measure(request, lambda text: None, lambda done, images: None)
+
+
+def test_all_rows_are_of_the_same_noisy_pixels_and_the_best_comes_first(measured: tuple[Board, list[Row]]) -> None:
+    board, rows = measured
+    assert {each.name for each in rows} == {"noisy", *MODELS}
+    for text in (*board.noises, *board.unseen):
+        assert len({each.scores[text].noisy_sha256 for each in rows}) == 1
+    means = [each.psnrs(board.noises).mean() for each in rows]
+    assert means == sorted(means, reverse=True)
+
+
+def test_the_scores_are_those_of_an_evaluation(measured: tuple[Board, list[Row]]) -> None:
+    board, rows = measured
+    images = data.load("photos").test.take(np.arange(24))
+    denoiser = Denoiser.load("model-b-35")
+    asked = judge.load("photos")
+    wanted = evaluate(denoiser.batch, images, noise.parse(board.noises[0]), judge=asked)
+    found = next(each for each in rows if each.name == "model-b-35")
+    assert found.scores[board.noises[0]].overall.metrics == wanted.overall.metrics
+    assert wanted.overall.judged is not None
+    assert found.judged["photos"].macro_f1 == wanted.overall.judged.macro_f1
+    assert (found.parameters, round(found.macs or 0)) == (5539, 1264)
+
+
+def test_a_second_judge_sees_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board(("type-1",), (), ("photos", "again"))
+    monkeypatch.setitem(BOARDS, "photos", board)
+    shipped = judge.shipped()
+    monkeypatch.setattr(judge, "shipped", lambda: shipped | {"again": shipped["photos"]})
+    load = judge.load
+    monkeypatch.setattr(judge, "load", lambda name: load(str(shipped["photos"])) if name == "again" else load(name))
+    _, rows = leaderboard.measure(
+        Request("photos", models=("model-b-35",), limit=12), lambda text: None, lambda done, images: None
+    )
+    one, other = rows[0].judged.values()
+    assert (one.denoised == other.denoised).all()
+    assert (one.noisy == other.noisy).all()
+
+
+def test_the_page_and_the_csv(measured: tuple[Board, list[Row]], tmp_path: Path) -> None:
+    board, rows = measured
+    leaderboard.write(tmp_path / "board", "photos", board, rows)
+    with (tmp_path / "board" / "leaderboard.csv").open(newline="") as file:
+        kept = list(csv.DictReader(file))
+    assert len(kept) == len(rows) * (len(board.noises) + len(board.unseen))
+    first = kept[0]
+    assert float(first["psnr_low"]) <= float(first["psnr"]) <= float(first["psnr_high"])
+    assert float(first["f1_photos_low"]) <= float(first["f1_photos"]) <= float(first["f1_photos_high"])
+    assert first["seen"] == "True"
+    document = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
+    assert [each["model"] for each in document["rows"]] == [each["model"] for each in kept]
+    page = (tmp_path / "board" / "leaderboard.html").read_text()
+    assert "model-b-35" in page
+    assert page.count("<figure") == 2
+
+
+def test_what_is_not_installed_takes_no_part() -> None:
+    assert "baseline:bm3d" not in CLASSICAL
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    points = {"slow": (9.0, 30.0), "worse": (9.0, 29.0), "quick": (1.0, 20.0), "beaten": (2.0, 20.0)}
+    assert pareto_front(points) == ["quick", "slow"]
+
+
+MISTAKES = {
+    "data": (["--data", "folder:x"], "unknown leaderboard 'folder:x'"),
+    "model": (["model-x", "--data", "photos"], "unknown model or run 'model-x'"),
+    "checkpoints": (["--data", "photos", "--paper-checkpoints", "nowhere"], "nowhere: no such folder"),
+    "out": (["--data", "photos", "--out", __file__], "is a file; name a folder"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line(case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments, wanted = MISTAKES[case]
+    monkeypatch.setattr("sys.argv", ["daelab", "leaderboard", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert wanted in capsys.readouterr().err
