@@ -116,7 +116,11 @@ class OnnxModel:
         if not path.is_file():
             raise FileNotFoundError(f"no model file {path}")
         self._session = machine.onnx_session(path)
-        self.card = _card(path, self._session.get_modelmeta().custom_metadata_map)
+        try:
+            metadata = self._session.get_modelmeta().custom_metadata_map
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: its metadata is no text in UTF-8") from None
+        self.card = _card(path, metadata)
         self._check(path)
 
     def __call__(self, x: Tensor) -> Tensor:

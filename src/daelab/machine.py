@@ -87,7 +87,10 @@ def onnx_session(path: Path) -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = torch.get_num_threads()
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # without the fallback, which tries the same again and prints to standard output
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"], enable_fallback=False
+        )
     except Exception as error:  # onnxruntime's own kinds
         raise ValueError(f"{path}: not loaded: {first_line(error)}") from None
 

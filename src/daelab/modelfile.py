@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor
 from daelab import spec as specs
 from daelab.errors import unknown
 from daelab.model import Network, build
-from daelab.tensorfile import read, read_header, write
+from daelab.tensorfile import fitting, read, read_header, write
 
 FORMAT = 1
 DEFAULT_TAG = "published-code"
@@ -67,12 +68,16 @@ def read_card(path: Path) -> Card:
     Raises:
         ValueError: names the file and what is wrong.
     """
-    header, shapes = read_header(path)
+    header, entries = read_header(path)
     card = card_from(path, header)
     try:
-        specs.check_shapes(card.spec, shapes)
+        specs.check_shapes(card.spec, {name: entry.shape for name, entry in entries.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+    for name, entry in entries.items():
+        due = "I64" if name.endswith(".num_batches_tracked") else "F32"
+        if entry.dtype != due:
+            raise ValueError(f"{path}: tensor {name} is of type {entry.dtype}; expected {due}")
     return card
 
 
@@ -120,6 +125,7 @@ def load(path: str | Path) -> tuple[Network, Card]:
 
 def _load_paper(path: Path) -> tuple[Network, Card]:
     """A state dict as the paper published them; the spec is inferred from the shapes."""
+    _check_archive(path)
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
             state = torch.load(path, map_location="cpu", weights_only=True)
@@ -128,13 +134,28 @@ def _load_paper(path: Path) -> tuple[Network, Card]:
         raise ValueError(f"{path}: not loaded: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(item, Tensor) for item in state.values()):
         raise ValueError(f"{path}: not a state dict of tensors")
+    # a view may repeat one number a billion times, and a network of its shape would not be a view
+    if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
+        raise ValueError(f"{path}: its tensors claim more than the file holds")
     try:
         spec = specs.infer({str(name): tuple(tensor.shape) for name, tensor in state.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     network = build(spec)
-    network.load_state_dict(state, strict=True)
+    with fitting(path):  # they may be sparse, quantised, complex, on no device
+        network.load_state_dict(state, strict=True)
     return network.eval(), Card(spec=spec, name=path.stem, noise="published-code")
+
+
+def _check_archive(path: Path) -> None:
+    """Raise where a ZIP archive, the form that torch writes, is compressed: a little of it could become much."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # the older form, or damaged, which the loader says
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError(f"{path}: not loaded: it is compressed, as torch never writes it")
 
 
 def shipped() -> dict[str, Path]:

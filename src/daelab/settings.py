@@ -17,6 +17,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from daelab.errors import unknown
 
 _LARGEST = 100_000
+_DEEPEST = 16
+"""Tables and lists within each other."""
+_SHOWN = 200
+"""Characters of a wrong value in a message."""
 
 Expand = Callable[[str, Any], Any]
 """(key, what stands there or None) -> the table to set a field of."""
@@ -26,6 +30,22 @@ class Table(BaseModel):
     """Frozen; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
+class FileHeader(Table):
+    """What a file of ours says of itself in JSON."""
+
+    @classmethod
+    def parse(cls, path: Path, header: Mapping[str, Any]) -> Self:
+        """From plain values, each checked.
+
+        Raises:
+            ValueError: one line: the file, the field and the reason.
+        """
+        try:
+            return cls.model_validate(header)
+        except ValidationError as error:
+            raise ValueError(f"{path}: its header: {one_line(error, cls)}") from None
 
 
 class Document(Table):
@@ -66,9 +86,11 @@ class Document(Table):
         Raises:
             ValueError: one line: the field and the reason, the valid names and the nearest match.
         """
+        _check_depth(fields, where)
         plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
         for override in overrides:
             _override(plain, override, expand or (lambda _, found: {} if found is None else found))
+        _check_depth(plain, where)
         try:
             return cls.model_validate(plain)
         except ValidationError as error:
@@ -94,24 +116,46 @@ def read(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: over {_LARGEST} bytes; a recipe is a few lines")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, a number of thousands of digits
         raise ValueError(f"{path}: not TOML: {error}") from None
+
+
+def _check_depth(fields: Mapping[str, Any], where: str) -> None:
+    """Raise where tables and lists stand in each other deeper than any recipe's."""
+    level: list[Any] = [fields]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if isinstance(one, Mapping) else one)
+            if isinstance(inner, Mapping | list | tuple)
+        ]
+    if level:
+        raise ValueError(f"{where}: tables and lists more than {_DEEPEST} deep; a recipe has three levels")
+
+
+def _shown(value: object) -> str:
+    """A value in one line, cut where it is long."""
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _override(fields: dict[str, Any], text: str, expand: Expand) -> None:
     key, equals, value = text.partition("=")
+    shown = _shown(text)
     if not equals or not key.strip():
-        raise ValueError(f"--set {text}: write field=value, for example training.lr=0.01")
+        raise ValueError(f"--set {shown}: write field=value, for example training.lr=0.01")
     *path, last = key.strip().split(".")
     table = fields
     for part in path:
         inner = table[part] = expand(part, table.get(part))
         if not isinstance(inner, dict):
-            raise ValueError(f"--set {text}: {part} is {inner!r}, which has no fields")
+            raise ValueError(f"--set {shown}: {_shown(part)} is {_shown(repr(inner))}, which has no fields")
         table = inner
     try:
         table[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         table[last] = value.strip()
 
 
@@ -130,7 +174,7 @@ def one_line(error: ValidationError, model: type[BaseModel]) -> str:
         reason = fault["msg"].removeprefix("Value error, ")
         reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
         if fault["type"] != "value_error":
-            reason += f" (found {fault['input']!r})"
+            reason += f" (found {_shown(repr(fault['input']))})"
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return reason + more
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,22 @@ from daelab.files import write_with
 
 _KEY = "daelab"
 _LONGEST_HEADER = 4_000_000
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+}
+"""Of the tensors that daelab writes, in the format's words."""
+
+
+class Entry(NamedTuple):
+    """What a header says of a tensor."""
+
+    dtype: str
+    """"F32", "I64": the format's word."""
+    shape: tuple[int, ...]
 
 
 def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
@@ -53,8 +70,13 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
-def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """The JSON header and the tensors' shapes, without reading a tensor.
+def layout(tensors: Mapping[str, Tensor]) -> dict[str, Entry]:
+    """What the header of a file of these tensors would say; they may be on the device `meta`."""
+    return {name: Entry(_DTYPES[tensor.dtype], tuple(tensor.shape)) for name, tensor in tensors.items()}
+
+
+def read_header(path: Path) -> tuple[dict[str, Any], dict[str, Entry]]:
+    """The JSON header, and the tensors' types and shapes, without reading a tensor.
 
     Raises:
         ValueError: not such a file; names it and says what is wrong.
@@ -68,14 +90,32 @@ def read_header(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]
     try:
         entries = json.loads(raw)
         header = json.loads(entries.pop("__metadata__", {})[_KEY])
-        shapes = {name: tuple(int(side) for side in entry["shape"]) for name, entry in entries.items()}
+        found = {name: _entry(entry) for name, entry in entries.items()}
     except KeyError:
         raise ValueError(f"{path}: a safetensors file, but not one of daelab's (no '{_KEY}' header)") from None
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{path}: its safetensors header is damaged") from None
     if not isinstance(header, dict):
         raise ValueError(f"{path}: its safetensors header is damaged")
-    return header, shapes
+    return header, found
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Within this, a file's tensors are put where they belong; where they do not fit, a ValueError names the file."""
+    try:
+        yield
+    except (RuntimeError, NotImplementedError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: its tensors are not those of this network: {reason}") from None
+
+
+def _entry(entry: Mapping[str, Any]) -> Entry:
+    shape = entry["shape"]
+    # a bool is an int to Python, and so is what no tensor can have
+    if not isinstance(shape, list) or not all(type(side) is int and 0 <= side < 2**48 for side in shape):
+        raise ValueError(shape)
+    return Entry(str(entry["dtype"]), tuple(shape))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

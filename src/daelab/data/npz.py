@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daelab.data.pictures import free_memory
 from daelab.data.sets import Dataset, ImageSet, Pixels, Source
 from daelab.data.splits import parted
 
@@ -63,7 +62,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             return _named(np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
         raise ValueError(f"npz: there is no file {path}") from error
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # NumPy and zipfile raise nearly every kind; none may reach the user raw
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read: {reason}") from error
 
@@ -71,7 +70,16 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 def _named(content: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(content, np.lib.npyio.NpzFile):
         raise ValueError("it is a single array; save it with np.savez(path, images=...)")
-    found = {key: content[key] for key in content.files if key.split("_")[-1] in ("images", "labels")}
+    wanted = [key for key in content.files if key.split("_")[-1] in ("images", "labels")]
+    assert content.zip is not None
+    sizes = {info.filename.removesuffix(".npy"): info.file_size for info in content.zip.infolist()}
+    needed, free = sum(sizes[key] for key in wanted), free_memory()
+    if needed > free:
+        raise ValueError(f"its arrays are {needed:,} bytes unpacked; {free:,} are free")
+    found = {key: content[key] for key in wanted}
+    for key, array in found.items():
+        if not isinstance(array, np.ndarray):
+            raise ValueError(f"`{key}` is no array")
     if "images" not in found and "train_images" not in found:
         raise ValueError(f"it has the arrays {', '.join(content.files) or 'none'}; expected {KEYS}")
     return found

@@ -16,8 +16,8 @@ SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm 
 """Files with another suffix are taken for no pictures."""
 _ORIENTATION = 0x0112
 """The EXIF tag; above 4, height and width are exchanged."""
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-"""What Pillow raises for a file that is no picture, is damaged, or is absurdly large."""
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""What those files may hold, in Pillow's words; one of its further kinds, EPS, would start another program."""
 
 
 class Shelf:
@@ -49,10 +49,10 @@ def sides(path: Path) -> tuple[int, int]:
         ValueError: the file is no picture; names it.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             turned = image.getexif().get(_ORIENTATION, 1) > 4
             return (image.width, image.height) if turned else (image.height, image.width)
-    except _BROKEN as error:
+    except Exception as error:  # decoders raise nearly every kind; none may reach the user raw
         raise _broken(path, error) from error
 
 
@@ -63,9 +63,9 @@ def area(path: Path, crop: int) -> int:
         ValueError: the file is no picture; names it.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             return max(image.width, crop) * max(image.height, crop)
-    except _BROKEN as error:
+    except Exception as error:  # decoders raise nearly every kind; none may reach the user raw
         raise _broken(path, error) from error
 
 
@@ -76,9 +76,9 @@ def decode(path: Path) -> Pixels:
         ValueError: the file is no picture or is damaged; names it.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             return _rgb(ImageOps.exif_transpose(image))
-    except _BROKEN as error:
+    except Exception as error:  # decoders raise nearly every kind; none may reach the user raw
         raise _broken(path, error) from error
 
 
@@ -102,6 +102,11 @@ def free_memory() -> int:
         return 1 << 30
 
 
+def _opened(path: Path) -> Image.Image:
+    Image.init()
+    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+
+
 def _rgb(image: Image.Image) -> Pixels:
     if image.mode.startswith(("I", "F")):
         grey = _eight_bits(np.asarray(image))
@@ -122,6 +127,8 @@ def _eight_bits(grey: NDArray[Any]) -> Pixels:
     return np.rint(values * scale).clip(0, 255).astype(np.uint8)
 
 
-def _broken(path: Path, error: BaseException) -> ValueError:
+def _broken(path: Path, error: Exception) -> ValueError:
+    if isinstance(error, MemoryError):
+        return ValueError(f"{path} is too large for the memory that is free")
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return ValueError(f"{path} is a broken picture ({reason}); remove or replace it")

@@ -97,6 +97,12 @@ class Picture:
             yield part if self.alpha is None else np.dstack([part, self.alpha[top : top + rows]])
 
 
+def resolution(across: float, down: float) -> tuple[float, float] | None:
+    """Pixels per inch as every format can hold them; None for a resolution that no picture has."""
+    sides = float(across), float(down)
+    return sides if all(0 < side < 2**16 for side in sides) else None
+
+
 def _eight_bits(pixels: Array) -> npt.NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels

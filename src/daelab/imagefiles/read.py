@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from daelab.data import photo_path
 from daelab.imagefiles import png, tiff
 from daelab.imagefiles.decode import NotDecoded, page, unlimited
-from daelab.imagefiles.picture import SUFFIXES, Picture
+from daelab.imagefiles.picture import SUFFIXES, Picture, resolution
 
 MAX_PIXELS = 300_000_000
 """Larger pictures are refused unless a caller says otherwise."""
@@ -80,7 +81,10 @@ def _npy(stream: IO[bytes], max_pixels: int) -> Picture:
     shape, _, dtype = header(stream)
     if not (len(shape) == 2 or (len(shape) in (3, 4) and shape[-1] == 3)) or dtype.kind not in "uif":
         raise _Refused(f"an array must be (H, W), (H, W, 3) or (N, H, W, 3) of numbers, not {shape} of {dtype}")
-    _check_size(int(np.prod(shape[: 2 if len(shape) == 2 else -1])), max_pixels)
+    _check_size(math.prod(shape[: 2 if len(shape) == 2 else -1]), max_pixels)
+    begin, end = stream.tell(), stream.seek(0, 2)
+    if end - begin < math.prod(shape) * dtype.itemsize:  # known before it is allocated
+        raise ValueError("its pixels end before its last row")
     stream.seek(0)
     return Picture(np.load(stream, allow_pickle=False), form="NPY")
 
@@ -163,9 +167,11 @@ def _info(image: Image.Image) -> dict[str, Any]:
     for key in ("exif", "xmp", "comment"):
         if isinstance(kept.get(key), str):
             kept[key] = kept[key].encode("utf-8")
+    if "dpi" in kept:
+        kept["dpi"] = resolution(*kept["dpi"])
     if "exif" in kept:  # with a head in a JPEG, without one in a WebP
         kept["exif"] = b"Exif\0\0" + kept["exif"].removeprefix(b"Exif\0\0")
-    return kept
+    return {key: value for key, value in kept.items() if value}
 
 
 def _jpeg_encoding(image: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from daelab.imagefiles.picture import Array, Picture
+from daelab.imagefiles.picture import Array, Picture, resolution
 
 Order = Literal["<", ">"]
 Tags = dict[int, tuple[int, Any]]
@@ -138,7 +138,7 @@ def info_of(order: Order, tags: Tags) -> dict[str, Any]:
     per_inch = {2: 1.0, 3: 2.54}.get(_first(tags, order, RESOLUTION_UNIT) or 2)
     if per_inch and all(len(side) == 8 for side in sides):
         ratios = [struct.unpack(f"{order}II", side) for side in sides]
-        info["dpi"] = tuple(per_inch * above / below if below else 0 for above, below in ratios)
+        info["dpi"] = resolution(*(per_inch * above / below if below else 0 for above, below in ratios))
     return {key: value for key, value in info.items() if value}
 
 

@@ -36,10 +36,12 @@ def write(path: str | Path, picture: Picture, *, overwrite: bool = False) -> Non
 
     try:
         write_with(path, save_to)
-    except (ValueError, OSError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # encoders raise nearly every kind; none may reach the user raw
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk; Pillow's own have no number
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error or type(error).__name__}") from None
 
 
 def check_place(path: Path, *, overwrite: bool) -> str:

@@ -87,12 +87,12 @@ def load(path: Path | None = None) -> InspectorFile:
     path = path or shipped()
     if not path.is_file():
         raise FileNotFoundError(f"no inspector {path}; `daelab train-inspector --save {path}` makes one")
-    header, shapes = tensorfile.read_header(path)
+    header, entries = tensorfile.read_header(path)
     if header.get("kind") != "inspector" or header.get("format") != FORMAT:
         raise ValueError(f"{path}: no inspector's file of format {FORMAT}; `daelab train-inspector` writes those")
     with torch.device("meta"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in Estimator().state_dict().items()}
-    if header.get("families") != _FAMILIES or shapes != wanted:
+        wanted = tensorfile.layout(Estimator().state_dict())
+    if header.get("families") != _FAMILIES or entries != wanted:
         raise ValueError(f"{path}: an inspector of another version; `daelab train-inspector` writes one for this")
     _, tensors = tensorfile.read(path)
     estimator = Estimator()

@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from daelab import tensorfile
 from daelab.judge.network import ConvNet, build, halved
 from daelab.judge.recipe import Network
-from daelab.settings import Table, one_line
+from daelab.settings import FileHeader
 
 FORMAT = 1
 
 
-class Card(Table):
+class Card(FileHeader):
     """What a judge's file says of itself."""
 
     format: Literal[1] = 1
@@ -40,6 +40,14 @@ class Card(Table):
     recipe_sha256: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
 
+    @property
+    def accuracy(self) -> float | None:
+        """The share of its test images that it judged right; None where the header does not say."""
+        found: Any = self.metrics
+        for key in ("test", "accuracy", self.tta):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, float) else None
+
 
 @dataclass(frozen=True)
 class JudgeFile:
@@ -59,18 +67,15 @@ def read_card(path: Path) -> Card:
     Raises:
         ValueError: names the file and what is wrong.
     """
-    header, shapes = tensorfile.read_header(path)
+    header, entries = tensorfile.read_header(path)
     if header.get("kind") != "judge":
         raise ValueError(f"{path}: a file of daelab's, but no judge; `daelab train-judge` writes judges")
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: format {header.get('format')!r}; this daelab reads format {FORMAT}")
-    try:
-        card = Card.model_validate(header)
-    except ValidationError as error:
-        raise ValueError(f"{path}: its header: {one_line(error, Card)}") from None
+    card = Card.parse(path, header)
     with torch.device("meta"):
         wanted = ConvNet(card.network, len(card.classes)).state_dict()
-    if {name: tuple(tensor.shape) for name, tensor in wanted.items()} != shapes:
+    if tensorfile.layout(halved(wanted)) != entries:
         raise ValueError(f"{path}: its tensors are not those of the network in its header")
     return card
 

@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from daelab import tensorfile
 from daelab.judge.network import ConvNet
 from daelab.judge.recipe import JudgeRecipe, Training
+from daelab.settings import FileHeader
 
 CHECKPOINT_FORMAT = 1
+
+
+class Header(FileHeader):
+    """What a checkpoint says beside its tensors."""
+
+    judge_checkpoint: int
+    recipe_sha256: str
+    step: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    epoch_seconds: Annotated[float, Field(ge=0)]
+    rows: list[dict[str, int | float]]
 
 
 @dataclass
@@ -54,11 +68,18 @@ class State:
         Raises:
             ValueError: it is damaged, or of another recipe.
         """
-        header, tensors = tensorfile.read(path)
-        if header.get("judge_checkpoint") != CHECKPOINT_FORMAT:
+        found, tensors = tensorfile.read(path)
+        if found.get("judge_checkpoint") != CHECKPOINT_FORMAT:
             raise ValueError(f"{path}: not a judge's checkpoint of this version of daelab")
-        if header["recipe_sha256"] != recipe.sha256:
+        header = Header.parse(path, found)
+        if header.recipe_sha256 != recipe.sha256:
             raise ValueError(f"{path}: belongs to another recipe; a run resumes with its own recipe.toml")
+        with tensorfile.fitting(path):
+            self._restore_tensors(tensors)
+        self.step, self.seconds, self.rows = header.step, header.seconds, [{**row} for row in header.rows]
+        self.epoch_seconds = header.epoch_seconds
+
+    def _restore_tensors(self, tensors: dict[str, Tensor]) -> None:
         self.network.load_state_dict(_under("network.", tensors))
         for name, tensor in _under("slow.", tensors).items():
             self.slow[name].copy_(tensor)
@@ -71,8 +92,6 @@ class State:
         groups = self.optimiser.state_dict()["param_groups"]
         self.optimiser.load_state_dict({"state": momenta, "param_groups": groups})
         self.sums.copy_(tensors["sums"])
-        self.step, self.seconds, self.rows = header["step"], header["seconds"], header["rows"]
-        self.epoch_seconds = header["epoch_seconds"]
 
     def synthesise(self, decay: float) -> None:
         """Lookahead (Zhang et al., 2019): slow weights move towards the fast ones, which begin anew from them."""

@@ -73,8 +73,7 @@ def from_file(path: Path, device: torch.device, name: str = "") -> Judge:
         fitted = outside.resized(x.to(device), card.size)
         return weighted(view_logits(network, fitted, len(TTA[tta]), precision), tta)
 
-    accuracy = card.metrics.get("test", {}).get("accuracy", {}).get(card.tta)
-    right = f", {accuracy:.2%} of its test images right" if isinstance(accuracy, float) else ""
+    right = "" if card.accuracy is None else f", {card.accuracy:.2%} of its test images right"
     data = card.data.get("name", "unknown data")
     note = f"daelab's own, trained on {data}, test-time augmentation {card.tta}, {precision}{right}"
     return Judge(name or str(path), partial(logits, tta=card.tta), card.classes, note, partial(logits, tta="none"))

@@ -90,11 +90,18 @@ class RunFolder:
         write_text(self.metrics, text.getvalue())
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv; none where there is none yet."""
+        """The rows of metrics.csv; none where there is none yet.
+
+        Raises:
+            ValueError: the file is damaged; names it.
+        """
         if not self.metrics.is_file():
             return []
-        with self.metrics.open(newline="", encoding="utf-8") as file:
-            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        try:
+            with self.metrics.open(newline="", encoding="utf-8") as file:
+                return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        except (ValueError, TypeError, csv.Error) as error:
+            raise ValueError(f"{self.metrics}: damaged: {error}; resuming the run writes it anew") from None
 
 
 def folder(name: str, under: Path | None = None) -> RunFolder:

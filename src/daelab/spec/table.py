@@ -48,7 +48,7 @@ def from_dict(data: object) -> Spec:
     if not isinstance(data, Mapping):
         raise ValueError(f"spec: expected a table of fields for the spec, found {data!r}")
     kind = data.get("kind", "autoencoder")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise unknown("spec kind", str(kind), KINDS)
     return KINDS[kind]({key: value for key, value in data.items() if key != "kind"})
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from daelab import tensorfile
 from daelab.model import Network, build
 from daelab.recipe import Recipe
+from daelab.settings import FileHeader
 from daelab.training.feed import derive
 from daelab.training.optimise import Average, make_optimiser
 
@@ -25,6 +27,18 @@ class Best:
     epoch: int = 0
     val_loss: float = float("inf")
     val_psnr: float = float("-inf")
+
+
+class Header(FileHeader):
+    """What a checkpoint says beside its tensors."""
+
+    checkpoint: int
+    recipe_sha256: str
+    step: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0)]
+    epoch_seconds: Annotated[float, Field(ge=0)]
+    rows: list[dict[str, int | float]]
+    best: Best | None
 
 
 @dataclass
@@ -77,19 +91,21 @@ class State:
         Raises:
             ValueError: it is damaged, or of another recipe.
         """
-        header, tensors = tensorfile.read(path)
-        if header.get("checkpoint") != CHECKPOINT_FORMAT:
+        found, tensors = tensorfile.read(path)
+        if found.get("checkpoint") != CHECKPOINT_FORMAT:
             raise ValueError(f"{path}: not a checkpoint of this version of daelab")
-        if header["recipe_sha256"] != recipe.sha256:
+        header = Header.parse(path, found)
+        if header.recipe_sha256 != recipe.sha256:
             raise ValueError(f"{path}: belongs to another recipe; a run resumes with its own recipe.toml")
-        self.network.load_state_dict(_under("network.", tensors))
-        if self.average:
-            self.average.network.load_state_dict(_under("average.", tensors))
-        self._restore_optimiser(_under("optimiser.", tensors))
-        self.loss_sum.copy_(tensors["loss_sum"])
-        self.step, self.seconds = header["step"], header["seconds"]
-        self.epoch_seconds, self.rows = header["epoch_seconds"], header["rows"]
-        self.best = Best(**header["best"]) if header["best"] else Best()
+        with tensorfile.fitting(path):
+            self.network.load_state_dict(_under("network.", tensors))
+            if self.average:
+                self.average.network.load_state_dict(_under("average.", tensors))
+            self._restore_optimiser(_under("optimiser.", tensors))
+            self.loss_sum.copy_(tensors["loss_sum"])
+        self.step, self.seconds = header.step, header.seconds
+        self.epoch_seconds, self.rows = header.epoch_seconds, [{**row} for row in header.rows]
+        self.best = header.best or Best()
 
     def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
         parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]

@@ -1,0 +1,142 @@
+"""Ways to spoil a good file: at random, and past the checksums and lengths that would hide what lies behind them."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+Mutation = Callable[[bytes, random.Random], bytes]
+
+_EDGES = (0, 1, 2, 7, 8, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1)
+_VALUES: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1, 2**31, 2**63, 2**64, 10**30, 0.5, -0.0, 1e308, float("inf"), float("nan")),
+    *("", "x", "\0", "\ud800", "a" * 5000, [], {}, [[[[]]]], {"": {}}, [0] * 1000, "gaussian(0.1, 0.2)", "model-c"),
+)
+_WORDS = (
+    *("(", ")", "|", ">", ",", "..", "+", "*", "=", "[", "]", "{", "}", '"', "'", "#", "\n", "\r\n", "\t", ".", ";"),
+    *("0", "-1", "1e9", "1e400", "nan", "inf", "9" * 30, "9" * 5000, "true", "None", "\0", "\ufeff", "é", "\u2028"),
+    *("mse", "dssim", "gaussian", "real", "table-1", "poisson", "jpeg", "a.b", "[a]", "[[a]]", "training", "(" * 30),
+)
+
+
+def bytewise(data: bytes, rng: random.Random) -> bytes:
+    """A few changes anywhere: bits, bytes, numbers of one to eight bytes, pieces cut, doubled, moved or put in."""
+    out = bytearray(data)
+    for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
+        at = rng.randrange(len(out) + 1)
+        length = min(rng.choice((1, 2, 4, 16, 64, 400)), len(out) - at)
+        way = rng.randrange(8)
+        if way == 0 and at < len(out):
+            out[at] ^= 1 << rng.randrange(8)
+        elif way == 1 and at < len(out):
+            out[at] = rng.randrange(256)
+        elif way in (2, 3):
+            size = rng.choice((1, 2, 4, 8))
+            number = rng.choice(_EDGES) % 2 ** (8 * size)
+            out[at : at + size] = number.to_bytes(size, rng.choice(("little", "big")))
+        elif way == 4:
+            del out[at : at + length]
+        elif way == 5:
+            out[at:at] = out[at : at + length]
+        elif way == 6:
+            out[at:at] = rng.randbytes(length)
+        elif rng.random() < 0.3:
+            del out[at:]
+    return bytes(out)
+
+
+def textual(data: bytes, rng: random.Random) -> bytes:
+    """Words put in, taken out, repeated or moved."""
+    pieces = re.findall(r"\w+|\s+|.", data.decode("utf-8", "replace"), flags=re.DOTALL)
+    for _ in range(rng.choice((1, 1, 2, 3, 8))):
+        at = rng.randrange(len(pieces) + 1)
+        way = rng.randrange(5)
+        if way == 0:
+            pieces.insert(at, rng.choice(_WORDS))
+        elif way == 1:
+            pieces[at : at + 1] = [rng.choice(_WORDS)]
+        elif way == 2:
+            del pieces[at : at + rng.choice((1, 3, 9))]
+        elif way == 3:
+            pieces[at:at] = pieces[at : at + 9] * rng.choice((1, 2, 50))
+        elif pieces:
+            pieces.insert(at, rng.choice(pieces))
+    return "".join(pieces).encode("utf-8", "replace")
+
+
+def png_chunks(data: bytes, rng: random.Random) -> bytes:
+    """A PNG whose chunks are spoilt and have true checksums."""
+    out, at = [data[:8]], 8
+    spoilt = rng.randrange(8)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        body = data[at + 4 : at + 8 + length]
+        if rng.random() < 0.2 or len(out) - 1 == spoilt:
+            body = body[:4] + bytewise(body[4:], rng)
+        out.append(struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)))
+        at += 12 + length
+    if rng.random() < 0.2:
+        rng.shuffle(out)
+    return b"".join(out)
+
+
+def tensor_header(data: bytes, rng: random.Random) -> bytes:
+    """A safetensors file whose JSON is spoilt, ours inside it too, and has its true length."""
+    (length,) = struct.unpack_from("<Q", data)
+    entries = json.loads(data[8 : 8 + length])
+    if rng.random() < 0.7:
+        card = json.loads(entries["__metadata__"]["daelab"])
+        entries["__metadata__"]["daelab"] = json.dumps(_spoilt(card, rng))
+    else:
+        entries = _spoilt(entries, rng)
+    raw = json.dumps(entries).encode()
+    return struct.pack("<Q", len(raw)) + raw + data[8 + length :]
+
+
+def _spoilt(value: Any, rng: random.Random) -> Any:
+    """A JSON value with something inside it exchanged, lost, doubled or spoilt in turn."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        way = rng.randrange(8)
+        if way == 0:
+            return {name: inner for name, inner in value.items() if name != key}
+        if way == 1:
+            return value | {rng.choice(("", "x", "kind", "spec", "\0", key + "x")): value[key]}
+        return value | {key: _spoilt(value[key], rng)}
+    if isinstance(value, list) and value and rng.random() < 0.8:
+        at = rng.randrange(len(value))
+        return value[:at] + [_spoilt(value[at], rng)] * rng.choice((0, 1, 1, 1, 2, 40)) + value[at + 1 :]
+    if isinstance(value, int) and not isinstance(value, bool) and rng.random() < 0.5:
+        return rng.choice((value + 1, value - 1, -value, value * 1000, float(value), str(value)))
+    if isinstance(value, str) and rng.random() < 0.5:
+        return textual(value.encode(), rng).decode("utf-8", "replace")
+    return rng.choice(_VALUES)
+
+
+def zip_members(data: bytes, rng: random.Random) -> bytes:
+    """A ZIP archive (.npz, .pt) one of whose members is spoilt, and has its true checksum."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
+        members = [(info.filename, old.read(info)) for info in old.infolist()]
+        spoilt = rng.randrange(len(members))
+        for number, (name, content) in enumerate(members):
+            if number == spoilt and rng.random() < 0.1:
+                continue
+            new.writestr(name, bytewise(content, rng) if number == spoilt else content, rng.choice((0, 8)))
+    return stream.getvalue()
+
+
+def mutated(good: bytes, mutations: tuple[Mutation, ...], rng: random.Random) -> bytes:
+    """A spoilt copy, by one of the ways that know the format, or bytewise."""
+    way = rng.choice(mutations) if mutations and rng.random() < 0.7 else bytewise
+    try:
+        return way(good, rng)
+    except (ValueError, LookupError, TypeError, OSError, EOFError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile):  # spoilt twice: no longer the format
+        return bytewise(good, rng)

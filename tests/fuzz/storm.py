@@ -1,0 +1,177 @@
+"""Spoil good files of every format, many thousand times, and see how daelab takes each: `make fuzz`.
+
+    python tests/fuzz/storm.py --inputs 100000
+
+Each input must end in success or in one clean error: not in a traceback, a crash, a hang, or in memory without
+bound. The inputs follow from (seed, number) alone; one that fails is saved, and repeated by
+
+    python tests/fuzz/storm.py --seed S --only NUMBER
+
+Workers are processes of their own, so that a crash is seen, and the storm goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import mmap
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a forked process has no thread pool
+
+import torch
+
+from subjects import SUBJECTS, Subject, goods
+
+HANG = 60.0
+"""Seconds after which a worker is ended."""
+SLOW = 5.0
+"""Seconds of computing that no input of a few kilobytes may take."""
+ROOM = 1 << 30
+"""Bytes that a worker may take above what it has when it begins."""
+_SLOT = struct.Struct("qqd")
+"""Of each worker, seen by all: inputs done, the number of the present one, when it began."""
+
+
+def main() -> None:
+    """Storm, and say what came of it."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--inputs", type=int, default=100_000)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    options.add_argument("--save", type=Path, default=Path("fuzz-findings"), help="folder for inputs that fail")
+    options.add_argument("--subjects", nargs="*", choices=list(SUBJECTS), default=list(SUBJECTS), metavar="NAME")
+    options.add_argument("--only", type=int, metavar="NUMBER", help="repeat one input, with its traceback")
+    options.add_argument("--json", action="store_true")
+    args = options.parse_args()
+    storm = Storm(args.seed, args.subjects, args.save)
+    if args.only is not None:
+        storm.repeat(args.only)
+        return
+    found = storm.run(args.inputs, args.workers, show=not args.json)
+    text = "\n".join(f"{key:<10}{value}" for key, value in found.items())
+    print(json.dumps(found) if args.json else text)
+    raise SystemExit(1 if found["failed"] else 0)
+
+
+class Storm:
+    """Inputs that follow from a seed, and where those that fail go."""
+
+    def __init__(self, seed: int, names: list[str], save: Path) -> None:
+        torch.set_num_threads(1)
+        self.seed, self.save = seed, save
+        self.deck = [SUBJECTS[name] for name in names for _ in range(SUBJECTS[name].share)]
+        for name in names:  # before any process is forked
+            for number, content in enumerate(goods(name)):
+                with tempfile.TemporaryDirectory() as folder:
+                    fault = SUBJECTS[name].fault(Path(folder), content)
+                assert fault is None, f"{name}, good input {number}: {fault}"
+
+    def input(self, number: int) -> tuple[Subject, bytes]:
+        """The subject and the content of an input."""
+        rng = random.Random(f"{self.seed} {number}")
+        subject = self.deck[number % len(self.deck)]
+        return subject, subject.spoilt(rng)
+
+    def repeat(self, number: int) -> None:
+        """One input, in this process, with whatever it raises."""
+        subject, content = self.input(number)
+        print(f"{subject.name}, {len(content)} bytes", file=sys.stderr)
+        with tempfile.TemporaryDirectory() as folder:
+            subject.run(Path(folder), content)
+
+    def run(self, inputs: int, workers: int, *, show: bool) -> dict[str, Any]:
+        """Do inputs 0, 1, ...; count what came of them."""
+        began = time.monotonic()
+        shared = mmap.mmap(-1, _SLOT.size * workers)
+        alive = {self._fork(worker, workers, worker, inputs, shared): worker for worker in range(workers)}
+        while alive:
+            time.sleep(0.2)
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid and pid in alive:
+                worker = alive.pop(pid)
+                _, number, since = _SLOT.unpack_from(shared, _SLOT.size * worker)
+                if status:
+                    hung = os.waitstatus_to_exitcode(status) == -signal.SIGKILL and time.monotonic() - since > HANG
+                    self._note(number, "hang" if hung else f"crash: status {os.waitstatus_to_exitcode(status)}")
+                    alive[self._fork(worker, workers, number + workers, inputs, shared)] = worker
+            for pid, worker in alive.items():
+                done, _, since = _SLOT.unpack_from(shared, _SLOT.size * worker)
+                if done and time.monotonic() - since > HANG:
+                    os.kill(pid, signal.SIGKILL)
+            if show:
+                done = sum(_SLOT.unpack_from(shared, _SLOT.size * worker)[0] for worker in range(workers))
+                print(f"\r{done}/{inputs}, {len(self._failed())} failed", end="", file=sys.stderr, flush=True)
+        if show:
+            print(file=sys.stderr)
+        subjects = Counter(self.deck[number % len(self.deck)].name for number in range(inputs))
+        return {
+            "inputs": inputs,
+            "failed": len(self._failed()),
+            "seed": self.seed,
+            "seconds": round(time.monotonic() - began, 1),
+            "peak_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+            "subjects": dict(sorted(subjects.items())),
+        }
+
+    def _failed(self) -> list[Path]:
+        return list(self.save.glob(f"{self.seed}-*.txt"))
+
+    def _note(self, number: int, fault: str) -> None:
+        """Save an input that failed, and how to repeat it."""
+        self.save.mkdir(parents=True, exist_ok=True)
+        subject, content = self.input(number)
+        (self.save / f"{self.seed}-{number}.input").write_bytes(content)
+        command = f"python tests/fuzz/storm.py --seed {self.seed} --only {number}"
+        (self.save / f"{self.seed}-{number}.txt").write_text(f"{subject.name}\n{fault}\n{command}\n", encoding="utf-8")
+
+    def _fork(self, worker: int, workers: int, first: int, inputs: int, shared: mmap.mmap) -> int:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                self._work(worker, workers, first, inputs, shared)
+                status = 0
+            finally:
+                os._exit(status)
+        return pid
+
+    def _work(self, worker: int, workers: int, first: int, inputs: int, shared: mmap.mmap) -> None:
+        """Every `workers`-th input from `first` on, in bounded memory, with a folder that is empty each time."""
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 2)  # native libraries write what they think of a file
+        root = Path(tempfile.mkdtemp(prefix="daelab-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        folder = root / "here"
+        done = _SLOT.unpack_from(shared, _SLOT.size * worker)[0]
+        for number in range(first, inputs, workers):
+            _SLOT.pack_into(shared, _SLOT.size * worker, done, number, time.monotonic())
+            folder.mkdir()
+            subject, content = self.input(number)
+            began = time.process_time()
+            fault = subject.fault(folder, content)
+            seconds = time.process_time() - began
+            if fault is None and seconds > SLOW:
+                fault = f"slow: {seconds:.1f} s"
+            if fault is not None:
+                self._note(number, fault)
+            shutil.rmtree(folder)
+            done += 1
+        _SLOT.pack_into(shared, _SLOT.size * worker, done, inputs, time.monotonic())
+        shutil.rmtree(root)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"""What is fuzzed: for each kind of file or text some good ones, and all that daelab does with one from a stranger."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import pickle
+import random
+import tarfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import tifffile
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import mutations
+from daelab import cleaning, data, imagefiles, inspector, judge, losses, modelfile, noise, recipe, settings
+from daelab.cli.console import reason
+from daelab.data import cifar10, fetch
+from daelab.data.pictures import decode
+from daelab.denoiser import Denoiser
+from daelab.judge.file import Card as JudgeCard
+from daelab.judge.file import JudgeFile
+from daelab.judge.network import build as build_judge
+from daelab.judge.recipe import Network as JudgeNetwork
+from daelab.method import Method
+from daelab.model import build
+from daelab.noise import BatchDraws
+from daelab.runs import Ledger, RunFolder
+from daelab.spec import Autoencoder, Stage, from_dict
+from daelab.training.state import Best, fresh
+
+MAX_PIXELS = 100_000
+CLEAN = (ValueError, OSError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
+"""Errors with a line of ours. A subclass, such as UnicodeDecodeError, is another library's word."""
+IDENTITY = Denoiser(Method("identity", lambda x: x.clone()))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kind of input."""
+
+    name: str
+    good: Callable[[], list[bytes]]
+    """Inputs to spoil, each of which passes."""
+    run: Callable[[Path, bytes], object]
+    """Takes an empty folder and a content, and does with it what daelab would."""
+    mutations: tuple[mutations.Mutation, ...] = ()
+    share: int = 1
+    """How often it is chosen, beside the others."""
+
+    def spoilt(self, rng: random.Random) -> bytes:
+        """A good input, spoilt."""
+        content = mutations.mutated(rng.choice(goods(self.name)), self.mutations, rng)
+        return mutations.mutated(content, self.mutations, rng) if rng.random() < 0.2 else content
+
+    def fault(self, folder: Path, content: bytes) -> str | None:
+        """None for success or one clean error; else what is wrong with how it ended."""
+        try:
+            self.run(folder, content)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            line = reason(error) if isinstance(error, Exception) else ""
+            if type(error) in CLEAN and line.strip() and line.count("\n") <= 2 and "memory" not in line:
+                return None
+            return f"{type(error).__name__}: {error}"[:2000]
+        return None
+
+
+@cache
+def goods(name: str) -> list[bytes]:
+    """The good inputs of a subject, made once."""
+    return SUBJECTS[name].good()
+
+
+def _pixels(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    return values if dtype == np.uint8 else values * dtype(257 if np.issubdtype(dtype, np.integer) else 1 / 255)
+
+
+def _saved(form: str, image: Image.Image, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.copy().save(stream, form, **options)  # Pillow leaves an encoder's options at an image
+    return stream.getvalue()
+
+
+def _exif() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E], exif[0x011A] = 6, "a picture", 72.0
+    exif.get_ifd(0x8769)[0x829A] = 0.25
+    return exif.tobytes()
+
+
+COLOUR, GREY = Image.fromarray(_pixels(17, 13, 3)), Image.fromarray(_pixels(9, 11))
+PALETTE = COLOUR.quantize(16)
+ICC = bytes(range(256)) * 2
+
+
+def _png() -> list[bytes]:
+    text = PngInfo()
+    text.add_text("Title", "a title", zip=True)
+    text.add_itxt("Comment", "ein Bild", "de")
+    deep = io.BytesIO()
+    imagefiles.save(deep, imagefiles.Picture(_pixels(8, 9, 3, dtype=np.uint16), _pixels(8, 9, dtype=np.uint16)), "PNG")
+    alpha = COLOUR.convert("RGBA")
+    alpha.putalpha(GREY.resize(alpha.size))
+    return [
+        _saved("PNG", COLOUR, pnginfo=text, icc_profile=ICC, exif=_exif(), dpi=(72, 72)),
+        _saved("PNG", alpha),
+        _saved("PNG", PALETTE, transparency=3),
+        _saved("PNG", GREY.convert("1")),
+        _saved("PNG", COLOUR, save_all=True, append_images=[PALETTE.convert("RGB")]),
+        _saved("PNG", Image.fromarray(_pixels(8, 9, dtype=np.uint16))),
+        deep.getvalue(),
+    ]
+
+
+def _jpeg() -> list[bytes]:
+    said = {"exif": _exif(), "icc_profile": ICC, "comment": b"a comment", "dpi": (72, 72)}
+    return [
+        _saved("JPEG", COLOUR, **said),
+        _saved("JPEG", GREY, progressive=True),
+        _saved("JPEG", COLOUR.convert("CMYK")),
+        _saved("JPEG", COLOUR, subsampling=0, quality=30, xmp=b"<x:xmpmeta/>"),
+    ]
+
+
+def _webp() -> list[bytes]:
+    said = {"exif": _exif(), "icc_profile": ICC, "xmp": b"<x:xmpmeta/>"}
+    return [
+        _saved("WEBP", COLOUR, **said),
+        _saved("WEBP", COLOUR.convert("RGBA"), lossless=True),
+        _saved("WEBP", COLOUR, save_all=True, append_images=[COLOUR.rotate(180)]),
+    ]
+
+
+def _tiffs() -> list[bytes]:
+    def made(values: np.ndarray, **options: object) -> bytes:
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, values, **options)
+        return stream.getvalue()
+
+    return [
+        _saved("TIFF", COLOUR, exif=_exif(), icc_profile=ICC, dpi=(72, 72)),
+        *(_saved("TIFF", COLOUR, compression=way) for way in ("tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits")),
+        _saved("TIFF", GREY.convert("1"), compression="group4"),
+        _saved("TIFF", COLOUR.convert("CMYK")),
+        _saved("TIFF", PALETTE),
+        _saved("TIFF", COLOUR, save_all=True, append_images=[GREY.copy(), PALETTE.copy()]),
+        made(_pixels(9, 8, 3, dtype=np.uint16), photometric="rgb", byteorder=">"),
+        made(_pixels(9, 8, 3, dtype=np.float32), photometric="rgb", bigtiff=True),
+        made(_pixels(32, 32, 4), photometric="rgb", extrasamples=["unassalpha"], tile=(16, 16)),
+        made(_pixels(3, 9, 8, dtype=np.uint16), photometric="rgb", planarconfig="separate"),
+    ]
+
+
+def _bmp() -> list[bytes]:
+    return [_saved("BMP", image) for image in (COLOUR, GREY, PALETTE, GREY.convert("1"))]
+
+
+def _gif() -> list[bytes]:
+    animated = _saved("GIF", PALETTE, save_all=True, append_images=[PALETTE.rotate(180)], duration=10, comment=b"hm")
+    return [_saved("GIF", PALETTE, transparency=2), _saved("GIF", GREY), animated]
+
+
+def _npy() -> list[bytes]:
+    found = []
+    for values in (_pixels(5, 6), _pixels(5, 6, 3, dtype=np.uint16), _pixels(2, 5, 6, 3, dtype=np.float32)):
+        stream = io.BytesIO()
+        np.save(stream, values)
+        found.append(stream.getvalue())
+    return found
+
+
+def _picture(suffix: str, folder: Path, content: bytes) -> None:
+    """Clean it into a file of some kind, and read it as a data set does."""
+    source = folder / f"source{suffix}"
+    source.write_bytes(content)
+    kinds = list(imagefiles.SUFFIXES)
+    target = folder / f"target{kinds[zlib.crc32(content) % len(kinds)]}"
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # which `decode` goes by; it raises at twice as many
+    options = cleaning.Options(max_pixels=MAX_PIXELS, overwrite=True, compare=len(content) % 8 == 0)
+    try:
+        cleaning.clean_file(IDENTITY, str(source), target, options)
+    finally:
+        if suffix != ".npy":
+            decode(source)
+
+
+def _file(name: str, read: Callable[[Path], object], folder: Path, content: bytes) -> None:
+    path = folder / name
+    path.write_bytes(content)
+    read(path)
+
+
+def _text(read: Callable[[str], object], folder: Path, content: bytes) -> None:
+    read(content.decode("utf-8", "replace"))
+
+
+SMALL = Autoencoder((Stage(4), Stage(3, down=False)))
+UNET = {"kind": "unet", "widths": [4, 5], "blocks": [1, 1], "context": 2, "block": "gated", "norm": "layer"}
+
+
+def _written(write: Callable[[Path], object], suffix: str = ".safetensors") -> bytes:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"file{suffix}"
+        write(path)
+        return path.read_bytes()
+
+
+def _models() -> list[bytes]:
+    card = modelfile.Card(SMALL, "small", "type-1", {"name": "photos"}, {"test": {"psnr": 1.5}}, recipe={"seed": 0})
+    specs = (SMALL, from_dict(UNET))
+    return [_written(lambda path, spec=spec: modelfile.save(path, build(spec), card)) for spec in specs]
+
+
+def _load_model(path: Path) -> None:
+    """As `denoise` does: the file, what its card says, a picture."""
+    method = Denoiser.load(path)
+    method(np.zeros((9, 10, 3), np.uint8))
+    noise.parse(method.method.noise or "none")
+
+
+def _judges() -> list[bytes]:
+    network = JudgeNetwork(widths=(2, 3))
+    card = JudgeCard(
+        name="j", network=network, classes=("a", "b"), size=(8, 8), tta="none", metrics={"test": {"accuracy": {}}}
+    )
+    return [_written(JudgeFile(build_judge(network, 2).eval(), card).save)]
+
+
+def _load_judge(path: Path) -> None:
+    found = judge.load(str(path))
+    assert found.note
+    found.logits(torch.zeros(1, 3, 8, 8))
+
+
+def _checkpoint_recipe() -> recipe.Recipe:
+    return recipe.parse({"data": {"name": "photos"}, "spec": {"stages": [4]}, "training": {"ema": 0.9}})
+
+
+def _checkpoints() -> list[bytes]:
+    wanted = _checkpoint_recipe()
+    state = fresh(wanted, torch.device("cpu"))
+    state.network(torch.zeros(1, 3, 4, 4)).sum().backward()
+    state.optimiser.step()
+    state.rows, state.best = [{"epoch": 1, "val_loss": 0.1}], Best(1, 0.1, 20.0)
+    return [_written(lambda path: state.save(path, wanted))]
+
+
+def _restore(path: Path) -> None:
+    wanted = _checkpoint_recipe()
+    fresh(wanted, torch.device("cpu")).restore(path, wanted)
+
+
+def _paper() -> list[bytes]:
+    stream, old = io.BytesIO(), io.BytesIO()
+    torch.save(build(SMALL).state_dict(), stream)
+    torch.save(build(SMALL).state_dict(), old, _use_new_zipfile_serialization=False)
+    return [stream.getvalue(), old.getvalue()]
+
+
+def _onnx() -> list[bytes]:
+    from daelab import export
+
+    network = build(Autoencoder((Stage(2),)))
+    card = modelfile.Card(network.spec, "small", "type-1")
+    return [_written(lambda path: export.write(path, network.eval(), card), ".onnx")]
+
+
+def _npz() -> list[bytes]:
+    found = []
+    for arrays in (
+        {"images": _pixels(12, 8, 8, 3), "labels": np.arange(12)},
+        {"train_images": _pixels(12, 8, 8), "test_images": _pixels(4, 8, 8)},
+    ):
+        stream = io.BytesIO()
+        np.savez_compressed(stream, **arrays)
+        found.append(stream.getvalue())
+    return found
+
+
+def _tars() -> list[bytes]:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        for name in ("a", "b"):
+            info = tarfile.TarInfo(f"set/{name}")
+            info.size = 700
+            tar.addfile(info, io.BytesIO(bytes(700)))
+    return [stream.getvalue()]
+
+
+def _unpack(folder: Path, content: bytes) -> None:
+    (folder / "in").mkdir()
+    (folder / "in" / "a.tar.gz").write_bytes(gzip.compress(content, 1))
+    try:
+        fetch.unpack(folder / "in" / "a.tar.gz", "set", ["a", "b"], folder / "in" / "target")
+    finally:
+        left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        assert left <= {"in", "in/a.tar.gz", "in/target", "in/target/a", "in/target/b"}, left
+
+
+def _recipes() -> list[bytes]:
+    names = ("quick", "paper/1", "paper/38", "model-c")
+    unet = b'[data]\nname = "photos"\n[spec]\nkind = "unet"\nwidths = [8, 16]\nblocks = [1, 2]\n[training]\nlr = 0.1\n'
+    return [settings.shipped()[name].read_bytes() for name in names] + [unet]
+
+
+def _noise(text: str) -> None:
+    found = noise.parse(text)
+    assert noise.parse(str(found)) == found
+    draws = BatchDraws(2, 1, torch.device("cpu"))
+    noisy = found.apply(torch.full((2, 3, 8, 8), 0.5), draws)
+    assert noisy.shape == (2, 3, 8, 8)
+
+
+def _loss(text: str) -> None:
+    found = losses.parse(text)
+    if "judge_features" not in text:
+        x = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+        found(x, torch.zeros_like(x))
+
+
+def _log() -> bytes:
+    head = "test_id,batch_size,learning_rate,epochs,amsgrad,Val Loss,Val PSNR,Val F1,Train Size,Val Size"
+    head += ",weight_decay,beta_1,beta_2,Comments"
+    return f'{head}\n1,128,0.001,10,False,0.01,20.5,,40000,10000,0.0,0.9,0.999,"Model, A"\n2,4,0.1,1,True,,,,1,1,,,,x\n'.encode()
+
+
+def _import(path: Path) -> None:
+    ledger = Ledger(f"sqlite:///{path.parent / 'ledger.db'}")
+    ledger.import_csv(path)
+    ledger.export_csv()
+
+
+PICTURES: dict[str, tuple[Callable[[], list[bytes]], tuple[mutations.Mutation, ...], int]] = {
+    ".png": (_png, (mutations.png_chunks,), 8),
+    ".jpg": (_jpeg, (), 5),
+    ".webp": (_webp, (), 3),
+    ".tif": (_tiffs, (), 8),
+    ".bmp": (_bmp, (), 2),
+    ".gif": (_gif, (), 3),
+    ".npy": (_npy, (), 2),
+}
+TEXTS: dict[str, tuple[list[bytes], Callable[[str], object]]] = {
+    "noise": ([text.encode() for text in noise.FORMULAS.values()] + [b"salt-and-pepper(0..0.1) > poisson(30)"], _noise),
+    "loss": ([b"mse + 0.1 * dssim", b"l1", b"2*charbonnier + psnr", b"judge_features"], _loss),
+    "--set": (
+        [b"training.lr=0.01", b"spec=model-c", b"noise=type-1", b"data.name=photos", b"spec.stages=[8, 16]"],
+        lambda text: recipe.parse({}, [text]),
+    ),
+}
+_HEADER = (mutations.tensor_header,)
+SUBJECTS: dict[str, Subject] = {
+    subject.name: subject
+    for subject in (
+        *(Subject(end, good, partial(_picture, end), ways, share) for end, (good, ways, share) in PICTURES.items()),
+        *(
+            Subject(name, lambda good=good: good, partial(_text, read), (mutations.textual,), 4)
+            for name, (good, read) in TEXTS.items()
+        ),
+        Subject("model", _models, partial(_file, "file.safetensors", _load_model), _HEADER, 6),
+        Subject("judge", _judges, partial(_file, "file.safetensors", _load_judge), _HEADER, 3),
+        Subject(
+            "inspector",
+            lambda: [inspector.shipped().read_bytes()],
+            partial(_file, "file.safetensors", inspector.load),
+            _HEADER,
+        ),
+        Subject("checkpoint", _checkpoints, partial(_file, "file.safetensors", _restore), _HEADER, 2),
+        Subject("paper's .pt", _paper, partial(_file, "file.pt", modelfile.load), (mutations.zip_members,), 5),
+        Subject("ONNX", _onnx, partial(_file, "file.onnx", _load_model)),
+        Subject("recipe", _recipes, partial(_file, "file.toml", recipe.load), (mutations.textual,), 5),
+        Subject(
+            "judge's recipe",
+            lambda: [path.read_bytes() for path in judge.recipe.shipped().values()],
+            partial(_file, "file.toml", judge.recipe.load),
+            (mutations.textual,),
+        ),
+        Subject("ledger CSV", lambda: [_log()], partial(_file, "file.csv", _import), (mutations.textual,), 2),
+        Subject(
+            "metrics.csv",
+            lambda: [b"epoch,learning_rate,train_loss,val_loss\n1,0.1,0.2,0.3\n2,0.1,0.1,0.2\n"],
+            partial(_file, "metrics.csv", lambda path: RunFolder(path.parent).read_metrics()),
+            (mutations.textual,),
+        ),
+        Subject(".npz", _npz, partial(_file, "file.npz", lambda path: data.load(f"npz:{path}")), (mutations.zip_members,), 2),
+        Subject("archive", _tars, _unpack),
+        Subject(
+            "CIFAR-10",
+            lambda: [pickle.dumps({b"data": _pixels(2, 12), b"labels": [1, 2]}, protocol=2)],
+            lambda _, content: cifar10.unpickle(content, "batch"),
+        ),
+    )
+}
