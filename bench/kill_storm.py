@@ -66,7 +66,7 @@ def storm(kills: int, seed: int, root: Path, *, show: bool) -> dict[str, Any]:
     spread: Counter[str] = Counter()
     for number in range(kills):
         name, moment = f"killed-{number}", rng.choice(MOMENTS)
-        count, after = rng.randrange(1, EPOCHS), rng.uniform(0, 0.9 * length)
+        count, after = rng.randrange(1, EPOCHS + 1), rng.uniform(0, 0.9 * length)
         status = _child(
             lambda name=name, moment=moment, count=count: _train(
                 wanted, root, name, resume=False, moment=moment, count=count

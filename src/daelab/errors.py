@@ -1,9 +1,20 @@
-"""One shape for every "no such name" error: what is wrong, the valid names, the nearest match."""
+"""How a mistake is worded: an error in one line; for "no such name" the valid names and the nearest match."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in one line: of an error of the system the file and the system's word.
+
+    >>> reason(OSError(28, "No space left on device", "a.png"))
+    'a.png: No space left on device'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or type(error).__name__
 
 
 def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:

@@ -6,6 +6,8 @@ Reading never runs code from the file, and the header can be looked at without r
 from __future__ import annotations
 
 import json
+import os
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,10 +57,16 @@ def write(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) 
         if found.keys() != plain.keys() or not all(_same(found[name], plain[name]) for name in plain):
             raise OSError(f"{path}: came back from the disk different from what was written; the old one is kept")
 
-    try:
-        write_with(path, lambda part: save_file(plain, part, metadata={_KEY: text}), check)
-    except SafetensorError as error:
-        raise OSError(f"{path}: not written: {error}") from None
+    def save(part: Path) -> None:
+        try:
+            save_file(plain, part, metadata={_KEY: text})
+        except SafetensorError as error:  # which has the system's number in its text only
+            number = re.search(r"os error (\d+)", str(error))
+            if number is None:
+                raise OSError(f"{path}: not written: {error}") from None
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from None
+
+    write_with(path, save, check)
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
@@ -115,7 +123,9 @@ def _entry(entry: Mapping[str, Any]) -> Entry:
     # a bool is an int to Python, and so is what no tensor can have
     if not isinstance(shape, list) or not all(type(side) is int and 0 <= side < 2**48 for side in shape):
         raise ValueError(shape)
-    return Entry(str(entry["dtype"]), tuple(shape))
+    if not re.fullmatch(r"\w{1,12}", entry["dtype"]):
+        raise ValueError(entry["dtype"])
+    return Entry(entry["dtype"], tuple(shape))
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -34,14 +34,14 @@ import torch
 
 from subjects import SUBJECTS, Subject, goods
 
-HANG = 60.0
-"""Seconds after which a worker is ended."""
+HANG = 30.0
+"""Seconds of computing after which a worker is ended; or ten times as long if it computes nothing."""
 SLOW = 5.0
 """Seconds of computing that no input of a few kilobytes may take."""
 ROOM = 1 << 30
 """Bytes that a worker may take above what it has when it begins."""
-_SLOT = struct.Struct("qqd")
-"""Of each worker, seen by all: inputs done, the number of the present one, when it began."""
+_SLOT = struct.Struct("qqdd")
+"""Of each worker, seen by all: inputs done, the number of the present one, when it began, computing time until then."""
 
 
 def main() -> None:
@@ -101,14 +101,14 @@ class Storm:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid and pid in alive:
                 worker = alive.pop(pid)
-                _, number, since = _SLOT.unpack_from(shared, _SLOT.size * worker)
+                number = _SLOT.unpack_from(shared, _SLOT.size * worker)[1]
                 if status:
-                    hung = os.waitstatus_to_exitcode(status) == -signal.SIGKILL and time.monotonic() - since > HANG
-                    self._note(number, "hang" if hung else f"crash: status {os.waitstatus_to_exitcode(status)}")
+                    code = os.waitstatus_to_exitcode(status)
+                    self._note(number, "hang, or killed" if code == -signal.SIGKILL else f"crash: status {code}")
                     alive[self._fork(worker, workers, number + workers, inputs, shared)] = worker
             for pid, worker in alive.items():
-                done, _, since = _SLOT.unpack_from(shared, _SLOT.size * worker)
-                if done and time.monotonic() - since > HANG:
+                _, _, since, before = _SLOT.unpack_from(shared, _SLOT.size * worker)
+                if since and (_computed(pid) - before > HANG or time.monotonic() - since > 10 * HANG):
                     os.kill(pid, signal.SIGKILL)
             if show:
                 done = sum(_SLOT.unpack_from(shared, _SLOT.size * worker)[0] for worker in range(workers))
@@ -157,10 +157,10 @@ class Storm:
         folder = root / "here"
         done = _SLOT.unpack_from(shared, _SLOT.size * worker)[0]
         for number in range(first, inputs, workers):
-            _SLOT.pack_into(shared, _SLOT.size * worker, done, number, time.monotonic())
+            began = time.process_time()
+            _SLOT.pack_into(shared, _SLOT.size * worker, done, number, time.monotonic(), began)
             folder.mkdir()
             subject, content = self.input(number)
-            began = time.process_time()
             fault = subject.fault(folder, content)
             seconds = time.process_time() - began
             if fault is None and seconds > SLOW:
@@ -169,8 +169,14 @@ class Storm:
                 self._note(number, fault)
             shutil.rmtree(folder)
             done += 1
-        _SLOT.pack_into(shared, _SLOT.size * worker, done, inputs, time.monotonic())
+        _SLOT.pack_into(shared, _SLOT.size * worker, done, inputs, time.monotonic(), time.process_time())
         shutil.rmtree(root)
+
+
+def _computed(pid: int) -> float:
+    """Seconds of computing of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 if __name__ == "__main__":

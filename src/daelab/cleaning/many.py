@@ -14,6 +14,7 @@ import torch
 
 from daelab.cleaning.one import COMPARED, UNSURE, Cleaned, beside, same
 from daelab.data import photo_path
+from daelab.errors import reason
 from daelab.imagefiles import SUFFIXES, check_place
 from daelab.tiles import Progress
 
@@ -207,8 +208,7 @@ def _one(job: Job, request: Request, work: Work, progress: Progress) -> Cleaned:
     except (ValueError, OSError) as error:
         if request.single:
             raise
-        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.strerror else str(error)
-        return Cleaned(job.source, str(job.target), status="failed", reason=reason)
+        return Cleaned(job.source, str(job.target), status="failed", reason=reason(error))
 
 
 class _Progress:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from daelab.errors import reason
+
 if TYPE_CHECKING:
     from daelab.training.state import Best
 
@@ -61,15 +63,8 @@ def guarded(run: Callable[[], object]) -> int:
 def _out_of_memory(error: Exception) -> bool:
     # torch has a kind of its own for GPUs only; a CPU's is a RuntimeError like any other
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and re.search(r"out of memory|not enough memory", str(error)) is not None
+        isinstance(error, RuntimeError) and re.search(r"out of memory|not enough memory|can't allocate memory|bad_alloc", str(error)) is not None
     )
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error)
 
 
 def clock(seconds: float) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import bar, reason, say, say_json, tell
+from daelab.cli.console import bar, say, say_json, tell
 from daelab.cli.options import DataRoot, Json
+from daelab.errors import reason
 
 if TYPE_CHECKING:
     from daelab.inspector import Inspection

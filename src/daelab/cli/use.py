@@ -152,12 +152,13 @@ def evaluate(
             _say_levels(sigmas, api.evaluate_levels(model, sigmas, data, **options), as_json)
             return
         found = api.evaluate(model, data, noise, judge=judge, judge_path=judge_path, **options)
-    if save is not None:
-        api.save_scored(model, found, save)
+    # first, since they took long, and the disk may be full
     if as_json:
         say_json(found.to_dict())
     else:
         _say_scores(found)
+    if save is not None:
+        api.save_scored(model, found, save)
 
 
 def _sigmas(text: str) -> list[float]:

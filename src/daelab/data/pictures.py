@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from daelab.data.sets import Pixels
+from daelab.files import Bounded
 
 SUFFIXES = ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp"
 """Files with another suffix are taken for no pictures."""
@@ -102,9 +105,11 @@ def free_memory() -> int:
         return 1 << 30
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     Image.init()
-    return Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    with Bounded(path) as file, Image.open(file, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+        yield image
 
 
 def _rgb(image: Image.Image) -> Pixels:

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from daelab.data import photo_path
+from daelab.files import Bounded
 from daelab.imagefiles import png, tiff
 from daelab.imagefiles.decode import NotDecoded, page, unlimited
 from daelab.imagefiles.picture import SUFFIXES, Picture, resolution
@@ -39,7 +40,7 @@ def read(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture
         raise ValueError(f"{path}: a folder, not a picture")
     if not path.is_file():
         raise FileNotFoundError(f"no picture {path}")
-    with path.open("rb") as stream:
+    with Bounded(path) as stream:
         return _read(stream, str(path), path.suffix.lower(), max_pixels)
 
 

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +17,7 @@ from daelab.judge.recipe import Network
 from daelab.settings import FileHeader
 
 FORMAT = 1
+_Side = Annotated[int, Field(ge=1, le=4096)]
 
 
 class Card(FileHeader):
@@ -27,7 +28,7 @@ class Card(FileHeader):
     name: str
     network: Network
     classes: tuple[str, ...] = Field(min_length=2, max_length=10_000)
-    size: tuple[int, int]
+    size: tuple[_Side, _Side]
     """(H, W) of the images it was trained on; others are resized to it."""
     tta: Literal["none", "mirror", "shift"]
     seed: int = 0
@@ -74,9 +75,13 @@ def read_card(path: Path) -> Card:
         raise ValueError(f"{path}: format {header.get('format')!r}; this daelab reads format {FORMAT}")
     card = Card.parse(path, header)
     with torch.device("meta"):
-        wanted = ConvNet(card.network, len(card.classes)).state_dict()
-    if tensorfile.layout(halved(wanted)) != entries:
-        raise ValueError(f"{path}: its tensors are not those of the network in its header")
+        network = ConvNet(card.network, len(card.classes))
+        if tensorfile.layout(halved(network.state_dict())) != entries:
+            raise ValueError(f"{path}: its tensors are not those of the network in its header")
+        try:
+            network.eval()(torch.empty(1, 3, *card.size))
+        except RuntimeError:
+            raise ValueError(f"{path}: its network takes no images of {card.size[0]}x{card.size[1]} pixels") from None
     return card
 
 

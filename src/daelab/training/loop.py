@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from daelab import data as datasets
 from daelab import losses, machine, modelfile, runs
 from daelab import recipe as recipes
+from daelab.errors import reason
 from daelab.evaluation import validate
 from daelab.files import write_text
 from daelab.model import inference
@@ -109,18 +110,18 @@ def fit(
         run.clear()
     if resume and run.checkpoint.is_file():
         trainer.state.restore(run.checkpoint, recipe)
-    write_text(run.recipe, recipe.to_toml())
-    runs.write_environment(run)
     ledger.settle()
     ledger.record(run.name, status="running", reason="", **runs.here(), **_row_of(recipe, trainer))
     try:
+        write_text(run.recipe, recipe.to_toml())
+        runs.write_environment(run)
         trainer.train(progress or Silent(), ledger)
     except BaseException as error:
         status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-        reason = (str(error) or type(error).__name__).partition("\n")[0]
+        why = reason(error).partition("\n")[0]
         # the ledger may lie on the very disk that is full: what went wrong first is what is told
         with suppress(ValueError):
-            ledger.record(run.name, status=status, reason=reason, finished=runs.now())
+            ledger.record(run.name, status=status, reason=why, finished=runs.now())
         raise
     ledger.record(run.name, status="finished", finished=runs.now(), seconds=trainer.state.seconds)
     return Trained(run, trainer.state.rows, trainer.state.best, trainer.state.seconds)
@@ -187,6 +188,8 @@ class Trainer:
         """Go on from the state to the recipe's end."""
         state, steps = self.state, self.feed.steps
         progress.start(self.run.name, self.recipe.training.epochs, steps, self.facts())
+        if state.rows:  # a kill after the last checkpoint may have left them behind it, and no epoch may be left
+            self._record(ledger)
         with noted_signals() as caught:
             while len(state.rows) < self.recipe.training.epochs and not self._time_is_up():
                 self._epoch(progress, caught)
@@ -290,19 +293,24 @@ class Trainer:
             self.validation.write_samples(self.run.path / "samples.npz", denoise)
         if self.every.due(epochs=epoch) or epoch == self.recipe.training.epochs or self._time_is_up():
             self._save()
+        self._record(ledger)
+        progress.epoch(row, state.best)
+
+    def _record(self, ledger: runs.Ledger) -> None:
+        """Write the rows so far into metrics.csv, and what they come to into the ledger."""
+        state = self.state
         self.run.write_metrics(state.rows)
         best = state.rows[state.best.epoch - 1]
         ledger.record(
             self.run.name,
-            epochs_done=epoch,
+            epochs_done=len(state.rows),
             val_loss=best["val_loss"],
             val_psnr=best["val_psnr_batch"],
             val_psnr_image=best["val_psnr"],
             val_f1=next((seen["val_f1"] for seen in (best, *reversed(state.rows)) if "val_f1" in seen), None),
             seconds=state.seconds,
-            images_per_second=row["images_per_second"],
+            images_per_second=state.rows[-1]["images_per_second"],
         )
-        progress.epoch(row, state.best)
 
     def _save(self) -> None:
         """Write the checkpoint; a state that is no number is never saved over one that is."""
