@@ -7,6 +7,7 @@ pickles that are read are the paper's, through PyTorch's restricted loader.
 from __future__ import annotations
 
 import platform
+import reprlib
 import warnings
 import zipfile
 from dataclasses import asdict, dataclass, field, replace
@@ -100,7 +101,7 @@ def card_from(path: Path, header: object) -> Card:
     for key, value in known.items():
         wanted = type(getattr(blank, key))
         if not isinstance(value, wanted):
-            raise ValueError(f"{path}: `{key}` of its header is no {wanted.__name__}: {value!r}")
+            raise ValueError(f"{path}: `{key}` of its header is no {wanted.__name__}: {reprlib.repr(value)}")
     return Card(spec=spec, **known)
 
 

@@ -397,7 +397,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject("archive", _tars, _unpack),
         Subject(
             "CIFAR-10",
-            lambda: [pickle.dumps({b"data": _pixels(2, 12), b"labels": [1, 2]}, protocol=2)],
+            lambda: [pickle.dumps({b"data": _pixels(2, 12), b"labels": [1, 2]}, protocol=3)],
             lambda _, content: cifar10.unpickle(content, "batch"),
         ),
     )

@@ -19,6 +19,7 @@ from daelab.imagefiles.picture import SUFFIXES, Picture, resolution
 
 MAX_PIXELS = 300_000_000
 """Larger pictures are refused unless a caller says otherwise."""
+_MOST_PAGES = 1024
 _NPY = b"\x93NUMPY"
 _FORMS = sorted({*SUFFIXES.values()} - {"NPY"})
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -140,9 +141,12 @@ def _tiff(stream: IO[bytes], max_pixels: int) -> Picture:
     """All pages of a TIFF: by Pillow, or by tifffile where Pillow does not know the samples."""
     order, directories = tiff.read_tags(stream)
     _check_size(sum(height * width for height, width in (found.size for found in directories)), max_pixels)
+    if len(directories) > _MOST_PAGES:
+        raise _Refused(f"it has {len(directories):,} pages; at most {_MOST_PAGES:,} are read")
+    image = _opened(stream)
     pages = [
         replace(
-            _tiff_page(stream, number),
+            _tiff_page(stream, number, image),
             form="TIFF",
             native=(order, found.kept),
             info=tiff.info_of(order, found.kept),
@@ -153,12 +157,14 @@ def _tiff(stream: IO[bytes], max_pixels: int) -> Picture:
     return replace(pages[0], more=tuple(pages[1:]))
 
 
-def _tiff_page(stream: IO[bytes], number: int) -> Picture:
-    image = _opened(stream, number)
+def _tiff_page(stream: IO[bytes], number: int, first: Image.Image | None) -> Picture:
+    """A page, from the file as it was opened at its first one, since Pillow walks to each from the beginning."""
+    image = first or _opened(stream, number)
     if image is not None:
         try:
+            image.seek(number)
             return page(image, lambda: _opened(stream, number) or image)
-        except NotDecoded:
+        except (NotDecoded, UnidentifiedImageError, SyntaxError):  # samples that Pillow does not know
             pass
     return tiff.samples(stream, number)
 

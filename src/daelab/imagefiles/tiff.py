@@ -35,6 +35,8 @@ _BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 3, 4, 5, 7
 _STRIP = 1 << 18
 """Pixels in a strip."""
 _HIGHEST = 2**32 - 1
+_SHARED = 1 << 24
+"""Bytes of tags that pages may share, such as a profile."""
 _DEFLATE = 8
 # what tifffile logs of damage, an error says, or it was no matter
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -56,6 +58,23 @@ class Directory:
     """All but how the pixels are stored."""
 
 
+@dataclass
+class _File:
+    """An open TIFF, and how many bytes of tags have been taken from it."""
+
+    stream: IO[bytes]
+    order: Order
+    big: bool
+    size: int
+    taken: int = 0
+
+    def take(self, length: int) -> None:
+        """Count them: a small file whose tags all point to the same bytes could become a large one."""
+        self.taken += length
+        if self.taken > 4 * self.size + _SHARED:
+            raise ValueError("its tags claim more than the file holds")
+
+
 def read_tags(stream: IO[bytes]) -> tuple[Order, list[Directory]]:
     """The byte order, "<" or ">", and the directory of each page.
 
@@ -64,15 +83,17 @@ def read_tags(stream: IO[bytes]) -> tuple[Order, list[Directory]]:
     """
     stream.seek(0)
     head = stream.read(16)
+    if len(head) < 8:
+        raise ValueError("its header is cut short")
     order: Order = ">" if head[:2] == b"MM" else "<"
     big = len(head) == 16 and struct.unpack(f"{order}H", head[2:4])[0] == 43
-    size = stream.seek(0, 2)
+    file = _File(stream, order, big, stream.seek(0, 2))
     offset = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}I", head[4:8])[0]
     pages: list[Directory] = []
     seen: set[int] = set()
-    while offset and offset not in seen and offset < size:
+    while offset and offset not in seen and offset < file.size:
         seen.add(offset)
-        tags, offset = _directory(stream, order, big, offset, size)
+        tags, offset = _directory(file, offset)
         height, width, compression, extra = (_first(tags, order, tag) for tag in (257, 256, 259, 338))
         kept = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE and value[0] < 16}
         # Pillow gives colours with alpha multiplied in divided by it again, tifffile as they are
@@ -89,24 +110,26 @@ def _first(tags: Tags, order: Order, tag: int) -> int:
     return struct.unpack_from(order + form, data)[0] if form and data else 0
 
 
-def _directory(stream: IO[bytes], order: Order, big: bool, offset: int, size: int, depth: int = 0) -> tuple[Tags, int]:
+def _directory(file: _File, offset: int, depth: int = 0) -> tuple[Tags, int]:
     """A directory's tags and the place of the next one; what lies outside the file is left out."""
-    count_form, entry_form, word = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
+    stream, order = file.stream, file.order
+    count_form, entry_form, word = ("Q", "HHQ8s", "Q") if file.big else ("H", "HHI4s", "I")
     stream.seek(offset)
     (count,) = _unpacked(stream, order + count_form)
     entries = [_unpacked(stream, order + entry_form) for _ in range(min(count, 4096))]
     (following,) = _unpacked(stream, order + word) if count <= 4096 else (0,)
     tags: Tags = {}
     for tag, kind, items, inline in entries:
-        length = items * _SIZES.get(kind, size + 1)
+        length = items * _SIZES.get(kind, file.size + 1)
         start = struct.unpack(order + word, inline)[0]
         if tag in _DIRECTORIES and depth < 2 and length <= len(inline):
             below = struct.unpack(order + "I", inline[:4])[0] if kind in (_LONG, 13) else start
-            if below < size:
-                tags[tag] = (_LONG, _directory(stream, order, big, below, size, depth + 1)[0])
+            if below < file.size:
+                tags[tag] = (_LONG, _directory(file, below, depth + 1)[0])
         elif length <= len(inline):
             tags[tag] = (kind, inline[:length])
-        elif start + length <= size:
+        elif start + length <= file.size:
+            file.take(length)
             stream.seek(start)
             tags[tag] = (kind, stream.read(length))
     return tags, following

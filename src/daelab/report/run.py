@@ -33,7 +33,7 @@ def write_run(run: RunFolder) -> Path:
         "the network's doing alone; the ringed epoch is the one that is kept.": curves
     }
     if (run.path / "samples.npz").is_file():
-        with np.load(run.path / "samples.npz") as kept:
+        with np.load(run.path / "samples.npz", allow_pickle=False) as kept:
             samples_figure(kept["clean"], kept["noisy"], kept["denoised"], samples)
         figures["Validation images: clean, noisy, denoised by the kept network."] = samples
     page = run.path / "report.html"
