@@ -58,6 +58,8 @@ def main() -> None:
 def storm(kills: int, seed: int, root: Path, *, show: bool) -> dict[str, Any]:
     """Counts: kills, exact, torn, and how the kills spread over the moments."""
     wanted = _recipe(root)
+    # here, so that what PyTorch does once per process is done, and each child inherits it
+    _train(wanted, root, "warm-up", resume=False)
     began = time.perf_counter()
     assert _child(lambda: _train(wanted, root, "left-alone", resume=False)) == 0
     length = time.perf_counter() - began

@@ -360,7 +360,7 @@ tiny = "--set data.train=16 --set data.val=8 --set training.batch=8 --set spec=m
 for words in (
     f"train --recipe quick {tiny}",
     "evaluate a --data photos --limit 4 --judge photos",
-    "export a a.onnx",
+    "export a --onnx a.onnx",
     "denoise photo:cat --model a.onnx --out cat.png",
     "inspect cat.png",
     "ledger list",
