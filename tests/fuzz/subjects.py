@@ -6,6 +6,7 @@ import gzip
 import io
 import pickle
 import random
+import re
 import tarfile
 import zlib
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class Subject:
             raise
         except BaseException as error:
             line = reason(error) if isinstance(error, Exception) else ""
-            if type(error) in CLEAN and line.strip() and line.count("\n") <= 2 and "memory" not in line:
+            if type(error) in CLEAN and line.strip() and line.count("\n") <= 2 and not re.search(r"\bmemory\b", line):
                 return None
             return f"{type(error).__name__}: {error}"[:2000]
         return None
