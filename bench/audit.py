@@ -3,8 +3,8 @@
     python bench/audit.py                   checks and prints; exit code 1 where something is not in order
     python bench/audit.py --sbom sbom.json  also writes the bill, as CycloneDX 1.5
 
-Only what is installed is looked at: `pip install 'daelab[audit]'` and the extras that are used. Known vulnerabilities
-come from pip-audit. Where its service cannot be reached that is said, and versions are held against the short list here.
+Only what is installed is looked at: `pip install 'daelab[audit]'` and the extras that are used. Known flaws come from
+pip-audit. Where its service cannot be reached that is said, and versions are held against the short list here.
 """
 
 from __future__ import annotations
@@ -27,11 +27,26 @@ from packaging.version import Version
 from common import table
 
 ALLOWED = frozenset(
-    "0BSD Apache-2.0 Apache-2.0-WITH-LLVM-exception BSD-2-Clause BSD-3-Clause BSL-1.0 CC0-1.0 CNRI-Python ISC MIT"
-    " MIT-CMU MPL-2.0 PSF-2.0 Unlicense Zlib".split()
+    [
+        "0BSD",
+        "Apache-2.0",
+        "Apache-2.0-WITH-LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSL-1.0",
+        "CC0-1.0",
+        "CNRI-Python",
+        "ISC",
+        "MIT",
+        "MIT-CMU",
+        "MPL-2.0",
+        "PSF-2.0",
+        "Unlicense",
+        "Zlib",
+    ]
 )
 """SPDX names. Permissive, or (MPL) with duties for changed files of the package itself only."""
-EXCEPTIONS = {name: "LGPL-3.0-only" for name in ("psycopg", "psycopg-binary")}
+EXCEPTIONS = dict.fromkeys(("psycopg", "psycopg-binary"), "LGPL-3.0-only")
 """Of the extra `postgres` alone: imported as it is, exchangeable, never part of what daelab ships."""
 READ = {
     # packages whose metadata has a whole licence, or a name of no list, where an SPDX name belongs; read by us
@@ -106,7 +121,9 @@ def main() -> None:
         "not_installed": missing,
         "forbidden_licences": forbidden,
         "vulnerabilities": known,
-        "vulnerabilities_from": "its own short list; pip-audit's service was not reached" if asked is None else "pip-audit",
+        "vulnerabilities_from": "its own short list; pip-audit's service was not reached"
+        if asked is None
+        else "pip-audit",
     }
     if args.json:
         print(json.dumps(found))
@@ -160,7 +177,9 @@ def licence(name: str, said: Any) -> str:
         return str(said["License-Expression"])
     if name in READ:
         return READ[name]
-    classifiers = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier") or [] if line.startswith("License")]
+    classifiers = [
+        line.rpartition(" :: ")[2] for line in said.get_all("Classifier") or [] if line.startswith("License")
+    ]
     for words in (said.get("License") or "", *classifiers):
         if words in _WORDS or permitted(words):
             return _WORDS.get(words, words)

@@ -35,8 +35,8 @@ SCRIPTS = {
 }
 
 
-# tried by test_reproduce.py, e2e/test_kill.py and e2e/test_load.py
-ELSEWHERE = ("results.py", "kill_storm.py", "ledger_load.py", "postgres.py")
+# tried by test_reproduce.py, e2e/test_kill.py, e2e/test_load.py and test_audit.py
+ELSEWHERE = ("results.py", "kill_storm.py", "ledger_load.py", "postgres.py", "audit.py", "reliability.py")
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

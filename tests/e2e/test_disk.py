@@ -37,7 +37,10 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}k", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if mounted.returncode:
         pytest.skip(f"no disk can be mounted here: {mounted.stderr.strip()}")
@@ -255,7 +258,9 @@ def test_a_process_out_of_memory(mine: Path, tmp_path: Path) -> None:
     environment = os.environ | {"DAELAB_RUNS": str(tmp_path / "runs"), "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if line.startswith("daelab: ")]
-    assert lines == ["daelab: out of memory; take a smaller batch (training.batch), or close other programs"], done.stderr
+    assert lines == ["daelab: out of memory; take a smaller batch (training.batch), or close other programs"], (
+        done.stderr
+    )
     assert done.returncode == 2
     row = Ledger(f"sqlite:///{tmp_path}/runs/ledger.db").row("a")
     assert row["status"] == "failed"

@@ -138,5 +138,15 @@ def mutated(good: bytes, mutations: tuple[Mutation, ...], rng: random.Random) ->
     way = rng.choice(mutations) if mutations and rng.random() < 0.7 else bytewise
     try:
         return way(good, rng)
-    except (ValueError, LookupError, TypeError, OSError, EOFError, NotImplementedError, struct.error, zlib.error, zipfile.BadZipFile):  # spoilt twice: no longer the format
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+    ):  # spoilt twice: no longer the format
         return bytewise(good, rng)

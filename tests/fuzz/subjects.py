@@ -334,7 +334,8 @@ def _loss(text: str) -> None:
 def _log() -> bytes:
     head = "test_id,batch_size,learning_rate,epochs,amsgrad,Val Loss,Val PSNR,Val F1,Train Size,Val Size"
     head += ",weight_decay,beta_1,beta_2,Comments"
-    return f'{head}\n1,128,0.001,10,False,0.01,20.5,,40000,10000,0.0,0.9,0.999,"Model, A"\n2,4,0.1,1,True,,,,1,1,,,,x\n'.encode()
+    rows = '1,128,0.001,10,False,0.01,20.5,,40000,10000,0.0,0.9,0.999,"Model, A"\n2,4,0.1,1,True,,,,1,1,,,,x'
+    return f"{head}\n{rows}\n".encode()
 
 
 def _import(path: Path) -> None:
@@ -394,7 +395,9 @@ SUBJECTS: dict[str, Subject] = {
             partial(_file, "metrics.csv", lambda path: RunFolder(path.parent).read_metrics()),
             (mutations.textual,),
         ),
-        Subject(".npz", _npz, partial(_file, "file.npz", lambda path: data.load(f"npz:{path}")), (mutations.zip_members,), 2),
+        Subject(
+            ".npz", _npz, partial(_file, "file.npz", lambda path: data.load(f"npz:{path}")), (mutations.zip_members,), 2
+        ),
         Subject("archive", _tars, _unpack),
         Subject(
             "CIFAR-10",

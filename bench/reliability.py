@@ -1,0 +1,169 @@
+"""docs/reliability.md: what is promised, how it is tested, and what was measured last.
+
+    python bench/reliability.py                          write the document from docs/reliability.json
+    python bench/reliability.py --measure kills fuzz     run these first, and keep their figures; `all` for all
+    python bench/reliability.py --take fuzz=found.json   keep what the same command printed elsewhere
+
+No figure is typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from daelab.files import write_text
+from daelab.report import Table
+from daelab.runs import environment
+
+ROOT = Path(__file__).parents[1]
+KEPT, DOCUMENT = ROOT / "docs" / "reliability.json", ROOT / "docs" / "reliability.md"
+
+MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    "kills": (
+        "python bench/kill_storm.py --kills 200",
+        lambda f: f"{f['kills']} killed: {f['exact']} resumed exactly, {f['torn']} torn files",
+    ),
+    "sqlite": ("python bench/ledger_load.py", lambda f: _rows(f, "SQLite")),
+    "postgresql": ("python bench/ledger_load.py --postgres", lambda f: _rows(f, "PostgreSQL")),
+    "fuzz": (
+        "python tests/fuzz/storm.py --inputs 100000",
+        lambda f: (
+            f"{f['inputs']:,} inputs of {len(f['subjects'])} kinds, seed {f['seed']}: {f['failed']} failed;"
+            f" {f['seconds']:.0f} s, {f['peak_mb']} MB at most"
+        ),
+    ),
+    "audit": (
+        "python bench/audit.py",
+        lambda f: (
+            f"{f['packages']} packages: {len(f['forbidden_licences'])} licences not on the list,"
+            f" {len(f['vulnerabilities'])} known flaws ({f['vulnerabilities_from']})"
+        ),
+    ),
+}
+"""What is measured: the command, to which `--json` is added, and its figures in words."""
+
+SUITE = "every run of `make test`"
+PROMISES: list[tuple[str, str, str]] = [
+    (
+        "A training killed at any moment resumes to the same bits: weights, `metrics.csv`; no file is torn.",
+        "`tests/e2e/test_kill.py` (20 kills), `tests/test_training.py` (interrupted after every step)",
+        "kills",
+    ),
+    (
+        "A full disk, a read-only folder, data that vanished, memory that ends: one line with the file's name,"
+        " exit code 2, the last good state intact, `failed` and the reason in the ledger.",
+        "`tests/e2e/test_disk.py`: a tmpfs that gets full before each kind of file, each command",
+        "",
+    ),
+    (
+        "A checkpoint takes its predecessor's place only after it has been read back and is equal.",
+        "`tests/test_training.py`, `tests/test_runs.py`",
+        "",
+    ),
+    (
+        "Many processes write one ledger and are killed: no row is lost, doubled or corrupt.",
+        "`tests/e2e/test_load.py` (4 processes, both databases)",
+        "sqlite",
+    ),
+    ("The same in PostgreSQL.", "`tests/e2e/test_load.py`; skipped, and said, where there is none", "postgresql"),
+    (
+        "A ledger of an older version is brought forward; a run of a dead process becomes `interrupted`.",
+        "`tests/test_runs.py`",
+        "",
+    ),
+    (
+        "A spoilt file or text of any kind ends in success or in one clean line: no traceback, crash, hang, or memory"
+        " without bound.",
+        "`tests/fuzz/`, `tests/test_strangers.py`, `tests/test_cleaning.py`",
+        "fuzz",
+    ),
+    (
+        "A model file's header is checked against its spec before anything is allocated; nothing in a file runs.",
+        "`tests/test_strangers.py`, `tests/test_modelfile.py` (a pickle that tries), `tests/test_data_cifar10.py`",
+        "",
+    ),
+    (
+        "No connection that the user did not ask for; no telemetry.",
+        "`tests/test_strangers.py`: the source, and a session of commands under an audit hook",
+        "",
+    ),
+    (
+        "The same recipe, machine and number of threads: the same weights, bit for bit.",
+        "`tests/test_training.py`: float32 and bf16, 1 and 2 threads",
+        "",
+    ),
+    ("Every dependency's licence is on the list; none has a known flaw.", "`tests/test_audit.py`", "audit"),
+]
+"""Promise, how it is tested, and the measure that goes beyond the suite."""
+
+
+def main() -> None:
+    """Measure, keep, write."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--measure", nargs="+", choices=[*MEASURES, "all"], default=[])
+    options.add_argument("--take", nargs="+", metavar="NAME=FILE.json", default=[])
+    options.add_argument("--check", action="store_true", help="write nothing; fail where the document would change")
+    args = options.parse_args()
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.is_file() else {}
+    for name in MEASURES if "all" in args.measure else args.measure:
+        print(MEASURES[name][0], file=sys.stderr)
+        command = [sys.executable, *MEASURES[name][0].split()[1:], "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, cwd=ROOT)
+        kept[name] = _kept(json.loads(done.stdout))
+    for name, _, file in (text.partition("=") for text in args.take):
+        kept[name] = _kept(json.loads(Path(file).read_text(encoding="utf-8")))
+    text = document(kept)
+    if args.check:
+        raise SystemExit(DOCUMENT.read_text(encoding="utf-8") != text)
+    write_text(KEPT, json.dumps(kept, indent=2) + "\n")
+    write_text(DOCUMENT, text)
+
+
+def _kept(found: dict[str, Any]) -> dict[str, Any]:
+    """The figures, and where they were measured."""
+    here = environment()
+    machine = f"{here['processor']}, Python {platform.python_version()}, torch {here['versions']['torch']}"
+    return {"found": found, "commit": (here["git_commit"] or "")[:12], "machine": machine}
+
+
+def document(kept: dict[str, Any]) -> str:
+    """docs/reliability.md."""
+    rows = []
+    for promise, tested, name in PROMISES:
+        figure, command = SUITE, "`make test`"
+        if name:
+            command = f"`{MEASURES[name][0]}`"
+            one = kept.get(name)
+            figure = f"{MEASURES[name][1](one['found'])} (commit {one['commit']})" if one else "not measured yet"
+        rows.append([promise, tested, figure, command])
+    shown = Table("", ["promise", "how it is tested", "last measured", "command"], rows)
+    machines = sorted({one["machine"] for one in kept.values()})
+    parts = [
+        "# Reliability",
+        "",
+        "Written by `python bench/reliability.py`; not by hand. `--measure all` takes the figures anew.",
+        "",
+        shown.to_markdown().partition("\n\n")[2].strip(),
+        "",
+        f"Measured on: {'; '.join(machines) or 'nothing yet'}.",
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _rows(found: dict[str, Any], database: str) -> str:
+    return (
+        f"{found['workers']} processes, {found['rows']:,} rows, {found['kills']} kills, {database}:"
+        f" {found['lost']} lost, {found['doubled']} doubled, {found['corrupt']} corrupt; {found['seconds']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
