@@ -151,6 +151,7 @@ class Storm:
         """Every `workers`-th input from `first` on, in bounded memory, with a folder that is empty each time."""
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 2)  # native libraries write what they think of a file
         root = Path(tempfile.mkdtemp(prefix="daelab-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))

@@ -74,10 +74,10 @@ def test_the_storm_counts_what_ends_in_another_way_and_goes_on(tmp_path: Path, m
     monkeypatch.setitem(SUBJECTS, "bad", Subject("bad", lambda: [b"good"], run))
     monkeypatch.setattr(storm, "SUBJECTS", SUBJECTS)
     monkeypatch.setattr(storm, "HANG", 0.2)
-    found = storm.Storm(1, ["bad"], tmp_path).run(24, 2, show=False)
+    found = storm.Storm(1, ["bad"], tmp_path).run(16, 1, show=False)
     faults = {
         path.with_suffix(".input").read_bytes(): path.read_text().splitlines()[1] for path in tmp_path.glob("*.txt")
     }
     assert {content: fault.partition(":")[0] for content, fault in faults.items()} == wanted
-    assert (found["inputs"], found["subjects"]) == (24, {"bad": 24})
-    assert found["failed"] == len(list(tmp_path.glob("*.txt"))) < 24
+    assert (found["inputs"], found["subjects"]) == (16, {"bad": 16})
+    assert found["failed"] == len(list(tmp_path.glob("*.txt"))) < 16
