@@ -63,7 +63,8 @@ def guarded(run: Callable[[], object]) -> int:
 def _out_of_memory(error: Exception) -> bool:
     # torch has a kind of its own for GPUs only; a CPU's is a RuntimeError like any other
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and re.search(r"out of memory|not enough memory|can't allocate memory|bad_alloc", str(error)) is not None
+        isinstance(error, RuntimeError)
+        and re.search(r"out of memory|not enough memory|can't allocate memory|bad_alloc", str(error)) is not None
     )
 
 
