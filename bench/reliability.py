@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from daelab.files import write_text
-from daelab.report import Table
 from daelab.runs import environment
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +48,7 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 }
 """What is measured: the command, to which `--json` is added, and its figures in words."""
 
-SUITE = "every run of `make test`"
+SUITE = "holds in every run of the suite"
 PROMISES: list[tuple[str, str, str]] = [
     (
         "A training killed at any moment resumes to the same bits: weights, `metrics.csv`; no file is torn.",
@@ -142,15 +141,16 @@ def document(kept: dict[str, Any]) -> str:
             command = f"`{MEASURES[name][0]}`"
             one = kept.get(name)
             figure = f"{MEASURES[name][1](one['found'])} (commit {one['commit']})" if one else "not measured yet"
-        rows.append([promise, tested, figure, command])
-    shown = Table("", ["promise", "how it is tested", "last measured", "command"], rows)
+        rows.append(f"| {promise} | {tested} | {figure} | {command} |")
     machines = sorted({one["machine"] for one in kept.values()})
     parts = [
         "# Reliability",
         "",
         "Written by `python bench/reliability.py`; not by hand. `--measure all` takes the figures anew.",
         "",
-        shown.to_markdown().partition("\n\n")[2].strip(),
+        "| promise | how it is tested | last measured | command |",
+        "| :-- | :-- | :-- | :-- |",
+        *rows,
         "",
         f"Measured on: {'; '.join(machines) or 'nothing yet'}.",
         "",
