@@ -9,9 +9,9 @@ from typing import Any
 
 from daelab import api, imagefiles
 from daelab.cleaning import Options, clean, compared
-from daelab.denoiser import Denoiser
 from daelab.imagefiles import SUFFIXES, Picture
 from daelab.noise import parse
+from daelab.serving import zoo
 from daelab.serving.uploads import Upload
 from daelab.tiles import Progress
 
@@ -40,17 +40,21 @@ class File:
 
 
 def denoise(
-    denoiser: Denoiser,
+    model: str,
     pictures: dict[str, Upload],
     options: Options,
     progress: Progress,
 ) -> File:
     """What `daelab denoise` makes of the picture, byte for byte; its scores where the clean one is known.
 
+    Args:
+        model: a name of `zoo.models`.
+
     Raises:
-        ValueError: a broken picture, or one that cannot be compared with the clean one; names it.
+        ValueError: no such model, a broken picture, or one that cannot be compared with the clean one; names it.
     """
-    began, upload = time.monotonic(), pictures["picture"]
+    denoiser, upload = zoo.load(model), pictures["picture"]
+    began = time.monotonic()
     picture = _read(upload, options.max_pixels)
     try:
         said, result, _ = clean(picture, denoiser, options, picture.form, progress)
@@ -60,7 +64,7 @@ def denoise(
     seconds = time.monotonic() - began
     report: dict[str, Any] = {
         "name": _renamed(upload.name, "_clean", picture.form),
-        "model": denoiser.name,
+        "model": model,
         "strength": options.strength,
         "format": picture.form,
         "width": said.width,

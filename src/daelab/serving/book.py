@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import os
 import re
@@ -13,11 +14,10 @@ from daelab.runs import Ledger
 
 LEADERBOARD = Path("docs/leaderboard.csv")
 COLUMNS = (
-    *("name", "status", "reason", "started", "finished", "epochs_done"),
-    *("epochs", "val_loss", "val_psnr_image", "val_psnr", "val_f1", "architecture"),
-    *("parameters", "noise", "optimiser", "learning_rate", "batch_size", "weight_decay"),
-    *("seed", "precision", "train_size", "val_size", "seconds", "images_per_second"),
-    *("comments"),
+    *("name", "status", "reason", "comments", "started", "finished", "epochs_done", "epochs"),
+    *("val_loss", "val_psnr_image", "val_psnr", "val_f1", "seconds", "images_per_second"),
+    *("architecture", "parameters", "noise", "train_size", "val_size", "seed", "precision"),
+    *("optimiser", "learning_rate", "batch_size", "weight_decay"),
 )
 """Of the ledger's rows, those that are shown: neither folders, hosts, processes nor whole recipes."""
 
@@ -46,7 +46,8 @@ class Book:
                 return []
             self._ledger = Ledger(self.url)
         self._ledger.settle()
-        return [{key: _said(row[key]) for key in COLUMNS} for row in self._ledger.rows()]
+        found = [{key: _said(row[key]) for key in COLUMNS} for row in self._ledger.rows()]
+        return [row | {"architecture": _architecture(row["architecture"])} for row in found]
 
     def run(self, name: str) -> dict[str, Any]:
         """One run, and its rows of `metrics.csv` so far.
@@ -75,6 +76,22 @@ class Book:
 
 def _said(value: Any) -> Any:
     return without_paths(value) if isinstance(value, str) else value
+
+
+def _architecture(text: str | None) -> str | None:
+    """A spec without a name by its stages: those of the paper's kind by their widths.
+
+    >>> _architecture("{'stages': [{'width': 8, 'down': True}, {'width': 16, 'down': False}], 'norm': 'none'}")
+    '8, 16-; norm none'
+    """
+    if not (text or "").startswith("{"):
+        return text
+    try:
+        spec = ast.literal_eval(text or "")
+        stages = ", ".join(f"{stage['width']}{'' if stage['down'] else '-'}" for stage in spec["stages"])
+        return stages + ("" if spec["norm"] == "batch" else f"; norm {spec['norm']}")
+    except (ValueError, SyntaxError, LookupError, TypeError):
+        return text
 
 
 def without_paths(text: str) -> str:

@@ -205,7 +205,7 @@ def _add_denoise(app: "FastAPI", limits: Limits, desk: Desk) -> None:
         options = Options(strength=strength, self_ensemble=self_ensemble, max_pixels=limits.pixels)
 
         def work(pictures: dict[str, Any], progress: Any) -> File:
-            return answers.denoise(zoo.load(model), pictures, options, progress)
+            return answers.denoise(model, pictures, options, progress)
 
         if answer == "events":
             events = _events(request, desk, limits, name, work)
