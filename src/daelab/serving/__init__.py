@@ -16,8 +16,9 @@ site.py, static/   the page's own files
 """
 
 from daelab.serving.book import LEADERBOARD, Book
+from daelab.serving.export import ExportedPage, write_page
 from daelab.serving.limits import Limits
 from daelab.serving.routes import Settings, create_app
 from daelab.serving.server import serve
 
-__all__ = ["LEADERBOARD", "Book", "Limits", "Settings", "create_app", "serve"]
+__all__ = ["LEADERBOARD", "Book", "ExportedPage", "Limits", "Settings", "create_app", "serve", "write_page"]

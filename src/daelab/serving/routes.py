@@ -131,12 +131,14 @@ _PICTURE: dict[str, Any] = {
 }
 _WORK: dict[int | str, dict[str, Any]] = {
     400: {"model": shapes.Problem, "description": "A host name that this server does not answer to"},
+    401: {"model": shapes.Problem, "description": "The token is missing or wrong"},
+    403: {"model": shapes.Problem, "description": "It came from another site's page"},
     413: {"model": shapes.Problem, "description": "The body is too large"},
     422: {"model": shapes.Problem, "description": "A broken picture, or a wrong setting"},
     429: {"model": shapes.Problem, "description": "The queue is full"},
     503: {"model": shapes.Problem, "description": "It took too long"},
 }
-_READ: dict[int | str, dict[str, Any]] = {400: _WORK[400], 422: _WORK[422]}
+_READ: dict[int | str, dict[str, Any]] = {status: _WORK[status] for status in (400, 401, 403, 422)}
 
 
 def _add_pictures(app: "FastAPI", limits: Limits, desk: Desk) -> None:

@@ -152,10 +152,16 @@ class Denoise {
     if (this.key === key && this.noisy) return;
     if (noise) this.busy("Adding noise");
     const noisy = noise ? await this.call("noise", { picture: this.source, ...noise }, signal) : this.source;
-    const shown = await this.shown(noisy, signal);
-    await this.viewer.show(shown, null, [noise ? "noisy" : "as it came", "clean"]);
+    const names = [noise ? "noisy" : "as it came", "clean"];
+    let shown = await this.shown(noisy, signal);
+    await this.viewer.show(shown, null, names).catch(async () => {
+      // whoever reads what this browser does not, or knows why nobody does
+      shown = await this.call("preview", { picture: noisy }, signal);
+      await this.viewer.show(shown, null, names);
+    });
     signal.throwIfAborted();
-    [this.noisy, this.key, this.shownNoisy] = [noisy, key, shown];
+    this.noisy = null;
+    this.shownNoisy = shown;
     const [width, height] = this.viewer.size;
     $("what").textContent = `${this.source.name}, ${number(width)} × ${number(height)}`;
     $("drop").hidden = true;
@@ -165,8 +171,8 @@ class Denoise {
     this.viewer.fit();
     define($("facts"), []);
     $("facts").hidden = true;
-    this.inspected = this.inspect(noisy, signal);
-    await this.inspected;
+    await this.inspect(noisy, signal);
+    [this.noisy, this.key] = [noisy, key];
   }
 
   async inspect(picture, signal) {
