@@ -19,6 +19,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from daelab import api, denoise_file, modelfile, serving
+from daelab.cli import main
 from daelab.model import build
 from daelab.noise import parse
 from daelab.runs import Ledger
@@ -494,6 +495,57 @@ def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
     assert client.get("/api/leaderboard").json() == {"columns": [], "rows": []}
     file.write_text("model,psnr\nmodel-c,27.55\nbroken\n\n")
     assert client.get("/api/leaderboard").json() == {"columns": ["model", "psnr"], "rows": [["model-c", "27.55"]]}
+
+
+# The page as static files: in a browser, tests/e2e/test_page.py tries it
+
+
+REFUSED = {
+    "full folder": "page exists and is not an empty folder",
+    "unknown model": "no model model-x for the page; there are: model-c, model-b-35",
+    "another package": "runtime.tgz: not the package onnxruntime-web@",
+    "no package": "no file .*absent.tgz; npm pack onnxruntime-web@",
+    "no npm": "comes from npm, which is not installed; elsewhere: npm pack",
+    "npm fails": "npm did not fetch onnxruntime-web@.*: it says nothing",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, runtime = tmp_path / "page", tmp_path / "runtime.tgz"
+    runtime.write_bytes(b"another")
+    given: dict[str, Any] = {"runtime": runtime}
+    if what == "full folder":
+        folder.mkdir()
+        (folder / "mine.txt").touch()
+    elif what == "unknown model":
+        given["models"] = ["model-x"]
+    elif what == "no package":
+        given["runtime"] = tmp_path / "absent.tgz"
+    elif what in ("no npm", "npm fails"):
+        given["runtime"] = None
+        monkeypatch.setattr("shutil.which", lambda name: None if what == "no npm" else "false")
+    with pytest.raises((ValueError, FileExistsError), match=REFUSED[what]):
+        serving.write_page(folder, **given)
+    assert folder.exists() == (what == "full folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["serve", "--host", "0.0.0.0"], "--host 0.0.0.0 lets others in, who must know a --token (or $DAELAB_TOKEN)"),
+        (["serve", "--max-body", "much"], "memory must be an amount such as 512MB or 2GB, not 'much'"),
+        (["export"], "say what to write: --onnx FILE.onnx, or --page DIR"),
+        (["export", "--onnx", "a.onnx"], "name the model to write as ONNX: daelab export MODEL --onnx FILE.onnx"),
+    ],
+)
+def test_the_command_line_says_what_is_missing(
+    words: list[str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["daelab", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"daelab: {reason}\n")
 
 
 # The OpenAPI document

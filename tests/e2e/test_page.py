@@ -33,8 +33,9 @@ from daelab.serving.export import RUNTIME
 AXE = "axe-core@4.14.1"
 AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 PATIENCE = 60_000
-LONGEST_FRAME = 1.0
-"""Seconds between two frames while a large picture is worked on; a page that decodes or cleans it itself takes many."""
+LONGEST_FRAME = 0.25
+"""Between two frames while a large picture is worked on, as a part of the time that takes: a page that did it itself
+would show none meanwhile, on however busy a machine."""
 
 
 def npm(package: str) -> Path:
@@ -92,11 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A page that hears what goes wrong, and where it asks."""
-    yield from opened(browser, viewport={"width": 1280, "height": 900}, color_scheme="light")
-
-
-def opened(browser: Any, **options: Any) -> Iterator[Any]:
-    context = browser.new_context(**options)
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
     context.set_default_timeout(PATIENCE)
     found = context.new_page()
     wrong: list[str] = []
@@ -140,6 +137,13 @@ def drop(page: Any, name: str, data: bytes, media: str = "image/png") -> None:
 def ready(page: Any, address: str) -> None:
     page.goto(address)
     page.wait_for_selector("html[data-ready]")
+
+
+def expect(place: Any, text: re.Pattern[str]) -> None:
+    """Wait for a text; without evaluating one, which the page's policy forbids."""
+    import playwright.sync_api
+
+    playwright.sync_api.expect(place).to_have_text(text, timeout=PATIENCE)
 
 
 def done(page: Any) -> None:
@@ -197,6 +201,7 @@ def test_noise_sliders_scores_and_the_divider(page: Any, server: str, tmp_path: 
 
 def _divide(page: Any) -> None:
     """By mouse, and by keys; zoomed, both pictures move together."""
+    page.evaluate("scrollTo(0, 0)")
     box = page.locator("#stage").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -254,7 +259,8 @@ def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_canc
     page.evaluate(
         """() => {
           window.longest = 0;
-          let last = performance.now();
+          window.began = performance.now();
+          let last = window.began;
           const tick = (now) => {
             window.longest = Math.max(window.longest, now - last);
             last = now;
@@ -268,11 +274,12 @@ def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_canc
     page.wait_for_selector("#run:not([disabled])")  # of this size it waits to be asked
     assert not page.is_visible("#download")
     page.click("#run")
-    page.wait_for_function("/: [1-9]\\d* of 48 tiles/.test(document.getElementById('doing').textContent)")
+    expect(page.locator("#doing"), re.compile(r"Denoising: [1-9]\d* of 48 tiles"))
+    longest, took = page.evaluate("[window.longest, performance.now() - window.began]")
     page.click("#cancel")
     page.wait_for_selector("#working", state="hidden")
     assert not page.is_visible("#alert")
-    assert page.evaluate("window.longest") / 1000 < LONGEST_FRAME
+    assert longest < max(1000, LONGEST_FRAME * took)
 
 
 def test_runs_are_sorted_filtered_and_drawn(page: Any, server: str) -> None:
@@ -287,7 +294,8 @@ def test_runs_are_sorted_filtered_and_drawn(page: Any, server: str) -> None:
     assert page.get_attribute("#ledger th[data-key=val_loss]", "aria-sort") == "descending"
     assert page.locator("#chart polyline").count() == 3
     page.uncheck("[data-run=gamma]")
-    page.wait_for_function("document.querySelectorAll('#chart polyline').length === 2")
+    page.wait_for_selector("#chart polyline:nth-of-type(3)", state="detached")
+    assert page.locator("#chart polyline").count() == 2
     page.fill("#filter", "gam")
     assert names.all_inner_texts() == ["gamma"]
     page.fill("#filter", "")
@@ -297,30 +305,30 @@ def test_runs_are_sorted_filtered_and_drawn(page: Any, server: str) -> None:
     assert page.inner_text("#board-note").startswith("There is no leaderboard here")
 
 
-@pytest.mark.parametrize("look", ["light", "dark", "phone"])
-def test_no_serious_fault_of_accessibility_in_either_tab(browser: Any, server: str, look: str) -> None:
+def test_no_serious_fault_of_accessibility(page: Any, server: str) -> None:
     package = npm(AXE)
     assert base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode() == AXE_SHA512
     with tarfile.open(package) as archive:
         file = archive.extractfile("package/axe.min.js")
         assert file is not None
         axe = file.read().decode()
-    size = {"width": 390, "height": 800} if look == "phone" else {"width": 1280, "height": 900}
-    for page in opened(browser, viewport=size, color_scheme="dark" if look == "dark" else "light"):
-        ready(page, server)
-        drop(page, "a.png", png(noisy_picture()))
-        page.wait_for_selector("#download:not([hidden])")
-        done(page)
-        page.check("#noise-on")
-        done(page)
-        _no_faults(page, axe)
-        page.click("#tab-runs")
-        page.wait_for_selector("#chart polyline")
-        _no_faults(page, axe)
-
-
-def _no_faults(page: Any, axe: str) -> None:
+    ready(page, server)
     page.evaluate(axe)  # not as a script of the page, which its policy would refuse
+    _no_faults(page)
+    page.check("#noise-on")
+    drop(page, "a.png", png(noisy_picture()))
+    page.wait_for_selector("#download:not([hidden])")
+    done(page)
+    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390)):
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        for tab, shown in (("#tab-denoise", "#histograms svg"), ("#tab-runs", "#chart polyline")):
+            page.click(tab)
+            page.wait_for_selector(shown)
+            _no_faults(page)
+
+
+def _no_faults(page: Any) -> None:
     found = page.evaluate("axe.run().then((result) => result.violations)")
     serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
     assert [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in serious] == []

@@ -4,7 +4,7 @@ const [M0, M1, W0, W1] = [0xd2511f53, 0xcd9e8d57, 0x9e3779b9, 0xbb67ae85];
 
 /** The upper 32 bits of a product of two 32-bit numbers. */
 function high(a, b) {
-  const [ah, al, bh, bl] = [a >>> 16, a & 0xffff, b >>> 16, b & 0xffff];
+  const ah = a >>> 16, al = a & 0xffff, bh = b >>> 16, bl = b & 0xffff;
   const one = ah * bl + ((al * bl) >>> 16);
   const two = al * bh + (one & 0xffff);
   return (ah * bh + (one >>> 16) + (two >>> 16)) >>> 0;
@@ -12,8 +12,12 @@ function high(a, b) {
 
 function philox(c0, c1, c2, c3, k0, k1, out) {
   for (let round = 0; round < 10; round++) {
-    const [h0, l0, h2, l2] = [high(c0, M0), Math.imul(c0, M0) >>> 0, high(c2, M1), Math.imul(c2, M1) >>> 0];
-    [c0, c1, c2, c3] = [(h2 ^ c1 ^ k0) >>> 0, l2, (h0 ^ c3 ^ k1) >>> 0, l0];
+    const upper0 = high(c0, M0), lower0 = Math.imul(c0, M0) >>> 0;
+    const upper2 = high(c2, M1), lower2 = Math.imul(c2, M1) >>> 0;
+    c0 = (upper2 ^ c1 ^ k0) >>> 0;
+    c1 = lower2;
+    c2 = (upper0 ^ c3 ^ k1) >>> 0;
+    c3 = lower0;
     k0 = (k0 + W0) >>> 0;
     k1 = (k1 + W1) >>> 0;
   }

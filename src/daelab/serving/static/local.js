@@ -11,7 +11,7 @@ const SIDE = 256;
 const sessions = new Map();
 
 ort.env.wasm.numThreads = 1; // more would need headers that plain hosts do not send
-ort.env.wasm.wasmPaths = new URL("ort/", ROOT).href;
+ort.env.wasm.wasmPaths = { wasm: new URL("ort/ort-wasm-simd-threaded.wasm", ROOT).href };
 
 const there = async (path) => {
   const answer = await fetch(new URL(path, ROOT));

@@ -39,12 +39,17 @@ function similarity(image, clean, channel) {
   for (let row = 0; row < height; row++) {
     blurRow(image.data, clean.data, channel, row * width, inner, ring[row % ring.length]);
     if (row < 2 * RADIUS) continue;
+    const lines = WINDOW.map((_, k) => ring[(row - 2 * RADIUS + k) % ring.length]);
     for (let at = 0; at < inner; at++) {
-      const [mx, my, xx, yy, xy] = [0, 1, 2, 3, 4].map((kind) => {
-        let sum = 0;
-        for (let k = 0; k < WINDOW.length; k++) sum += WINDOW[k] * ring[(row - 2 * RADIUS + k) % ring.length][kind * inner + at];
-        return sum;
-      });
+      let mx = 0, my = 0, xx = 0, yy = 0, xy = 0;
+      for (let k = 0; k < WINDOW.length; k++) {
+        const line = lines[k], weight = WINDOW[k];
+        mx += weight * line[at];
+        my += weight * line[inner + at];
+        xx += weight * line[2 * inner + at];
+        yy += weight * line[3 * inner + at];
+        xy += weight * line[4 * inner + at];
+      }
       const luminance = (2 * mx * my + C1) / (mx * mx + my * my + C1);
       total += (luminance * (2 * (xy - mx * my) + C2)) / (xx - mx * mx + (yy - my * my) + C2);
     }
@@ -54,10 +59,10 @@ function similarity(image, clean, channel) {
 
 function blurRow(a, b, channel, start, inner, out) {
   for (let at = 0; at < inner; at++) {
-    let [mx, my, xx, yy, xy] = [0, 0, 0, 0, 0];
+    let mx = 0, my = 0, xx = 0, yy = 0, xy = 0;
     for (let k = 0; k < WINDOW.length; k++) {
       const i = 4 * (start + at + k) + channel;
-      const [x, y, weight] = [a[i] / 255, b[i] / 255, WINDOW[k]];
+      const x = a[i] / 255, y = b[i] / 255, weight = WINDOW[k];
       mx += weight * x;
       my += weight * y;
       xx += weight * x * x;
