@@ -27,7 +27,7 @@ def serve(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 120,
     workers: Annotated[int, typer.Option(min=1, help="Pictures to work on at once.")] = 1,
     ledger: LedgerUrl = None,
-    leaderboard: Annotated[Path | None, typer.Option(help="Its CSV; else docs/leaderboard.csv here.")] = None,
+    leaderboard: Annotated[Path | None, typer.Option(help="Its CSV; else leaderboard/leaderboard.csv here.")] = None,
 ) -> None:
     """Serve the page: denoise pictures in a browser, follow runs; and the same as an HTTP API.
 

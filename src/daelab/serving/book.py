@@ -12,7 +12,8 @@ from typing import Any
 from daelab import runs
 from daelab.runs import Ledger
 
-LEADERBOARD = Path("docs/leaderboard.csv")
+LEADERBOARD = Path("leaderboard/leaderboard.csv")
+"""Where `daelab leaderboard --out leaderboard` writes it."""
 COLUMNS = (
     *("name", "status", "reason", "comments", "started", "finished", "epochs_done", "epochs"),
     *("val_loss", "val_psnr_image", "val_psnr", "val_f1", "seconds", "images_per_second"),

@@ -3,12 +3,9 @@
 # no `from __future__ import annotations`: FastAPI reads the annotations of functions in functions,
 # where what they name is imported
 
-import asyncio
 import base64
-import json
-import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -18,22 +15,17 @@ from daelab.cleaning import Options
 from daelab.serving import about, answers, shapes, zoo
 from daelab.serving.answers import File
 from daelab.serving.book import Book
-from daelab.serving.desk import Busy, Desk, Late, Place, Work
+from daelab.serving.desk import Busy, Desk, Late
+from daelab.serving.flow import Left, alone, events, lines, reason, worked
 from daelab.serving.guard import Guard
 from daelab.serving.limits import Limits
 from daelab.serving.site import assets
-from daelab.serving.uploads import TooLarge, bounded, uploads
+from daelab.serving.uploads import TooLarge
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
     from starlette.responses import Response
-
-log = logging.getLogger("daelab.serving")
-_PIECE = 3 << 16
-"""Bytes of a file in one line of events; of three, so that base64 needs no filling between."""
-_DRAIN = 30.0
-"""Seconds that a refused request may take to send its body: some clients read no answer before."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +37,6 @@ class Settings:
     """Host names it answers to; see `Guard`."""
     token: str | None = None
     book: Book = field(default_factory=Book)
-
-
-class Left(Exception):
-    """The client has gone."""
 
 
 def create_app(settings: Settings | None = None) -> Guard:
@@ -156,18 +144,16 @@ def _add_pictures(app: "FastAPI", limits: Limits, desk: Desk) -> None:
         seed: Annotated[int, Query(ge=0, lt=2**63)] = 0,
         name: Name = "",
     ) -> Response:
-        found = await _alone(
-            request, desk, limits, name, lambda p, _: answers.make_noisy(p, noise, seed, limits.pixels)
-        )
+        found = await alone(request, desk, limits, name, lambda p, _: answers.make_noisy(p, noise, seed, limits.pixels))
         return _file(found)
 
     @works("/api/preview", responses={200: picture, **_WORK}, response_class=Response, summary="A picture as PNG")
     async def preview(request: Request, name: Name = "") -> Response:
-        return _file(await _alone(request, desk, limits, name, lambda p, _: answers.preview(p, limits.pixels)))
+        return _file(await alone(request, desk, limits, name, lambda p, _: answers.preview(p, limits.pixels)))
 
     @works("/api/inspect", responses=_WORK, response_model=shapes.Inspected, summary="Which noise is in a picture?")
     async def inspect(request: Request, name: Name = "") -> Any:
-        return await _alone(request, desk, limits, name, lambda p, _: answers.inspect(p, limits.pixels))
+        return await alone(request, desk, limits, name, lambda p, _: answers.inspect(p, limits.pixels))
 
 
 def _add_denoise(app: "FastAPI", limits: Limits, desk: Desk) -> None:
@@ -210,13 +196,13 @@ def _add_denoise(app: "FastAPI", limits: Limits, desk: Desk) -> None:
             return answers.denoise(model, pictures, options, progress)
 
         if answer == "events":
-            events = _events(request, desk, limits, name, work)
-            first = await anext(events)  # refusals come before it, with a status of their own
-            return StreamingResponse(_lines(first, events), media_type="application/x-ndjson")
-        found = await _worked(request, desk, limits, name, work)
+            found = events(request, desk, limits, name, work)
+            first = await anext(found)  # refusals come before it, with a status of their own
+            return StreamingResponse(lines(first, found), media_type="application/x-ndjson")
+        clean = await worked(request, desk, limits, name, work)
         if answer == "json":
-            return JSONResponse(found.report | {"file": base64.b64encode(found.data).decode()})
-        return _file(found)
+            return JSONResponse(clean.report | {"file": base64.b64encode(clean.data).decode()})
+        return _file(clean)
 
 
 def _add_books(app: "FastAPI", settings: Settings) -> None:
@@ -288,122 +274,8 @@ def _add_errors(app: "FastAPI") -> None:
 async def _unserved(_: "Request", error: Exception) -> "Response":
     from fastapi.responses import JSONResponse
 
-    status, text = _reason(error)
+    status, text = reason(error)
     return JSONResponse({"error": text}, status, {"retry-after": "2"} if status == 429 else None)
-
-
-def _reason(error: Exception) -> tuple[int, str]:
-    """Status and one line."""
-    if isinstance(error, ValueError):
-        return 422, str(error)
-    known = {
-        Busy: (429, "the queue is full; try again in a moment"),
-        Late: (503, "it took longer than this server gives a request; try a smaller picture"),
-        TooLarge: (413, "the request is larger than this server reads; see body_bytes of /api/about"),
-        Left: (499, "the client has gone"),
-    }
-    return known.get(type(error), (500, "the server failed; its log says why"))
-
-
-async def _alone(request: "Request", desk: Desk, limits: Limits, name: str, work: Any) -> Any:
-    """As `_worked`, for work that takes the picture alone."""
-    return await _worked(request, desk, limits, name, lambda pictures, _: work(pictures["picture"], _))
-
-
-async def _worked(request: "Request", desk: Desk, limits: Limits, name: str, work: Any) -> Any:
-    """What the work gives, for whoever does not want to hear of its progress."""
-    async with aclosing(_events(request, desk, limits, name, work)) as events:
-        async for event, value in events:
-            if event == "done":
-                return value
-    raise AssertionError("the work ends with `done` or raises")
-
-
-async def _events(
-    request: "Request", desk: Desk, limits: Limits, name: str, work: Callable[[dict[str, Any], Any], Any]
-) -> AsyncGenerator[tuple[str, Any], None]:
-    """Read a request and work on it: ("waiting", None), ("progress", (done, total)), ..., ("done", result).
-
-    Raises:
-        Busy, Late, Left, TooLarge, ValueError
-    """
-    try:
-        place = desk.place()
-        with place as here:
-            try:
-                async with asyncio.timeout(here.left):
-                    pictures = await uploads(request, limits.body, name)
-            except TimeoutError:
-                raise Late from None
-            yield "waiting", None
-            async with aclosing(_followed(request, here, partial(work, pictures))) as followed:
-                async for event in followed:
-                    yield event
-    except Busy:
-        with suppress(TooLarge, TimeoutError):
-            async with asyncio.timeout(_DRAIN):
-                async for _ in bounded(request, limits.body):
-                    pass
-        raise
-
-
-async def _followed(request: "Request", place: Place, work: Work[Any]) -> AsyncGenerator[tuple[str, Any], None]:
-    """Progress while the work is done in its thread, then its result; an end where the client goes."""
-    news: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    tasks: list[asyncio.Task[Any]] = []
-
-    async def worked() -> None:
-        news.put_nowait(await _outcome(place.run(work, lambda *count: news.put_nowait(("progress", count)))))
-
-    async def watched() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        news.put_nowait(("raise", Left()))
-
-    try:
-        tasks += [asyncio.create_task(worked()), asyncio.create_task(watched())]
-        while True:
-            event, value = await news.get()
-            if event == "raise":
-                raise value
-            yield event, value
-            if event == "done":
-                return
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _outcome(work: Awaitable[Any]) -> tuple[str, Any]:
-    try:
-        return "done", await work
-    except Exception as error:
-        return "raise", error
-
-
-async def _lines(first: tuple[str, Any], events: AsyncGenerator[tuple[str, Any], None]) -> AsyncIterator[bytes]:
-    """Events as JSON lines; what goes wrong from here on is an event too."""
-    yield _line(event=first[0])
-    try:
-        async with aclosing(events):
-            async for event, value in events:
-                if event == "progress":
-                    yield _line(event=event, done=value[0], total=value[1])
-                    continue
-                yield _line(event="report", **value.report)
-                for start in range(0, len(value.data), _PIECE):
-                    piece = base64.b64encode(value.data[start : start + _PIECE]).decode()
-                    yield _line(event="file", base64=piece)
-                yield _line(event="end", bytes=len(value.data))
-    except Exception as error:
-        status, reason = _reason(error)
-        if status == 500:
-            log.exception("a request failed")
-        yield _line(event="error", status=status, error=reason)
-
-
-def _line(**values: Any) -> bytes:
-    return json.dumps(values, allow_nan=False).encode() + b"\n"
 
 
 def _file(found: File) -> "Response":

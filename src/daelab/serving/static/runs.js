@@ -34,6 +34,9 @@ export function startRuns(backend) {
   return new Runs(backend);
 }
 
+/** A number of a table as five digits say it. */
+const short = (cell) => (cell === "" ? "–" : Number.isInteger(Number(cell)) ? number(Number(cell)) : String(Number(Number(cell).toPrecision(5))));
+
 class Runs {
   constructor(backend) {
     this.backend = backend;
@@ -199,14 +202,14 @@ class Runs {
   leaderboard({ columns, rows }) {
     $("board-scroll").hidden = !rows.length;
     if (!rows.length) {
-      $("board-note").textContent = "There is no leaderboard here: no file docs/leaderboard.csv where the server was started, and no --leaderboard FILE.";
+      $("board-note").textContent = "There is no leaderboard here: no file leaderboard/leaderboard.csv where the server was started. daelab leaderboard --out leaderboard makes one.";
       return;
     }
     const numeric = columns.map((_, at) => rows.every((row) => row[at] === "" || Number.isFinite(Number(row[at]))));
     $("board").replaceChildren(
       h("caption", { class: "unseen" }, "Leaderboard"),
       h("thead", {}, h("tr", {}, ...columns.map((column, at) => h("th", { scope: "col", class: numeric[at] ? "n" : null }, column)))),
-      h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map((cell, at) => h("td", { class: numeric[at] ? "n" : null }, cell))))));
+      h("tbody", {}, ...rows.map((row) => h("tr", {}, ...row.map((cell, at) => h("td", { class: numeric[at] ? "n" : null }, numeric[at] ? short(cell) : cell))))));
     $("board-note").textContent = "";
   }
 }
