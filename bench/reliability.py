@@ -38,6 +38,14 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
             f" {f['seconds']:.0f} s, {f['peak_mb']} MB at most"
         ),
     ),
+    "serve": (
+        "python bench/serve_load.py",
+        lambda f: (
+            f"{f['clients']} clients for {f['seconds']:.0f} s: {f['answered']:,} answered, {f['refused_429']:,} refused"
+            f" (429), {f['failed']} failed, {f['mixed_up']} mixed up; {f['memory_before_mb']} MB and at most"
+            f" {f['memory_growth_mb']} MB more"
+        ),
+    ),
     "audit": (
         "python bench/audit.py",
         lambda f: (
@@ -91,6 +99,17 @@ PROMISES: list[tuple[str, str, str]] = [
     (
         "No connection that the user did not ask for; no telemetry.",
         "`tests/test_strangers.py`: the source, and a session of commands under an audit hook",
+        "",
+    ),
+    (
+        "A server is asked by more than it can serve: each gets its own picture or an honest 429, in bounded memory.",
+        "`tests/e2e/test_load.py`, `tests/test_serving.py`",
+        "serve",
+    ),
+    (
+        "What a server is sent stays in memory and in bounds, other sites' pages and rebound names are refused, and no"
+        " answer says where something lies.",
+        "`tests/test_serving.py`, `tests/e2e/test_openapi.py` (schemathesis), `tests/e2e/test_page.py`",
         "",
     ),
     (

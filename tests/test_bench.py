@@ -36,7 +36,10 @@ SCRIPTS = {
 
 
 # tried by test_reproduce.py, e2e/test_kill.py, e2e/test_load.py and test_audit.py
-ELSEWHERE = ("results.py", "kill_storm.py", "ledger_load.py", "postgres.py", "audit.py", "reliability.py")
+ELSEWHERE = (
+    *("results.py", "kill_storm.py", "ledger_load.py", "postgres.py", "audit.py", "reliability.py"),
+    "serve_load.py",
+)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

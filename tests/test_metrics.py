@@ -147,3 +147,11 @@ def test_bootstrap_of_an_infinity_is_not_a_number() -> None:
 def test_summary() -> None:
     summary = summarise(np.array([1.0, 3.0]), np.array([5.0, 5.0]))
     assert summary.to_dict() == {"noisy": 2, "denoised": 5, "ci95": [5, 5]}
+
+
+@pytest.mark.parametrize("values", [1, 5_000, 60_000])
+def test_ssim_is_the_same_in_bands_of_rows(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, clean = PAIRS["long"]
+    whole = ssim(image, clean)
+    monkeypatch.setattr("daelab.metrics._SSIM_VALUES", values)
+    assert torch.allclose(ssim(image, clean), whole, rtol=0, atol=1e-6)

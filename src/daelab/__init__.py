@@ -29,6 +29,7 @@
     api/            load, train, evaluate: what a Python user calls
     leaderboard/    every model on the same noisy pixels: quality, cost, and what a lead is worth
     reproduce/      the paper by one command: its tables and figures beside ours
+    serving/        the web page and its HTTP API around the rooms above; no image maths of its own
     cli/            every command; no logic
 
 A module imports only from those above it (tests/test_layers.py).

@@ -90,6 +90,23 @@ def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
     at = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float64)
     window = torch.exp(-0.5 * (at / sigma) ** 2)
     window = (window / window.sum()).float()
+    # large pictures in bands of rows, or the maps would take a hundred bytes for each value of the picture
+    rows = image.shape[-2] - 2 * radius
+    band = max(1, min(rows, _SSIM_VALUES // image[..., 0, :].numel()))
+    total = torch.zeros(len(image), dtype=torch.float64, device=image.device)
+    for top in range(0, rows, band):
+        part = slice(top, min(top + band, rows) + 2 * radius)
+        here = _ssim_map(image[..., part, :], clean[..., part, :], window)
+        total += here.reshape(len(image), -1).mean(1, dtype=torch.float64) * (min(band, rows - top) / rows)
+    return total
+
+
+_SSIM_VALUES = 1 << 20
+"""Of a picture, whose maps of means and variances are computed at once."""
+
+
+def _ssim_map(image: Tensor, clean: Tensor, window: Tensor) -> Tensor:
+    """(N C, H - 10, W - 10): the similarity around each pixel whose window lies inside the picture."""
     x, y = (t.float().flatten(0, 1)[:, None] for t in (image, clean))
     # centred, since variance as E[x^2] - E[x]^2 loses digits in float32; the result is the same
     x, y = x - 0.5, y - 0.5
@@ -98,7 +115,7 @@ def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * (mx + 0.5) * (my + 0.5) + c1) / ((mx + 0.5) ** 2 + (my + 0.5) ** 2 + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
-    return (luminance * structure).reshape(len(image), -1).mean(1, dtype=torch.float64)
+    return luminance * structure
 
 
 def _blur(maps: Tensor, window: Tensor) -> Tensor:

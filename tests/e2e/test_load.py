@@ -1,4 +1,4 @@
-"""One ledger for many processes, some of which are killed: no row is lost, doubled or corrupt."""
+"""One ledger for many processes, some of which are killed, and one server for many clients."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ def test_four_processes_write_one_ledger_and_are_killed(database: str) -> None:
     assert found["rows"] == 120
     assert (found["lost"], found["doubled"], found["corrupt"]) == (0, 0, 0)
     assert done.returncode == 0
+
+
+def test_a_server_refuses_honestly_and_mixes_nothing_up() -> None:
+    words = ["--clients", "12", "--seconds", "3", "--side", "48", "--queue", "2", "--json"]
+    command = [sys.executable, str(BENCH / "serve_load.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["failed"], found["mixed_up"]) == (0, 0), found
+    assert found["answered"] > 0
+    assert found["refused_429"] > 0
+    assert done.returncode == 0, found

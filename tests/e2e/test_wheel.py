@@ -25,10 +25,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_holds_what_ships_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("py.typed", "recipes/quick.toml", "recipes/paper/38.toml", "report/page.html", "cli/__init__.py"):
+    page = ("serving/static/index.html", "serving/static/page.css", "serving/static/main.js", "serving/static/icon.svg")
+    text = ("py.typed", "recipes/quick.toml", "recipes/paper/38.toml", "report/page.html", "cli/__init__.py")
+    for needed in (*page, *text):
         assert f"daelab/{needed}" in names
     assert all(name.startswith(("daelab/", "daelab-")) for name in names)
-    assert {Path(name).suffix for name in names} <= {".py", ".typed", ".toml", ".html", ".safetensors", ".txt", ""}
+    kinds = {".py", ".typed", ".toml", ".html", ".css", ".js", ".svg", ".safetensors", ".txt", ""}
+    assert {Path(name).suffix for name in names} <= kinds
     assert wheel.stat().st_size < LARGEST
 
 

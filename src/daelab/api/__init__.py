@@ -6,7 +6,7 @@ pictures.py  pictures under noise, and what noise is in them
 """
 
 from daelab.api.models import Evaluated, Exported, evaluate, evaluate_levels, export, load
-from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index
+from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index, noisy_picture
 from daelab.api.trainings import TrainedJudge, save_scored, train, train_inspector, train_judge
 from daelab.cleaning import Cleaned, denoise_file
 from daelab.denoiser import Denoiser, find
@@ -31,6 +31,7 @@ __all__ = [
     "make_noisy",
     "noise_file",
     "noise_index",
+    "noisy_picture",
     "save_scored",
     "train",
     "train_inspector",

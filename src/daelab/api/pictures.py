@@ -38,12 +38,17 @@ def noise_index(src: str) -> int:
     return zlib.crc32(Path(src).name.encode())
 
 
+def noisy_picture(picture: imagefiles.Picture, name: str, noise: Noise, seed: int = 0) -> imagefiles.Picture:
+    """A picture's file under noise, which follows from seed and name. See `make_noisy`."""
+    index = noise_index(name)
+    return mapped(picture, lambda image: (make_noisy(image, noise, seed, index), None))[0]
+
+
 def noise_file(src: str, dst: Path, noise: Noise, seed: int = 0, *, overwrite: bool = False) -> Cleaned:
     """Write a picture's file under noise, of the same kind; its noise follows from seed and name. See `make_noisy`."""
-    index = noise_index(src)
     imagefiles.check_place(dst, overwrite=overwrite)
     picture = imagefiles.read(src)
-    noisy, _ = mapped(picture, lambda image: (make_noisy(image, noise, seed, index), None))
+    noisy = noisy_picture(picture, src, noise, seed)
     imagefiles.write(dst, noisy, overwrite=overwrite)
     return Cleaned(src, str(dst), "made noisy", note=picture.note, height=picture.size[0], width=picture.size[1])
 

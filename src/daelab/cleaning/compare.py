@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from daelab import imagefiles, metrics
 from daelab.imagefiles import Picture
 
 _NAMES = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
-_SCORES = {"psnr": metrics.psnr, "ssim": metrics.ssim, "si_psnr": metrics.si_psnr}
+SCORES = {"psnr": metrics.psnr, "ssim": metrics.ssim, "si_psnr": metrics.si_psnr}
 
 
-def compared(clean: Picture, other: Picture, clean_name: str, name: str) -> dict[str, dict[str, float | None]]:
-    """PSNR, SSIM and scale-invariant PSNR over all channels and of each; alpha is left out.
+def compared(
+    clean: Picture, other: Picture, clean_name: str, name: str, scores: Sequence[str] = tuple(SCORES)
+) -> dict[str, dict[str, float | None]]:
+    """PSNR, SSIM and scale-invariant PSNR, or some of `SCORES`, over all channels and of each; alpha is left out.
 
     Values are scaled to [0, 1] by what each picture's type can hold, floats that leave it both by the
     clean picture's range. None stands where there is no number: a PSNR where nothing differs, an
@@ -36,7 +39,7 @@ def compared(clean: Picture, other: Picture, clean_name: str, name: str) -> dict
     parts = {name: (found[:, [at]], truth[:, [at]]) for at, name in enumerate(names)}
     if len(parts) > 1:
         parts = {"all": (found, truth)} | parts
-    return {part: {key: _score(score, *pair) for key, score in _SCORES.items()} for part, pair in parts.items()}
+    return {part: {key: _score(SCORES[key], *pair) for key in scores} for part, pair in parts.items()}
 
 
 def _score(score: Any, found: Tensor, truth: Tensor) -> float | None:

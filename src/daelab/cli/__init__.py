@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import export, inspect, judge, ledger, look, paper, pictures, rank, use
+from daelab.cli import export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ for command in (
     inspect.inspect,
     pictures.compare,
     export.export,
+    serve.serve,
     look.models,
     look.recipes,
     pictures.noise,

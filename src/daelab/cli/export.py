@@ -12,17 +12,46 @@ from daelab.cli.options import Json, Overwrite
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="A model file, a shipped model, or a run.")],
-    onnx: Annotated[Path, typer.Option(metavar="FILE.onnx", help="The file to write.")],
+    model: Annotated[str | None, typer.Argument(help="A model file, a shipped model, or a run.")] = None,
+    onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="The file to write.")] = None,
+    page: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the page that works in the browser alone.")
+    ] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(metavar="FILE.tgz", help="For --page: onnxruntime-web's npm package; else npm's.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a model as ONNX (any batch, height and width), and compare onnxruntime with PyTorch.
 
-    Exit code 1, and no file, where a pixel differs by more than 1e-5.
+    Exit code 1, and no file, where a pixel differs by more than 1e-5. With --page DIR, the web page as
+    static files that run one model, or all that ship, inside the browser; npm fetches onnxruntime-web.
 
     Example: daelab export model-c --onnx model-c.onnx
     """
+    if (onnx is None) == (page is None):
+        raise ValueError("say what to write: --onnx FILE.onnx, or --page DIR")
+    if page is not None:
+        _export_page(page, model, runtime, as_json)
+        return
+    if model is None or onnx is None:
+        raise ValueError("name the model to write as ONNX: daelab export MODEL --onnx FILE.onnx")
+    _export_onnx(model, onnx, overwrite, as_json)
+
+
+def _export_page(page: Path, model: str | None, runtime: Path | None, as_json: bool) -> None:
+    from daelab.serving import write_page
+
+    made = write_page(page, [model] if model else [], runtime=runtime)
+    if as_json:
+        say_json({"page": str(made.path), "models": list(made.models), "bytes": made.bytes})
+        return
+    say(f"the page with {', '.join(made.models)} -> {page}: {made.bytes:,} bytes")
+    say(f"to see it: python -m http.server --directory {page} --bind 127.0.0.1")
+
+
+def _export_onnx(model: str, onnx: Path, overwrite: bool, as_json: bool) -> None:
     from daelab import api
     from daelab.export import ParityError
     from daelab.report import Table

@@ -25,8 +25,12 @@ _FORMS = sorted({*SUFFIXES.values()} - {"NPY"})
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def read(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+def read(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str = "standard input") -> Picture:
     """Read a picture: a file, its bytes, or `photo:NAME` for one of the bundled photographs.
+
+    Args:
+        max_pixels: refuse larger pictures, by their header.
+        name: of the file that the bytes came from; errors say it, and its suffix must not belie them.
 
     Raises:
         ValueError: it is no picture, a broken one, one whose suffix belies it, or has too many pixels;
@@ -34,9 +38,9 @@ def read(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS) -> Picture
         FileNotFoundError: there is no such file.
     """
     if isinstance(source, bytes):
-        return _read(BytesIO(source), "standard input", "", max_pixels)
-    kind, _, name = str(source).partition(":")
-    path = photo_path(name) if kind == "photo" else Path(source)
+        return _read(BytesIO(source), name, Path(name).suffix.lower(), max_pixels)
+    kind, _, photo = str(source).partition(":")
+    path = photo_path(photo) if kind == "photo" else Path(source)
     if path.is_dir():
         raise ValueError(f"{path}: a folder, not a picture")
     if not path.is_file():

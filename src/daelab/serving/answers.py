@@ -1,0 +1,137 @@
+"""What is asked of pictures, put together from the rooms above: bytes in, bytes and plain values out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from daelab import api, imagefiles
+from daelab.cleaning import Options, clean, compared
+from daelab.imagefiles import SUFFIXES, Picture
+from daelab.noise import parse
+from daelab.serving import zoo
+from daelab.serving.uploads import Upload
+from daelab.tiles import Progress
+
+MEDIA = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "WEBP": "image/webp",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "GIF": "image/gif",
+    "NPY": "application/octet-stream",
+}
+"""Format -> media type of its files."""
+SCORES = ("psnr", "ssim")
+
+
+@dataclass(frozen=True)
+class File:
+    """A picture's file as it is answered."""
+
+    data: bytes
+    name: str
+    media: str
+    report: dict[str, Any] = field(default_factory=dict)
+    """What is said beside it."""
+
+
+def denoise(
+    model: str,
+    pictures: dict[str, Upload],
+    options: Options,
+    progress: Progress,
+) -> File:
+    """What `daelab denoise` makes of the picture, byte for byte; its scores where the clean one is known.
+
+    Args:
+        model: a name of `zoo.models`.
+
+    Raises:
+        ValueError: no such model, a broken picture, or one that cannot be compared with the clean one; names it.
+    """
+    denoiser, upload = zoo.load(model), pictures["picture"]
+    began = time.monotonic()
+    picture = _read(upload, options.max_pixels)
+    try:
+        said, result, _ = clean(picture, denoiser, options, picture.form, progress)
+        data = _saved(result, picture.form)
+    except ValueError as error:
+        raise ValueError(f"{upload.name}: {error}") from None
+    seconds = time.monotonic() - began
+    report: dict[str, Any] = {
+        "name": _renamed(upload.name, "_clean", picture.form),
+        "model": model,
+        "strength": options.strength,
+        "format": picture.form,
+        "width": said.width,
+        "height": said.height,
+        "pages": said.pages,
+        "note": said.note,
+        "seconds": round(seconds, 3),
+        "scores": None,
+    }
+    if "clean" in pictures:
+        report["scores"] = _scores(pictures["clean"], upload, picture, result, options.max_pixels)
+    return File(data, report["name"], MEDIA[picture.form], report)
+
+
+def _scores(truth: Upload, upload: Upload, noisy: Picture, result: Picture, most: int) -> dict[str, Any]:
+    known = _read(truth, most)
+    pair = {"noisy": noisy, "denoised": result}
+    return {key: compared(known, found, truth.name, upload.name, SCORES) for key, found in pair.items()}
+
+
+def make_noisy(upload: Upload, text: str, seed: int, most: int) -> File:
+    """What `daelab noise` makes of the picture, byte for byte.
+
+    Raises:
+        ValueError: a broken picture, or a text that is no noise.
+    """
+    value = parse(text)
+    picture = _read(upload, most)
+    noisy = api.noisy_picture(picture, upload.name, value, seed)
+    return File(_saved(noisy, picture.form), _renamed(upload.name, "_noisy", picture.form), MEDIA[picture.form])
+
+
+def inspect(upload: Upload, most: int) -> dict[str, Any]:
+    """What `daelab inspect` says of the picture, and in one line.
+
+    Raises:
+        ValueError: a broken picture.
+    """
+    found = api.inspect(_read(upload, most).colour().pixels)
+    return {"text": str(found), **found.to_dict()}
+
+
+def preview(upload: Upload, most: int) -> File:
+    """The first page as a PNG of 8 bits, for formats that browsers do not show.
+
+    Raises:
+        ValueError: a broken picture.
+    """
+    page = _read(upload, most)
+    if page.pixels.ndim == 4:
+        page = page.with_pixels(page.pixels[0])
+    return File(_saved(Picture(page.colour().pixels), "PNG"), _renamed(upload.name, "", "PNG"), MEDIA["PNG"])
+
+
+def _read(upload: Upload, most: int) -> Picture:
+    return imagefiles.read(upload.data, max_pixels=most, name=upload.name)
+
+
+def _saved(picture: Picture, form: str) -> bytes:
+    stream = BytesIO()
+    imagefiles.save(stream, picture, form)
+    return stream.getvalue()
+
+
+def _renamed(name: str, suffix: str, form: str) -> str:
+    """A result's file name: its source's, with a suffix, and the format's ending where it had none."""
+    stem, dot, ending = name.rpartition(".")
+    if not dot or SUFFIXES.get(f".{ending.lower()}") != form:
+        stem, ending = name, next(key for key, value in SUFFIXES.items() if value == form)[1:]
+    return f"{stem}{suffix}.{ending}"

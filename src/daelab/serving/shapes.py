@@ -1,0 +1,130 @@
+"""The JSON documents of the API, as its OpenAPI document describes them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    error: str
+
+
+class Sample(BaseModel):
+    """A photograph that is there to try."""
+
+    name: str
+    file: str
+
+
+class About(BaseModel):
+    """What this server is and takes."""
+
+    version: str
+    body_bytes: int
+    pixels: int
+    seconds: float
+    queue: int
+    suffixes: list[str]
+    """Of files that are read and written."""
+    noises: dict[str, str]
+    """Name of a preset -> its formula."""
+    samples: list[Sample]
+
+
+class Model(BaseModel):
+    """What a model's header says."""
+
+    name: str
+    origin: str
+    """"ships" or "run"."""
+    parameters: int
+    macs_per_pixel: int
+    """Multiplications and additions."""
+    multiple: int
+    halo: int
+    noise: str
+    """That it was trained under."""
+    data: str
+    images: int | None
+    """That the scores are of; none: of the validation."""
+    psnr_noisy: float | None
+    psnr: float | None
+    """dB, mean over images."""
+    ssim: float | None
+
+
+class Score(BaseModel):
+    """Of one channel, or over all."""
+
+    psnr: float | None
+    """dB; none where nothing differs."""
+    ssim: float | None
+
+
+class Scores(BaseModel):
+    """Against the clean picture; channel -> score."""
+
+    noisy: dict[str, Score]
+    denoised: dict[str, Score]
+
+
+class Denoised(BaseModel):
+    """What became of a picture."""
+
+    name: str
+    model: str
+    strength: float
+    format: str
+    width: int
+    height: int
+    pages: int
+    note: str
+    seconds: float
+    scores: Scores | None
+
+
+class DenoisedFile(Denoised):
+    """The same, with the clean picture's file."""
+
+    file: str
+    """In base64."""
+
+
+class Inspected(BaseModel):
+    """Which noise is in a picture."""
+
+    text: str
+    family: str
+    confidence: float
+    probabilities: dict[str, float]
+    level: float
+    gain: float
+    offset: float
+    sigma_scikit_image: float | None
+    models: list[str]
+    """Those that were trained for it."""
+    advice: str
+
+
+class Runs(BaseModel):
+    """The ledger."""
+
+    runs: list[dict[str, Any]]
+
+
+class Run(BaseModel):
+    """A run, and its epochs so far."""
+
+    run: dict[str, Any]
+    curve: list[dict[str, float]]
+
+
+class Leaderboard(BaseModel):
+    """A table, as text."""
+
+    columns: list[str]
+    rows: list[list[str]]

@@ -1,0 +1,53 @@
+// What does the work: a worker, so that a large picture never holds up the page.
+
+export class Backend {
+  constructor(kind, token, ask) {
+    this.worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+    this.calls = new Map();
+    this.next = 0;
+    this.ask = ask;
+    this.asking = null;
+    this.worker.addEventListener("message", ({ data }) => this.hear(data));
+    this.worker.addEventListener("error", (event) => {
+      for (const call of this.calls.values()) call.reject(new Error(event.message || "the page's worker did not start"));
+      this.calls.clear();
+    });
+    this.worker.postMessage({ start: { kind, token } });
+  }
+
+  hear({ id, result, error, status, progress }) {
+    const call = this.calls.get(id);
+    if (!call) return;
+    if (progress) {
+      call.progress?.(...progress);
+      return;
+    }
+    this.calls.delete(id);
+    if (status === 401) this.again(call);
+    else if (error !== undefined) call.reject(Object.assign(new Error(error), { status }));
+    else call.resolve(result);
+  }
+
+  /** Ask for the token once, whatever waits for it, and do the call again. */
+  async again(call) {
+    this.asking ??= this.ask();
+    this.worker.postMessage({ token: await this.asking });
+    this.asking = null;
+    this.call(call.name, call.values, call).then(call.resolve, call.reject);
+  }
+
+  /** Call a function of the worker; `signal` cancels it, `progress` hears (done, total). */
+  call(name, values = {}, { signal, progress } = {}) {
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const id = this.next++;
+    return new Promise((resolve, reject) => {
+      this.calls.set(id, { name, values, signal, progress, resolve, reject });
+      signal?.addEventListener("abort", () => {
+        if (!this.calls.delete(id)) return;
+        this.worker.postMessage({ cancel: id });
+        reject(signal.reason);
+      }, { once: true });
+      this.worker.postMessage({ id, name, values });
+    });
+  }
+}

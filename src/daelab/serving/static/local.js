@@ -1,0 +1,139 @@
+// The work, done in this browser by onnxruntime-web: nothing is sent anywhere.
+
+import * as ort from "../ort/ort.wasm.bundle.min.mjs";
+
+import { Draws, addNoise, parse } from "./draws.js";
+import { decode } from "./pixels.js";
+import { scores } from "./scores.js";
+
+const ROOT = new URL("../", import.meta.url);
+const SIDE = 256;
+const sessions = new Map();
+
+ort.env.wasm.numThreads = 1; // more would need headers that plain hosts do not send
+ort.env.wasm.wasmPaths = { wasm: new URL("ort/ort-wasm-simd-threaded.wasm", ROOT).href };
+
+const there = async (path) => {
+  const answer = await fetch(new URL(path, ROOT));
+  if (!answer.ok) throw new Error(`this page lacks its file ${path}`);
+  return answer;
+};
+
+export async function create() {
+  const { about, models } = await (await there("page.json")).json();
+
+  async function pixelsOf(picture) {
+    const image = await decode(picture).catch(() => {
+      throw new Error(`${picture.name}: a broken picture, or of a kind that this browser does not read`);
+    });
+    if (image.width * image.height > about.pixels) {
+      throw new Error(`${picture.name}: it has more than ${about.pixels} pixels; daelab denoise takes it`);
+    }
+    return image;
+  }
+
+  async function noise({ picture, text, seed }) {
+    const image = await pixelsOf(picture);
+    const values = planes(image, 0, 0, image.width, image.height);
+    addNoise(values, parse(text, about.noises), new Draws(seed, picture.name));
+    store(image, values, 0, 0, image.width, image.height, 0, 0, image.width);
+    return png(image, `${stem(picture.name)}_noisy.png`);
+  }
+
+  async function denoise({ picture, clean, model, strength }, { signal, progress }) {
+    const began = performance.now();
+    const card = models.find(({ name }) => name === model);
+    const [image, session] = [await pixelsOf(picture), await opened(card)];
+    const result = new ImageData(image.data.slice(), image.width, image.height);
+    const places = tiles(image.width, image.height);
+    for (const [at, place] of places.entries()) {
+      await cleanTile(session, image, result, place, card, strength);
+      progress(at + 1, places.length);
+      await new Promise((resolve) => setTimeout(resolve)); // lets a cancellation in
+      signal.throwIfAborted();
+    }
+    const file = await png(result, `${stem(picture.name)}_clean.png`);
+    const seconds = (performance.now() - began) / 1000;
+    const known = clean && (await pixelsOf(clean));
+    const report = {
+      name: file.name, model, strength, format: "PNG", width: image.width, height: image.height, pages: 1, seconds,
+      note: "saved as PNG, without metadata; daelab denoise keeps both",
+      scores: known ? { noisy: scores(image, known), denoised: scores(result, known) } : null,
+    };
+    return { report, file };
+  }
+
+  return {
+    setToken() {},
+    about: async () => about,
+    models: async () => models,
+    sample: async ({ name }) => {
+      const { file } = about.samples.find((sample) => sample.name === name);
+      const blob = await (await there(`samples/${file}`)).blob();
+      return new File([blob], file, { type: blob.type });
+    },
+    preview: async ({ picture }) => png(await pixelsOf(picture), picture.name),
+    noise,
+    denoise,
+  };
+}
+
+async function opened({ name, file }) {
+  if (!sessions.has(name)) {
+    const bytes = await (await there(file)).arrayBuffer();
+    sessions.set(name, await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }));
+  }
+  return sessions.get(name);
+}
+
+function tiles(width, height) {
+  const found = [];
+  for (let top = 0; top < height; top += SIDE) for (let left = 0; left < width; left += SIDE) found.push([left, top]);
+  return found;
+}
+
+/** Clean one tile from a window with the halo that makes it equal to the same part of the whole. */
+async function cleanTile(session, image, result, [left, top], { multiple, halo }, strength) {
+  const side = (start, length) => {
+    const [stop, first] = [Math.min(start + SIDE, length), Math.max(0, Math.floor((start - halo) / multiple) * multiple)];
+    return [first, Math.min(length, Math.ceil((stop + halo) / multiple) * multiple), stop];
+  };
+  const [[x0, x1, right], [y0, y1, bottom]] = [side(left, image.width), side(top, image.height)];
+  const [width, height] = [x1 - x0, y1 - y0];
+  const noisy = planes(image, x0, y0, width, height);
+  const tensor = new ort.Tensor("float32", noisy, [1, 3, height, width]);
+  const { clean } = await session.run({ noisy: tensor });
+  const values = clean.data;
+  if (strength < 1) for (let i = 0; i < values.length; i++) values[i] = noisy[i] + strength * (values[i] - noisy[i]);
+  store(result, values, left, top, right - left, bottom - top, left - x0, top - y0, width);
+}
+
+/** Part of a picture as (3, height, width) in [0, 1]. */
+function planes({ data, width: line }, left, top, width, height) {
+  const found = new Float32Array(3 * width * height);
+  for (let row = 0, out = 0; row < height; row++) {
+    for (let at = 4 * ((top + row) * line + left), end = at + 4 * width; at < end; at += 4, out++) {
+      for (let channel = 0; channel < 3; channel++) found[channel * width * height + out] = data[at + channel] / 255;
+    }
+  }
+  return found;
+}
+
+/** Put part of (3, ?, stride) values into a picture; alpha stays. */
+function store({ data, width: line }, values, left, top, width, height, fromLeft, fromTop, stride) {
+  const plane = values.length / 3;
+  for (let row = 0; row < height; row++) {
+    for (let column = 0; column < width; column++) {
+      const [at, from] = [4 * ((top + row) * line + left + column), (fromTop + row) * stride + fromLeft + column];
+      for (let channel = 0; channel < 3; channel++) data[at + channel] = values[channel * plane + from] * 255; // clamped and rounded
+    }
+  }
+}
+
+async function png(image, name) {
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return new File([await canvas.convertToBlob({ type: "image/png" })], name, { type: "image/png" });
+}
+
+const stem = (name) => name.replace(/\.[^.]+$/, "");

@@ -1,0 +1,81 @@
+// The page: tabs, light and dark, and what both tabs share.
+
+import { Backend } from "./backend.js";
+import { $ } from "./dom.js";
+import { startDenoise } from "./denoise.js";
+import { startRuns } from "./runs.js";
+
+const kind = document.documentElement.dataset.backend;
+
+function theme() {
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement;
+  const kept = localStorage.getItem("theme");
+  if (kept === "dark" || kept === "light") root.dataset.theme = kept;
+  const now = () => root.dataset.theme ?? (dark.matches ? "dark" : "light");
+  const name = () => $("theme").setAttribute("aria-label", `Change to the ${now() === "dark" ? "light" : "dark"} page`);
+  $("theme").addEventListener("click", () => {
+    root.dataset.theme = now() === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+    name();
+  });
+  name();
+}
+
+/** Tabs as the ARIA practices have them: arrows choose, one is in the order of Tab. */
+function tabs(shown) {
+  const all = [...document.querySelectorAll("[role=tab]")].filter((tab) => !tab.hidden);
+  const choose = (tab, focus) => {
+    for (const one of all) {
+      const chosen = one === tab;
+      one.setAttribute("aria-selected", chosen);
+      one.tabIndex = chosen ? 0 : -1;
+      $(one.getAttribute("aria-controls")).hidden = !chosen;
+    }
+    if (focus) tab.focus();
+    document.title = tab.id === "tab-runs" ? "daelab: runs" : "daelab: denoise a picture";
+    history.replaceState(null, "", `#${tab.getAttribute("aria-controls")}`);
+    shown(tab.getAttribute("aria-controls"));
+  };
+  for (const tab of all) {
+    tab.addEventListener("click", () => choose(tab, false));
+    tab.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (step) choose(all[(all.indexOf(tab) + step + all.length) % all.length], true);
+    });
+  }
+  choose(all.find((tab) => location.hash === `#${tab.getAttribute("aria-controls")}`) ?? all[0], false);
+}
+
+/** The token of a server that asks for one: from #token=..., else by asking. */
+function token() {
+  const given = /^#token=(.+)$/.exec(location.hash);
+  if (given) {
+    sessionStorage.setItem("token", decodeURIComponent(given[1]));
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem("token") ?? "";
+}
+
+function ask() {
+  const dialog = $("token-dialog");
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem("token", $("token").value);
+      resolve($("token").value);
+    }, { once: true });
+    if (!dialog.open) dialog.showModal();
+  });
+}
+
+theme();
+const backend = new Backend(kind, token(), ask);
+const denoise = startDenoise(backend, kind);
+if (kind === "server") {
+  const runs = startRuns(backend);
+  tabs((panel) => runs.show(panel === "runs"));
+} else {
+  $("tab-runs").hidden = true;
+  tabs(() => {});
+}
+await denoise;

@@ -1,0 +1,98 @@
+// The controls of the noise: presets, sliders for the paper's four types, and the text that all of them write.
+
+import { $, h } from "./dom.js";
+
+const TITLES = {
+  "type-1": "Type-I: Gaussian",
+  "type-2": "Type-II: multiplicative",
+  "type-1+2": "Type-I, then II",
+  "type-2+1": "Type-II, then I",
+  "published-code": "One of four, as in the paper's code",
+  "table-1": "One of four, as in the paper's table 1",
+  real: "What photographs have, one of many",
+};
+const TERM = /^(gaussian|multiplicative)\(([^,()]+), ?([^,()]+)\)$/;
+
+/** The terms of a text that is one of the paper's types: [[name, mean, std], ...]; null for others. */
+function terms(text) {
+  const found = text.split(">").map((term) => TERM.exec(term.trim()));
+  if (!found.every(Boolean) || found.length > 2) return null;
+  const read = found.map(([, name, mean, std]) => [name, Number(mean), Number(std)]);
+  return read.every(([, mean, std]) => Number.isFinite(mean) && Number.isFinite(std)) ? read : null;
+}
+
+export class NoiseControls {
+  constructor(formulas, changed) {
+    this.formulas = formulas;
+    this.changed = changed;
+    const option = (name) => h("option", { value: name }, TITLES[name] ?? name);
+    $("preset").replaceChildren(...Object.keys(formulas).map(option), h("option", { value: "" }, "Another, as text"));
+    $("noise-on").addEventListener("change", () => this.on($("noise-on").checked));
+    $("preset").addEventListener("change", () => this.choose($("preset").value));
+    $("noise-text").addEventListener("change", () => this.write($("noise-text").value.trim()));
+    $("seed").addEventListener("change", () => this.changed());
+    $("reseed").addEventListener("click", () => {
+      $("seed").value = Math.floor(Math.random() * 1e6);
+      this.changed();
+    });
+    this.choose(Object.keys(formulas)[0], false);
+  }
+
+  on(wanted, tell = true) {
+    $("noise-on").checked = wanted;
+    $("noise-more").hidden = !wanted;
+    if (tell) this.changed();
+  }
+
+  /** What to add, or null: {text, seed}. */
+  get value() {
+    if (!$("noise-on").checked) return null;
+    return { text: $("noise-text").value.trim() || "none", seed: Math.max(0, Math.floor(Number($("seed").value)) || 0) };
+  }
+
+  choose(preset, tell = true) {
+    $("preset").value = preset;
+    if (!preset) $("noise-text").focus();
+    else {
+      const formula = this.formulas[preset];
+      $("noise-text").value = terms(formula) ? formula : preset;
+      this.sliders();
+    }
+    if (tell && preset) this.changed();
+  }
+
+  write(text) {
+    const preset = Object.keys(this.formulas).find((name) => name === text || this.formulas[name] === text);
+    $("preset").value = preset ?? "";
+    this.sliders();
+    this.changed();
+  }
+
+  /** A slider for the mean and one for the standard deviation of each term. */
+  sliders() {
+    const levels = terms($("noise-text").value) ?? [];
+    const rows = levels.flatMap(([name, ...values], place) => [
+      h("p", { class: "levels-of" }, name === "gaussian" ? "Gaussian, added" : "Multiplicative"),
+      ...["mean", "std"].map((what, at) => this.slider(levels, place, at + 1, what, values[at])),
+    ]);
+    $("levels").replaceChildren(...rows);
+  }
+
+  slider(levels, place, at, what, value) {
+    const [name] = levels[place];
+    const id = `level-${place}-${what}`;
+    const now = h("output", { for: id }, value.toFixed(2));
+    const input = h("input", {
+      type: "range", id, min: what === "mean" ? -0.5 : 0, max: name === "gaussian" ? 0.6 : 1.2, step: 0.01, value,
+      oninput: () => {
+        levels[place][at] = Number(input.value);
+        now.textContent = Number(input.value).toFixed(2);
+        $("noise-text").value = levels.map(([term, mean, std]) => `${term}(${mean}, ${std})`).join(" > ");
+        $("preset").value = Object.keys(this.formulas).find((key) => this.formulas[key] === $("noise-text").value) ?? "";
+        this.changed();
+      },
+    });
+    const title = what === "mean" ? "mean" : "standard deviation";
+    return h("div", { class: "slider" }, h("label", { for: id }, `${title}`, h("span", { class: "unseen" }, ` of ${name}`)), now, input);
+  }
+}

@@ -1,0 +1,88 @@
+// The work, done by the server's HTTP API.
+
+const API = new URL("../api/", import.meta.url);
+
+export class Refused extends Error {
+  constructor(status, text) {
+    super(text);
+    this.status = status;
+  }
+}
+
+const bytesOf = Uint8Array.fromBase64
+  ? (text) => Uint8Array.fromBase64(text)
+  : (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+
+/** JSON lines of a stream, one by one. */
+async function* lines(stream) {
+  let rest = "";
+  for await (const text of stream.pipeThrough(new TextDecoderStream())) {
+    const parts = (rest + text).split("\n");
+    rest = parts.pop();
+    for (const part of parts) yield JSON.parse(part);
+  }
+}
+
+export function create(token) {
+  async function ask(path, { query = {}, body, signal } = {}) {
+    const url = new URL(path, API);
+    for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
+    const headers = token ? { authorization: `Bearer ${token}` } : {};
+    let answer;
+    try {
+      answer = await fetch(url, { method: body ? "POST" : "GET", body, headers, signal });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Refused(0, "the server does not answer");
+    }
+    if (!answer.ok) {
+      const said = await answer.json().catch(() => ({}));
+      throw new Refused(answer.status, said.error ?? `the server answered ${answer.status}`);
+    }
+    return answer;
+  }
+
+  const json = async (path, options) => (await ask(path, options)).json();
+
+  async function file(path, options) {
+    const answer = await ask(path, options);
+    const said = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("content-disposition") ?? "");
+    return new File([await answer.blob()], said ? decodeURIComponent(said[1]) : "picture", {
+      type: answer.headers.get("content-type"),
+    });
+  }
+
+  async function denoise({ picture, clean, model, strength }, { signal, progress }) {
+    const body = new FormData();
+    body.append("picture", picture, picture.name);
+    if (clean) body.append("clean", clean, clean.name);
+    const answer = await ask("denoise", { query: { model, strength, answer: "events" }, body, signal });
+    const pieces = [];
+    let report = null;
+    for await (const event of lines(answer.body)) {
+      if (event.event === "progress") progress(event.done, event.total);
+      else if (event.event === "report") report = event;
+      else if (event.event === "file") pieces.push(bytesOf(event.base64));
+      else if (event.event === "error") throw new Refused(event.status, event.error);
+      else if (event.event === "end") return { report, file: new File(pieces, report.name) };
+    }
+    throw new Refused(0, "the server went away in the middle");
+  }
+
+  const one = (path, query = () => ({})) => (values, { signal }) =>
+    file(path, { query: { name: values.picture.name, ...query(values) }, body: values.picture, signal });
+
+  return {
+    setToken: (text) => { token = text; },
+    about: () => json("about"),
+    models: () => json("models"),
+    sample: ({ name }) => file(`samples/${encodeURIComponent(name)}`),
+    noise: one("noise", ({ text, seed }) => ({ noise: text, seed })),
+    preview: one("preview"),
+    inspect: ({ picture }, { signal }) => json("inspect", { query: { name: picture.name }, body: picture, signal }),
+    denoise,
+    runs: () => json("runs"),
+    run: ({ name }) => json(`runs/${encodeURIComponent(name)}`),
+    leaderboard: () => json("leaderboard"),
+  };
+}

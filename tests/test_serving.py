@@ -1,0 +1,577 @@
+"""The HTTP API: the command line's bytes, bounded, guarded, nothing told that is not asked."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from daelab import api, denoise_file, modelfile, serving
+from daelab.cli import main
+from daelab.model import build
+from daelab.noise import parse
+from daelab.runs import Ledger
+from daelab.serving import answers, desk
+from daelab.serving.book import without_paths
+from daelab.serving.guard import Guard, is_loopback
+from daelab.serving.site import assets
+from daelab.spec import Autoencoder, Stage
+
+ADDRESS = "http://127.0.0.1:8000"
+TOKEN = "correct horse battery"
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+
+
+def settings(**limits: Any) -> serving.Settings:
+    return serving.Settings(serving.Limits(**{"body": 200_000, "pixels": 10_000, **limits}))
+
+
+def client_of(given: serving.Settings, address: str = ADDRESS) -> TestClient:
+    return TestClient(serving.create_app(given), base_url=address, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with client_of(settings()) as found:
+        yield found
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> str:
+    """The name of a model that takes no time: a run's."""
+    spec = Autoencoder((Stage(2),))
+    path = tmp_path / "runs" / "small" / "best.safetensors"
+    path.parent.mkdir(parents=True)
+    modelfile.save(path, build(spec, seed=0), modelfile.Card(spec=spec, name="small", noise="type-1"))
+    return "small"
+
+
+def encoded(form: str, pixels: np.ndarray = PIXELS, **options: Any) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, form, **options)
+    return stream.getvalue()
+
+
+PICTURES: dict[str, Callable[[], bytes]] = {
+    "a.png": lambda: encoded("PNG"),
+    "a.jpg": lambda: encoded("JPEG", quality=80, comment=b"kept"),
+    "a.tif": lambda: encoded("TIFF", compression="tiff_deflate"),
+    "a.webp": lambda: encoded("WEBP"),
+    "a.bmp": lambda: encoded("BMP"),
+    "a.gif": lambda: encoded("GIF"),
+    "deep.png": lambda: encoded("PNG", (PIXELS[..., 0].astype(np.uint16) * 257)),
+    "alpha.png": lambda: encoded("PNG", np.dstack([PIXELS, PIXELS[..., 0]])),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_denoising_gives_the_bytes_of_the_command_line(
+    client: TestClient, small: str, name: str, tmp_path: Path
+) -> None:
+    data = PICTURES[name]()
+    (tmp_path / name).write_bytes(data)
+    made = denoise_file(tmp_path / name, tmp_path / "out" / name, model=small, strength=0.75)
+    query = {"model": small, "strength": 0.75}
+    raw = client.post("/api/denoise", params={**query, "name": name}, content=data)
+    form = client.post("/api/denoise", params=query, files={"picture": (name, data)})
+    assert raw.status_code == form.status_code == 200
+    assert raw.content == form.content == Path(made.result).read_bytes()
+    stem, _, ending = name.partition(".")
+    assert raw.headers["content-disposition"] == f"attachment; filename*=UTF-8''{stem}_clean.{ending}"
+
+
+def test_noise_gives_the_bytes_of_the_command_line(client: TestClient, tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    source.write_bytes(PICTURES["a.png"]())
+    api.noise_file(str(source), tmp_path / "b.png", parse("type-1 > poisson(30)"), 7)
+    query = {"noise": "type-1 > poisson(30)", "seed": 7, "name": "a.png"}
+    answer = client.post("/api/noise", params=query, content=source.read_bytes())
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.content == (tmp_path / "b.png").read_bytes()
+
+
+def test_events_tell_of_progress_and_end_with_the_file(client: TestClient, small: str) -> None:
+    clean, noisy = encoded("PNG"), encoded("PNG", 255 - PIXELS)
+    query = {"model": small, "answer": "events"}
+    answer = client.post("/api/denoise", params=query, files={"picture": ("n.png", noisy), "clean": ("c.png", clean)})
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    first, progress, report, *pieces, end = map(json.loads, answer.text.splitlines())
+    assert first == {"event": "waiting"}
+    assert progress == {"event": "progress", "done": 1, "total": 1}
+    assert (report["width"], report["height"], report["format"], report["name"]) == (56, 40, "PNG", "n_clean.png")
+    scores = report["scores"]
+    assert list(scores["noisy"]) == ["all", "red", "green", "blue"]
+    expected = -10 * np.log10(np.mean(((255 - 2.0 * PIXELS) / 255) ** 2))
+    assert scores["noisy"]["all"]["psnr"] == pytest.approx(expected, abs=1e-4)
+    data = b"".join(base64.b64decode(piece["base64"]) for piece in pieces)
+    assert end == {"event": "end", "bytes": len(data)}
+    document = client.post("/api/denoise", params={"model": small, "answer": "json"}, content=noisy).json()
+    assert base64.b64decode(document["file"]) == data
+    assert document["scores"] is None
+
+
+def test_inspecting_and_previews(client: TestClient) -> None:
+    found = client.post("/api/inspect?name=a.png", content=encoded("PNG")).json()
+    assert found["text"].startswith(("looks clean", "zero-mean", "Gaussian", "multiplicative", "salt", "Poisson"))
+    assert sum(found["probabilities"].values()) == pytest.approx(1)
+    stream = io.BytesIO()
+    np.save(stream, PIXELS[None] / 255)
+    shown = client.post("/api/preview?name=a.npy", content=stream.getvalue())
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(shown.content))), PIXELS)
+
+
+def test_what_there_is_to_choose(client: TestClient, small: str) -> None:
+    models = client.get("/api/models").json()
+    named = {model["name"]: model for model in models}
+    assert set(named) == {*map(modelfile.short, modelfile.shipped()), "small"}
+    assert named["model-c"]["parameters"] == 80515
+    assert named["model-c"]["psnr"] > named["model-c"]["psnr_noisy"]
+    assert models[-1] is named["small"]
+    assert named["small"]["origin"] == "run"
+    about = client.get("/api/about").json()
+    assert about["noises"]["type-1"] == "gaussian(0.3, 0.05)"
+    for sample in about["samples"][:1]:
+        picture = client.get(f"/api/samples/{sample['name']}")
+        Image.open(io.BytesIO(picture.content)).verify()
+
+
+def test_samples_are_hidden_where_the_extra_is_missing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert client.get("/api/about").json()["samples"] == []
+    assert client.get("/api/samples/cat").status_code == 404
+
+
+WRONG = {
+    "no picture": ({}, b"text", 422, "picture: not a picture, or of a kind that is not read"),
+    "empty": ({"name": "x.png"}, b"", 422, "x.png: a broken picture: it is empty"),
+    "half": ({"name": "../../etc/half.png"}, encoded("PNG")[:200], 422, "half.png: a broken picture"),
+    "belied": ({"name": "b.png"}, encoded("JPEG"), 422, "b.png: a broken picture: it holds a JPEG"),
+    "too many pixels": ({}, encoded("PNG", np.zeros((101, 100), np.uint8)), 422, "picture: it has 10,100 pixels"),
+    "too large": ({}, b"x" * 200_001, 413, "the request is larger than this server reads"),
+    "unknown model": ({"model": "modelc"}, encoded("PNG"), 422, "unknown model 'modelc'; did you mean 'model-c'?"),
+    "a path as model": ({"model": "/etc/passwd"}, encoded("PNG"), 422, "unknown model '/etc/passwd'. Valid: model"),
+    "strength": ({"strength": "1.5"}, encoded("PNG"), 422, "strength: Input should be less than or equal to 1"),
+    "answer": ({"answer": "xml"}, encoded("PNG"), 422, "answer: Input should be 'picture', 'json' or 'events'"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_mistakes_are_json_with_one_reason(client: TestClient, what: str) -> None:
+    query, body, status, reason = WRONG[what]
+    answer = client.post("/api/denoise", params=query, content=body)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert answer.json()["error"].startswith(reason)
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_damaged_form_is_a_mistake(client: TestClient, kind: str) -> None:
+    answer = client.post("/api/inspect", content=b"--y\r\nnonsense", headers={"content-type": kind})
+    assert answer.status_code == 422
+    assert "picture" in answer.json()["error"] or "damaged" in answer.json()["error"]
+
+
+def test_a_body_without_a_length_is_bounded_too(client: TestClient) -> None:
+    answer = client.post("/api/inspect", content=(b"x" * 50_000 for _ in range(10)))
+    assert answer.status_code == 413
+
+
+def test_a_failure_of_ours_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("/srv/secret")
+
+    monkeypatch.setattr(answers, "preview", fails)
+    answer = client.post("/api/preview", content=b"")
+    assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
+    assert answer.headers["content-security-policy"]
+    monkeypatch.setattr(answers, "denoise", fails)
+    last = client.post("/api/denoise?answer=events", content=b"").text.splitlines()[-1]
+    assert json.loads(last) == {"event": "error", "status": 500, "error": "the server failed; its log says why"}
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/static/../routes.py", "/static/index.htm", "/api/nothing"])
+def test_nothing_else_is_there(client: TestClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert list(answer.json()) == ["error"]
+
+
+def test_the_page_is_its_own_files_alone(client: TestClient) -> None:
+    html = client.get("/").text
+    for name, asset in assets().items():
+        answer = client.get(f"/static/{name}")
+        assert answer.content == asset.data
+        again = client.get(f"/static/{name}", headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+    assert re.findall(r'(?:src|href)="(?!static/|#)([^"]*)"', html) == []
+    assert " style=" not in html
+    assert not re.search(r"<script(?! type=\"module\" src=)|\bon[a-z]+=", html)
+    for name, asset in assets().items():
+        for address in re.findall(r"https?://[^\s\"'`)]+", asset.data.decode()):
+            assert address == "http://www.w3.org/2000/svg", name
+
+
+HEADERS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+@pytest.mark.parametrize("path", ["/", "/static/page.css", "/api/about", "/api/nothing"])
+def test_every_answer_has_the_headers(client: TestClient, path: str) -> None:
+    headers = client.get(path).headers
+    assert HEADERS.items() <= dict(headers).items()
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert headers["cache-control"] == ("no-store" if path.startswith("/api") else "no-cache")
+    assert "server" not in headers
+
+
+HOSTS = {
+    "127.0.0.1:8000": True,
+    "localhost": True,
+    "LOCALHOST:8000": True,
+    "[::1]:8000": True,
+    "10.0.0.3": True,
+    "lab.example": True,
+    "evil.example": False,
+    "127.0.0.1.evil.example": False,
+    "localhost.evil.example:8000": False,
+    "": False,
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_page_that_rebinds_its_name_is_refused(host: str) -> None:
+    client = client_of(serving.Settings(names=("lab.example",)))
+    assert client.get("/api/about", headers={"host": host}).status_code == (200 if HOSTS[host] else 400)
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [(ADDRESS, 200), ("http://127.0.0.1:9", 403), ("https://evil.example", 403), ("null", 403)],
+)
+def test_other_sites_pages_are_refused(client: TestClient, origin: str, status: int) -> None:
+    answer = client.post("/api/inspect", content=encoded("PNG"), headers={"origin": origin})
+    assert answer.status_code == status
+    assert "access-control-allow-origin" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [(None, 401), ("Bearer wrong", 401), (f"Basic {TOKEN}", 401), ("Bearer ü", 401), (f"Bearer {TOKEN}", 200)],
+)
+def test_the_token_opens_the_api(said: str | None, status: int) -> None:
+    client = client_of(serving.Settings(token=TOKEN))
+    headers = {} if said is None else {"authorization": said.encode()}
+    for path in ("/api/models", "/api/openapi.json"):
+        assert client.get(path, headers=headers).status_code == status
+    assert client.get("/").status_code == 200
+
+
+def test_another_host_demands_a_token() -> None:
+    with pytest.raises(ValueError, match="must know a --token"):
+        serving.serve(serving.Settings(), "0.0.0.0", 0)
+    with pytest.raises(ValueError, match="--token has 5 characters; take at least 12"):
+        serving.serve(serving.Settings(token="short"), "127.0.0.1", 0)
+    assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "lab")] == [True] * 3 + [
+        False
+    ] * 2
+
+
+@pytest.mark.parametrize("field", ["body", "pixels", "queue", "seconds", "workers"])
+def test_limits_are_checked(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be at least"):
+        serving.Limits(**{field: -1})
+
+
+# The queue
+
+
+class Slow:
+    """Work that waits until it is let go, and says where it is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go, self.stopped = threading.Event(), threading.Event(), threading.Event()
+        monkeypatch.setattr(answers, "denoise", self)
+
+    def __call__(self, model: str, pictures: Any, options: Any, progress: Any) -> answers.File:
+        self.begun.set()
+        try:
+            while not self.go.wait(0.01):
+                progress(1, 9)
+        except BaseException:
+            self.stopped.set()
+            raise
+        return answers.File(pictures["picture"].data, "a.png", "image/png", {})
+
+
+def in_threads(count: int, call: Callable[[int], Any]) -> list[Any]:
+    """What each call gives."""
+    found: list[Any] = [None] * count
+    threads = [threading.Thread(target=lambda i=i: found.__setitem__(i, call(i))) for i in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return found
+
+
+def test_a_full_queue_is_told_at_once_and_each_gets_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    with client_of(settings(queue=2)) as client:
+        waiting = threading.Thread(target=lambda: (slow.begun.wait(10), time.sleep(0.3), slow.go.set()))
+        waiting.start()
+        found = in_threads(8, lambda i: client.post("/api/denoise", content=bytes([i]) * 1000))
+        waiting.join()
+        statuses = [answer.status_code for answer in found]
+        assert sorted(statuses) == [200] * 3 + [429] * 5
+        for i, answer in enumerate(found):
+            if answer.status_code == 200:
+                assert answer.content == bytes([i]) * 1000
+            else:
+                assert answer.headers["retry-after"]
+                assert answer.json() == {"error": "the queue is full; try again in a moment"}
+        assert client.post("/api/denoise", content=b"again").content == b"again"
+
+
+def test_time_is_bounded_and_the_work_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    with client_of(settings(seconds=0.2, queue=0)) as client:
+        answer = client.post("/api/denoise", content=b"x")
+        assert answer.status_code == 503
+        assert answer.json()["error"].startswith("it took longer than this server gives a request")
+        assert slow.stopped.wait(5)
+        slow.go.set()
+        for _ in range(100):  # its place is free once its thread has ended
+            if client.post("/api/denoise", content=b"x").status_code == 200:
+                return
+            time.sleep(0.02)
+        pytest.fail("the place stayed taken")
+
+
+def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    app = serving.create_app(settings(queue=0))
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/api/denoise",
+        "raw_path": b"/api/denoise",
+        "query_string": b"answer=events",
+        "headers": [(b"host", b"localhost")],
+        "http_version": "1.1",
+        "scheme": "http",
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+        "root_path": "",
+    }
+
+    async def talk() -> None:
+        said = iter([{"type": "http.request", "body": b"x"}])
+
+        async def receive() -> Any:
+            message = next(said, None)
+            if message is not None:
+                return message
+            while not slow.begun.is_set():
+                await asyncio.sleep(0.01)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            pass
+
+        await asyncio.wait_for(app(scope, receive, send), 10)
+
+    asyncio.run(talk())
+    assert slow.stopped.wait(5)
+
+
+def test_a_place_is_free_again_after_every_end() -> None:
+    async def tried() -> None:
+        table = desk.Desk(serving.Limits(queue=0))
+        with table.place(), pytest.raises(desk.Busy), table.place():
+            pass
+        assert table.taken == 0
+        with table.place() as place:
+            assert await place.run(lambda progress: 5, lambda *_: None) == 5
+        with pytest.raises(ZeroDivisionError), table.place() as place:
+            await place.run(lambda progress: 1 // 0, lambda *_: None)
+        assert table.taken == 0
+        table.close()
+
+    asyncio.run(tried())
+
+
+def test_nothing_is_kept_on_disk(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a file was made")
+
+    for name in ("mkstemp", "NamedTemporaryFile", "TemporaryFile", "SpooledTemporaryFile.rollover"):
+        monkeypatch.setattr(f"tempfile.{name}", refuse)
+    # of more bytes than a form's part usually keeps in memory
+    data = encoded("BMP", np.zeros((600, 700, 3), np.uint8))
+    with client_of(settings(body=5_000_000, pixels=1_000_000)) as client:
+        parts = {"picture": ("a.bmp", data), "clean": ("b.bmp", data)}
+        answer = client.post("/api/denoise", params={"model": small}, files=parts)
+    assert answer.status_code == 200
+    assert len(answer.content) == len(data)
+
+
+# Runs
+
+
+def ledger_with(tmp_path: Path) -> str:
+    url = f"sqlite:///{tmp_path / 'runs' / 'ledger.db'}"
+    book = Ledger(url)
+    book.record(
+        "one",
+        status="finished",
+        epochs=2,
+        epochs_done=2,
+        val_loss=0.5,
+        folder="/home/me/runs/one",
+        host="box",
+        reason="ValueError: /home/me/cat.png is broken",
+        recipe={"data": {"name": "folder:/home/me/set"}},
+        architecture="{'stages': [{'width': 8, 'down': True}], 'norm': 'batch', 'channels': 3}",
+    )
+    book.record("two", status="running", epochs=9)
+    folder = tmp_path / "runs" / "one"
+    folder.mkdir()
+    (folder / "metrics.csv").write_text("epoch,val_loss,val_psnr\n1,0.7,20.5\n2,0.5,21\n")
+    return url
+
+
+def test_the_ledger_without_where_things_lie(client: TestClient, tmp_path: Path) -> None:
+    assert client.get("/api/runs").json() == {"runs": []}
+    assert not (tmp_path / "runs" / "ledger.db").exists()
+    ledger_with(tmp_path)
+    answer = client.get("/api/runs")
+    one, two = answer.json()["runs"]
+    assert (one["name"], one["val_loss"], one["architecture"], two["status"]) == ("one", 0.5, "8", "running")
+    assert one["reason"] == "ValueError: …/cat.png is broken"
+    curve = client.get("/api/runs/one").json()["curve"]
+    assert curve == [
+        {"epoch": 1, "val_loss": 0.7, "val_psnr": 20.5},
+        {"epoch": 2, "val_loss": 0.5, "val_psnr": 21},
+    ]
+    for hidden in ("/home", "box", "folder:", str(tmp_path)):
+        assert hidden not in answer.text
+    assert client.get("/api/runs/three").status_code == 404
+    assert client.get("/api/runs/..").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("3/4 done, 1/2", "3/4 done, 1/2"),
+        ("C:\\Users\\me\\a.png", "…/a.png"),
+        ("see 'file:/srv/a/b'", "see 'file:…/b'"),
+        ("no path", "no path"),
+    ],
+)
+def test_paths_are_left_out(text: str, shown: str) -> None:
+    assert without_paths(text) == shown
+
+
+def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "leaderboard.csv"
+    client = client_of(serving.Settings(book=serving.Book(leaderboard=file)))
+    assert client.get("/api/leaderboard").json() == {"columns": [], "rows": []}
+    file.write_text("model,psnr\nmodel-c,27.55\nbroken\n\n")
+    assert client.get("/api/leaderboard").json() == {"columns": ["model", "psnr"], "rows": [["model-c", "27.55"]]}
+
+
+# The page as static files: in a browser, tests/e2e/test_page.py tries it
+
+
+REFUSED = {
+    "full folder": "page exists and is not an empty folder",
+    "unknown model": "no model model-x for the page; there are: model-",
+    "another package": "runtime.tgz: not the package onnxruntime-web@",
+    "no package": "no file .*absent.tgz; npm pack onnxruntime-web@",
+    "no npm": "comes from npm, which is not installed; elsewhere: npm pack",
+    "npm fails": "npm did not fetch onnxruntime-web@.*: it says nothing",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, runtime = tmp_path / "page", tmp_path / "runtime.tgz"
+    runtime.write_bytes(b"another")
+    given: dict[str, Any] = {"runtime": runtime}
+    if what == "full folder":
+        folder.mkdir()
+        (folder / "mine.txt").touch()
+    elif what == "unknown model":
+        given["models"] = ["model-x"]
+    elif what == "no package":
+        given["runtime"] = tmp_path / "absent.tgz"
+    elif what in ("no npm", "npm fails"):
+        given["runtime"] = None
+        monkeypatch.setattr("shutil.which", lambda name: None if what == "no npm" else "false")
+    with pytest.raises((ValueError, FileExistsError), match=REFUSED[what]):
+        serving.write_page(folder, **given)
+    assert folder.exists() == (what == "full folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["serve", "--host", "0.0.0.0"], "--host 0.0.0.0 lets others in, who must know a --token (or $DAELAB_TOKEN)"),
+        (["serve", "--max-body", "much"], "memory must be an amount such as 512MB or 2GB, not 'much'"),
+        (["export"], "say what to write: --onnx FILE.onnx, or --page DIR"),
+        (["export", "--onnx", "a.onnx"], "name the model to write as ONNX: daelab export MODEL --onnx FILE.onnx"),
+    ],
+)
+def test_the_command_line_says_what_is_missing(
+    words: list[str], reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["daelab", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"daelab: {reason}\n")
+
+
+# The OpenAPI document
+
+
+def test_the_document_names_every_address(client: TestClient) -> None:
+    found = client.get("/api/openapi.json").json()
+    assert set(found["paths"]) == {
+        *(f"/api/{name}" for name in ("about", "denoise", "noise", "inspect", "preview", "models", "runs")),
+        *("/api/leaderboard", "/api/runs/{name}", "/api/samples/{name}"),
+    }
+    for path, methods in found["paths"].items():
+        for method, operation in methods.items():
+            assert operation["summary"], path
+            if method == "post":
+                assert set(operation["requestBody"]["content"]) == {"application/octet-stream", "multipart/form-data"}
+                assert {"200", "413", "422", "429", "503"} <= set(operation["responses"])
+
+
+def test_guard_lets_other_kinds_of_traffic_pass() -> None:
+    seen = []
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    asyncio.run(Guard(inner, token=TOKEN)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    assert seen == ["lifespan"]
