@@ -115,7 +115,7 @@ class Evaluation:
     seed: int
     noisy_sha256: str
     """SHA-256 of the noisy pixels, clipped and rounded to 8 bits, image after image, channels first."""
-    psnrs: Floats = field(repr=False)
+    psnrs: Floats = field(repr=False, compare=False)
     """(N,) dB: of each denoised image, in order."""
 
     def to_dict(self) -> dict[str, Any]:
