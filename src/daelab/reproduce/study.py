@@ -113,7 +113,9 @@ def run(setting: Setting, say: Say, progress: Callable[[], training.Progress], f
     """
     ledger = runs.Ledger(f"sqlite:///{folder}/ledger.db" if folder else None)
     planned = {name: _recipe(name, setting) for name in RECIPES}
-    planned |= {f"{REFERENCE}, seed {seed}": _recipe(REFERENCE, setting, seed) for seed in SEEDS}
+    # a quick look passes no verdict, so it needs no spread
+    if not setting.quick:
+        planned |= {f"{REFERENCE}, seed {seed}": _recipe(REFERENCE, setting, seed) for seed in SEEDS}
     found = []
     for name, wanted in planned.items():
         place = runs.folder("study-" + name.replace(", ", "-").replace(" ", "-"), folder)

@@ -186,12 +186,15 @@ def studies(outcomes: Iterable[study.Outcome], *, quick: bool) -> list[Table]:
         rows.append((each.title, each.conclusion, f"{unit}: {values}", said))
     first = next(iter(by_name.values())).recipe
     loss, rises = math.expm1(study.spread(by_name.values(), "loss")), study.spread(by_name.values(), "rises")
+    close = (
+        f"Too close to call is what lies no further apart than {1 + len(study.SEEDS)} seeds of study/"
+        f"{study.REFERENCE} do: {loss:.1%} of the loss, {100 * rises:.1f} in rises. "
+    )
     note = (
         f"Each run: {first.training.epochs} epochs of {first.data.train:,} images, batches of {first.training.batch}, "
-        f"{first.data.val:,} validation images, one seed. The first and the last of each list are compared. Too close "
-        f"to call is what lies no further apart than {1 + len(study.SEEDS)} seeds of study/{study.REFERENCE} do: "
-        f"{loss:.1%} of the loss, {100 * rises:.1f} in rises. Rises: by how much the validation loss rises from an "
-        "epoch to the next, on average, falls counted as none."
+        f"{first.data.val:,} validation images, one seed. The first and the last of each list are compared. "
+        f"{'' if quick else close}Rises: by how much the validation loss rises from an epoch to the next, on average, "
+        "falls counted as none."
     )
     verdicts = Table("The paper's conclusions, checked", ("question", "the paper", "here", "verdict"), rows, note)
     runs = [
