@@ -115,6 +115,8 @@ def test_the_page_and_the_csv(measured: tuple[Board, list[Row]], tmp_path: Path)
     page = (tmp_path / "board" / "leaderboard.html").read_text()
     assert "model-b-35" in page
     assert page.count("<figure") == 2
+    # plain numbers along the logarithmic axis
+    assert "mathdefault" not in (tmp_path / "board" / "psnr-over-milliseconds.svg").read_text()
 
 
 def test_what_is_not_installed_takes_no_part() -> None:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,8 +165,10 @@ def pareto_figure(points: Mapping[str, tuple[float, float]], cost: str, value: s
             best = name in front
             color = PALETTE[0] if best else MUTED
             ax.plot([x], [y], "o", markersize=5.5, color=color, zorder=3)
-            ax.annotate(name, (x, y), (0, 6 if best else -11), textcoords="offset points", ha="center", fontsize=7.5)
-        ax.set_xscale("log")
+            # of the front above and to the left, where its line never runs
+            at, side = ((-5, 4), "right") if best else ((0, -11), "center")
+            ax.annotate(name, (x, y), at, textcoords="offset points", ha=side, fontsize=7.5)
+        log_scale(ax, "x")
         ax.set(xlabel=cost, ylabel=value)
         ax.margins(x=0.12, y=0.12)
         save_figure(fig, path)
@@ -224,14 +226,15 @@ def _epoch_axis(ax: Axes) -> None:
         ax.set(yticks=[], xticks=[])
 
 
-def log_scale(ax: Axes) -> None:
-    """Logarithmic y with plain numbers at 1, 2 and 5: most losses span less than a decade."""
+def log_scale(ax: Axes, which: Literal["x", "y"] = "y") -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5: most losses span less than a decade."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.yaxis.set_minor_locator(NullLocator())
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def _column(table: Sequence[Mapping[str, Any]], key: str, above: float = -math.inf) -> list[float]:
