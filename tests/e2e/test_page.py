@@ -92,8 +92,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
-    """A page that hears what goes wrong, and where it asks."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light")
+    """A page that hears what goes wrong, and where it asks; it stands still, so that no colour is read half-way."""
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 900}, color_scheme="light", reduced_motion="reduce"
+    )
     context.set_default_timeout(PATIENCE)
     found = context.new_page()
     wrong: list[str] = []
