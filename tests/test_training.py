@@ -25,9 +25,10 @@ from daelab.data import ImageSet
 from daelab.model import build
 from daelab.recipe import Recipe, Training
 from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
-from daelab.spec import PRESETS
+from daelab.spec import PRESETS, Autoencoder, Stage
 from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, parse_every, resume_recipe
 from daelab.training.feed import Feed, chosen, derive, epoch_order, mirror, turn
+from daelab.training.lesson import Lesson
 from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser, orthogonal
 from daelab.training.state import State
 
@@ -95,6 +96,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "loss": {"loss": "charbonnier + 0.1 * dssim", "noise": "(type-1 | poisson(5..50)) > speckle(0.1)"},
     "no norm": {"spec": {"stages": [8, 4], "norm": "none"}},
     "replacement": {"data.replacement": True},
+    "curriculum": {"curriculum": 0.7},
+    "start and teacher": {"spec": "model-b-35", "start": "model-b-35", "teacher": {"model": "model-c"}, "ema": 0.9},
 }
 
 
@@ -315,6 +318,45 @@ def test_auto_precision_is_one_of_the_two() -> None:
     assert choose_precision("bf16", CPU) == "bf16"
 
 
+# What a step shows and asks
+
+
+def test_the_noise_of_a_curriculum_grows_to_its_strength(tiny: Callable[..., Recipe]) -> None:
+    clean = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    at_once = Lesson(tiny(flips=True), (16, 16), CPU)
+    slowly = Lesson(tiny(flips=True, curriculum=0.5), (16, 16), CPU)
+    for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
+        shown, noisy = slowly.show(clean, 3, progress)
+        whole, full = at_once.show(clean, 3, progress)
+        torch.testing.assert_close(shown, whole)
+        torch.testing.assert_close(noisy - shown, share * (full - whole))
+
+
+def test_a_teacher_takes_its_share_of_the_loss(tiny: Callable[..., Recipe]) -> None:
+    lesson = Lesson(tiny(teacher={"model": "model-c", "weight": 0.25}), (16, 16), CPU)
+    clean, noisy = lesson.show(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
+    network, _ = modelfile.load(modelfile.find("model-c"))
+    with torch.no_grad():
+        taught = network(noisy)
+    output = torch.full_like(clean, 0.5, requires_grad=True)
+    loss = lesson.loss(output, clean, noisy)
+    torch.testing.assert_close(
+        loss, 0.75 * nn.functional.mse_loss(output, clean) + 0.25 * (output - taught).square().mean()
+    )
+    loss.backward()
+    assert output.grad is not None
+    assert float(output.grad.abs().sum()) > 0
+
+
+def test_a_start_is_where_the_weights_begin(tiny: Callable[..., Recipe]) -> None:
+    begun = tiny(spec="model-b-35", start="model-b-35", lr=1e-12, ema=0.5, epochs=1)
+    network, _ = modelfile.load(fit(begun, "a").run.best)
+    wanted = modelfile.load(modelfile.find("model-b-35"))[0].state_dict()
+    for name, tensor in network.state_dict().items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(tensor, wanted[name])
+
+
 # What goes wrong
 
 
@@ -368,12 +410,19 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "too many": (["data.train=1000"], "1,000 training images were asked for"),
     "spec": (["spec={stages=[1, 1, 1, 1, 1]}"], "16x16 images; this spec needs multiples of 32"),
     "no data": (["data.name=npz:/nonesuch.npz"], "there is no file /nonesuch.npz"),
+    "no start": (["training.start=modell"], "training.start: unknown model 'modell'"),
+    "another's start": (["training.start=model-c"], "training.start: model-c is of another architecture"),
+    "no teacher": (["teacher.model=modell"], "teacher.model: unknown model 'modell'"),
+    "teacher's size": (["teacher.model={teacher}"], "teacher.model .* does not take images of 16x16"),
 }
 
 
 @pytest.mark.parametrize("case", MISTAKES)
-def test_a_mistake_leaves_nothing_behind(case: str, tiny: Callable[..., Recipe]) -> None:
+def test_a_mistake_leaves_nothing_behind(case: str, tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     overrides, message = MISTAKES[case]
+    deep = Autoencoder(tuple(Stage(2) for _ in range(5)))
+    modelfile.save(tmp_path / "deep.safetensors", build(deep, 0), modelfile.Card(spec=deep, name="deep"))
+    overrides = [each.replace("{teacher}", str(tmp_path / "deep.safetensors")) for each in overrides]
     with pytest.raises(ValueError, match=message):
         fit(recipe.parse(tiny().to_dict(), overrides), "a")
     assert not folder("a").path.exists()

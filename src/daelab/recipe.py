@@ -93,6 +93,19 @@ class Training(Table):
     """Share of the training after which it computes in float32, as the weights will be used; None: never."""
     compile: bool = False
     """torch.compile: 15 to 30 s for the first step."""
+    start: Annotated[str | None, Field(min_length=1)] = None
+    """A model to begin from, by name or file, of the recipe's spec; new weights where it is not given."""
+    curriculum: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Share of the training over which the noise grows: until then noisy images are mixed with their clean ones."""
+
+
+class Teacher(Table):
+    """A larger model that a smaller one learns from (distillation; Hinton et al., 2015)."""
+
+    model: Annotated[str, Field(min_length=1)]
+    """By name or file."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the loss that is against what the teacher makes of the noisy images, not against the clean ones."""
 
 
 class Judging(Table):
@@ -120,6 +133,8 @@ class Recipe(Document):
     training: Training = Training()
     judge: Judging | None = None
     """None: no classifier looks at the images."""
+    teacher: Teacher | None = None
+    """None: the clean images alone are learnt from."""
 
     @model_validator(mode="after")
     def _fits(self) -> Recipe:

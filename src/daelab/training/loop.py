@@ -17,16 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from daelab import data as datasets
-from daelab import losses, machine, modelfile, runs
+from daelab import machine, modelfile, runs
 from daelab import recipe as recipes
 from daelab.errors import reason
 from daelab.evaluation import validate
 from daelab.files import write_text
 from daelab.model import inference
-from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
 from daelab.training.every import Every
-from daelab.training.feed import Feed, chosen, derive, mirror, turn
+from daelab.training.feed import Feed, chosen
+from daelab.training.lesson import Lesson
 from daelab.training.look import NoisySet, Referee
 from daelab.training.optimise import learning_rate
 from daelab.training.state import Best, fresh
@@ -110,6 +110,8 @@ def fit(
         run.clear()
     if resume and run.checkpoint.is_file():
         trainer.state.restore(run.checkpoint, recipe)
+    elif recipe.training.start:
+        trainer.state.begin_from(recipe.training.start)
     ledger.settle()
     ledger.record(run.name, status="running", reason="", **runs.here(), **_row_of(recipe, trainer))
     try:
@@ -164,10 +166,7 @@ class Trainer:
         self.every, self.saved = every, time.monotonic()
         self.sizes = len(train), len(val)
         self.precision = machine.choose_precision(recipe.training.precision, device)
-        self.loss = losses.parse(recipe.loss)
-        # a loss may need weights that are not there: known now, not after the first batch
-        blank = torch.zeros(1, 3, *train.size, device=device)
-        self.loss(blank, blank)
+        self.lesson = Lesson(recipe, train.size, device)
         self.feed = Feed(train, recipe.training.batch, recipe.seed, device)
         self.state = fresh(recipe, device)
         compiled = torch.compile(self.state.network) if recipe.training.compile else self.state.network
@@ -233,12 +232,8 @@ class Trainer:
 
     def _step(self, clean: Tensor) -> None:
         state, training = self.state, self.recipe.training
-        draws = BatchDraws(len(clean), derive(self.recipe.seed, "noise", state.step), self.device)
-        if training.flips:
-            clean = mirror(clean, draws.generator)
-        if training.turns:
-            clean = turn(clean, draws.generator)
-        loss = self.loss(self.forward(self.module, self.recipe.noise.apply(clean, draws)), clean)
+        clean, noisy = self.lesson.show(clean, state.step, self._progress())
+        loss = self.lesson.loss(self.forward(self.module, noisy), clean, noisy)
         state.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         rate = learning_rate(training, self._progress())
@@ -269,7 +264,7 @@ class Trainer:
         # in float32: rounded to bf16, weights and the norms' statistics no longer fit each other,
         # and the loss would jump by a fifth from epoch to epoch (docs/performance.md)
         denoise = inference(state.kept, self.device)
-        found = validate(denoise, self.validation.batches(), self.loss)
+        found = validate(denoise, self.validation.batches(), self.lesson.criterion)
         if not math.isfinite(found.loss):
             raise ValueError(self._diverged())
         row = {

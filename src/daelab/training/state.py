@@ -15,6 +15,7 @@ from daelab.model import Network, build
 from daelab.recipe import Recipe
 from daelab.settings import FileHeader
 from daelab.training.feed import derive
+from daelab.training.lesson import model_of
 from daelab.training.optimise import Average, make_optimiser
 
 CHECKPOINT_FORMAT = 1
@@ -64,6 +65,19 @@ class State:
     def kept(self) -> Network:
         """The network that is validated and kept: the average where there is one."""
         return self.average.network if self.average else self.network
+
+    def begin_from(self, model: str) -> None:
+        """Take on a model's weights, before the first step.
+
+        Raises:
+            ValueError: there is none, or it is of another architecture.
+        """
+        network, card = model_of("training.start", model)
+        if card.spec != self.network.spec:
+            raise ValueError(f"training.start: {model} is of another architecture than the recipe's spec")
+        self.network.load_state_dict(network.state_dict())
+        if self.average:
+            self.average.network.load_state_dict(network.state_dict())
 
     def save(self, path: Path, recipe: Recipe) -> None:
         """Write the checkpoint, whole or not at all."""
