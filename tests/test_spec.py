@@ -202,5 +202,10 @@ def test_shapes_of_something_else_are_refused(case: str) -> None:
         infer(shapes)
 
 
+def test_a_spec_in_brief() -> None:
+    assert PRESETS["model-a"].brief == "64, 32, 16, 8 (no down)"
+    assert UNet((8, 16, 24), (1, 2, 3), (0, 4)).brief == "U-Net 8 (1+0), 16 (2+4), 24 (3)"
+
+
 def test_a_spec_is_a_value() -> None:
     assert len({spec.from_dict(name) for name in PRESETS} | set(PRESETS.values())) == len(PRESETS)

@@ -68,10 +68,10 @@ def _say_zoo(cards: dict[str, Any]) -> None:
     from daelab.spec import PRESETS
 
     rows = [
-        [key, _stages(preset), f"{preset.parameters:,}", f"{preset.macs() / 1e6:.2f} M", preset.multiple]
+        [key, preset.brief, f"{preset.parameters:,}", f"{preset.macs() / 1e6:.2f} M", preset.multiple]
         for key, preset in PRESETS.items()
     ]
-    columns = ["architecture", "stages", "parameters", "MACs at 32x32", "size multiple"]
+    columns = ["architecture", "features at each level", "parameters", "MACs at 32x32", "size multiple"]
     say(Table("architectures", columns, rows).to_text())
     say()
     if not cards:
@@ -82,10 +82,6 @@ def _say_zoo(cards: dict[str, Any]) -> None:
         for key, card in cards.items()
     ]
     say(Table("trained", ["trained model", "parameters", "noise", "validation PSNR, dB"], trained).to_text())
-
-
-def _stages(preset: Any) -> str:
-    return ", ".join(f"{stage.width}{'' if stage.down else ' (no down)'}" for stage in preset.stages)
 
 
 def _say_layers(name: str, preset: Any, card: Any) -> None:

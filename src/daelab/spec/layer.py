@@ -109,6 +109,11 @@ class Spec:
         raise NotImplementedError
 
     @property
+    def brief(self) -> str:
+        """The features at each level, for people."""
+        raise NotImplementedError
+
+    @property
     def downs(self) -> int:
         """How many times a layer halves height and width."""
         return sum(layer.stride == 2 and not layer.transposed for layer in self.layers())

@@ -25,6 +25,10 @@ PRESETS: dict[str, Spec] = {
     "model-b-35": Autoencoder(_stages(8, 16)),
     # Figure 6
     "model-c": Autoencoder(_stages(32, 64)),
+    # ours: at most the parameters and multiplications of Model-C
+    "dae-s": UNet((32, 32), (1, 1), (1,), context=16, saturated=True),
+    # at most eight times its multiplications
+    "dae-m": UNet((64, 96), (2, 2), (2,), context=32, saturated=True),
 }
 
 

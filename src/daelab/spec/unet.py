@@ -117,6 +117,13 @@ class UNet(Spec):
     def _layer(self, name: str, inputs: int, outputs: int, kernel: int, **how: Any) -> Layer:
         return Layer(name, inputs, outputs, kernel, bias=self.bias, **how)
 
+    @property
+    def brief(self) -> str:
+        """Widths, each with its blocks down and up: `U-Net 32 (1+1), 64 (2)`."""
+        back = (*(f"+{count}" for count in self.decoder), "")
+        levels = zip(self.widths, self.blocks, back, strict=True)
+        return "U-Net " + ", ".join(f"{width} ({down}{up})" for width, down, up in levels)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
         return {"kind": "unet"} | {
