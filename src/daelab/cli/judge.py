@@ -38,7 +38,9 @@ class JudgeProgress(TrainingProgress):
 
 
 def train_judge(
-    recipe: Annotated[str | None, typer.Option(help="judge/cifar10, judge/holdout, judge/photos, or a file; else the first.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="judge/cifar10, judge/holdout, judge/photos, or a file; else the first.")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
     ] = None,
