@@ -19,10 +19,10 @@ from daelab import modelfile, tiles
 from daelab.denoiser import Denoiser, find
 from daelab.method import Method, of_network
 from daelab.model import Network, build, fold
-from daelab.spec import PRESETS, Autoencoder, Stage
+from daelab.spec import PRESETS, Autoencoder, Spec, Stage
 
 
-def lively(spec: Autoencoder) -> Network:
+def lively(spec: Spec) -> Network:
     """A network whose norms have statistics, so that folding them matters."""
     network = build(spec, seed=1)
     with torch.no_grad():
@@ -30,7 +30,7 @@ def lively(spec: Autoencoder) -> Network:
     return network.eval()
 
 
-def made(spec: Autoencoder, **options: Any) -> Denoiser:
+def made(spec: Spec, **options: Any) -> Denoiser:
     return Denoiser(of_network(lively(spec), modelfile.Card(spec=spec, name="made"), "cpu"), **options)
 
 

@@ -17,19 +17,21 @@ from daelab.denoiser import Denoiser
 from daelab.export import AnySize, OnnxModel, ParityError, compare
 from daelab.model import Network, build
 from daelab.modelfile import Card
-from daelab.spec import PRESETS, Autoencoder, Stage
+from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
 
-def lively(spec: Autoencoder) -> Network:
+def lively(spec: Spec) -> Network:
     """A network whose pictures vary, however deep it is, and whose norms have statistics."""
     network = build(spec)
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         if parameter.ndim == 4:
             nn.init.kaiming_normal_(parameter, generator=generator)
+            if isinstance(spec, UNet):  # whose blocks add to one another
+                parameter.data *= 0.2
     with torch.no_grad():
         network.train()(torch.rand(8, 3, 32, 32, generator=generator))
     return network.eval()

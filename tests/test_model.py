@@ -42,7 +42,8 @@ def lively(spec: Spec, dtype: torch.dtype = torch.float32) -> Network:
                 tensor.data.copy_(torch.rand(len(tensor), generator=generator) * 0.5 + 0.5)
     for parameter in network.parameters():
         if not parameter.any():
-            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            spread = 0.3 / parameter[0].numel() ** 0.5
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * spread)
     return network
 
 
