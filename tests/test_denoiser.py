@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from daelab import modelfile, tiles
+from daelab import denoiser, modelfile, tiles
 from daelab.denoiser import Denoiser, find
 from daelab.method import Method, of_network
-from daelab.model import Network, build, fold
-from daelab.spec import PRESETS, Autoencoder, Spec, Stage
+from daelab.model import Network, build, fold, with_level
+from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet
 
 
 def lively(spec: Spec) -> Network:
     """A network whose norms have statistics, so that folding them matters."""
     network = build(spec, seed=1)
     with torch.no_grad():
-        network.train()(torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+        network.train()(torch.rand(8, spec.inputs, 32, 32, generator=torch.Generator().manual_seed(0)))
     return network.eval()
 
 
@@ -39,6 +39,7 @@ def noisy(*shape: int) -> np.ndarray:
 
 
 SMALL = made(PRESETS["model-b-35"])
+TOLD = UNet((4, 6), (1, 1), conditioned=True)
 
 
 # Tiles
@@ -326,3 +327,51 @@ def test_found_by_path_and_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert find("mine") == path
     with pytest.raises(FileNotFoundError, match="did you mean 'mine'"):
         find("mime")
+
+
+# The level of the noise
+
+
+def told(**options: Any) -> Denoiser:
+    """One that answers to the level: its last layer's weights, zero at first, are not."""
+    network = lively(TOLD)
+    out = network.get_parameter("out.weight")
+    out.data.normal_(0, 0.05, generator=torch.Generator().manual_seed(2))
+    return Denoiser(of_network(network, modelfile.Card(spec=TOLD, name="told"), "cpu"), **options)
+
+
+@pytest.mark.parametrize("sigma", [5.0, 15.0, 50.0])
+def test_the_level_of_white_noise_is_found(sigma: float) -> None:
+    flat = torch.linspace(0.3, 0.7, 128).expand(2, 3, 128, 128)
+    noise = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
+    levels = denoiser.noise_level(flat + noise * torch.tensor([sigma / 255, 0]).view(2, 1, 1, 1))
+    assert float(levels[0]) * 255 == pytest.approx(sigma, rel=0.02)
+    assert float(levels[1]) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_conditioned_network_is_told_the_level() -> None:
+    images = noisy(2, 40, 24, 3)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    one = told(sigma=25.5)
+    expected = one.method.run(with_level(x, torch.full((2,), 0.1)))
+    torch.testing.assert_close(one.batch(x), expected, rtol=0, atol=1e-6)
+    # left to itself, it is each picture's own
+    calm = np.stack([images[0], np.full_like(images[0], 99)])
+    itself = told()
+    alone = [itself(image) for image in calm]
+    np.testing.assert_array_equal(itself(calm), np.stack(alone))
+    assert np.abs(told(sigma=50)(images[0]).astype(int) - told(sigma=5)(images[0])).max() > 1
+
+
+def test_a_conditioned_networks_tiles_are_told_the_pictures_level() -> None:
+    image = noisy(64, 96, 3)
+    image[:, :48] //= 4
+    np.testing.assert_array_equal(told(tile=16)(image), told()(image))
+    assert told()(image[:1, :1]).shape == (1, 1, 3)
+
+
+def test_a_sigma_that_nobody_can_be_told() -> None:
+    with pytest.raises(ValueError, match="^made takes no sigma: it finds the noise's level itself$"):
+        made(PRESETS["model-b-35"], sigma=25)
+    with pytest.raises(ValueError, match=r"^sigma must lie in \[0, 255\], not 300$"):
+        told(sigma=300)

@@ -97,6 +97,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "no norm": {"spec": {"stages": [8, 4], "norm": "none"}},
     "replacement": {"data.replacement": True},
     "curriculum": {"curriculum": 0.7},
+    "conditioned": {"spec": {"kind": "unet", "widths": [4], "blocks": [1], "conditioned": True}},
     "start and teacher": {"spec": "model-b-35", "start": "model-b-35", "teacher": {"model": "model-c"}, "ema": 0.9},
 }
 
@@ -330,6 +331,15 @@ def test_the_noise_of_a_curriculum_grows_to_its_strength(tiny: Callable[..., Rec
         whole, full = at_once.show(clean, 3, progress)
         torch.testing.assert_close(shown, whole)
         torch.testing.assert_close(noisy - shown, share * (full - whole))
+
+
+def test_a_conditioned_network_is_given_the_level(tiny: Callable[..., Recipe]) -> None:
+    lesson = Lesson(tiny(spec={"kind": "unet", "widths": [4], "blocks": [1], "conditioned": True}), (16, 16), CPU)
+    clean, noisy = lesson.show(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
+    assert noisy.shape == (4, 4, 16, 16)
+    wanted = (noisy[:, :3] - clean).square().mean((1, 2, 3)).sqrt()
+    torch.testing.assert_close(noisy[:, 3].amax((1, 2)), wanted)
+    torch.testing.assert_close(noisy[:, 3].amin((1, 2)), wanted)
 
 
 def test_a_teacher_takes_its_share_of_the_loss(tiny: Callable[..., Recipe]) -> None:

@@ -21,7 +21,8 @@ from daelab.data.pictures import free_memory
 from daelab.errors import unknown
 from daelab.machine import parse_memory
 from daelab.method import Method, of_network, of_onnx
-from daelab.tiles import Place, Progress
+from daelab.model import with_level
+from daelab.tiles import Fetch, Place, Progress
 
 Array = npt.NDArray[Any]
 
@@ -37,12 +38,28 @@ class Denoiser:
         tile: side of a tile in pixels, without its halo; up to 512 where it is not given.
         memory: what the computing of a tile may take, in bytes or as text ("512MB"), beside the
             picture and the result; a quarter of the free memory where it is not given.
+        sigma: the noise's standard deviation, in steps of 8 bits, which a conditioned method is told;
+            estimated from each picture where it is not given.
+
+    Raises:
+        ValueError: a number out of range, or a sigma for a method that is not conditioned.
     """
 
-    def __init__(self, method: Method, *, tile: int | None = None, memory: int | str | None = None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        *,
+        tile: int | None = None,
+        memory: int | str | None = None,
+        sigma: float | None = None,
+    ) -> None:
         if tile is not None and tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {tile}")
-        self.method = method
+        if sigma is not None and not method.conditioned:
+            raise ValueError(f"{method.name} takes no sigma: it finds the noise's level itself")
+        if sigma is not None and not 0 <= sigma <= 255:
+            raise ValueError(f"sigma must lie in [0, 255], not {sigma:g}")
+        self.method, self.sigma = method, sigma
         self._tile = tile
         self._memory = None if memory is None else parse_memory(memory)
 
@@ -54,6 +71,7 @@ class Denoiser:
         *,
         tile: int | None = None,
         memory: int | str | None = None,
+        sigma: float | None = None,
     ) -> Denoiser:
         """A denoiser from a model file, the name of a shipped model, or the name of a run.
 
@@ -65,12 +83,13 @@ class Denoiser:
             device: where it computes, in float32; a GPU where there is one.
             tile: side of a tile in pixels.
             memory: of a tile, in bytes or as text; see the class.
+            sigma: of the noise, for a model that is told it; see the class.
 
         Raises:
             FileNotFoundError: it is none of these; lists the names and the nearest match.
             ValueError: the file is not a model; names it and says what is wrong.
         """
-        return cls(_method(name, device), tile=tile, memory=memory)
+        return cls(_method(name, device), tile=tile, memory=memory, sigma=sigma)
 
     @property
     def name(self) -> str:
@@ -140,9 +159,20 @@ class Denoiser:
 
     def _clean(self, job: _Arrays | _Tensors, self_ensemble: bool, progress: Progress | None) -> None:
         side = self._side(self_ensemble)
-        tiles.clean(
-            self.method, job.shape, job.fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress
-        )
+        fetch = self._telling(job) if self.method.conditioned else job.fetch
+        tiles.clean(self.method, job.shape, fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress)
+
+    def _telling(self, job: _Arrays | _Tensors) -> Fetch:
+        """Parts of the pictures with the level of each one's noise."""
+        count, height, width = job.shape
+        if self.sigma is not None:
+            levels = torch.full((count,), self.sigma / 255)
+        elif 0 in job.shape:
+            levels = torch.zeros(count)
+        else:
+            middle = Place(slice(0, count), _middle(height), _middle(width))
+            levels = noise_level(job.fetch(middle))
+        return lambda place: with_level(job.fetch(place), levels[place.images])
 
     def _side(self, self_ensemble: bool) -> int:
         """Of a tile, without its halo: what is asked for, and what the memory allows."""
@@ -153,6 +183,25 @@ class Denoiser:
         allowed = (math.isqrt(memory // pixel) - 2 * halo) // multiple * multiple
         wanted = -(-(self._tile or TILE) // multiple) * multiple
         return max(multiple, min(wanted, allowed))
+
+
+def noise_level(x: Tensor) -> Tensor:
+    """(N,): standard deviation of white noise of mean zero in (N, C, H, W), by its finest diagonal details.
+
+    Their median size over 0.6745 (Donoho and Johnstone, 1994), with Haar's wavelet; 0 for less than 2x2 pixels.
+    """
+    height, width = (side // 2 * 2 for side in x.shape[2:])
+    if not height or not width:
+        return torch.zeros(len(x))
+    x = x[..., :height, :width]
+    details = x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]
+    return details.flatten(1).abs().median(1).values.div(2 * 0.6745).cpu()
+
+
+def _middle(side: int) -> slice:
+    """The middle `2 * TILE` pixels of a side, or all of it."""
+    first = max(0, side - 2 * TILE) // 2
+    return slice(first, min(side, first + 2 * TILE))
 
 
 class _Tensors:

@@ -89,7 +89,7 @@ def _trace(network: Network, path: Path) -> None:
     (`dynamo=True`) took sizes that become tensors for constants, silently, and ten times as long.
     """
     multiple = network.spec.multiple
-    example = torch.rand(2, network.spec.channels, 2 * multiple + 1, multiple + 2)
+    example = torch.rand(2, network.spec.inputs, 2 * multiple + 1, multiple + 2)
     with warnings.catch_warnings(action="ignore"):  # it is deprecated, and remarks on each size it keeps open
         torch.onnx.export(
             AnySize(network).eval(),
@@ -131,7 +131,7 @@ class OnnxModel:
 
     def _check(self, path: Path) -> None:
         """Raise unless the graph takes and gives pictures, tried on one of 1x1."""
-        entries, channels = self._session.get_inputs(), self.card.spec.channels
+        entries, channels = self._session.get_inputs(), self.card.spec.inputs
         self._entry = entries[0].name
         x = torch.zeros(1, channels, 1, 1)
         try:

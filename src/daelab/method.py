@@ -24,7 +24,7 @@ class Method:
     name: str
     run: Callable[[Tensor], Tensor]
     """(N, 3, H, W) float32 in [0, 1] on `device` -> the same; H and W are multiples of `multiple`.
-    It leaves its input alone."""
+    It leaves its input alone. Where it is `conditioned`, the noise's level comes as a fourth channel."""
     multiple: int = 1
     """Height and width must be multiples of this."""
     halo: int | None = 0
@@ -37,6 +37,8 @@ class Method:
     """Trained numbers; none in a classical method."""
     noise: str = ""
     """Text of the noise that it is made for."""
+    conditioned: bool = False
+    """Whether it must be told the level of the noise."""
 
     def __post_init__(self) -> None:
         assert self.multiple >= 1
@@ -70,6 +72,7 @@ def of_card(card: Card, run: Callable[[Tensor], Tensor], device: torch.device = 
         device=device,
         parameters=spec.parameters,
         noise=card.noise,
+        conditioned=spec.conditioned,
     )
 
 
@@ -87,4 +90,4 @@ def working_memory(spec: Spec) -> int:
         after = area * (layer.size(side) / side) ** 2
         hungriest = max(hungriest, layer.inputs * area + layer.outputs * after)
         area = after
-    return round(2 * 4 * hungriest + 5 * 4 * spec.channels)
+    return round(2 * 4 * hungriest + 5 * 4 * spec.inputs)

@@ -35,7 +35,7 @@ class Place:
 
 
 Fetch = Callable[[Place], Tensor]
-"""Gives a part as (n, 3, h, w) float32 in [0, 1], on the method's device."""
+"""Gives a part as (n, 3, h, w) float32 in [0, 1], on the method's device; what a conditioned one is told behind."""
 Store = Callable[[Place, Tensor, Tensor | None], None]
 """Takes a part's clean pixels, shaped so, and with self-ensemble their spread (n, h, w)."""
 

@@ -27,6 +27,7 @@ def load(
     *,
     tile: int | None = None,
     memory: int | str | None = None,
+    sigma: float | None = None,
 ) -> Denoiser:
     """A denoiser from a model file, the name of a shipped model, or the name of a run.
 
@@ -36,6 +37,8 @@ def load(
         tile: side of a tile in pixels; up to 512 where it is not given.
         memory: what the computing of a tile may take, in bytes or as text ("512MB"); a quarter of
             the free memory where it is not given.
+        sigma: the noise's standard deviation, in steps of 8 bits, for a model that is told it; estimated
+            from each picture where it is not given.
 
     Raises:
         FileNotFoundError: it is none of these; lists the names and the nearest match.
@@ -45,7 +48,7 @@ def load(
     >>> clean.shape, str(clean.dtype)
     ((5, 7), 'uint8')
     """
-    return Denoiser.load(name, device, tile=tile, memory=memory)
+    return Denoiser.load(name, device, tile=tile, memory=memory, sigma=sigma)
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def export(model: str | Path, path: str | Path, *, overwrite: bool = False) -> E
     network, card = modelfile.load(source)
     with written_beside(path) as part:
         onnx.write(part, network, card)
-        parity = onnx.compare(onnx.OnnxModel(part), _whole(network), channels=card.spec.channels)
+        parity = onnx.compare(onnx.OnnxModel(part), _whole(network), channels=card.spec.inputs)
         if not parity.holds:
             raise onnx.ParityError(
                 f"{path} was not written: onnxruntime's pictures differ from PyTorch's by up to"

@@ -32,6 +32,9 @@ def denoise(
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Average eight flips and rotations: eight times the work.")
     ] = False,
+    sigma: Annotated[
+        float | None, typer.Option(help="Of the noise, in 8-bit steps, for a model that is told it; else estimated.")
+    ] = None,
     tile: Annotated[int | None, typer.Option(help="Side of a tile in pixels; up to 512.")] = None,
     memory: Annotated[str | None, typer.Option(help="For a tile, such as 512MB; a quarter of what is free.")] = None,
     workers: Annotated[int, typer.Option(help="Pictures to work on at once.")] = 1,
@@ -59,7 +62,7 @@ def denoise(
     if "-" in pictures:
         if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
             raise ValueError("- stands alone, without --in-place, --compare, --uncertainty, and --json only with --out")
-        _denoise_stream(_denoiser(model, tile, memory), options, out, form, as_json)
+        _denoise_stream(_denoiser(model, tile, memory, sigma), options, out, form, as_json)
         return
     request = Request(
         pictures=pictures,
@@ -71,21 +74,25 @@ def denoise(
         overwrite=overwrite,
         shard=_shard(shard),
     )
-    _run(request, _work(model, tile, memory, workers, options), workers, as_json, {"model": model})
+    # at once, so that a mistake in it is not told once per picture
+    denoiser = _denoiser(model, tile, memory, sigma, max(1, workers))
+    _run(request, _work(denoiser, options), workers, as_json, {"model": model})
 
 
-def _denoiser(model: str, tile: int | None, memory: str | None, workers: int = 1) -> Denoiser:
+def _denoiser(
+    model: str, tile: int | None, memory: str | None, sigma: float | None = None, workers: int = 1
+) -> Denoiser:
     from daelab.denoiser import Denoiser
     from daelab.machine import parse_memory
 
-    return Denoiser.load(model, tile=tile, memory=None if memory is None else max(1, parse_memory(memory) // workers))
+    share = None if memory is None else max(1, parse_memory(memory) // workers)
+    return Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
 
 
-def _work(model: str, tile: int | None, memory: str | None, workers: int, options: Options) -> Any:
-    """What does one picture. The model is loaded at once, so that a mistake in it is not told once per picture."""
+def _work(denoiser: Denoiser, options: Options) -> Any:
+    """What does one picture."""
     from daelab.cleaning import clean_file
 
-    denoiser = _denoiser(model, tile, memory, max(1, workers))
     return lambda source, target, progress: clean_file(denoiser, source, target, options, progress)
 
 

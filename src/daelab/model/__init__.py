@@ -6,7 +6,7 @@ unet.py         ours
 table.py        `build`
 """
 
-from daelab.model.network import PART, Network, fold, inference
+from daelab.model.network import PART, Network, fold, inference, with_level
 from daelab.model.table import build
 
-__all__ = ["PART", "Network", "build", "fold", "inference"]
+__all__ = ["PART", "Network", "build", "fold", "inference", "with_level"]

@@ -77,7 +77,7 @@ _NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "layer
 
 
 class Network(nn.Module):
-    """(N, C, H, W) in [0, 1] -> the same; H and W multiples of `spec.multiple`.
+    """(N, `spec.inputs`, H, W) in [0, 1] -> (N, C, H, W); H and W multiples of `spec.multiple`.
 
     A subclass says in `forward` how the layers of the table are joined; each runs by its name.
     """
@@ -102,6 +102,11 @@ class Network(nn.Module):
             return F.relu_(x)
         # in float32: bf16 has steps of 1/256 just below one
         return torch.sigmoid(at_least_float32(x)) if activation == "sigmoid" else x
+
+
+def with_level(x: Tensor, level: Tensor) -> Tensor:
+    """(N, C, H, W) and (N,) levels of noise -> (N, C + 1, H, W), as conditioned networks take it."""
+    return torch.cat([x, level.to(x).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])], 1)
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -130,7 +135,7 @@ def inference(
 ) -> Callable[[Tensor], Tensor]:
     """The network as a function for use: norms folded in, channels last, on a device, in a precision.
 
-    It takes and gives (N, C, H, W) float32 in [0, 1]; H and W are multiples of the spec's.
+    It takes (N, `spec.inputs`, H, W) float32 in [0, 1] and gives (N, C, H, W); H and W are multiples of the spec's.
     """
     module: Network = fold(network)
     if torch.device(device).type == "cpu":

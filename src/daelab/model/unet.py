@@ -14,7 +14,10 @@ SATURATED = 1 - 0.5 / 255
 
 
 class UNetwork(Network):
-    """(N, C, H, W) -> the same. Begins as the identity where the output is residual."""
+    """(N, C, H, W), with the noise's level as a further channel where it is told -> (N, C, H, W).
+
+    Begins as the identity where the output is residual.
+    """
 
     spec: UNet
 
@@ -28,11 +31,11 @@ class UNetwork(Network):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         spec, last = self.spec, len(self.spec.widths) - 1
-        x = picture
+        picture = x[:, : spec.channels]
         if spec.saturated:
-            x = torch.cat([x, (x >= SATURATED).to(x.dtype)], 1)
+            x = torch.cat([x, (picture >= SATURATED).to(x.dtype)], 1)
         x = self.run("stem", F.pixel_unshuffle(x, spec.unshuffle))
         context = self._context(x) if spec.context else None
         kept = []

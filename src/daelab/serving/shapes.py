@@ -46,6 +46,8 @@ class Model(BaseModel):
     """Multiplications and additions."""
     multiple: int
     halo: int
+    conditioned: bool
+    """Whether it is told the level of the noise, estimated from each picture."""
     noise: str
     """That it was trained under."""
     data: str

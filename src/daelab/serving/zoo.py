@@ -65,6 +65,7 @@ def _said(name: str, card: Card, origin: str) -> dict[str, Any]:
         "macs_per_pixel": round(card.spec.macs() / 1024),
         "multiple": card.spec.multiple,
         "halo": card.spec.halo,
+        "conditioned": card.spec.conditioned,
         "noise": card.noise,
         "data": _kind_of(test.get("data") or card.data.get("name") or ""),
         "images": test.get("images"),

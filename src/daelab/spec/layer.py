@@ -97,6 +97,8 @@ class Spec:
     channels: int
     unshuffle: int = 1
     """Pixels along each side that the first layer sees as channels of one; the last layer's give them back."""
+    conditioned: bool = False
+    """Whether the network is told the level of the noise, as one more channel behind the picture's."""
     window: int = 0
     """Side, in input pixels, of the window whose means the `pooled` layers work on; 0: there are none."""
 
@@ -107,6 +109,11 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
         raise NotImplementedError
+
+    @property
+    def inputs(self) -> int:
+        """Channels that go in."""
+        return self.channels + self.conditioned
 
     @property
     def brief(self) -> str:

@@ -44,6 +44,8 @@ class UNet(Spec):
     """Side of the context's window, in pixels of the picture."""
     saturated: bool = False
     """Whether the first layer also sees which values are clipped at 1."""
+    conditioned: bool = False
+    """Whether it is told the level of the noise: a further channel, the noise's root mean square in units of white."""
     skips: bool = True
     residual: bool = True
     """False: the output goes through a sigmoid instead."""
@@ -78,7 +80,8 @@ class UNet(Spec):
     def layers(self) -> tuple[Layer, ...]:
         """The layer table, in the order in which data flows."""
         inner = self.channels * self.unshuffle**2
-        found = [self._layer("stem", inner * (1 + self.saturated), self.widths[0], 3)]
+        seen = inner * (1 + self.saturated) + self.conditioned * self.unshuffle**2
+        found = [self._layer("stem", seen, self.widths[0], 3)]
         if self.context:
             found.append(self._layer("context1", self.widths[0], self.context, 1, activation="relu"))
             found.append(self._layer("context2", self.context, self.context, 1, activation="relu", pooled=True))

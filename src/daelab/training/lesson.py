@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from daelab import losses, modelfile
-from daelab.model import Network, inference
+from daelab.model import Network, inference, with_level
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
+from daelab.spec import Spec
 from daelab.training.feed import derive, mirror, turn
 
 
@@ -32,13 +33,15 @@ class Lesson:
         self.teacher = None
         if recipe.teacher:
             network, card = model_of("teacher.model", recipe.teacher.model)
+            name, self.taught = recipe.teacher.model, card.spec.inputs
             if any(side % card.spec.multiple for side in size):
-                height, width = size
-                raise ValueError(f"teacher.model {recipe.teacher.model} does not take images of {height}x{width}")
+                raise ValueError(f"teacher.model {name} does not take images of {size[0]}x{size[1]}")
+            if self.taught > recipe.spec.inputs:
+                raise ValueError(f"teacher.model {name} is told the noise's level; set spec.conditioned = true too")
             self.teacher = inference(network, device)
 
     def show(self, clean: Tensor, step: int, progress: float) -> tuple[Tensor, Tensor]:
-        """The clean images of a step, flipped and turned as the recipe says, and the noisy ones.
+        """The clean images of a step, flipped and turned as the recipe says, and what the network is given for them.
 
         Args:
             progress: share of the training that is done, 0 to 1.
@@ -52,16 +55,23 @@ class Lesson:
         noisy = self.recipe.noise.apply(clean, draws)
         if training.curriculum and progress < training.curriculum:
             noisy = clean.lerp(noisy, progress / training.curriculum)
-        return clean, noisy
+        return clean, given(self.recipe.spec, clean, noisy)
 
     def loss(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
-        """A scalar: the recipe's loss, of which the teacher's share is against what the teacher gives."""
+        """A scalar: the recipe's loss, of which the teacher's share is against what the teacher makes of `noisy`."""
         loss = self.criterion(denoised, clean)
         if self.teacher is None or self.recipe.teacher is None:
             return loss
         # made in inference mode, which what is trained through may not be
-        taught = self.criterion(denoised, self.teacher(noisy).clone())
+        taught = self.criterion(denoised, self.teacher(noisy[:, : self.taught]).clone())
         return torch.lerp(loss, taught, self.recipe.teacher.weight)
+
+
+def given(spec: Spec, clean: Tensor, noisy: Tensor) -> Tensor:
+    """What a network is given in training: the noisy images, and where it is told, the level of each one's noise."""
+    if not spec.conditioned:
+        return noisy
+    return with_level(noisy, (noisy - clean).square().flatten(1).mean(1).sqrt())
 
 
 def model_of(field: str, name: str) -> tuple[Network, modelfile.Card]:

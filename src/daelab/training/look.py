@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from daelab.evaluation import Batch, judged_f1, noisy_batches
 from daelab.files import write_with
 from daelab.metrics import BATCH
 from daelab.recipe import Recipe
+from daelab.training.lesson import given
 
 SAMPLES = 8
 _CACHE_BYTES = 2 << 30
@@ -35,14 +37,15 @@ class NoisySet:
         return iter(self.kept) if self.kept is not None else self._made()
 
     def _made(self) -> Iterator[Batch]:
-        return noisy_batches(self.images, self.recipe.noise, self.recipe.seed, device=self.device)
+        for batch in noisy_batches(self.images, self.recipe.noise, self.recipe.seed, device=self.device):
+            yield replace(batch, noisy=given(self.recipe.spec, batch.clean, batch.noisy))
 
     def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor]) -> None:
         """A few clean, noisy and denoised images, uint8 (N, C, H, W), for the report."""
         batch = next(self.batches())
         with torch.inference_mode():
             denoised = denoise(batch.noisy[:SAMPLES])
-        pictures = {"clean": batch.clean, "noisy": batch.noisy, "denoised": denoised}
+        pictures = {"clean": batch.clean, "noisy": batch.noisy[:, : batch.clean.shape[1]], "denoised": denoised}
         arrays: dict[str, Any] = {
             kind: images[:SAMPLES].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
             for kind, images in pictures.items()
