@@ -16,7 +16,7 @@ from daelab.evaluation import Evaluation, Scores, evaluate
 from daelab.leaderboard import BOARDS, Board, Lead, Request, Row
 from daelab.leaderboard.boards import CLASSICAL
 from daelab.metrics import summarise
-from daelab.report.charts import pareto_front
+from daelab.report.charts import pareto_front, trade_figure
 
 MODELS = ("model-b-35", "baseline:median,size=3,raw")
 
@@ -114,7 +114,7 @@ def test_the_page_and_the_csv(measured: tuple[Board, list[Row]], tmp_path: Path)
     assert [each["model"] for each in document["rows"]] == [each["model"] for each in kept]
     page = (tmp_path / "board" / "leaderboard.html").read_text()
     assert "model-b-35" in page
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == 3
     # plain numbers along the logarithmic axis
     assert "mathdefault" not in (tmp_path / "board" / "psnr-over-milliseconds.svg").read_text()
 
@@ -126,6 +126,15 @@ def test_what_is_not_installed_takes_no_part() -> None:
 def test_the_front_is_what_nothing_beats() -> None:
     points = {"slow": (9.0, 30.0), "worse": (9.0, 29.0), "quick": (1.0, 20.0), "beaten": (2.0, 20.0)}
     assert pareto_front(points) == ["quick", "slow"]
+
+
+def test_the_trade_shows_every_judge_of_every_model(tmp_path: Path) -> None:
+    points = {"one": (25.0, {"a": 80.0, "b": 81.0}), "two": (26.0, {"a": 90.0, "b": 85.0})}
+    trade_figure(points, "PSNR", "F1", tmp_path / "trade.svg")
+    drawn = (tmp_path / "trade.svg").read_text()
+    assert all(f"<!-- {word} -->" in drawn for word in ("one", "two", "a", "b", "PSNR", "F1"))
+    with pytest.raises(ValueError, match="at least one point"):
+        trade_figure({}, "PSNR", "F1", tmp_path / "none.svg")
 
 
 MISTAKES = {

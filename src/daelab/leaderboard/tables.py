@@ -156,6 +156,25 @@ def _figures(out: Path, board: Board, rows: Sequence[Row]) -> dict[str, Path]:
             report.pareto_figure(points, label, "PSNR (dB)", path)
             caption = f"PSNR against {label}: up and to the left is better. The line joins what nothing beats in both."
             found[caption] = path
+    trades = {
+        row.name: (
+            float(row.psnrs(board.noises).mean()),
+            {judge: 100 * scores.macro_f1["recovered"] for judge, scores in row.judged.items()},
+        )
+        for row in done
+        if row.judged and row.macs
+    }
+    if trades:
+        path = out / "recognised-over-psnr.svg"
+        least = max(psnr for psnr, _ in trades.values()) - 3
+        trades = {name: trade for name, trade in trades.items() if trade[0] >= least}
+        report.trade_figure(trades, "PSNR (dB)", "macro F1 recovered (%)", path)
+        caption = (
+            "What classifiers recover against PSNR, the networks within 3 dB of the best: higher is better "
+            "recognised, further right is closer to the clean pixels. Where the marks of two judges lie apart, a model "
+            "suits one of them."
+        )
+        found[caption] = path
     return found
 
 

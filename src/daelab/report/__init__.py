@@ -12,7 +12,7 @@ reader's light or dark setting. A page is one file that asks the network for not
     run.py      `write_run`: a run's figures and page, from its folder
 """
 
-from daelab.report.charts import class_balance_figure, confusion_figure, curves_figure, pareto_figure
+from daelab.report.charts import class_balance_figure, confusion_figure, curves_figure, pareto_figure, trade_figure
 from daelab.report.log import LoggedTest, log_figure
 from daelab.report.page import Section, run_page, slug, write_markdown, write_page
 from daelab.report.pictures import noise_figure, samples_figure
@@ -37,6 +37,7 @@ __all__ = [
     "samples_figure",
     "save_figure",
     "slug",
+    "trade_figure",
     "write_markdown",
     "write_page",
     "write_run",

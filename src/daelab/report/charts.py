@@ -174,6 +174,36 @@ def pareto_figure(points: Mapping[str, tuple[float, float]], cost: str, value: s
         save_figure(fig, path)
 
 
+def trade_figure(points: Mapping[str, tuple[float, Mapping[str, float]]], label: str, value: str, path: Path) -> None:
+    """A mark per name and onlooker: what each onlooker makes of it, over what all agree on.
+
+    Args:
+        points: name -> (place on the horizontal axis; by onlooker, place on the vertical one).
+        label: of the horizontal axis.
+        value: label of the vertical one.
+        path: where to write, `.png` or `.svg`.
+
+    Raises:
+        ValueError: no point, a suffix that is neither, or no matplotlib.
+    """
+    if not points:
+        raise ValueError("a figure of values over values needs at least one point")
+    onlookers = next(iter(points.values()))[1]
+    with styled():
+        fig = new_figure(8.0, 4.6, "constrained")
+        ax = fig.subplots()
+        for name, (x, seen) in points.items():
+            ax.plot([x, x], [min(seen.values()), max(seen.values())], color=MUTED, linewidth=0.8, zorder=1)
+            ax.annotate(name, (x, max(seen.values())), (0, 6), textcoords="offset points", rotation=55, fontsize=7.5)
+        for onlooker, marker, color in zip(onlookers, itertools.cycle("osD^"), itertools.cycle(PALETTE), strict=False):
+            ys = [seen[onlooker] for _, seen in points.values()]
+            ax.plot([x for x, _ in points.values()], ys, marker, color=color, markersize=5.5, label=onlooker)
+        ax.set(xlabel=label, ylabel=value)
+        ax.margins(x=0.08, y=0.3)
+        ax.legend(loc="lower right")
+        save_figure(fig, path)
+
+
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     """The names that no other beats in both, by cost.
 
