@@ -14,7 +14,7 @@ from daelab.cli import main
 from daelab.denoiser import Denoiser
 from daelab.evaluation import Evaluation, Scores, evaluate
 from daelab.leaderboard import BOARDS, Board, Lead, Request, Row
-from daelab.leaderboard.boards import CLASSICAL
+from daelab.leaderboard.boards import CLASSICAL, Crop
 from daelab.metrics import summarise
 from daelab.report.charts import pareto_front, trade_figure
 
@@ -117,6 +117,23 @@ def test_the_page_and_the_csv(measured: tuple[Board, list[Row]], tmp_path: Path)
     assert page.count("<figure") == 3
     # plain numbers along the logarithmic axis
     assert "mathdefault" not in (tmp_path / "board" / "psnr-over-milliseconds.svg").read_text()
+
+
+def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    board = Board(("type-1",), (), crops=(Crop("corner", 1, 8, 4), Crop("not there", 99, 0, 0)))
+    monkeypatch.setitem(BOARDS, "photos", board)
+    request = Request("photos", models=("model-b-35",), limit=4)
+    _, rows = leaderboard.measure(request, lambda text: None, lambda done, images: None)
+    images = data.load("photos").test
+    for row in rows:
+        clean, given = row.crops["corner"]
+        np.testing.assert_array_equal(clean, images.batch(np.array([1]))[0][:, 8:, 4:])
+        assert list(row.crops) == ["corner"]
+        assert (given != clean).any()
+    assert not (rows[0].crops["corner"][1] == rows[1].crops["corner"][1]).all()
+    leaderboard.write(tmp_path, "photos", board, rows)
+    assert "Parts of the test pictures under type-1" in (tmp_path / "leaderboard.html").read_text()
+    assert (tmp_path / "side-by-side.png").stat().st_size > 2000
 
 
 def test_what_is_not_installed_takes_no_part() -> None:

@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 from daelab.baselines import FILTERS
 
+SIDE = 128
+"""Of a crop, in pixels."""
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of a test picture that shows what a denoiser does well or badly."""
+
+    what: str
+    image: int
+    """Its place in the set."""
+    top: int
+    left: int
+
 
 @dataclass(frozen=True)
 class Board:
@@ -17,6 +31,13 @@ class Board:
     """Noises that the data set's models were not made for, so that nobody is misled about what generalises."""
     judges: tuple[str, ...] = ()
     """Those of them that ship are asked."""
+    crops: tuple[Crop, ...] = ()
+    """Shown side by side, under the middle one of the noises."""
+
+    @property
+    def shown(self) -> str:
+        """The noise that the crops are shown under."""
+        return self.noises[len(self.noises) // 2]
 
 
 CLASSICAL = tuple(f"baseline:{name}" for name in FILTERS if name != "bm3d")
@@ -38,6 +59,13 @@ BOARDS = {
     "cbsd68": Board(
         ("awgn(15)", "awgn(25)", "awgn(50)"),
         ("awgn(75)", "awgn(25) > quantised", "camera(0.01..0.02, 0.005..0.01)", "published-code"),
+        crops=(
+            Crop("letters", 39, 0, 250),
+            Crop("flat sky", 65, 130, 290),
+            Crop("edges", 13, 130, 330),
+            Crop("skin", 33, 170, 90),
+            Crop("fur", 6, 90, 150),
+        ),
     ),
     "photos": Board(("published-code",), ("salt-and-pepper(0.05)",), ("photos",)),
 }

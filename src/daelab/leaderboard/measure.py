@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from daelab import baselines, modelfile, training
@@ -17,11 +18,12 @@ from daelab import judge as judges
 from daelab.denoiser import Denoiser, find
 from daelab.errors import unknown
 from daelab.evaluation import Evaluation, evaluate
-from daelab.leaderboard.boards import BOARDS, CLASSICAL, Board
+from daelab.leaderboard.boards import BOARDS, CLASSICAL, SIDE, Board
 from daelab.method import Method
 from daelab.metrics import Floats, bootstrap
 from daelab.noise import Noise, parse
 
+Bytes = npt.NDArray[np.uint8]
 NOTHING = "noisy"
 """The row of the pictures as they are."""
 
@@ -60,6 +62,8 @@ class Row:
     """By noise."""
     judged: Mapping[str, judges.JudgeScores]
     """By judge, under the first noise."""
+    crops: Mapping[str, tuple[Bytes, Bytes]]
+    """By what it shows, each of the board's crops, (3, H, W): clean, and as the model gave it back."""
 
     def psnrs(self, noises: Iterable[str]) -> Floats:
         """dB of every image under these noises, one noise after the other."""
@@ -146,7 +150,7 @@ def _row(
     parameters = 0
     scores: dict[str, Evaluation] = {}
     judged: dict[str, judges.JudgeScores] = {}
-    speed = 0.0
+    speed, crops = 0.0, dict[str, tuple[Bytes, Bytes]]()
     for text in (*board.noises, *board.unseen):
         noise = parse(text)
         denoiser = Denoiser.load(path) if path else Denoiser(_method(name, dataset, noise))
@@ -154,6 +158,8 @@ def _row(
         first = text == board.noises[0]
         judge = asked[0] if asked and first else None
         scores[text] = evaluate(timed, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=count)
+        if text == board.shown:
+            crops = _crops(board, images, timed.given)
         if first:
             speed = len(images) / max(timed.seconds, 1e-9)
             for each in asked:
@@ -163,7 +169,20 @@ def _row(
     side = 256
     macs = spec.macs(side, side) / side**2 if spec else None
     size = path.stat().st_size if path else None
-    return Row(name, parameters, macs, size, speed, scores, judged)
+    return Row(name, parameters, macs, size, speed, scores, judged, crops)
+
+
+def _crops(board: Board, images: datasets.Images, given: Sequence[Tensor]) -> dict[str, tuple[Bytes, Bytes]]:
+    """The board's crops of the pictures that there are, clean and as a model gave them back in batches."""
+    flat = [image for batch in given for image in batch]
+    found = {}
+    for crop in board.crops:
+        if crop.image < len(flat):
+            window = np.s_[:, crop.top : crop.top + SIDE, crop.left : crop.left + SIDE]
+            clean = images.batch(np.array([crop.image]))[0]
+            model = flat[crop.image].clamp(0, 1).mul(255).round().byte().cpu().numpy()
+            found[crop.what] = (clean[window], model[window])
+    return found
 
 
 def _method(name: str, dataset: datasets.Dataset, noise: Noise) -> Method:

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from daelab import report, runs
 from daelab.files import write_text
-from daelab.leaderboard.boards import Board
+from daelab.leaderboard.boards import SIDE, Board
 from daelab.leaderboard.measure import NOTHING, Row, lead
 from daelab.report import Section, Table
 
@@ -136,6 +138,8 @@ def write(out: Path, name: str, board: Board, rows: Sequence[Row]) -> None:
         Section("Quality against cost", figures=figures),
         Section("Elsewhere", tables=[unseen(board, rows)]),
     ]
+    if rows[0].crops:
+        sections.insert(1, Section("Side by side", figures=_side_by_side(out, board, rows)))
     title = f"Leaderboard: {name}"
     report.write_page(title, facts, sections, out / "leaderboard.html", numbered=False)
     report.write_markdown(title, facts, sections, out / "leaderboard.md")
@@ -176,6 +180,21 @@ def _figures(out: Path, board: Board, rows: Sequence[Row]) -> dict[str, Path]:
         )
         found[caption] = path
     return found
+
+
+def _side_by_side(out: Path, board: Board, rows: Sequence[Row]) -> dict[str, Path]:
+    """Caption -> figure: the board's crops, clean, noisy, and by every model, the best first."""
+    names = list(rows[0].crops)
+    ranked = sorted(rows, key=lambda row: row.name != NOTHING)
+    strips = {"clean": np.stack([rows[0].crops[name][0] for name in names])}
+    strips |= {row.name: np.stack([row.crops[name][1] for name in names]) for row in ranked}
+    path = out / "side-by-side.png"
+    report.strips_figure(strips, path, names, side=1.9)
+    caption = (
+        f"Parts of the test pictures under {board.shown}, {SIDE} pixels wide, each with its PSNR: look for letters "
+        "that can still be read, flat areas without patterns, and colours that have not shifted."
+    )
+    return {caption: path}
 
 
 def _lead(board: Board, row: Row, other: Row) -> str:

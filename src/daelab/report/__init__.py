@@ -15,7 +15,7 @@ reader's light or dark setting. A page is one file that asks the network for not
 from daelab.report.charts import class_balance_figure, confusion_figure, curves_figure, pareto_figure, trade_figure
 from daelab.report.log import LoggedTest, log_figure
 from daelab.report.page import Section, run_page, slug, write_markdown, write_page
-from daelab.report.pictures import noise_figure, samples_figure
+from daelab.report.pictures import noise_figure, samples_figure, strips_figure
 from daelab.report.run import write_run
 from daelab.report.style import CHANNELS, PALETTE, available, save_figure
 from daelab.report.table import Table
@@ -37,6 +37,7 @@ __all__ = [
     "samples_figure",
     "save_figure",
     "slug",
+    "strips_figure",
     "trade_figure",
     "write_markdown",
     "write_page",

@@ -73,8 +73,6 @@ def samples_figure(
 ) -> None:
     """A strip of N samples: clean, noisy and denoised, each with its PSNR to the clean one.
 
-    Pixels are drawn as squares, never smoothed.
-
     Args:
         clean: N pictures, (N, 3, height, width) or (N, height, width, 3), uint8 or float in [0, 1].
         noisy: the same pictures with noise, same shape.
@@ -86,23 +84,46 @@ def samples_figure(
         ValueError: another shape or range, a number of titles that is not N, a suffix that is
             neither, or no matplotlib.
     """
-    rows = {"clean": _batch(clean), "noisy": _batch(noisy), "denoised": _batch(denoised)}
+    strips_figure({"clean": clean, "noisy": noisy, "denoised": denoised}, path, titles)
+
+
+def strips_figure(
+    strips: Mapping[str, NDArray[Any]], path: Path, titles: Sequence[str] | None = None, side: float = 1.2
+) -> None:
+    """The same N pictures in several forms, a strip of each, below the first with their PSNR to it.
+
+    Pixels are drawn as squares, never smoothed.
+
+    Args:
+        strips: what it is -> N pictures, (N, 3, height, width) or (N, height, width, 3), uint8 or
+            float in [0, 1]; the clean ones first.
+        path: where to write, `.png` or `.svg`.
+        titles: a title for each picture.
+        side: width of a picture, in inches.
+
+    Raises:
+        ValueError: another shape or range, a number of titles that is not N, a suffix that is
+            neither, or no matplotlib.
+    """
+    rows = {name: _batch(strip) for name, strip in strips.items()}
     if len({batch.shape for batch in rows.values()}) > 1:
         raise ValueError(f"samples differ in shape: {[batch.shape for batch in rows.values()]}")
-    count, height, width, _ = rows["clean"].shape
+    first = next(iter(rows.values()))
+    count, height, width, _ = first.shape
     if titles is not None and len(titles) != count:
         raise ValueError(f"{len(titles)} titles for {count} samples")
     tall = min(2.0, max(0.5, height / width))
+    margin = 0.9 if max(map(len, rows)) < 10 else 1.6
     with styled():
-        fig = new_figure(1.2 * count + 0.9, 3 * (1.2 * tall + 0.2) + 0.2, "compressed")
-        grid = fig.subplots(3, count, squeeze=False)
+        fig = new_figure(side * count + margin, len(rows) * (side * tall + 0.2) + 0.2, "compressed")
+        grid = fig.subplots(len(rows), count, squeeze=False)
         for r, (name, batch) in enumerate(rows.items()):
             for i, picture in enumerate(batch):
                 _picture(grid[r, i], picture)
                 if r == 0 and titles is not None:
                     grid[r, i].set_title(textwrap.shorten(titles[i], 18, placeholder="…"), fontsize=9, loc="center")
                 if r > 0:
-                    grid[r, i].set_xlabel(_decibels(rows["clean"][i], picture), labelpad=2)
+                    grid[r, i].set_xlabel(_decibels(first[i], picture), labelpad=2)
             grid[r, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
         save_figure(fig, path)
 
