@@ -20,13 +20,14 @@ REPOSITORY = Path(__file__).parents[1]
 ROOMS = [
     *("errors", "files", "tensorfile", "settings", "machine", "data", "noise", "spec", "model", "metrics", "judge"),
     *("losses", "evaluation", "recipe", "modelfile", "export", "runs", "training", "method", "baselines", "tiles"),
-    *("denoiser", "imagefiles", "cleaning", "report", "inspector", "api", "leaderboard", "reproduce", "serving", "cli"),
+    *("denoiser", "imagefiles", "cleaning", "report", "explore", "inspector", "api", "leaderboard", "reproduce", "serving"),
+    "cli",
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.
 OUTSIDE = ("__init__.py", "__main__.py")
 FOLDERS_OF_DATA = ("recipes", "weights")
 TORCH_FREE = ("errors", "files", "settings", "spec")
-HEAVY = ("torch", "matplotlib", "skimage", "sklearn", "torchmetrics", "fastapi", "uvicorn")
+HEAVY = ("torch", "matplotlib", "optuna", "skimage", "sklearn", "torchmetrics", "fastapi", "uvicorn")
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name not in OUTSIDE)
 

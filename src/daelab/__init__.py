@@ -25,6 +25,7 @@
     imagefiles/     a picture's file: formats, depths, alpha, metadata
     cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
+    explore/        search a space of recipes; compare runs
     inspector/      which noise is in a picture, and which model fits
     api/            load, train, evaluate: what a Python user calls
     leaderboard/    every model on the same noisy pixels: quality, cost, and what a lead is worth

@@ -152,8 +152,9 @@ class Recipe(Document):
 
 def shipped() -> dict[str, Path]:
     """The recipes of runs that ship, by name: `paper/38`."""
-    # those of judges have other fields; daelab.judge.recipe reads them
-    return {name: path for name, path in settings.shipped().items() if not name.startswith("judge/")}
+    # those of judges and spaces have other fields; daelab.judge.recipe and daelab.explore read them
+    others = ("judge/", "explore/")
+    return {name: path for name, path in settings.shipped().items() if not name.startswith(others)}
 
 
 def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -165,26 +166,31 @@ def load(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         ValueError: names the file and the field, the valid names and the nearest match.
     """
-    files = shipped()
+    return parse(settings.read(find(source, shipped())), overrides, where=str(source))
+
+
+def find(source: str | Path, files: Mapping[str, Path], what: str = "recipe", listing: str = "daelab recipes") -> Path:
+    """The file that is meant: the name of one that ships, or a path.
+
+    Raises:
+        FileNotFoundError: there is neither; gives the nearest name and the command that lists them.
+    """
     path = files.get(str(source), Path(source))
     if not path.is_file():
-        raise FileNotFoundError(f"no recipe file {source}; {_did_you_mean(str(source), files)}")
-    return parse(settings.read(path), overrides, where=str(source))
+        hint = str(unknown(what, str(source), files)).partition("; ")[2].partition("?")[0]
+        raise FileNotFoundError(
+            f"no {what} file {source}; {f'{hint}? ' if hint else ''}`{listing}` lists those that ship"
+        )
+    return path
 
 
 def parse(fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> Recipe:
     """A recipe from plain values, with overrides applied; see `load`."""
-    return Recipe.parse(fields, overrides, where, _expand)
+    return Recipe.parse(fields, overrides, where, expand)
 
 
-def _expand(part: str, found: Any) -> Any:
+def expand(part: str, found: Any) -> Any:
     """A preset's name stands where a field of it is set: write it out."""
     if part == "spec" and (found is None or isinstance(found, str)):
         return _spec(found or _SPEC).to_dict()
     return {} if found is None else found
-
-
-def _did_you_mean(name: str, files: Mapping[str, Path]) -> str:
-    message = str(unknown("recipe", name, files))
-    hint = message.partition("; ")[2].partition("?")[0]
-    return (f"{hint}? " if hint else "") + "`daelab recipes` lists those that ship"

@@ -86,13 +86,8 @@ class Document(Table):
         Raises:
             ValueError: one line: the field and the reason, the valid names and the nearest match.
         """
-        _check_depth(fields, where)
-        plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
-        for override in overrides:
-            _override(plain, override, expand or (lambda _, found: {} if found is None else found))
-        _check_depth(plain, where)
         try:
-            return cls.model_validate(plain)
+            return cls.model_validate(overridden(fields, overrides, where, expand))
         except ValidationError as error:
             raise ValueError(f"{where}: {one_line(error, cls)}") from None
 
@@ -118,6 +113,18 @@ def read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, a number of thousands of digits
         raise ValueError(f"{path}: not TOML: {error}") from None
+
+
+def overridden(
+    fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe", expand: Expand | None = None
+) -> dict[str, Any]:
+    """A copy as plain values, with `a.b=value` overrides applied; see `Document.parse`."""
+    _check_depth(fields, where)
+    plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
+    for override in overrides:
+        _override(plain, override, expand or (lambda _, found: {} if found is None else found))
+    _check_depth(plain, where)
+    return plain
 
 
 def _check_depth(fields: Mapping[str, Any], where: str) -> None:

@@ -1,10 +1,12 @@
 """What a Python user calls: load, train, evaluate. The commands call these too.
 
-use.py       load a model, score it, write it as ONNX
-train.py     train networks, judges and inspectors; write what ships
-pictures.py  pictures under noise, and what noise is in them
+models.py        load a model, score it, write it as ONNX
+trainings.py     train networks, judges and inspectors; write what ships
+explorations.py  search spaces of recipes, compare runs
+pictures.py      pictures under noise, and what noise is in them
 """
 
+from daelab.api.explorations import explore
 from daelab.api.models import Evaluated, Exported, evaluate, evaluate_levels, export, load
 from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index, noisy_picture
 from daelab.api.trainings import TrainedJudge, save_scored, train, train_inspector, train_judge
@@ -24,6 +26,7 @@ __all__ = [
     "denoise_file",
     "evaluate",
     "evaluate_levels",
+    "explore",
     "export",
     "find",
     "inspect",

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
+from daelab.cli import explore, export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -35,6 +35,7 @@ for command in (
     look.data,
 ):
     app.command()(command)
+app.add_typer(explore.app, name="explore")
 app.add_typer(ledger.app, name="ledger")
 
 

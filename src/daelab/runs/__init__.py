@@ -2,9 +2,11 @@
 
 folder.py   a run's folder: recipe, environment, metrics, checkpoint, best model
 ledger.py   one row per run, in one database for all; the paper's log in and out
+database.py the database: SQLite or PostgreSQL, and turns for those who share it
 process.py  whether the process of a run is still there
 """
 
+from daelab.runs.database import alone, driven, hidden, place, take_turns
 from daelab.runs.folder import (
     METRIC_COLUMNS,
     RunFolder,
@@ -15,7 +17,7 @@ from daelab.runs.folder import (
     write_environment,
 )
 from daelab.runs.ledger import PAPER_COLUMNS, SCHEMA, STATUSES, Ledger, now
-from daelab.runs.process import here
+from daelab.runs.process import died, here
 
 __all__ = [
     "METRIC_COLUMNS",
@@ -24,11 +26,17 @@ __all__ = [
     "STATUSES",
     "Ledger",
     "RunFolder",
+    "alone",
+    "died",
+    "driven",
     "environment",
     "folder",
     "free_name",
     "here",
+    "hidden",
     "now",
+    "place",
     "root",
+    "take_turns",
     "write_environment",
 ]

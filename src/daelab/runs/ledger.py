@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,23 +15,19 @@ from sqlalchemy import (
     Boolean,
     Column,
     Connection,
-    Engine,
     Float,
     Integer,
     MetaData,
     String,
     Table,
-    create_engine,
-    event,
     insert,
     select,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from daelab.errors import unknown
-from daelab.runs.folder import root
+from daelab.runs.database import connect, first_line, hidden, place
 from daelab.runs.process import died
 
 _metadata = MetaData()
@@ -102,7 +96,7 @@ _LOCK = 0x6461656C
 SCHEMA = 2
 _MIGRATIONS: dict[int, tuple[str, ...]] = {1: ("host", "pid", "born")}
 """Schema -> the columns of `runs` that the next one adds."""
-STATUSES = ("running", "finished", "interrupted", "failed", "imported")
+STATUSES = ("running", "finished", "interrupted", "pruned", "failed", "imported")
 
 
 class Ledger:
@@ -116,13 +110,8 @@ class Ledger:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = url or os.environ.get("DAELAB_LEDGER") or f"sqlite:///{root() / 'ledger.db'}"
-        try:
-            self.engine = _engine(self.url)
-        except SQLAlchemyError as error:
-            raise ValueError(f"ledger {self.url}: {_first_line(error)}") from None
-        except ModuleNotFoundError as error:
-            raise ValueError(f"ledger {self.url}: this database needs the package {error.name}") from None
+        self.url = place(url)
+        self.engine = connect(self.url)
         self._prepare()
 
     @contextmanager
@@ -132,7 +121,7 @@ class Ledger:
             with self.engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise ValueError(f"ledger {self.url}: {_first_line(error)}") from None
+            raise ValueError(f"ledger {hidden(self.url)}: {first_line(error)}") from None
 
     def _prepare(self) -> None:
         with self._transaction() as connection:
@@ -144,7 +133,7 @@ class Ledger:
             if found is None:
                 connection.execute(insert(_schema).values(version=SCHEMA))
             elif found > SCHEMA:
-                raise ValueError(f"ledger {self.url}: schema {found} is of a newer daelab; this one knows {SCHEMA}")
+                raise ValueError(f"ledger {hidden(self.url)}: schema {found} is of a newer daelab; this one knows {SCHEMA}")
             elif found < SCHEMA:
                 _migrate(connection, found)
 
@@ -228,28 +217,6 @@ def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
         connection.execute(insert(_runs).values({"name": name, "started": now(), **values}))
 
 
-def _engine(url: str) -> Engine:
-    options: dict[str, Any] = {"poolclass": NullPool}
-    # psycopg 3, not the older driver that SQLAlchemy means by the plain name
-    url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    if url.startswith("sqlite"):
-        place = url.partition("///")[2]
-        if place:
-            Path(place).parent.mkdir(parents=True, exist_ok=True)
-        options["connect_args"] = {"timeout": 60}
-    engine = create_engine(url, **options)
-    if url.startswith("sqlite"):
-        event.listen(engine, "connect", _take_part_in_transactions)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
-
-
-def _take_part_in_transactions(connection: Any, _record: object) -> None:
-    # Python's sqlite3 starts transactions too late; SQLAlchemy begins them itself, and at once
-    # takes the write lock, so that two processes wait for each other instead of failing
-    connection.isolation_level = None
-
-
 def _read_log(path: Path) -> Iterable[dict[str, Any]]:
     readers: dict[str, Any] = {
         column.name: {Integer: _whole, Float: float, Boolean: _boolean}.get(type(column.type), str)
@@ -292,10 +259,6 @@ def _boolean(text: str) -> bool:
 
 def _cell(value: object) -> object:
     return "" if value is None else value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
 
 
 def now() -> str:

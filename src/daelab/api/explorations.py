@@ -1,0 +1,54 @@
+"""Search spaces of recipes, and compare runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from daelab import explore as exploring
+from daelab.explore import Space, Study, Watcher
+
+
+class _Silent:
+    """Tells nobody."""
+
+    def say(self, text: str) -> None: ...
+    def trial(self, row: exploring.Row, ended: int, trials: int | None, left: float | None) -> None: ...
+    def count(self, done: float, total: int) -> None: ...
+
+
+def explore(
+    space: Space | str | Path | None,
+    name: str | None = None,
+    *,
+    changes: Iterable[str] = (),
+    limits: Mapping[str, float | None] | None = None,
+    workers: int = 1,
+    storage: str | None = None,
+    resume: bool = False,
+    data_root: str | Path | None = None,
+    watcher: Watcher | None = None,
+) -> Study:
+    """Search a space of recipes; each trial is a run.
+
+    Args:
+        space: a space, the name of a shipped one (`explore/depth`), or a path; with `resume` and a name, None.
+        name: of the study; the last part of the space's name where it is not given.
+        changes: `a.b=value` texts, as `--set` takes them.
+        limits: trials, total_epochs and minutes, in place of the space's own.
+        workers: processes on this machine. More than one need a script that is guarded by `__name__`.
+        storage: database URL of the study and of the ledger; else the ledger's.
+        resume: go on with a study that is there.
+
+    Raises:
+        ValueError: a mistake in the space, the data or the study; one line that says what to do.
+        Interrupted: SIGINT or SIGTERM came; the study can go on.
+    """
+    bounds = tuple(f"explore.{key}={value}" for key, value in (limits or {}).items() if value is not None)
+    changes = [*changes, *bounds]
+    if isinstance(space, Space):
+        space = exploring.parse(space.fields, changes, space.name)
+    elif space is not None:
+        space = exploring.load(space, changes)
+    request = exploring.Request(space, name, storage, resume, bounds, workers, None if data_root is None else Path(data_root))
+    return exploring.search(request, watcher or _Silent())

@@ -1,0 +1,239 @@
+"""Search a space with one worker or several on this machine; others may join from elsewhere."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+from daelab import runs, training
+from daelab.errors import reason
+from daelab.explore.space import Space
+from daelab.explore.study import Row, Study
+from daelab.explore.worker import Worker
+
+
+class Watcher(Protocol):
+    """Who is told how a search goes."""
+
+    def say(self, text: str) -> None:
+        """A remark in a line."""
+
+    def trial(self, row: Row, ended: int, trials: int | None, left: float | None) -> None:
+        """A trial ended: how many did, of how many (None: without end), and seconds until all have."""
+
+    def count(self, done: float, total: int) -> None:
+        """Epochs trained, and in all."""
+
+
+class Interrupted(Exception):
+    """A signal ended the search; every trial is saved."""
+
+    def __init__(self, text: str, signum: int) -> None:
+        super().__init__(text)
+        self.signum = signum
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to search, and with what."""
+
+    space: Space | None = None
+    """None: the study's own, which is to go on."""
+    name: str | None = None
+    """Of the study; the last part of the space's name where it is not given."""
+    url: str | None = None
+    """Database of the study and of the ledger; None for the ledger's own."""
+    resume: bool = False
+    limits: tuple[str, ...] = ()
+    """`explore.trials=50` and the like, for a study that goes on."""
+    workers: int = 1
+    data_root: Path | None = None
+
+
+def search(request: Request, watcher: Watcher) -> Study:
+    """Search a space until its trials are done, its time is over, or somebody stops it.
+
+    Raises:
+        ValueError: a mistake in the request; one line that says what to do.
+        Interrupted: SIGINT or SIGTERM came; the study can go on.
+        ChildProcessError: every worker was killed; the study can go on.
+    """
+    if not 1 <= request.workers <= 256:
+        raise ValueError(f"--workers is {request.workers}; give 1 to 256")
+    study = begin(request)
+    space, before = study.space, study.rows()
+    watcher.say(f"study {study.name}: {_planned(before, space)} of {space.name} in {runs.hidden(study.url)}")
+    monitor = _Monitor(study, space, watcher)
+    minutes = space.search.minutes
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    worker = Worker(study, request.data_root, deadline, monitor.look)
+    data = space.base.get("data", {})
+    if isinstance(data.get("name", ""), str) and isinstance(data.get("crop", 32), int):
+        # what is missing is said now, and downloaded once
+        worker.dataset(data.get("name", "cifar10"), data.get("crop", 32))
+    if request.workers == 1:
+        signum = worker.work()
+    else:
+        signum = _several(request, study, monitor, deadline)
+    monitor.look()
+    _say_end(study, request, signum, deadline, watcher)
+    return study
+
+
+def begin(request: Request) -> Study:
+    """The study, made or gone on with.
+
+    Raises:
+        ValueError: there is none to go on with, one in the way, or no bound.
+    """
+    space = request.space
+    if request.name is None and space is None:
+        raise ValueError("name a space, such as explore/depth, or with --resume the --name of a study")
+    name = request.name or Path(space.name if space else "").name.removesuffix(".toml")
+    study = Study(name, request.url)
+    if request.resume:
+        study.open()
+        if space is not None:
+            study.same(space)
+        study.extend(study.changed(request.limits))
+        return study
+    if space is None:
+        raise ValueError(f"name a space for study {name}, such as explore/depth, or go on with one by --resume")
+    if not space.search.bounded:
+        raise ValueError(f"{space.name} says no end; give --trials, --total-epochs or --minutes")
+    return study.create(space)
+
+
+def onward(request: Request, study: Study) -> str:
+    """The command that goes on with a study."""
+    storage = f" --storage {runs.hidden(study.url)}" if request.url else ""
+    return f"daelab explore --name {study.name} --resume{storage}"
+
+
+def _say_end(study: Study, request: Request, signum: int | None, deadline: float | None, watcher: Watcher) -> None:
+    """Why it ended, where trials are left."""
+    rows = study.rows()
+    left = sum(not row.ended for row in rows)
+    how = f"{len(rows) - left} of {len(rows)} trials are done; go on with: {onward(request, study)}"
+    if signum is not None:
+        raise Interrupted(f"interrupted and saved: {how}", signum)
+    if study.stopped:
+        watcher.say(f"stopped: {how}")
+    elif deadline is not None and time.monotonic() >= deadline:
+        watcher.say(f"the time is over: {how}")
+    elif left:
+        watcher.say(f"the epochs are spent: {how}")
+
+
+class _Monitor:
+    """Tells a watcher what happens in a study, whoever's doing it is."""
+
+    def __init__(self, study: Study, space: Space, watcher: Watcher) -> None:
+        self.study, self.space, self.watcher = study, space, watcher
+        rows = study.rows()
+        self.told = {row.number for row in rows if row.ended}
+        self.began, self.before = time.monotonic(), sum(row.epochs for row in rows)
+
+    def look(self) -> None:
+        """Tell what is new."""
+        rows = self.study.rows()
+        done, total, trials = sum(row.epochs for row in rows), self._epochs(rows), _trials(rows, self.space)
+        self.watcher.count(done, total or 0)
+        elapsed, new = time.monotonic() - self.began, done - self.before
+        left = None if total is None or new == 0 else max(0, total - done) * elapsed / new
+        for row in rows:
+            if row.ended and row.number not in self.told:
+                self.told.add(row.number)
+                self.watcher.trial(row, len(self.told), trials, left)
+
+    def _epochs(self, rows: Sequence[Row]) -> int | None:
+        """In all, as far as can be known: a trial that runs may yet be pruned."""
+        trials, limit = _trials(rows, self.space), self.space.search.total_epochs
+        if trials is None:
+            return limit
+        each = self.space.longest
+        ended = [row.epochs for row in rows if row.ended]
+        return min(sum(ended) + (trials - len(ended)) * each, limit or 10**12)
+
+
+def _trials(rows: Sequence[Row], space: Space) -> int | None:
+    """How many there will be, with the further seeds of points that go on; None without end."""
+    if space.search.sampler != "grid" and space.search.trials is None:
+        return None
+    first = [row for row in rows if not row.seed]
+    return sum(row.repeats if row.state not in ("pruned", "failed") else 1 for row in first)
+
+
+def _planned(rows: Sequence[Row], space: Space) -> str:
+    trials, ended = _trials(rows, space), sum(row.ended for row in rows)
+    count = "trials without end" if trials is None else f"{trials} trials"
+    return f"{count}, {ended} done," if ended else count
+
+
+# Several workers
+
+
+def _several(request: Request, study: Study, monitor: _Monitor, deadline: float | None) -> int | None:
+    """Work in processes of their own; one that is killed takes nothing with it."""
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // request.workers)
+    started: list[tuple[BaseProcess, Connection]] = []
+    with training.noted_signals() as caught:
+        for _ in range(request.workers):
+            ours, theirs = context.Pipe(duplex=False)
+            left = None if deadline is None else deadline - time.monotonic()
+            arguments = (study.name, study.url, request.data_root, left, threads, theirs)
+            process = context.Process(target=_child, args=arguments)
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+        told = False
+        while any(process.is_alive() for process, _ in started):
+            if caught and not told:
+                told = True
+                for process, _ in started:
+                    process.terminate()
+            monitor.look()
+            time.sleep(0.3)
+    mistakes = []
+    for number, (process, pipe) in enumerate(started, 1):
+        process.join()
+        said = _received(pipe)
+        if said is None:
+            monitor.watcher.say(f"worker {number} was killed (exit status {process.exitcode}); its trial is not lost")
+        elif said:
+            mistakes.append(said)
+    if mistakes:
+        raise ValueError(mistakes[0])
+    if not caught and all(process.exitcode for process, _ in started):
+        raise ChildProcessError(f"every worker was killed; go on with: {onward(request, study)}")
+    return caught[0] if caught else None
+
+
+def _child(name: str, url: str, data_root: Path | None, left: float | None, threads: int, pipe: Connection) -> None:
+    """What a worker's process does; tells its mistake, or that there was none."""
+    import torch
+
+    torch.set_num_threads(threads)
+    deadline = None if left is None else time.monotonic() + left
+    said: Any = ""
+    try:
+        Worker(Study(name, url).open(), data_root, deadline).work()
+    except (ValueError, OSError) as error:
+        said = reason(error)
+    pipe.send(said)
+
+
+def _received(pipe: Connection) -> str | None:
+    """What a worker told at its end; None of one that was killed."""
+    try:
+        return str(pipe.recv()) if pipe.poll() else None
+    except EOFError:
+        return None

@@ -1,0 +1,274 @@
+"""A space of recipes as data: a recipe in which fields may be lists or ranges, and how it is searched.
+
+    space = load("explore/depth", ["data.name=cifar10"])
+    space.dimensions()                  # name -> Choice or Range
+    space.recipe({"spec.stages": "[8, 16]"}, seed=1)
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, get_origin
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from daelab import recipe as recipes
+from daelab import settings
+from daelab.errors import unknown
+from daelab.explore.dimensions import Dimension, Place, Value, merged, placed
+from daelab.explore.kinds import GOALS, PRUNERS, SAMPLERS
+from daelab.recipe import Recipe
+from daelab.settings import Table
+from daelab.spec import Autoencoder, UNet
+
+_MOST_POINTS = 2_000
+VARIANT = "variant"
+"""The dimension that says which of a space's variants is tried."""
+
+
+def _row(table: Mapping[str, Any], what: str) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in table:
+            raise unknown(what, name, table)
+        return name
+
+    return AfterValidator(check)
+
+
+class Search(Table):
+    """How a space is searched: its table `[explore]`."""
+
+    sampler: Annotated[str, _row(SAMPLERS, "sampler")] = "tpe"
+    goals: Annotated[tuple[Annotated[str, _row(GOALS, "goal")], ...], Field(min_length=1, max_length=3)] = ("psnr",)
+    """One, or several that are weighed against each other."""
+    pruner: Annotated[str, _row(PRUNERS, "pruner")] = "none"
+    """Which trials end early, by their validation PSNR after each epoch."""
+    trials: Annotated[int | None, Field(ge=1, le=100_000)] = None
+    """Runs in all, those with further seeds included; the whole grid, or without end, where it is not given."""
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    """Runs of each point, which differ by the recipe's seed."""
+    total_epochs: Annotated[int | None, Field(ge=1)] = None
+    """No trial is begun once so many epochs are trained in all."""
+    minutes: Annotated[float | None, Field(gt=0)] = None
+    """After so long the workers stop at an epoch's end; the study can go on."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of the sampler."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Search:
+        if len(set(self.goals)) < len(self.goals):
+            raise ValueError(f"goals: {', '.join(self.goals)}: one of them stands twice")
+        if self.pruner != "none" and self.goals != ("psnr",):
+            raise ValueError(f"pruner {self.pruner} looks at PSNR alone; it needs goals = ['psnr']")
+        if self.sampler == "nsga2" and len(self.goals) == 1:
+            raise ValueError("sampler nsga2 weighs goals against each other; name two, such as ['psnr', 'macs']")
+        return self
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the search ends by itself."""
+        return self.sampler == "grid" or any(
+            limit is not None for limit in (self.trials, self.total_epochs, self.minutes)
+        )
+
+
+class _Head(Table):
+    """The part of a space that is no recipe."""
+
+    note: str = ""
+    explore: Search = Search()
+    variants: dict[str, dict[str, Any]] = {}
+
+
+@dataclass(frozen=True)
+class Space:
+    """A space: plain values in which lists and ranges stand for what is tried."""
+
+    name: str
+    fields: Mapping[str, Any]
+    """As its TOML file has them, overrides applied."""
+    note: str
+    search: Search
+    variants: Mapping[str, Mapping[str, Any]]
+    """Name -> fields that it changes together."""
+
+    @property
+    def base(self) -> dict[str, Any]:
+        """The recipe's fields."""
+        return {key: value for key, value in self.fields.items() if key not in _Head.model_fields}
+
+    @property
+    def longest(self) -> int:
+        """Epochs of the longest trial."""
+        made = [self.recipe(point) for variant in self.variants or ("",) for point in self._corners(variant)]
+        return max(recipe.training.epochs for recipe in made)
+
+    def _corners(self, variant: str) -> Iterator[dict[str, Value]]:
+        """Every extreme of every dimension, with the first of all others."""
+        dims = self.dimensions(variant)
+        first: dict[str, Value] = {VARIANT: variant} if variant else {}
+        first |= {name: dim.extremes()[0] for name, dim in dims.items()}
+        yield first
+        for name, dim in dims.items():
+            yield from ({**first, name: value} for value in dim.extremes()[1:])
+
+    def dimensions(self, variant: str = "") -> dict[str, Dimension]:
+        """What varies, by name; of a variant, what is its own is named after it."""
+        return {name: dim for name, (_, dim) in self._places(variant).items()}
+
+    def _places(self, variant: str) -> dict[str, tuple[Place, Dimension]]:
+        common = dict(placed(self.base, LISTS))
+        found = common if not variant else dict(placed(merged(self.base, self.variants[variant]), LISTS))
+        return {
+            (_dotted(place) if common.get(place) == dim else f"{variant}: {_dotted(place)}"): (place, dim)
+            for place, dim in found.items()
+        }
+
+    def points(self) -> Iterator[dict[str, Value]]:
+        """Every point of the grid.
+
+        Raises:
+            ValueError: a range without a step has no grid.
+        """
+        for variant in self.variants or ("",):
+            dims = self.dimensions(variant)
+            columns = [[(name, value) for value in dim.grid(f"{self.name}: {name}")] for name, dim in dims.items()]
+            for point in itertools.product(*columns):
+                yield ({VARIANT: variant} if variant else {}) | dict(point)
+
+    def recipe(self, point: Mapping[str, Value], seed: int = 0, note: str = "") -> Recipe:
+        """The recipe of a point, with a further seed.
+
+        Raises:
+            ValueError: these fields do not go together; names the point.
+        """
+        variant = str(point.get(VARIANT, ""))
+        plain = deepcopy(merged(self.base, self.variants[variant]) if variant else self.base)
+        for name, (place, dim) in self._places(variant).items():
+            table: Any = plain
+            for part in place[:-1]:
+                table = table[part]
+            table[place[-1]] = dim.plain(point[name])
+        where = f"{self.name}, {text(point)}"
+        try:
+            plain |= {"spec": grown(plain["spec"])} if "spec" in plain else {}
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        plain["note"] = note
+        plain["seed"] = plain.get("seed", 0) + seed
+        return recipes.parse(plain, where=where)
+
+    def check(self) -> None:
+        """Everything that can be said before anything is trained.
+
+        Raises:
+            ValueError: nothing varies, a value of a dimension makes no recipe, or the grid is too large.
+        """
+        if not self.variants and not self.dimensions():
+            raise ValueError(f"{self.name} varies nothing: write a list or {{low, high}} where a field may vary")
+        if self.search.seeds > 1 and any(place == ("seed",) for place, _ in placed(self.base, LISTS)):
+            raise ValueError(f"{self.name}: explore.seeds repeats each point with further seeds, so seed cannot vary")
+        if self.search.sampler != "grid":
+            for variant in self.variants or ("",):
+                for point in self._corners(variant):
+                    self.recipe(point)
+            return
+        for number, point in enumerate(self.points(), 1):
+            if number > _MOST_POINTS:
+                raise ValueError(f"{self.name}: the grid has over {_MOST_POINTS:,} points; take another sampler")
+            self.recipe(point)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, from which `parse` makes it again."""
+        return dict(self.fields)
+
+
+LISTS = frozenset(
+    {
+        *(field.name for kind in (Autoencoder, UNet) for field in fields(kind) if str(field.type).startswith("tuple")),
+        *(name for name, field in recipes.Training.model_fields.items() if get_origin(field.annotation) is tuple),
+    }
+)
+"""Fields that are lists themselves: what varies there is a list of lists."""
+
+
+def shipped() -> dict[str, Path]:
+    """The spaces that ship, by name: `explore/depth`."""
+    return settings.shipped("explore")
+
+
+def load(source: str | Path, overrides: Iterable[str] = ()) -> Space:
+    """Read a space: the name of a shipped one, or a path to a TOML file.
+
+    Args:
+        overrides: `a.b=value` texts, as `--set` takes them; values are TOML, or bare text.
+
+    Raises:
+        ValueError: names the file and the field, the valid names and the nearest match.
+        FileNotFoundError: there is no such space.
+    """
+    path = recipes.find(source, shipped(), "space", "daelab explore spaces")
+    return parse(settings.read(path), overrides, where=str(source))
+
+
+def parse(plain: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "space") -> Space:
+    """A space from plain values, checked; see `load`."""
+    found = settings.overridden(plain, overrides, where, recipes.expand)
+    try:
+        head = _Head.model_validate({key: value for key, value in found.items() if key in _Head.model_fields})
+    except ValidationError as error:
+        raise ValueError(f"{where}: {settings.one_line(error, _Head)}") from None
+    space = Space(where, found, head.note, head.explore, head.variants)
+    space.check()
+    return space
+
+
+def text(point: Mapping[str, Value]) -> str:
+    """A point in a line.
+
+    >>> text({"training.lr": 0.005, "spec.stages": "[8, 16]"})
+    'training.lr=0.005 spec.stages=[8, 16]'
+    """
+    return " ".join(
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in point.items()
+    )
+
+
+def grown(spec: Any) -> Any:
+    """A spec's plain values with what only spaces have resolved: `depth`, and `scale` of all widths.
+
+    >>> grown({"stages": [8, 16, 32], "depth": 2, "scale": 2})
+    {'stages': [16, 32]}
+    """
+    if not isinstance(spec, Mapping) or not {"depth", "scale"} & set(spec):
+        return spec
+    made = {key: value for key, value in spec.items() if key not in ("depth", "scale")}
+    levels = "widths" if made.get("kind") == "unet" else "stages"
+    there = made.get(levels)
+    if not isinstance(there, list):
+        raise ValueError(f"spec: depth and scale are of a list of {levels}; write it out")
+    depth, scale = spec.get("depth", len(there)), spec.get("scale", 1)
+    if not (type(depth) is int and 1 <= depth <= len(there)):
+        raise ValueError(f"spec.depth is {depth!r}; there are {len(there)} {levels} to take from")
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
+        raise ValueError(f"spec.scale is {scale!r}; write a number above 0")
+    made[levels] = [_scaled(one, scale) for one in there[:depth]]
+    if levels == "widths" and depth < len(there):
+        # the middle's blocks stay the middle's
+        made["blocks"] = [*made.get("blocks", [])[: depth - 1], *made.get("blocks", [])[-1:]]
+        made["decoder"] = made.get("decoder", [])[: depth - 1]
+    return made
+
+
+def _scaled(level: Any, scale: float) -> Any:
+    if isinstance(level, Mapping):
+        return {**level, "width": _scaled(level.get("width"), scale)}
+    return max(1, round(level * scale)) if type(level) is int else level
+
+
+def _dotted(place: Place) -> str:
+    return ".".join(map(str, place))

@@ -1,0 +1,465 @@
+"""A study: a space and its trials in a database that workers on any number of machines share.
+
+No process leads. What must be done by one process at a time (taking a trial, noticing that a worker died, adding
+trials) is done under `runs.alone`; everything else is the database's own business. A trial that waits, runs or ended
+is a row of Optuna's; what daelab adds to it:
+
+    seed            which further seed of the recipe it is
+    point           of a further seed: the number of the point's first trial
+    owner, beat     the process that runs it, and a number that grows as long as that one lives
+    run, epochs     the run's name, and how far it is
+    result, reason  what it came to; why it failed
+
+and of the study: the space; `repeats`, how many runs the point of each first trial has in all; `stop`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from daelab import runs
+from daelab.errors import unknown
+from daelab.explore import space as spaces
+from daelab.explore.dimensions import Value
+from daelab.explore.space import Space
+from daelab.explore.kinds import GOALS, PRUNERS, numbered
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.storages import RDBStorage
+    from optuna.trial import FrozenTrial, Trial, TrialState
+
+BEAT = 20.0
+"""Seconds between two signs of life of a worker."""
+GRACE = 180.0
+"""Seconds without one after which a worker of another machine is taken for dead."""
+_MOST_DEATHS = 3
+"""A trial whose worker died so often fails: it may be what kills them."""
+STATES = {"WAITING": "waiting", "RUNNING": "running", "COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial as it stands."""
+
+    number: int
+    state: str
+    """waiting, running, finished, pruned or failed."""
+    point: Mapping[str, Value]
+    """What was chosen; empty as long as nothing was."""
+    seed: int
+    """0 for the first run of a point, 1 for the next."""
+    run: str
+    epochs: int
+    """Trained so far."""
+    psnr: float | None
+    """dB, of the best epoch so far."""
+    result: Mapping[str, float]
+    """Of a finished trial; see `kinds.Result`."""
+    reason: str
+    """Why it failed."""
+    owner: Mapping[str, Any]
+    """host, pid and born of the process that runs it."""
+    repeats: int
+    """Runs that its point is to have; 1 for all but the first of a point."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.state in ("finished", "pruned", "failed")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A point that has finished runs."""
+
+    point: Mapping[str, Value]
+    runs: tuple[str, ...]
+    """Of its seeds, the best by PSNR first."""
+    values: Mapping[str, float]
+    """Goal -> mean over the seeds."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"point": dict(self.point), "runs": list(self.runs), **self.values}
+
+
+def points(rows: Iterable[Row], goals: Iterable[str]) -> list[Found]:
+    """The points of finished trials, with what each seed came to."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.state == "finished":
+            groups.setdefault(spaces.text(row.point), []).append(row)
+    found = []
+    for group in groups.values():
+        names = [row.run for row in sorted(group, key=lambda row: -row.result["psnr"])]
+        means = {goal: float(np.mean([GOALS[goal].of(row.result) for row in group])) for goal in goals}
+        found.append(Found(group[0].point, tuple(names), means))
+    return found
+
+
+class Study:
+    """One study of a database; see `create` and `open_`."""
+
+    def __init__(self, name: str, url: str | None = None) -> None:
+        require()
+        runs.folder(name)
+        self.name, self.url = name, runs.place(url)
+        self.ledger = runs.Ledger(self.url)
+        self._seen: dict[int, tuple[Any, float]] = {}
+        with self._alone():
+            self.storage = _storage(self.url)
+
+    @property
+    def space(self) -> Space:
+        """The space that it searches."""
+        return self.changed()
+
+    def changed(self, overrides: Iterable[str] = ()) -> Space:
+        """The space that it searches, with `a.b=value` overrides."""
+        with self._told():
+            kept = self.study.user_attrs["space"]
+        return spaces.parse(kept["fields"], overrides, where=kept["name"])
+
+    def open(self) -> Study:
+        """The study, which must be there.
+
+        Raises:
+            ValueError: it is not; lists the names and the nearest match.
+        """
+        import optuna
+
+        with self._told():
+            names = optuna.get_all_study_names(self.storage)
+            if self.name not in names:
+                if not names:
+                    raise ValueError(f"no study in {runs.hidden(self.url)}; daelab explore SPACE begins one")
+                raise unknown("study", self.name, names)
+            self.study = optuna.load_study(study_name=self.name, storage=self.storage)
+        return self
+
+    def create(self, space: Space) -> Study:
+        """A new study of a space, with its trials waiting.
+
+        Raises:
+            ValueError: a study or a run of this name is there.
+        """
+        import optuna
+
+        taken = [run.name for run in runs.root().glob(f"{self.name}-*") if run.name[len(self.name) + 1 :].isdecimal()]
+        with self._alone():
+            if self.name in optuna.get_all_study_names(self.storage):
+                raise ValueError(
+                    f"study {self.name} exists; go on with it by --resume, or take another --name for a new one"
+                )
+            if taken:
+                raise ValueError(f"run {min(taken)} exists, which study {self.name} would make; take another --name")
+            directions = ["maximize" if GOALS[goal].more else "minimize" for goal in space.search.goals]
+            self.study = optuna.create_study(storage=self.storage, study_name=self.name, directions=directions)
+            self.study.set_user_attr("space", {"name": space.name, "fields": space.to_dict()})
+            self._plan(space, space.search.trials)
+        return self
+
+    def same(self, space: Space) -> None:
+        """Raise unless this is the space of the study, but for its table `[explore]`.
+
+        Raises:
+            ValueError: it is another.
+        """
+        mine = self.space
+        if {**mine.fields, "explore": 0} != {**space.fields, "explore": 0}:
+            raise ValueError(f"study {self.name} is of another space ({mine.name}); take another --name for this one")
+
+    def extend(self, space: Space) -> None:
+        """Go on with a changed `[explore]`, which may ask for more trials.
+
+        Raises:
+            ValueError: it changes what cannot change, or asks for fewer trials than there are.
+        """
+        self.same(space)
+        before = self.space
+        fixed = ("sampler", "goals", "pruner", "seeds", "seed")
+        for key in fixed:
+            if getattr(before.search, key) != getattr(space.search, key):
+                raise ValueError(f"study {self.name}: explore.{key} cannot change; take another --name for a new study")
+        with self._alone():
+            self.study.set_user_attr("space", {"name": before.name, "fields": space.to_dict()})
+            self.study.set_user_attr("stop", False)
+            self._plan(space, space.search.trials)
+
+    def _plan(self, space: Space, trials: int | None) -> None:
+        """Let as many trials wait as are asked for in all."""
+        from optuna.trial import TrialState
+
+        there = self._trials()
+        first, seeds = [trial for trial in there if "point" not in trial.user_attrs], space.search.seeds
+        repeats = self.study.user_attrs.get("repeats", {})
+        counts = [repeats[str(trial.number)] for trial in first]
+        grid = list(itertools.islice(space.points(), len(first), None)) if space.search.sampler == "grid" else None
+        if trials is None:
+            trials = sum(counts) if grid is None else seeds * (len(first) + len(grid))
+        left = trials - sum(counts)
+        if left < 0:
+            raise ValueError(f"study {self.name} has {trials - left} trials; --trials is how many there are to be in all")
+        # a grid is first covered and then repeated
+        fresh = min(len(grid), left) if grid is not None else math.ceil((left - sum(seeds - n for n in counts)) / seeds)
+        points = [{}] * max(0, fresh) if grid is None else grid[:fresh]
+        counts += [1] * len(points)
+        left -= len(points)
+        for level, at in itertools.product(range(2, seeds + 1), range(len(counts))):
+            if left and counts[at] < level:
+                counts[at], left = level, left - 1
+        numbers = [trial.number for trial in first] + [len(there) + at for at in range(len(points))]
+        self.study.set_user_attr("repeats", dict(zip(map(str, numbers), counts, strict=True)))
+        for point in points:
+            self.study.enqueue_trial(point, {"seed": 0})
+        for trial in first:
+            if trial.state == TrialState.COMPLETE:
+                self._repeat(trial.number)
+
+    def _repeat(self, number: int) -> None:
+        """Let the further seeds of a point wait."""
+        there = self._trials()
+        seeds = {trial.user_attrs["seed"] for trial in there if trial.user_attrs.get("point") == number}
+        for seed in range(1, self.study.user_attrs["repeats"].get(str(number), 1)):
+            if seed not in seeds:
+                self.study.enqueue_trial(there[number].params, {"point": number, "seed": seed})
+
+    def take(self, space: Space) -> Trial | None:
+        """The next trial, now this process's; None where none waits."""
+        from optuna.trial import TrialState
+
+        with self._alone():
+            self._settle()
+            there = self._trials()
+            if not any(trial.state == TrialState.WAITING for trial in there):
+                if space.search.sampler == "grid" or space.search.trials is not None:
+                    return None
+                self._plan(space, sum(self.study.user_attrs["repeats"].values()) + space.search.seeds)
+            self.study.sampler = numbered(space.search.sampler, space.search.seed)
+            trial = self.study.ask()
+            trial.set_user_attr("owner", runs.here())
+            # an earlier worker may have left it in the middle
+            trial.set_user_attr("run", f"{self.name}-{trial.number}")
+        return trial
+
+    def _settle(self) -> None:
+        """Let the trials of dead workers wait again."""
+        from optuna.trial import TrialState
+
+        for trial in self._trials():
+            if trial.state != TrialState.RUNNING or not self._died(trial):
+                continue
+            deaths = trial.user_attrs.get("deaths", 0) + 1
+            self._set(trial.number, deaths=deaths, owner={})
+            if deaths >= _MOST_DEATHS:
+                self._set(trial.number, reason=f"its worker died {deaths} times")
+                self._state(trial.number, TrialState.FAIL)
+            else:
+                self._state(trial.number, TrialState.WAITING)
+
+    def _died(self, trial: FrozenTrial) -> bool:
+        owner, beat = trial.user_attrs.get("owner") or {}, trial.user_attrs.get("beat")
+        if owner and runs.died(**owner):
+            return True
+        sign, now = (owner.get("pid"), beat), time.monotonic()
+        before, since = self._seen.get(trial.number, (None, now))
+        # by this machine's clock alone: others' may go wrong
+        self._seen[trial.number] = (sign, since if sign == before else now)
+        return sign == before and now - since > GRACE
+
+    def put_back(self, number: int) -> None:
+        """Let a trial of this process wait: its run goes on from its checkpoint."""
+        from optuna.trial import TrialState
+
+        with self._alone():
+            if self.owned(number):
+                self._set(number, owner={})
+                self._state(number, TrialState.WAITING)
+
+    def finish(self, trial: Trial, space: Space, result: Mapping[str, float]) -> None:
+        """Write what a trial came to; the first of a point lets its further seeds wait."""
+        with self._alone():
+            self._repeat(trial.number)
+            self._set(trial.number, result=dict(result))
+            self.study.tell(trial, [GOALS[goal].of(result) for goal in space.search.goals])
+
+    def end(self, number: int, state: TrialState, reason: str) -> None:
+        """End a trial without a result: pruned or failed."""
+        with self._alone():
+            self._set(number, reason=reason)
+            self._state(number, state)
+
+    def note(self, number: int, **attributes: Any) -> None:
+        """Write attributes of a trial."""
+        with self._told():
+            self._set(number, **attributes)
+
+    def owned(self, number: int) -> bool:
+        """Whether a trial is still this process's: another may have taken this one for dead."""
+        with self._told():
+            attrs = self.storage.get_trial(self._id(number)).user_attrs
+        return bool(attrs.get("owner") == runs.here())
+
+    @contextmanager
+    def beating(self, number: int) -> Iterator[None]:
+        """Show signs of life of a trial as long as the block runs."""
+        over = threading.Event()
+
+        def beat() -> None:
+            for count in itertools.count():
+                if over.wait(BEAT):
+                    return
+                try:
+                    self._set(number, beat=count)
+                except Exception:  # the trial itself will say what is wrong with the database
+                    continue
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def stop(self) -> None:
+        """Ask every worker to stop at its epoch's end."""
+        with self._told():
+            self.study.set_user_attr("stop", True)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `stop` was called since the study went on."""
+        with self._told():
+            return bool(self.study.user_attrs.get("stop"))
+
+    def prunes(self, space: Space, trial: Trial, epoch: int, psnr: float, epochs: int) -> bool:
+        """Tell a validation PSNR (dB); whether the trial should end now."""
+        if len(space.search.goals) > 1:
+            return False
+        with self._told():
+            self.study.pruner = PRUNERS[space.search.pruner](epochs)
+            if epoch not in self.storage.get_trial(self._id(trial.number)).intermediate_values:
+                trial.report(psnr, epoch)
+            return trial.should_prune()
+
+    def rows(self) -> list[Row]:
+        """Every trial, in the order in which they were planned."""
+        with self._told():
+            repeats = self.study.user_attrs.get("repeats", {})
+            return [_row(trial, repeats.get(str(trial.number), 1)) for trial in self._trials()]
+
+    def counts(self) -> dict[str, int]:
+        """State -> trials."""
+        rows = self.rows()
+        return {state: sum(row.state == state for row in rows) for state in STATES.values()}
+
+    def best(self) -> list[Found]:
+        """The best point; with several goals, all that no other beats in every one."""
+        goals = self.space.search.goals
+        found = points(self.rows(), goals)
+        signs = [1 if GOALS[goal].more else -1 for goal in goals]
+        scores = [[sign * point.values[goal] for sign, goal in zip(signs, goals, strict=True)] for point in found]
+        if len(goals) == 1:
+            return [found[max(range(len(found)), key=lambda at: scores[at])]] if found else []
+        return [
+            point
+            for point, mine in zip(found, scores, strict=True)
+            if not any(other != mine and all(map(float.__ge__, other, mine)) for other in scores)
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `daelab explore --json` prints."""
+        rows = [{**vars(row), "point": dict(row.point), "result": dict(row.result)} for row in self.rows()]
+        best = [point.to_dict() for point in self.best()]
+        return {
+            "study": self.name,
+            "space": self.space.name,
+            "storage": runs.hidden(self.url),
+            **self.counts(),
+            "best": best,
+            "trials": rows,
+        }
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False)
+
+    def _id(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(
+            self.storage.get_study_id_from_name(self.name), number
+        )
+
+    def _set(self, number: int, **attributes: Any) -> None:
+        for key, value in attributes.items():
+            self.storage.set_trial_user_attr(self._id(number), key, value)
+
+    def _state(self, number: int, state: TrialState) -> None:
+        self.storage.set_trial_state_values(self._id(number), state)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with self._told(), runs.alone(self.url, "storage"):
+            yield
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A failing database is a ValueError in one line."""
+        from optuna.exceptions import StorageInternalError
+
+        try:
+            yield
+        except (SQLAlchemyError, StorageInternalError) as error:
+            raise ValueError(f"storage {runs.hidden(self.url)}: {str(error).splitlines()[0]}") from None
+
+
+def require() -> None:
+    """Raise unless Optuna is installed.
+
+    Raises:
+        ValueError: says how to install it.
+    """
+    try:
+        import optuna
+    except ModuleNotFoundError:
+        raise ValueError("exploring needs Optuna: pip install 'daelab[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _storage(url: str) -> RDBStorage:
+    from optuna.storages import RDBStorage
+
+    options: dict[str, Any] = {"poolclass": NullPool}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60}
+    made = RDBStorage(runs.driven(url), options)
+    runs.take_turns(made.engine)
+    return made
+
+
+def _row(trial: FrozenTrial, repeats: int) -> Row:
+    attrs = trial.user_attrs
+    return Row(
+        number=trial.number,
+        state=STATES[trial.state.name],
+        point=trial.params or trial.system_attrs.get("fixed_params", {}),
+        seed=attrs["seed"],
+        run=attrs.get("run", ""),
+        epochs=attrs.get("epochs", 0),
+        psnr=attrs.get("psnr"),
+        result=attrs.get("result", {}),
+        reason=attrs.get("reason", ""),
+        owner=attrs.get("owner") or {},
+        repeats=repeats,
+    )
