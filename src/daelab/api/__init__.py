@@ -6,7 +6,7 @@ explorations.py  search spaces of recipes, compare runs
 pictures.py      pictures under noise, and what noise is in them
 """
 
-from daelab.api.explorations import explore
+from daelab.api.explorations import compare, explore
 from daelab.api.models import Evaluated, Exported, evaluate, evaluate_levels, export, load
 from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index, noisy_picture
 from daelab.api.trainings import TrainedJudge, save_scored, train, train_inspector, train_judge
@@ -23,6 +23,7 @@ __all__ = [
     "Noise",
     "Recipe",
     "TrainedJudge",
+    "compare",
     "denoise_file",
     "evaluate",
     "evaluate_levels",

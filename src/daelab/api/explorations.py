@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from daelab import explore as exploring
-from daelab.explore import Space, Study, Watcher
+from daelab.explore import Compared, Space, Study, Watcher
+from daelab.runs import Ledger
 
 
 class _Silent:
@@ -50,5 +51,26 @@ def explore(
         space = exploring.parse(space.fields, changes, space.name)
     elif space is not None:
         space = exploring.load(space, changes)
-    request = exploring.Request(space, name, storage, resume, bounds, workers, None if data_root is None else Path(data_root))
+    request = exploring.Request(
+        space, name, storage, resume, bounds, workers, None if data_root is None else Path(data_root)
+    )
     return exploring.search(request, watcher or _Silent())
+
+
+def compare(names: Iterable[str] = (), *, study: str | None = None, storage: str | None = None) -> Compared:
+    """Compare runs: the fields that differ, what each came to, and which differences mean nothing.
+
+    Args:
+        names: of runs.
+        study: all runs of this study, in place of names.
+        storage: database URL of the ledger, and of the study; else the ledger's own.
+
+    Raises:
+        ValueError: fewer than two runs, or an unknown one; one line that says what to do.
+    """
+    if study is None:
+        return exploring.compare(names, Ledger(storage))
+    found = Study(study, storage).open()
+    # a trial that was only just begun has no row yet
+    there = {row["name"] for row in found.ledger.rows()}
+    return exploring.compare([row.run for row in found.rows() if row.run in there], found.ledger)

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from daelab.cli import explore, export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
+from daelab.cli import compare, explore, export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
 from daelab.cli.console import guarded, say
 
 app = typer.Typer(
@@ -26,7 +26,7 @@ for command in (
     inspect.train_inspector,
     pictures.denoise,
     inspect.inspect,
-    pictures.compare,
+    compare.compare,
     export.export,
     serve.serve,
     look.models,

@@ -1,4 +1,4 @@
-"""denoise, compare, noise: commands on pictures' files."""
+"""denoise, noise: commands on pictures' files."""
 
 from __future__ import annotations
 
@@ -161,43 +161,6 @@ def _say_result(result: Cleaned) -> None:
             say(f"{result.source} -> {more}")
     if result.note:
         tell(f"daelab: {result.source}: {result.note}")
-
-
-def compare(
-    clean: Annotated[str, typer.Argument(help="The picture to measure against, or photo:NAME.")],
-    noisy: Annotated[list[str], typer.Argument(metavar="NOISY...", help="Pictures of the same size.")],
-    max_pixels: MaxPixels = 300_000_000,
-    as_json: Json = False,
-) -> None:
-    """How far pictures are from a clean one: PSNR, SSIM and scale-invariant PSNR, per channel.
-
-    Example: daelab compare clean.png noisy.png noisy_clean.png
-    """
-    _compare_pictures(clean, noisy, max_pixels, as_json)
-
-
-def _compare_pictures(clean: str, noisy: list[str], max_pixels: int, as_json: bool) -> None:
-    from daelab import imagefiles
-    from daelab.cleaning import compared
-
-    truth = imagefiles.read(clean, max_pixels=max_pixels)
-    found = {name: compared(truth, imagefiles.read(name, max_pixels=max_pixels), clean, name) for name in noisy}
-    if as_json:
-        say_json({"clean": clean, "pictures": [{"picture": name, "channels": rows} for name, rows in found.items()]})
-        return
-    from daelab.report import Table
-
-    rows = [
-        [name, channel, *(_cell(scores[key], digits) for key, digits in (("psnr", 2), ("ssim", 4), ("si_psnr", 2)))]
-        for name, channels in found.items()
-        for channel, scores in channels.items()
-    ]
-    columns = ["picture", "channel", "PSNR, dB", "SSIM", "scale-invariant PSNR, dB"]
-    say(Table(f"against {clean}", columns, rows).to_text())
-
-
-def _cell(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def noise(

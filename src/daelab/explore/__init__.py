@@ -11,21 +11,32 @@ spread.py      how far runs lie apart that differ by their seed alone
 page.py        the same as figures and a page
 """
 
+from daelab.explore.compare import Compared, Point, Run, compare
+from daelab.explore.page import check, write
 from daelab.explore.search import Interrupted, Request, Watcher, search
 from daelab.explore.space import Search, Space, load, parse, shipped, text
+from daelab.explore.spread import spread, too_close
 from daelab.explore.study import Row, Study
 
 __all__ = [
+    "Compared",
     "Interrupted",
+    "Point",
     "Request",
     "Row",
+    "Run",
     "Search",
     "Space",
     "Study",
     "Watcher",
+    "check",
+    "compare",
     "load",
     "parse",
     "search",
     "shipped",
+    "spread",
     "text",
+    "too_close",
+    "write",
 ]

@@ -159,12 +159,13 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(base)
     for key, value in over.items():
         there = found.get(key)
-        tables = isinstance(value, Mapping) and isinstance(there, Mapping)
-        found[key] = merged(there, value) if tables and not dimension(value) and not dimension(there) else value  # type: ignore[arg-type]
+        if isinstance(value, Mapping) and isinstance(there, Mapping) and not (dimension(value) or dimension(there)):
+            value = merged(there, value)
+        found[key] = value
     return deepcopy(found)
 
 
 def _known(value: str) -> Value:
     """A value as samplers know it."""
     plain = json.loads(value)
-    return value if isinstance(plain, list | dict) else plain  # type: ignore[no-any-return]
+    return value if isinstance(plain, list | dict) else plain

@@ -75,7 +75,7 @@ def _median(epochs: int) -> BasePruner:
     return MedianPruner(n_startup_trials=4, n_warmup_steps=epochs // 8)
 
 
-def _none(epochs: int) -> BasePruner:
+def _none(_epochs: int) -> BasePruner:
     from optuna.pruners import NopPruner
 
     return NopPruner()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -17,6 +19,9 @@ from daelab.errors import reason
 from daelab.explore.space import Space
 from daelab.explore.study import Row, Study
 from daelab.explore.worker import Worker
+
+_LOOK = 0.5
+"""Seconds between two looks at what the workers did."""
 
 
 class Watcher(Protocol):
@@ -78,10 +83,7 @@ def search(request: Request, watcher: Watcher) -> Study:
     if isinstance(data.get("name", ""), str) and isinstance(data.get("crop", 32), int):
         # what is missing is said now, and downloaded once
         worker.dataset(data.get("name", "cifar10"), data.get("crop", 32))
-    if request.workers == 1:
-        signum = worker.work()
-    else:
-        signum = _several(request, study, monitor, deadline)
+    signum = worker.work() if request.workers == 1 else _several(request, study, monitor, deadline)
     monitor.look()
     _say_end(study, request, signum, deadline, watcher)
     return study
@@ -182,39 +184,57 @@ def _planned(rows: Sequence[Row], space: Space) -> str:
 
 def _several(request: Request, study: Study, monitor: _Monitor, deadline: float | None) -> int | None:
     """Work in processes of their own; one that is killed takes nothing with it."""
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // request.workers)
-    started: list[tuple[BaseProcess, Connection]] = []
+    left = None if deadline is None else deadline - time.monotonic()
+    arguments = study.name, study.url, request.data_root, left, max(1, (os.cpu_count() or 1) // request.workers)
     with training.noted_signals() as caught:
-        for _ in range(request.workers):
-            ours, theirs = context.Pipe(duplex=False)
-            left = None if deadline is None else deadline - time.monotonic()
-            arguments = (study.name, study.url, request.data_root, left, threads, theirs)
-            process = context.Process(target=_child, args=arguments)
-            process.start()
-            theirs.close()
-            started.append((process, ours))
-        told = False
-        while any(process.is_alive() for process, _ in started):
-            if caught and not told:
-                told = True
-                for process, _ in started:
-                    process.terminate()
-            monitor.look()
-            time.sleep(0.3)
-    mistakes = []
-    for number, (process, pipe) in enumerate(started, 1):
-        process.join()
-        said = _received(pipe)
-        if said is None:
+        started = [_start(arguments) for _ in range(request.workers)]
+        try:
+            while any(process.is_alive() for process, _ in started) and not caught:
+                monitor.look()
+                time.sleep(_LOOK)
+        except BaseException:
+            _end(started)
+            raise
+        if caught:
+            _end(started)
+            return caught[0]
+    said = [_received(pipe) for _, pipe in started]
+    for number, (process, _) in enumerate(started, 1):
+        if said[number - 1] is None:
             monitor.watcher.say(f"worker {number} was killed (exit status {process.exitcode}); its trial is not lost")
-        elif said:
-            mistakes.append(said)
-    if mistakes:
-        raise ValueError(mistakes[0])
-    if not caught and all(process.exitcode for process, _ in started):
+    if mistake := next(filter(None, said), None):
+        raise ValueError(mistake)
+    if not any(text == "" for text in said):
         raise ChildProcessError(f"every worker was killed; go on with: {onward(request, study)}")
-    return caught[0] if caught else None
+    return None
+
+
+def _start(arguments: tuple[Any, ...]) -> tuple[BaseProcess, Connection]:
+    """A worker's process, and where it tells how it ended."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process: BaseProcess = context.Process(target=_child, args=(*arguments, theirs))
+    # Ctrl-C goes to the whole group; a worker that is still importing has nothing to save
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if _in_main_thread() else None
+    try:
+        process.start()
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+        theirs.close()
+    return process, ours
+
+
+def _end(started: Iterable[tuple[BaseProcess, Connection]]) -> None:
+    """Ask the workers to save their state and end."""
+    for process, _ in started:
+        process.terminate()
+    for process, _ in started:
+        process.join()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _child(name: str, url: str, data_root: Path | None, left: float | None, threads: int, pipe: Connection) -> None:

@@ -1,8 +1,8 @@
 """A space of recipes as data: a recipe in which fields may be lists or ranges, and how it is searched.
 
-    space = load("explore/depth", ["data.name=cifar10"])
-    space.dimensions()                  # name -> Choice or Range
-    space.recipe({"spec.stages": "[8, 16]"}, seed=1)
+space = load("explore/depth", ["data.name=cifar10"])
+space.dimensions()                  # name -> Choice or Range
+space.recipe({"spec.stages": "[8, 16]"}, seed=1)
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class _Head(Table):
 
     note: str = ""
     explore: Search = Search()
-    variants: dict[str, dict[str, Any]] = {}
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,8 @@ class Space:
             dims = self.dimensions(variant)
             columns = [[(name, value) for value in dim.grid(f"{self.name}: {name}")] for name, dim in dims.items()]
             for point in itertools.product(*columns):
-                yield ({VARIANT: variant} if variant else {}) | dict(point)
+                found: dict[str, Value] = {VARIANT: variant} if variant else {}
+                yield found | dict(point)
 
     def recipe(self, point: Mapping[str, Value], seed: int = 0, note: str = "") -> Recipe:
         """The recipe of a point, with a further seed.

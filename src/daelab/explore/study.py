@@ -32,11 +32,10 @@ from daelab import runs
 from daelab.errors import unknown
 from daelab.explore import space as spaces
 from daelab.explore.dimensions import Value
-from daelab.explore.space import Space
 from daelab.explore.kinds import GOALS, PRUNERS, numbered
+from daelab.explore.space import Space
 
 if TYPE_CHECKING:
-    import optuna
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -165,7 +164,8 @@ class Study:
                 )
             if taken:
                 raise ValueError(f"run {min(taken)} exists, which study {self.name} would make; take another --name")
-            directions = ["maximize" if GOALS[goal].more else "minimize" for goal in space.search.goals]
+            both = optuna.study.StudyDirection
+            directions = [both.MAXIMIZE if GOALS[goal].more else both.MINIMIZE for goal in space.search.goals]
             self.study = optuna.create_study(storage=self.storage, study_name=self.name, directions=directions)
             self.study.set_user_attr("space", {"name": space.name, "fields": space.to_dict()})
             self._plan(space, space.search.trials)
@@ -211,7 +211,9 @@ class Study:
             trials = sum(counts) if grid is None else seeds * (len(first) + len(grid))
         left = trials - sum(counts)
         if left < 0:
-            raise ValueError(f"study {self.name} has {trials - left} trials; --trials is how many there are to be in all")
+            raise ValueError(
+                f"study {self.name} has {trials - left} trials; --trials is how many there are to be in all"
+            )
         # a grid is first covered and then repeated
         fresh = min(len(grid), left) if grid is not None else math.ceil((left - sum(seeds - n for n in counts)) / seeds)
         points = [{}] * max(0, fresh) if grid is None else grid[:fresh]
@@ -278,6 +280,16 @@ class Study:
         # by this machine's clock alone: others' may go wrong
         self._seen[trial.number] = (sign, since if sign == before else now)
         return sign == before and now - since > GRACE
+
+    def seed(self, trial: Trial) -> int:
+        """Which further seed of the recipe this trial has: another than any earlier trial of the same point."""
+        with self._alone():
+            alike = [one for one in self._trials() if one.params == trial.params and one.number != trial.number]
+            mine = int(self._trials()[trial.number].user_attrs["seed"])
+            if any(one.number < trial.number and one.user_attrs["seed"] == mine for one in alike):
+                mine = 1 + max(one.user_attrs["seed"] for one in alike)
+                self._set(trial.number, seed=mine)
+        return mine
 
     def put_back(self, number: int) -> None:
         """Let a trial of this process wait: its run goes on from its checkpoint."""

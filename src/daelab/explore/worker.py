@@ -138,13 +138,12 @@ class Worker:
         point = {VARIANT: trial.suggest_categorical(VARIANT, list(space.variants))} if space.variants else {}
         for name, dim in space.dimensions(str(point.get(VARIANT, ""))).items():
             point[name] = dim.suggest(trial, name)  # type: ignore[assignment]
-        seed = trial.user_attrs["seed"]
+        # a sampler may come back to a point, which then says how far its seeds lie apart
+        seed = self.study.seed(trial)
         note = f"Study {self.study.name}, trial {trial.number}: {spaces.text(point)}, seed {seed}"
         return space.recipe(point, seed, note)
 
-    def _train(
-        self, trial: Trial, space: Space, recipe: Recipe, dataset: datasets.Dataset
-    ) -> dict[str, float]:
+    def _train(self, trial: Trial, space: Space, recipe: Recipe, dataset: datasets.Dataset) -> dict[str, float]:
         run = f"{self.study.name}-{trial.number}"
         there = runs.folder(run).recipe
         if there.is_file() and recipes.load(there).sha256 != recipe.sha256:

@@ -6,6 +6,7 @@ reader's light or dark setting. A page is one file that asks the network for not
     style.py    palette, sizes, `save_figure`: how every figure looks and is written
     charts.py   numbers -> figures: class balance, training curves, confusion matrices
     log.py      a log of many runs -> one figure
+    search.py   many runs -> figures: lines over their fields, which fields mattered
     pictures.py pictures -> figures: noise with its distributions, strips of samples
     table.py    `Table`: one table as page, CSV and Markdown
     page.py     `run_page`, and `write_page` for anything made of sections
@@ -17,6 +18,7 @@ from daelab.report.log import LoggedTest, log_figure
 from daelab.report.page import Section, run_page, slug, write_markdown, write_page
 from daelab.report.pictures import noise_figure, samples_figure, strips_figure
 from daelab.report.run import write_run
+from daelab.report.search import importance_figure, parallel_figure
 from daelab.report.style import CHANNELS, PALETTE, available, save_figure
 from daelab.report.table import Table
 
@@ -30,8 +32,10 @@ __all__ = [
     "class_balance_figure",
     "confusion_figure",
     "curves_figure",
+    "importance_figure",
     "log_figure",
     "noise_figure",
+    "parallel_figure",
     "pareto_figure",
     "run_page",
     "samples_figure",

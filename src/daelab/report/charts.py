@@ -61,7 +61,9 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]], path: Path) ->
         save_figure(fig, path)
 
 
-def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def curves_figure(
+    rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, groups: Mapping[str, str] | None = None
+) -> None:
     """Loss (logarithmic) and validation PSNR by epoch, runs over each other (the paper's Figure 4).
 
     Where a judge looked at a run, a third panel shows its macro F1.
@@ -70,18 +72,23 @@ def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
         rows: run name -> rows of its `metrics.csv`; read are `epoch`, `train_loss`, `val_loss`,
             `val_psnr` (dB) and `val_f1`. A value that is missing, empty or not finite leaves a gap.
         path: where to write, `.png` or `.svg`.
+        groups: run name -> what it is one of, as seeds are of a recipe: one colour and one name for all of them.
 
     Raises:
         ValueError: no run, a suffix that is neither, or no matplotlib.
     """
     if not rows:
         raise ValueError("curves need at least one run")
+    named = {run: groups[run] if groups else run for run in rows}
+    places = {name: place for place, name in enumerate(dict.fromkeys(named.values()))}
     with styled():
         judged = any("val_f1" in row for table in rows.values() for row in table)
         fig = new_figure(12.0 if judged else 9.0, 3.8, "constrained")
         loss, psnr, *f1 = fig.subplots(1, 3 if judged else 2)
         with_training = len(rows) <= _MOST_WITH_TRAINING_LOSS
-        for k, (run, table) in enumerate(rows.items()):
+        shown: set[str] = set()
+        for run, table in rows.items():
+            k = places[named[run]]
             color = PALETTE[k % len(PALETTE)]
             dash = _DASHES[k // len(PALETTE) % len(_DASHES)]
             epochs = _column(table, "epoch")
@@ -91,7 +98,9 @@ def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
                 _line(ax, _column(looked, "epoch"), _column(looked, "val_f1"), color=color, linestyle=dash)
             if with_training:
                 _line(loss, epochs, _column(table, "train_loss", above=0.0), color=color, alpha=0.45)
-            _line(loss, epochs, _column(table, "val_loss", above=0.0), color=color, linestyle=dash, label=run)
+            label = "_" if named[run] in shown else named[run]  # matplotlib names nothing that begins so
+            shown.add(named[run])
+            _line(loss, epochs, _column(table, "val_loss", above=0.0), color=color, linestyle=dash, label=label)
         if len(rows) == 1:
             _mark_best(loss, epochs, _column(table, "val_loss", above=0.0), min)
             _mark_best(psnr, epochs, _column(table, "val_psnr"), max)
@@ -102,7 +111,7 @@ def curves_figure(rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -
             ax.set(title="macro F1 of the judge, denoised")
         for ax in (loss, psnr, *f1):
             _epoch_axis(ax)
-        fig.legend(loc="outside upper left", ncols=3 if max(map(len, rows)) > 24 else 5)
+        fig.legend(loc="outside upper left", ncols=3 if max(map(len, places)) > 24 else 5)
         save_figure(fig, path)
 
 
@@ -263,7 +272,7 @@ def log_scale(ax: Axes, which: Literal["x", "y"] = "y") -> None:
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.9g}"))
     axis.set_minor_locator(NullLocator())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from daelab import recipe, runs, training
+from daelab import explore, recipe, runs, training
 from daelab.recipe import Recipe
 from daelab.reproduce.measure import QUICK, Say, Setting
 
@@ -92,14 +92,14 @@ def apart(one: Outcome, other: Outcome, by: str) -> float:
 def spread(outcomes: Iterable[Outcome], by: str) -> float:
     """The furthest that two runs lie apart which differ by their seed alone."""
     same = [one for one in outcomes if one.name.split(", seed ")[0] == REFERENCE]
-    return max((abs(apart(*pair, by)) for pair in itertools.combinations(same, 2)), default=0.0)
+    return explore.spread([[one.rises if by == "rises" else math.log(one.loss) for one in same]]) or 0.0
 
 
 def verdict(comparison: Comparison, outcomes: dict[str, Outcome]) -> str:
     """Whether the runs fall in the order of the paper's conclusion: agrees, disagrees, or too close to call."""
     first, last = outcomes[comparison.recipes[0]], outcomes[comparison.recipes[-1]]
     found = apart(first, last, comparison.by)
-    if abs(found) <= spread(outcomes.values(), comparison.by):
+    if explore.too_close(found, spread(outcomes.values(), comparison.by)):
         return "too close to call"
     return "agrees" if found > 0 else "disagrees"
 

@@ -133,7 +133,9 @@ class Ledger:
             if found is None:
                 connection.execute(insert(_schema).values(version=SCHEMA))
             elif found > SCHEMA:
-                raise ValueError(f"ledger {hidden(self.url)}: schema {found} is of a newer daelab; this one knows {SCHEMA}")
+                raise ValueError(
+                    f"ledger {hidden(self.url)}: schema {found} is of a newer daelab; this one knows {SCHEMA}"
+                )
             elif found < SCHEMA:
                 _migrate(connection, found)
 

@@ -20,6 +20,9 @@ class Stage:
     def __post_init__(self) -> None:
         whole(self.width, "a stage's width", 1, 4096)
 
+    def __str__(self) -> str:
+        return f"{self.width}{'' if self.down else ' (no down)'}"
+
 
 @dataclass(frozen=True)
 class Autoencoder(Spec):

@@ -1,0 +1,308 @@
+"""Runs -> the fields in which they differ, what each came to, and which differences mean nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daelab import recipe as recipes
+from daelab import runs
+from daelab.explore.spread import spread, too_close
+from daelab.recipe import Recipe
+from daelab.report import Table
+from daelab.spec import Stage
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as the ledger and its folder know it."""
+
+    name: str
+    status: str
+    recipe: Recipe
+    fields: Mapping[str, Any]
+    """Dotted name -> value of every field of its recipe but the note."""
+    psnr: float | None
+    """dB, mean over the validation images, of the best epoch."""
+    psnr_batch: float | None
+    loss: float | None
+    f1: float | None
+    epochs: int
+    seconds: float | None
+    images_per_second: float | None
+    """Trained."""
+    curve: Sequence[Mapping[str, float]]
+    """Rows of its metrics.csv; none where its folder is on another machine."""
+
+    @property
+    def point(self) -> str:
+        """What runs share that differ by their seed alone."""
+        return json.dumps({key: value for key, value in self.fields.items() if key != "seed"}, sort_keys=True)
+
+
+@dataclass(frozen=True)
+class Point:
+    """Runs that differ by their seed alone."""
+
+    runs: tuple[Run, ...]
+    """Best first."""
+    ahead: float | None = None
+    """dB by which its mean PSNR lies above the next point's; None of the last."""
+    allowed: float | None = None
+    """dB that the seeds of the two lie apart; None where no seed was repeated."""
+
+    @property
+    def psnrs(self) -> list[float]:
+        return [run.psnr for run in self.runs if run.psnr is not None]
+
+    @property
+    def psnr(self) -> float:
+        """dB, mean over its runs."""
+        return float(np.mean(self.psnrs))
+
+    @property
+    def close(self) -> bool:
+        """Whether the next point cannot be told from this one."""
+        return self.ahead is not None and too_close(self.ahead, self.allowed)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The runs, best first, and what they say."""
+
+    runs: tuple[Run, ...]
+    fields: tuple[str, ...]
+    """Dotted names of the fields that differ."""
+    points: tuple[Point, ...]
+    """Of finished runs; best first."""
+
+    @property
+    def best(self) -> list[Point]:
+        """The points that cannot be told from the best, the best among them."""
+        first = self.points[0]
+        everywhere = spread(point.psnrs for point in self.points)
+        allowed = {id(point): _allowed(first, point, everywhere) for point in self.points}
+        return [first, *(one for one in self.points[1:] if too_close(first.psnr - one.psnr, allowed[id(one)]))]
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison comes to, in a sentence or two."""
+        if not self.points:
+            return "No run is finished yet."
+        first = self.points[0]
+        best = f"{self.named(first.runs[0])} ({first.psnr:.2f} dB)"
+        if spread(point.psnrs for point in self.points) is None:
+            return f"Best: {best}. No seed was repeated, so nobody knows which differences mean anything."
+        if len(self.points) == 1:
+            return f"All runs differ by their seed alone: {first.psnr:.2f} dB, {spread([first.psnrs]):.2f} dB apart."
+        close = [self.named(point.runs[0]) for point in self.best[1:]]
+        if close:
+            return f"Best by its mean: {best}. No further away than seeds lie apart: {' | '.join(close)}."
+        return f"Best: {best}, ahead of every other by more than seeds lie apart."
+
+    def named(self, run: Run) -> str:
+        """A run's point by the fields that differ."""
+        fields = [field for field in self.fields if field != "seed"]
+        titles = titled(fields)
+        return "; ".join(f"{titles[field]} {shown(run.fields.get(field))}" for field in fields) or run.name
+
+    def run_table(self) -> Table:
+        """Every run: the fields that differ, and the metrics."""
+        titles = titled(self.fields)
+        status = any(run.status != "finished" for run in self.runs)
+        judged = any(run.f1 is not None for run in self.runs)
+        rows = [
+            [
+                run.name,
+                *([run.status] if status else []),
+                *(shown(run.fields.get(field)) for field in self.fields),
+                run.epochs,
+                None if run.loss is None else f"{run.loss:.5f}",
+                _decibel(run.psnr),
+                _decibel(run.psnr_batch),
+                *([run.f1] if judged else []),
+                run.recipe.spec.parameters,
+                round(run.recipe.spec.macs()),
+                run.images_per_second and round(run.images_per_second),
+                run.seconds and round(run.seconds),
+            ]
+            for run in self.runs
+        ]
+        columns = ["run", *(["status"] if status else []), *titles.values(), "epochs", "val loss", "PSNR, dB"]
+        columns += ["batch PSNR, dB", *(["macro F1"] if judged else []), "parameters", "MACs", "images/s", "seconds"]
+        note = "Fields that all runs share are left out. PSNR: mean over the validation images, of the best epoch."
+        return Table("Every run", columns, rows, note)
+
+    def point_table(self) -> Table:
+        """Every point: mean over its seeds, their spread, and how far it is ahead."""
+        fields = [field for field in self.fields if field != "seed"]
+        titles = titled(fields)
+        rows = [
+            [
+                place,
+                *(shown(point.runs[0].fields.get(field)) for field in fields),
+                len(point.runs),
+                f"{point.psnr:.2f}",
+                f"{found:.2f}" if (found := spread([point.psnrs])) is not None else None,
+                None if point.ahead is None else f"{'≈ ' if point.close else ''}{point.ahead:.2f}",
+                point.runs[0].recipe.spec.parameters,
+                round(point.runs[0].recipe.spec.macs()),
+                _mean([run.images_per_second for run in point.runs]),
+            ]
+            for place, point in enumerate(self.points, 1)
+        ]
+        columns = [
+            "",
+            *titles.values(),
+            "seeds",
+            "PSNR, dB",
+            "seeds apart",
+            "ahead of the next",
+            "parameters",
+            "MACs",
+            "images/s",
+        ]
+        note = (
+            "PSNR: mean over the seeds; seeds apart: the furthest that two of them lie; ≈: the next is no further than "
+            "seeds of either lie apart, so which is better is not known."
+        )
+        return Table("Every point", columns, rows, note)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `daelab compare --json` prints."""
+        keys = ("name", "status", "psnr", "psnr_batch", "loss", "f1", "epochs", "seconds", "images_per_second")
+        return {
+            "fields": list(self.fields),
+            "verdict": self.verdict,
+            "points": [
+                {
+                    "point": self.named(point.runs[0]),
+                    "runs": [run.name for run in point.runs],
+                    "psnr": point.psnr,
+                    "seeds_apart": spread([point.psnrs]),
+                    "ahead": point.ahead,
+                    "allowed": point.allowed,
+                    "too_close": point.close,
+                }
+                for point in self.points
+            ],
+            "runs": [
+                {
+                    **{key: getattr(run, key) for key in keys},
+                    "parameters": run.recipe.spec.parameters,
+                    "macs": run.recipe.spec.macs(),
+                    "fields": {field: run.fields.get(field) for field in self.fields},
+                }
+                for run in self.runs
+            ],
+        }
+
+
+def compare(names: Iterable[str], ledger: runs.Ledger) -> Compared:
+    """Compare runs of a ledger.
+
+    Raises:
+        ValueError: fewer than two, an unknown one, or one without a recipe.
+    """
+    names = list(dict.fromkeys(names))
+    if len(names) < 2:
+        raise ValueError(
+            f"name two runs or more to compare, or --study STUDY; there {'is ' + names[0] if names else 'are none'}"
+        )
+    found = [_read(ledger.row(name)) for name in names]
+    found.sort(key=lambda run: (run.psnr is None, -(run.psnr or 0)))
+    keys = dict.fromkeys(key for run in found for key in run.fields)
+    differing = tuple(key for key in keys if len({json.dumps(run.fields.get(key)) for run in found}) > 1)
+    return Compared(tuple(found), differing, _points([run for run in found if run.status == "finished"]))
+
+
+def _read(row: Mapping[str, Any]) -> Run:
+    if not row["recipe"]:
+        raise ValueError(f"run {row['name']} was imported from a log; it has no recipe to compare")
+    recipe = recipes.parse(row["recipe"], where=f"run {row['name']}")
+    here = runs.folder(row["name"])
+    folder = here if here.recipe.is_file() else runs.RunFolder(Path(row["folder"] or here.path))
+    return Run(
+        name=row["name"],
+        status=row["status"],
+        recipe=recipe,
+        fields=flat({**recipe.to_dict(), "spec": recipe.spec.to_dict(), "note": {}}),
+        psnr=row["val_psnr_image"],
+        psnr_batch=row["val_psnr"],
+        loss=row["val_loss"],
+        f1=row["val_f1"],
+        epochs=row["epochs_done"],
+        seconds=row["seconds"],
+        images_per_second=row["images_per_second"],
+        curve=folder.read_metrics(),
+    )
+
+
+def _points(finished: Sequence[Run]) -> tuple[Point, ...]:
+    groups: dict[str, dict[int, Run]] = {}
+    for run in finished:
+        # a second run with the same seed says nothing of how far seeds lie apart
+        groups.setdefault(run.point, {}).setdefault(run.recipe.seed, run)
+    found = sorted((Point(tuple(group.values())) for group in groups.values()), key=lambda point: -point.psnr)
+    everywhere = spread(point.psnrs for point in found)
+    nexts = [*found[1:], None]
+    return tuple(
+        point if after is None else Point(point.runs, point.psnr - after.psnr, _allowed(point, after, everywhere))
+        for point, after in zip(found, nexts, strict=True)
+    )
+
+
+def _allowed(one: Point, other: Point, everywhere: float | None) -> float | None:
+    """dB that seeds lie apart: of these two points, or of any where these were not repeated."""
+    own = spread([one.psnrs, other.psnrs])
+    return everywhere if own is None else own
+
+
+def flat(fields: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Tables within tables as dotted names.
+
+    >>> flat({"a": {"b": 1, "c": [2]}})
+    {'a.b': 1, 'a.c': [2]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in fields.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
+    return found
+
+
+def titled(fields: Iterable[str]) -> dict[str, str]:
+    """Each field's last part, where no other has the same.
+
+    >>> titled(["training.lr", "data.name", "judge.name"])
+    {'training.lr': 'lr', 'data.name': 'data.name', 'judge.name': 'judge.name'}
+    """
+    fields = list(fields)
+    lasts = [field.rpartition(".")[2] for field in fields]
+    return {field: last if lasts.count(last) == 1 else field for field, last in zip(fields, lasts, strict=True)}
+
+
+def shown(value: Any) -> Any:
+    """A field's value in a table.
+
+    >>> shown([{"width": 8, "down": True}, {"width": 16, "down": False}])
+    '8, 16 (no down)'
+    """
+    if isinstance(value, list):
+        return ", ".join(str(Stage(**one) if isinstance(one, dict) else one) for one in value)
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _decibel(value: float | None) -> str | None:
+    return None if value is None else f"{value:.2f}"
+
+
+def _mean(values: Iterable[float | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return round(float(np.mean(known))) if known else None

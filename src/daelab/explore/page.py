@@ -1,0 +1,221 @@
+"""What a comparison shows: figures, one HTML page, Markdown, CSV, JSON."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daelab import report, runs
+from daelab.explore.compare import Compared, Run, shown, titled
+from daelab.files import write_text
+from daelab.report import Section
+
+_MOST_CURVES = 10
+_FEWEST = 4
+"""Runs below which nobody can say which field mattered."""
+_SAME = 1.1
+"""Costs whose largest is less than this times their smallest are no trade-off."""
+_MOST_NAMES, _LONGEST_NAME = 10, 26
+"""Points, and letters, beyond which a figure shows their numbers instead."""
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a point costs."""
+
+    name: str
+    title: str
+    of: Callable[[Run], float]
+    fields: tuple[str, ...] = ("",)
+    """It is shown where a field differs that begins so: times differ also by what else the machine did."""
+
+
+_STEP = ("spec.", *(f"training.{name}" for name in ("batch", "optimiser", "precision", "compile", "ema")))
+_COSTS = (
+    _Cost("macs", "multiplications per image", lambda run: float(run.recipe.spec.macs())),
+    _Cost("parameters", "parameters", lambda run: float(run.recipe.spec.parameters)),
+    _Cost("seconds", "seconds of training per 1,000 images", lambda run: 1e3 / (run.images_per_second or 1e9), _STEP),
+)
+
+
+def check(out: Path | None) -> None:
+    """Whether a page can be written there, said before anything is compared.
+
+    Raises:
+        ValueError: no matplotlib, or `out` is a file or holds something else.
+    """
+    if out is None:
+        return
+    if not report.available():
+        raise ValueError("figures need matplotlib: pip install 'daelab[report]'")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--plot {out} is a file; name a folder")
+    if out.is_dir() and any(out.iterdir()) and not (out / "compare.json").is_file():
+        raise ValueError(f"--plot {out} holds something else than a comparison; name a new folder")
+
+
+def write(compared: Compared, out: Path, title: str, command: str) -> list[str]:
+    """Write `compare.html`, `.md`, `.json`, `runs.csv`, `points.csv` and the figures.
+
+    Args:
+        out: a folder; made where it is not there.
+        title: of the page.
+        command: that made it, for whoever wants it again.
+
+    Returns:
+        what could not be drawn, and why.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    known = [run for run in compared.runs if run.psnr is not None]
+    finished = [run for run in known if run.status == "finished"] or known
+    sections, left_out = (
+        [Section("Answer", compared.verdict, tables=[compared.point_table()] if compared.points else [])],
+        [],
+    )
+    if curves := _curves(compared, out):
+        sections.append(Section("Curves", figures=curves))
+    else:
+        left_out.append("no curves: the runs' folders are not on this machine")
+    fields = {field: name for field, name in titled(compared.fields).items() if field != "seed"}
+    if fields and finished:
+        figures = {_parallel(fields, finished, out): out / "parallel.svg"}
+        shares, why = importances(finished, fields)
+        if shares:
+            report.importance_figure(shares, out / "importance.svg")
+            figures[
+                "How much each field explains of the differences between these runs, by a forest of regression trees "
+                "(fANOVA). It speaks of the values that were tried, and of no others."
+            ] = out / "importance.svg"
+        elif why:
+            left_out.append(why)
+        sections.append(Section("Fields", figures=figures))
+    if front := _fronts(compared, out):
+        sections.append(Section("Quality against cost", figures=front))
+    sections.append(Section("Runs", tables=[compared.run_table()]))
+    write_text(out / "runs.csv", compared.run_table().to_csv())
+    write_text(out / "points.csv", compared.point_table().to_csv())
+    write_text(out / "compare.json", json.dumps(compared.to_dict(), indent=1, allow_nan=False) + "\n")
+    facts = _facts(compared, command)
+    report.write_page(title, facts, sections, out / "compare.html", numbered=False)
+    report.write_markdown(title, facts, sections, out / "compare.md")
+    return left_out
+
+
+_SHARED = {
+    "data": "data.name",
+    "training images": "data.train",
+    "noise": "noise",
+    "epochs": "training.epochs",
+    "batch": "training.batch",
+    "rate": "training.lr",
+    "optimiser": "training.optimiser",
+}
+"""A fact of the page -> the field that it is, where all runs share it."""
+
+
+def _facts(compared: Compared, command: str) -> dict[str, Any]:
+    fields = compared.runs[0].fields
+    same = {name: fields.get(key) for name, key in _SHARED.items() if key not in compared.fields}
+    known = {name: value for name, value in same.items() if value is not None}
+    return {"runs": len(compared.runs), **known, "drawn by": command, "versions": runs.environment()["versions"]}
+
+
+def _curves(compared: Compared, out: Path) -> dict[str, Path]:
+    points = list(dict.fromkeys(run.point for run in compared.runs if run.curve))
+    shown_ = [run for run in compared.runs if run.curve and run.point in points[:_MOST_CURVES]]
+    if not shown_:
+        return {}
+    seeds = "seed" in compared.fields and len(points) > 1
+    names = labels(compared) if seeds else {}
+    groups = {run.name: names.get(run.point, run.name) for run in shown_}
+    report.curves_figure({run.name: run.curve for run in shown_}, out / "curves.svg", groups)
+    some = f"The best {_MOST_CURVES} of {len(points)}" if len(points) > _MOST_CURVES else "All"
+    lines = "a colour for each point, a line for each of its seeds" if seeds else "a line for each run"
+    caption = (
+        f"{some}, best first, {lines}: loss (logarithmic) and PSNR by epoch, on validation images whose noise never "
+        f"changes.{_numbers(names)}"
+    )
+    return {caption: out / "curves.svg"}
+
+
+def labels(compared: Compared) -> dict[str, str]:
+    """Each point's name in a figure: its fields, or where those are too many or too long, its row in the table."""
+    names = {point.runs[0].point: compared.named(point.runs[0]) for point in compared.points}
+    if len(names) <= _MOST_NAMES and max(map(len, names.values()), default=0) <= _LONGEST_NAME:
+        return names
+    return {point: str(place) for place, point in enumerate(names, 1)}
+
+
+def _numbers(names: Mapping[str, str]) -> str:
+    return " Numbers: the rows of the table above." if "1" in names.values() else ""
+
+
+def _parallel(fields: Mapping[str, str], finished: list[Run], out: Path) -> str:
+    cells = {name: [_cell(run, field) for run in finished] for field, name in fields.items()}
+    psnrs = [run.psnr or 0.0 for run in finished]
+    report.parallel_figure(cells, psnrs, "PSNR (dB)", out / "parallel.svg")
+    return "A line for each run, from field to field to its PSNR: the bluer, the better; the best is orange."
+
+
+def _cell(run: Run, field: str) -> Any:
+    value = run.fields.get(field)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else shown(value)
+
+
+def importances(finished: list[Run], fields: Mapping[str, str]) -> tuple[dict[str, float], str]:
+    """The share of the differences in PSNR that each field explains; or why nothing can be said.
+
+    Args:
+        fields: dotted name -> title.
+
+    Returns:
+        title -> share, empty where the second, a reason, is not; both empty where there is one field alone.
+    """
+    varying = [field for field in fields if len({str(_cell(run, field)) for run in finished}) > 1]
+    if len(varying) < 2:
+        return {}, ""
+    if len(finished) < _FEWEST:
+        return {}, f"no importances: {len(finished)} finished runs are too few"
+    try:
+        import optuna
+        import sklearn  # noqa: F401  # what fANOVA's forest is made of
+    except ModuleNotFoundError:
+        return {}, "no importances: pip install 'daelab[search]'"
+    study = optuna.create_study(direction="maximize")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    texts = {field: [str(_cell(run, field)) for run in finished] for field in varying}
+    spans = {field: optuna.distributions.CategoricalDistribution(sorted(set(texts[field]))) for field in varying}
+    for at, run in enumerate(finished):
+        point = {field: texts[field][at] for field in varying}
+        study.add_trial(optuna.create_trial(params=point, distributions=dict(spans), value=run.psnr))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that it is experimental
+        forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        found = optuna.importance.get_param_importances(study, evaluator=forest)
+    return {fields[field]: float(share) for field, share in found.items()}, ""
+
+
+def _fronts(compared: Compared, out: Path) -> dict[str, Path]:
+    """Caption -> PSNR over each cost that differs between the points."""
+    found = {}
+    names = labels(compared)
+    for cost in _COSTS:
+        points = {}
+        for point in compared.points:
+            spent = [cost.of(run) for run in point.runs]
+            points[names[point.runs[0].point]] = (sum(spent) / len(spent), point.psnr)
+        spent = [one for one, _ in points.values()]
+        differs = any(field.startswith(cost.fields) for field in compared.fields)
+        if not differs or len(spent) < 2 or max(spent) < _SAME * min(spent):
+            continue
+        path = out / f"psnr-over-{cost.name}.svg"
+        report.pareto_figure(points, cost.title, "PSNR (dB)", path)
+        found[
+            f"PSNR against {cost.title}: up and to the left is better. The line joins what nothing beats in both."
+            f"{_numbers(names)}"
+        ] = path
+    return found
