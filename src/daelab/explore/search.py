@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from daelab import runs, training
 from daelab.errors import reason
+from daelab.explore.rows import Row
 from daelab.explore.space import Space
-from daelab.explore.study import Row, Study
+from daelab.explore.study import Study
 from daelab.explore.worker import Worker
 
 _LOOK = 0.5
@@ -169,8 +170,7 @@ def _trials(rows: Sequence[Row], space: Space) -> int | None:
     """How many there will be, with the further seeds of points that go on; None without end."""
     if space.search.sampler != "grid" and space.search.trials is None:
         return None
-    first = [row for row in rows if not row.seed]
-    return sum(row.repeats if row.state not in ("pruned", "failed") else 1 for row in first)
+    return sum(row.repeats if row.state not in ("pruned", "failed") else 1 for row in rows if row.repeats)
 
 
 def _planned(rows: Sequence[Row], space: Space) -> str:

@@ -21,22 +21,19 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from daelab import runs
 from daelab.errors import unknown
+from daelab.explore import rows, storage
 from daelab.explore import space as spaces
-from daelab.explore.dimensions import Value
 from daelab.explore.kinds import GOALS, PRUNERS, numbered
+from daelab.explore.rows import Found, Row
 from daelab.explore.space import Space
 
 if TYPE_CHECKING:
-    from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial, Trial, TrialState
 
 BEAT = 20.0
@@ -45,80 +42,19 @@ GRACE = 180.0
 """Seconds without one after which a worker of another machine is taken for dead."""
 _MOST_DEATHS = 3
 """A trial whose worker died so often fails: it may be what kills them."""
-STATES = {"WAITING": "waiting", "RUNNING": "running", "COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """A trial as it stands."""
-
-    number: int
-    state: str
-    """waiting, running, finished, pruned or failed."""
-    point: Mapping[str, Value]
-    """What was chosen; empty as long as nothing was."""
-    seed: int
-    """0 for the first run of a point, 1 for the next."""
-    run: str
-    epochs: int
-    """Trained so far."""
-    psnr: float | None
-    """dB, of the best epoch so far."""
-    result: Mapping[str, float]
-    """Of a finished trial; see `kinds.Result`."""
-    reason: str
-    """Why it failed."""
-    owner: Mapping[str, Any]
-    """host, pid and born of the process that runs it."""
-    repeats: int
-    """Runs that its point is to have; 1 for all but the first of a point."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.state in ("finished", "pruned", "failed")
-
-
-@dataclass(frozen=True)
-class Found:
-    """A point that has finished runs."""
-
-    point: Mapping[str, Value]
-    runs: tuple[str, ...]
-    """Of its seeds, the best by PSNR first."""
-    values: Mapping[str, float]
-    """Goal -> mean over the seeds."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {"point": dict(self.point), "runs": list(self.runs), **self.values}
-
-
-def points(rows: Iterable[Row], goals: Iterable[str]) -> list[Found]:
-    """The points of finished trials, with what each seed came to."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        if row.state == "finished":
-            groups.setdefault(spaces.text(row.point), []).append(row)
-    found = []
-    for group in groups.values():
-        names = [row.run for row in sorted(group, key=lambda row: -row.result["psnr"])]
-        means = {goal: float(np.mean([GOALS[goal].of(row.result) for row in group])) for goal in goals}
-        found.append(Found(group[0].point, tuple(names), means))
-    return found
 
 
 class Study:
     """One study of a database; see `create` and `open_`."""
 
     def __init__(self, name: str, url: str | None = None) -> None:
-        require()
+        storage.require()
         runs.folder(name)
         self.name, self.url = name, runs.place(url)
         self.ledger = runs.Ledger(self.url)
         self._seen: dict[int, tuple[Any, float]] = {}
         with self._alone():
-            self.storage = _storage(self.url)
+            self.storage = storage.connect(self.url)
 
     @property
     def space(self) -> Space:
@@ -371,30 +307,21 @@ class Study:
         """Every trial, in the order in which they were planned."""
         with self._told():
             repeats = self.study.user_attrs.get("repeats", {})
-            return [_row(trial, repeats.get(str(trial.number), 1)) for trial in self._trials()]
+            return [rows.of(trial, repeats.get(str(trial.number), 1)) for trial in self._trials()]
 
     def counts(self) -> dict[str, int]:
         """State -> trials."""
-        rows = self.rows()
-        return {state: sum(row.state == state for row in rows) for state in STATES.values()}
+        states = [row.state for row in self.rows()]
+        return {state: states.count(state) for state in rows.STATES.values()}
 
     def best(self) -> list[Found]:
         """The best point; with several goals, all that no other beats in every one."""
         goals = self.space.search.goals
-        found = points(self.rows(), goals)
-        signs = [1 if GOALS[goal].more else -1 for goal in goals]
-        scores = [[sign * point.values[goal] for sign, goal in zip(signs, goals, strict=True)] for point in found]
-        if len(goals) == 1:
-            return [found[max(range(len(found)), key=lambda at: scores[at])]] if found else []
-        return [
-            point
-            for point, mine in zip(found, scores, strict=True)
-            if not any(other != mine and all(map(float.__ge__, other, mine)) for other in scores)
-        ]
+        return rows.best(rows.points(self.rows(), goals), goals)
 
     def to_dict(self) -> dict[str, Any]:
         """What `daelab explore --json` prints."""
-        rows = [{**vars(row), "point": dict(row.point), "result": dict(row.result)} for row in self.rows()]
+        trials = [{**vars(row), "point": dict(row.point), "result": dict(row.result)} for row in self.rows()]
         best = [point.to_dict() for point in self.best()]
         return {
             "study": self.name,
@@ -402,7 +329,7 @@ class Study:
             "storage": runs.hidden(self.url),
             **self.counts(),
             "best": best,
-            "trials": rows,
+            "trials": trials,
         }
 
     def _trials(self) -> list[FrozenTrial]:
@@ -434,44 +361,3 @@ class Study:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
             raise ValueError(f"storage {runs.hidden(self.url)}: {str(error).splitlines()[0]}") from None
-
-
-def require() -> None:
-    """Raise unless Optuna is installed.
-
-    Raises:
-        ValueError: says how to install it.
-    """
-    try:
-        import optuna
-    except ModuleNotFoundError:
-        raise ValueError("exploring needs Optuna: pip install 'daelab[search]'") from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def _storage(url: str) -> RDBStorage:
-    from optuna.storages import RDBStorage
-
-    options: dict[str, Any] = {"poolclass": NullPool}
-    if url.startswith("sqlite"):
-        options["connect_args"] = {"timeout": 60}
-    made = RDBStorage(runs.driven(url), options)
-    runs.take_turns(made.engine)
-    return made
-
-
-def _row(trial: FrozenTrial, repeats: int) -> Row:
-    attrs = trial.user_attrs
-    return Row(
-        number=trial.number,
-        state=STATES[trial.state.name],
-        point=trial.params or trial.system_attrs.get("fixed_params", {}),
-        seed=attrs["seed"],
-        run=attrs.get("run", ""),
-        epochs=attrs.get("epochs", 0),
-        psnr=attrs.get("psnr"),
-        result=attrs.get("result", {}),
-        reason=attrs.get("reason", ""),
-        owner=attrs.get("owner") or {},
-        repeats=repeats,
-    )

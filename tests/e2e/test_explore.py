@@ -1,0 +1,206 @@
+"""explore and compare, as a user types them; workers that are killed lose nothing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("optuna")
+
+BENCH = Path(__file__).parents[2] / "bench"
+SPACE = """
+note = "Two networks, two seeds each"
+
+[spec]
+stages = [8, 16]
+depth = {{ low = 1, high = 2 }}
+
+[data]
+name = "npz:{file}"
+
+[training]
+epochs = {epochs}
+batch = 1
+lr = 0.01
+precision = "float32"
+
+[explore]
+sampler = "grid"
+seeds = 2
+"""
+
+
+@pytest.fixture
+def space(tmp_path: Path, pictures_file: Path) -> Callable[[int], Path]:
+    def write(epochs: int) -> Path:
+        path = tmp_path / "small.toml"
+        path.write_text(SPACE.format(file=pictures_file, epochs=epochs))
+        return path
+
+    return write
+
+
+def test_a_search_from_the_command_line(run: Any, space: Callable[[int], Path], tmp_path: Path) -> None:
+    words = ("explore", space(1), "--trials", "2", "--set", "training.batch=30")
+    done = run(*words)
+    assert done.code == 0, done.err
+    assert "study small: 2 trials of" in done.err
+    assert "2/2  small-1  spec.depth=2 seed 0  finished  PSNR" in done.err
+    assert "study small of" in done.out
+    assert "next: daelab evaluate small-" in done.out
+    found = json.loads(run("explore", "status", "small", "--json").out)
+    assert (found["finished"], found["waiting"], len(found["trials"])) == (2, 0, 2)
+    assert json.loads(run("explore", "best", "small", "--json").out) == found["best"]
+    assert run("explore", "status", "small").out.startswith("study small of")
+    assert "every worker stops at its epoch's end" in run("explore", "stop", "small").out
+    listed = [row["name"] for row in json.loads(run("ledger", "list", "--json").out)]
+    assert listed == ["small-0", "small-1"]
+    assert run("models", "small-0").code == 0
+    compared = run("compare", "--study", "small", "--plot", "out")
+    assert "Best: stages" in compared.out
+    assert (tmp_path / "out" / "compare.html").is_file()
+    found = json.loads(run("compare", "small-0", "small-1", "--json").out)
+    assert found["fields"] == ["spec.stages"]
+    again = run("explore", "--name", "small", "--resume", "--trials", "3")
+    assert again.code == 0
+    assert "3/3  small-2  spec.depth=1 seed 1  finished" in again.err
+
+
+def test_the_spaces_are_listed(run: Any) -> None:
+    assert (
+        run("explore", "spaces").out.count("explore/") == len(json.loads(run("explore", "spaces", "--json").out)) >= 6
+    )
+
+
+MISTAKES = {
+    "no space": (("explore", "--trials", "3"), "name a space, such as explore/depth, or with --resume"),
+    "unknown space": (("explore", "explore/deep"), "no space file explore/deep; did you mean 'explore/"),
+    "a wrong field": (("explore", "explore/depth", "--set", "training.lrr=1"), "unknown recipe key 'training.lrr'"),
+    "no epochs": (("explore", "explore/depth", "--epochs", "0"), "training.epochs"),
+    "no trials": (("explore", "explore/depth", "--trials", "0"), "explore.trials"),
+    "no minutes": (("explore", "explore/depth", "--minutes", "0"), "explore.minutes"),
+    "no workers": (("explore", "explore/depth", "--workers", "0"), "--workers is 0; give 1 to 256"),
+    "a storage": (("explore", "explore/depth", "--storage", "x"), "x: Could not parse"),
+    "nothing to resume": (("explore", "explore/depth", "--resume"), "no study in sqlite:"),
+    "status of nothing": (("explore", "status", "depth"), "no study in sqlite:"),
+    "one run": (("compare", "a"), "name two runs or more to compare"),
+    "unknown run": (("compare", "a", "b"), "unknown run 'a'"),
+    "runs and a study": (("compare", "a", "--study", "b"), "name runs, or --study STUDY, not both"),
+    "one picture": (("compare", "photo:cat"), "name pictures to measure against photo:cat"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line(case: str, run: Any) -> None:
+    words, message = MISTAKES[case]
+    done = run(*words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("status",), ("best",), ("stop",), ("spaces",)])
+def test_every_help_has_an_example(command: tuple[str, ...], run: Any) -> None:
+    assert "Example: daelab explore" in run("explore", *command, "--help").out
+    assert "Example: daelab compare" in run("compare", "--help").out
+
+
+# Workers that are killed
+
+
+def server() -> Any:
+    if not (shutil.which("initdb") or list(Path("/usr/lib/postgresql").glob("*/bin/initdb"))):
+        pytest.skip("PostgreSQL is not installed: Debian's package is `postgresql`")
+    if importlib.util.find_spec("psycopg") is None:
+        pytest.skip("psycopg is not installed: pip install 'daelab[postgres]'")
+    spec = importlib.util.spec_from_file_location("postgres", BENCH / "postgres.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.server()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with server() if request.param == "postgresql" else nullcontext(f"sqlite:///{tmp_path}/shared.db") as found:
+        yield found
+
+
+def test_a_killed_worker_loses_nothing(url: str, space: Callable[[int], Path], tmp_path: Path) -> None:
+    from daelab import runs
+    from daelab.explore import Study
+
+    command = [sys.executable, "-m", "daelab", "explore", str(space(3)), "--workers", "2", "--storage", url]
+    with (tmp_path / "err").open("w+") as err:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
+        victim = _victim(lambda: Study("small", url).open().rows(), process)
+        os.kill(victim.owner["pid"], signal.SIGKILL)
+        out, _ = process.communicate(timeout=200)
+        err.seek(0)
+        said = err.read()
+    assert process.returncode == 0, said
+    assert "was killed (exit status -9); its trial is not lost" in said
+    assert "4 finished" in out
+    study = Study("small", url).open()
+    rows = study.rows()
+    assert sorted((row.point["spec.depth"], row.seed) for row in rows) == [(d, s) for d in (1, 2) for s in range(2)]
+    assert {row.state for row in rows} == {"finished"}
+    # the very trial was gone on with, from its checkpoint, by the other worker
+    again = next(row for row in rows if row.number == victim.number)
+    assert (again.run, again.point) == (victim.run, victim.point)
+    assert again.owner["pid"] != victim.owner["pid"]
+    for row in rows:
+        assert [epoch["epoch"] for epoch in runs.folder(row.run).read_metrics()] == [1, 2, 3]
+    assert {row["status"] for row in study.ledger.rows()} == {"finished"}
+
+
+def _victim(rows: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    """A trial in its middle, once both workers are at work."""
+    for _ in range(1000):
+        assert process.poll() is None
+        try:
+            running = [row for row in rows() if row.state == "running" and row.owner]
+        except ValueError:  # the study is not there yet
+            running = []
+        middle = [row for row in running if 1 <= row.epochs <= 2]
+        if len({row.owner["pid"] for row in running}) == 2 and middle:
+            return middle[0]
+        time.sleep(0.1)
+    raise AssertionError("the workers never began")
+
+
+def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(space: Callable[[int], Path], tmp_path: Path) -> None:
+    from daelab.explore import Study
+
+    command = [sys.executable, "-m", "daelab", "explore", str(space(400))]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def rows() -> Any:
+        return Study("small").open().rows()
+
+    for _ in range(600):
+        assert process.poll() is None
+        if (tmp_path / "runs" / "small-0" / "checkpoint.safetensors").is_file():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == (
+        "daelab: interrupted and saved: 0 of 2 trials are done; go on with: daelab explore --name small --resume"
+    )
+    assert "Traceback" not in err
+    assert {row.state for row in rows()} == {"waiting"}

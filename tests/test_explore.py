@@ -1,0 +1,557 @@
+"""A space is data; a study loses nothing; what is compared says what seeds alone would do."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daelab import api, explore, recipe, report, runs, training
+from daelab.explore import Request, Study, search, space
+from daelab.explore.dimensions import Choice, Range
+from daelab.explore.kinds import GOALS, PRUNERS, SAMPLERS, numbered
+from daelab.explore.rows import Found, best
+from daelab.explore.search import begin
+from daelab.explore.space import grown, load, parse
+from daelab.explore.worker import Worker
+
+pytest.importorskip("optuna")
+
+
+class Watcher:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.trials: list[tuple[Any, int, int | None]] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def trial(self, row: Any, ended: int, trials: int | None, left: float | None) -> None:
+        assert left is None or left >= 0
+        self.trials.append((row, ended, trials))
+
+    def count(self, done: float, total: int) -> None:
+        assert done <= total or not total
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """A page for each of many tiny runs would take longer than they do."""
+    if not request.node.name.startswith("test_a_page_"):
+        monkeypatch.setattr(report, "available", lambda: False)
+
+
+def tiny(file: Path, **fields: Any) -> dict[str, Any]:
+    """A space of trials that take a fraction of a second."""
+    training_ = {"epochs": 2, "batch": 16, "lr": 0.01, "precision": "float32"} | fields.pop("training", {})
+    found = {"data": {"name": f"npz:{file}"}, "spec": {"stages": [4]}, "training": training_, **fields}
+    if not fields:
+        found["spec"] = {"stages": [[2], [4]]}
+    found.setdefault("explore", {"sampler": "grid"})
+    return found
+
+
+def searched(plain: dict[str, Any], name: str = "tiny", **how: Any) -> Study:
+    """Search a space in this process."""
+    return search(Request(parse(plain, where="tiny"), name, **how), Watcher())
+
+
+# Spaces
+
+
+@pytest.mark.parametrize("data", ["photos", "cifar10"])
+@pytest.mark.parametrize("name", explore.shipped())
+def test_every_shipped_space_is_whole(name: str, data: str) -> None:
+    found = load(name, [f"data.name={data}"])
+    assert found.note
+    assert found.search.bounded
+    assert found.dimensions(next(iter(found.variants), "")) or len(found.variants) > 1
+    again = parse(json.loads(json.dumps(found.to_dict())), where=name)
+    assert again == found
+    assert {made.data.name for made in map(found.recipe, _some(found))} == {data}
+
+
+def _some(found: space.Space) -> list[dict[str, Any]]:
+    if found.search.sampler == "grid":
+        return list(found.points())
+    return [point for variant in found.variants or ("",) for point in found._corners(variant)]
+
+
+def test_a_space_is_no_recipe() -> None:
+    assert not set(explore.shipped()) & set(recipe.shipped())
+    with pytest.raises(FileNotFoundError, match=r"no space file explore/deph; did you mean 'explore/depth'"):
+        load("explore/deph")
+
+
+VARIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a list": ({"training": {"lr": [0.1, 0.2]}}, {"training.lr": Choice(("0.1", "0.2"))}),
+    "a list that is a value": ({"training": {"betas": [0.9, 0.99]}, "seed": [1, 2]}, {"seed": Choice(("1", "2"))}),
+    "a list of lists": (
+        {"training": {"betas": [[0.9, 0.99], [0.5, 0.9]]}},
+        {"training.betas": Choice(("[0.9, 0.99]", "[0.5, 0.9]"))},
+    ),
+    "stages": ({"spec": {"stages": [[8], [8, 16]]}}, {"spec.stages": Choice(("[8]", "[8, 16]"))}),
+    "a stage's width": (
+        {"spec": {"stages": [{"width": [8, 16]}, {"low": 4, "high": 6}]}},
+        {"spec.stages.0.width": Choice(("8", "16")), "spec.stages.1": Range(4, 6)},
+    ),
+    "whole specs": ({"spec": ["model-b-35", {"stages": [8]}]}, {"spec": Choice(('"model-b-35"', '{"stages": [8]}'))}),
+    "a range": ({"training": {"lr": {"low": 1e-4, "high": 1, "log": True}}}, {"training.lr": Range(1e-4, 1, True)}),
+    "depth": (
+        {"spec": {"stages": [8, 16], "depth": {"low": 1, "high": 2}, "scale": [1, 2]}},
+        {"spec.depth": Range(1, 2), "spec.scale": Choice(("1", "2"))},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VARIES)
+def test_what_varies(case: str) -> None:
+    plain, wanted = VARIES[case]
+    found = parse(plain)
+    assert found.dimensions() == wanted
+    for point in found._corners(""):
+        assert set(point) == set(wanted)
+        found.recipe(point)
+
+
+def test_variants_change_fields_together() -> None:
+    plain = {
+        "training": {"epochs": [1, 2]},
+        "variants": {"adam": {}, "sgd": {"training": {"optimiser": "sgd", "lr": [0.1, 0.2], "momentum": 0.5}}},
+        "explore": {"sampler": "grid"},
+    }
+    found = parse(plain)
+    assert set(found.dimensions("adam")) == {"training.epochs"}
+    assert set(found.dimensions("sgd")) == {"training.epochs", "sgd: training.lr"}
+    made = [found.recipe(point).training for point in found.points()]
+    assert [(one.optimiser, one.lr, one.epochs) for one in made] == [
+        *(("adam", 0.003, epochs) for epochs in (1, 2)),
+        *(("sgd", lr, epochs) for epochs in (1, 2) for lr in (0.1, 0.2)),
+    ]
+
+
+def test_a_grid_goes_step_by_step() -> None:
+    assert Range(0.1, 0.5, step=0.2).grid("x") == [0.1, 0.3, 0.5]
+    assert Range(1, 4).grid("x") == [1, 2, 3, 4]
+    assert Range(8, 30, step=8).grid("x") == [8, 16, 24]
+
+
+def test_depth_and_scale_make_networks() -> None:
+    net = {"kind": "unet", "widths": [8, 16, 32], "blocks": [1, 2, 3], "decoder": [4, 5], "depth": 2, "scale": 0.5}
+    assert grown(net) == {"kind": "unet", "widths": [4, 8], "blocks": [1, 3], "decoder": [4]}
+    staged = {"stages": [8, {"width": 16, "down": False}], "scale": 2}
+    assert grown(staged) == {"stages": [16, {"width": 32, "down": False}]}
+    assert grown("model-c") == "model-c"
+
+
+SEEDS = {"seed": [1, 2]}
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing varies": ({}, "space varies nothing"),
+    "a choice of nothing": ({"seed": []}, "seed: a choice of nothing"),
+    "twice": ({"seed": [1, 1]}, "seed: a value stands twice in 1, 1"),
+    "upside down": ({"seed": {"low": 2, "high": 1}}, "seed: {low = 2, high = 1}: low must lie below high"),
+    "text": ({"seed": {"low": "a", "high": 1}}, "low, high and step are numbers"),
+    "a key too many": ({"seed": {"low": 1, "high": 2, "by": 1}}, "a range has low, high, and log or step"),
+    "log of zero": ({"training": {"lr": {"low": 0, "high": 1, "log": True}}}, "log needs low above 0"),
+    "a broken step": ({"seed": {"low": 1, "high": 2, "step": 0.5}}, "whole between whole numbers"),
+    "a wrong value": ({"loss": ["mse", "msee"]}, "unknown loss 'msee'; did you mean 'mse'"),
+    "a wrong end": ({"training": {"batch": {"low": 0, "high": 8}}}, "training.batch"),
+    "an unknown field": ({"training": {"rate": [1, 2]}}, "unknown recipe key 'training.rate'"),
+    "no such depth": ({"spec": {"stages": [8], "depth": [1, 2]}}, "spec.depth is 2; there are 1 stages"),
+    "a scale below": ({"spec": {"stages": [8], "scale": [1, -1]}}, "spec.scale is -1; write a number above 0"),
+    "depth of a preset": ({"spec": {"depth": [1, 2]}}, "depth and scale are of a list of stages"),
+    "no sampler": (SEEDS | {"explore": {"sampler": "gird"}}, "unknown sampler 'gird'; did you mean 'grid'"),
+    "no goal": (SEEDS | {"explore": {"goals": ["psnrr"]}}, "unknown goal 'psnrr'; did you mean 'psnr'"),
+    "no pruner": (SEEDS | {"explore": {"pruner": "half"}}, "unknown pruner 'half'"),
+    "a goal twice": (SEEDS | {"explore": {"goals": ["psnr", "psnr"]}}, "one of them stands twice"),
+    "a key of explore": (SEEDS | {"explore": {"trial": 3}}, "unknown recipe key 'explore.trial'"),
+    "nsga2 alone": (SEEDS | {"explore": {"sampler": "nsga2"}}, "nsga2 weighs goals against each other"),
+    "pruning two": (SEEDS | {"explore": {"pruner": "median", "goals": ["psnr", "macs"]}}, "looks at PSNR alone"),
+    "seeds of seeds": (SEEDS | {"explore": {"seeds": 2}}, "so seed cannot vary"),
+    "no grid": (
+        {"training": {"lr": {"low": 0.1, "high": 1.0}}, "explore": {"sampler": "grid"}},
+        "a range without step has no grid",
+    ),
+    "a huge grid": ({"seed": {"low": 0, "high": 10**6}, "explore": {"sampler": "grid"}}, "over 2,000 points"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_in_a_space_is_one_line(case: str) -> None:
+    plain, message = MISTAKES[case]
+    with pytest.raises(ValueError) as caught:
+        parse(plain)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+# Searching
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_makes_runs_like_any_other(sampler: str, pictures_file: Path) -> None:
+    goals = ["psnr", "macs"] if sampler == "nsga2" else ["psnr"]
+    plain = tiny(
+        pictures_file,
+        spec={"stages": [2, 4], "depth": {"low": 1, "high": 2}},
+        training={"epochs": 1, "lr": [0.01, 0.03]},
+        explore={"sampler": sampler, "goals": goals, "trials": 3},
+    )
+    study = searched(plain)
+    rows = study.rows()
+    assert [(row.number, row.state, row.run) for row in rows] == [(n, "finished", f"tiny-{n}") for n in range(3)]
+    for row in rows:
+        kept = recipe.load(runs.folder(row.run).recipe)
+        assert len(kept.spec.to_dict()["stages"]) == row.point["spec.depth"]
+        assert (kept.training.lr, kept.seed) == (row.point["training.lr"], row.seed)
+        assert f"Study tiny, trial {row.number}" in kept.note
+        assert study.ledger.row(row.run)["status"] == "finished"
+        assert runs.folder(row.run).best.is_file()
+        assert {*GOALS, "epochs"} <= {*row.result, "seconds"}
+    # a point that comes again has another seed
+    assert len({(str(row.point), row.seed) for row in rows}) == 3
+    assert {found.runs[0] for found in study.best()} <= {row.run for row in rows}
+
+
+def test_a_sampler_draws_by_trial_whoever_asks() -> None:
+    import optuna
+
+    def drawn(order: list[int]) -> dict[int, float]:
+        study = optuna.create_study(sampler=numbered("random", 7))
+        trials = [study.ask() for _ in range(4)]
+        return {number: trials[number].suggest_float("x", 0, 1) for number in order}
+
+    one = drawn([0, 1, 2, 3])
+    assert drawn([3, 1, 0, 2]) == one
+    assert len(set(one.values())) == 4
+
+
+PLANS = {
+    "the whole grid": ("grid", None, 3, [3, 3]),
+    "a grid is covered first": ("grid", 3, 3, [2, 1]),
+    "part of a grid": ("grid", 1, 3, [1]),
+    "points by seeds": ("tpe", 7, 3, [3, 2, 2]),
+    "one seed": ("random", 4, 1, [1, 1, 1, 1]),
+}
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_how_many_trials_of_which_point(case: str, pictures_file: Path) -> None:
+    sampler, trials, seeds, wanted = PLANS[case]
+    table = {"sampler": sampler, "seeds": seeds} | ({"trials": trials} if trials else {})
+    study = begin(Request(parse(tiny(pictures_file) | {"explore": table}), "plan"))
+    assert [row.repeats for row in study.rows()] == wanted
+    assert [row.state for row in study.rows()] == ["waiting"] * len(wanted)
+
+
+def test_a_study_grows_and_never_shrinks(pictures_file: Path) -> None:
+    plain = tiny(pictures_file) | {"explore": {"sampler": "grid", "seeds": 2, "trials": 2}}
+    plain["training"]["epochs"] = 1
+    assert len(searched(plain).rows()) == 2
+    grown_ = search(Request(None, "tiny", resume=True, limits=("explore.trials=4",)), Watcher())
+    assert [(row.seed, row.state) for row in grown_.rows()] == [(0, "finished")] * 2 + [(1, "finished")] * 2
+    assert grown_.rows()[2].point == grown_.rows()[0].point
+    assert [len(point.runs) for point in grown_.best()] == [2]
+    with pytest.raises(ValueError, match="study tiny has 4 trials; --trials is how many there are to be in all"):
+        search(Request(None, "tiny", resume=True, limits=("explore.trials=3",)), Watcher())
+    with pytest.raises(ValueError, match=r"explore\.seeds cannot change"):
+        search(Request(None, "tiny", resume=True, limits=("explore.seeds=3",)), Watcher())
+
+
+def test_who_watches_is_told_each_trial_once(pictures_file: Path) -> None:
+    watcher = Watcher()
+    search(Request(parse(tiny(pictures_file), where="tiny"), "tiny"), watcher)
+    assert [(row.run, ended, trials) for row, ended, trials in watcher.trials] == [("tiny-0", 1, 2), ("tiny-1", 2, 2)]
+    assert watcher.said[0].startswith("study tiny: 2 trials of tiny in sqlite:///")
+
+
+def test_pruners_end_what_lags_behind(pictures_file: Path) -> None:
+    plain = tiny(pictures_file, training={"epochs": 9}, explore={"sampler": "random", "trials": 5}, seed=[1, 2])
+    for pruner in PRUNERS:
+        made = parse(plain, [f"explore.pruner={pruner}"])
+        study = begin(Request(made, f"by-{pruner}"))
+        good = [study.take(made) for _ in range(4)]
+        for trial in good:
+            assert trial is not None
+            assert not any(study.prunes(made, trial, epoch, 25.0 + epoch, 9) for epoch in (1, 2, 3))
+            study.finish(trial, made, dict.fromkeys(("psnr", "loss", "macs", "parameters", "images_per_second"), 1.0))
+        poor = study.take(made)
+        assert poor is not None
+        assert any(study.prunes(made, poor, epoch, 10.0, 9) for epoch in (1, 2, 3)) is (pruner != "none")
+
+
+def test_a_pruned_trial_is_a_run_that_could_go_on(pictures_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Study, "prunes", lambda self, space, trial, *_: trial.number == 1)
+    study = searched(tiny(pictures_file))
+    assert [row.state for row in study.rows()] == ["finished", "pruned"]
+    row = study.ledger.row("tiny-1")
+    assert (row["status"], row["epochs_done"]) == ("pruned", 1)
+    assert "other trials were better" in row["reason"]
+    assert len(training.fit(training.resume_recipe("tiny-1"), "tiny-1", resume=True).rows) == 2
+
+
+def test_it_stops_at_an_epochs_end_and_goes_on(pictures_file: Path) -> None:
+    study = begin(Request(parse(tiny(pictures_file), where="tiny"), "tiny"))
+    Worker(study, look=study.stop).work()
+    assert [(row.state, row.epochs, row.owner) for row in study.rows()] == [("waiting", 1, {}), ("waiting", 0, {})]
+    assert study.ledger.row("tiny-0")["status"] == "interrupted"
+    assert Worker(study).work() is None  # nobody said that it goes on
+    assert study.counts()["waiting"] == 2
+    watcher = Watcher()
+    search(Request(None, "tiny", resume=True), watcher)
+    assert [row.state for row in study.rows()] == ["finished"] * 2
+    assert [row["epoch"] for row in runs.folder("tiny-0").read_metrics()] == [1, 2]
+
+
+def test_budgets_of_epochs_and_minutes(pictures_file: Path) -> None:
+    watcher = Watcher()
+    plain = tiny(pictures_file, seed={"low": 0, "high": 99}, explore={"sampler": "random", "total_epochs": 4})
+    study = search(Request(parse(plain), "epochs"), watcher)
+    assert study.counts()["finished"] == 2
+    plain["explore"] = {"sampler": "random", "minutes": 1e-9}
+    study = search(Request(parse(plain), "minutes"), watcher)
+    assert study.rows() == []
+    assert "the time is over" in watcher.said[-1]
+
+
+# What dies
+
+
+def dead(study: Study, number: int) -> None:
+    """Let a trial be one of a process that is no more."""
+    study.note(number, owner=runs.here() | {"born": "1+1"})
+
+
+def test_a_dead_workers_trial_is_taken_again_as_it_was(pictures_file: Path) -> None:
+    plain = tiny(pictures_file, training={"lr": {"low": 0.01, "high": 0.1}}, explore={"sampler": "random", "trials": 1})
+    made = parse(plain)
+    study = begin(Request(made, "tiny"))
+    for deaths in range(2):
+        trial = study.take(made)
+        assert trial is not None
+        lr = trial.suggest_float("training.lr", 0.01, 0.1)
+        assert study.take(made) is None
+        dead(study, trial.number)
+        assert study.rows()[0].point == {"training.lr": lr}
+        assert (trial.number, deaths) == (0, trial.user_attrs.get("deaths", 0))
+    trial = study.take(made)
+    assert trial is not None
+    dead(study, 0)
+    # what killed three workers may be the trial
+    assert study.take(made) is None
+    assert [(row.state, row.reason) for row in study.rows()] == [("failed", "its worker died 3 times")]
+
+
+def test_a_silent_worker_of_another_machine_is_taken_for_dead(
+    pictures_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = parse(tiny(pictures_file) | {"explore": {"sampler": "grid", "trials": 1}})
+    study, clock = begin(Request(made, "tiny")), [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    assert study.take(made) is not None
+    study.note(0, owner={"host": "elsewhere", "pid": 1, "born": "1+1"}, beat=0)
+    for at, beat in ((0, 1), (170, 2), (340, 3), (510, 3)):
+        clock[0] = at
+        study.note(0, beat=beat)
+        assert study.take(made) is None
+    clock[0] = 530
+    assert study.take(made) is not None
+    assert study.rows()[0].owner == runs.here()
+
+
+def test_who_was_taken_for_dead_leaves_the_trial_alone(pictures_file: Path) -> None:
+    study = begin(Request(parse(tiny(pictures_file) | {"explore": {"sampler": "grid", "trials": 1}}), "tiny"))
+    other = {"host": "elsewhere", "pid": 1, "born": "1+1"}
+    worker = Worker(study)
+    trial = study.take(study.space)
+    assert trial is not None
+    study.note(0, owner=other)
+    worker._do(trial, study.space)
+    assert [(row.state, row.owner) for row in study.rows()] == [("running", other)]
+
+
+def test_a_trial_that_diverges_fails_and_the_others_go_on(pictures_file: Path) -> None:
+    plain = tiny(pictures_file, training={"lr": [1e30, 0.01], "optimiser": "sgd", "epochs": 1}, seed=3)
+    study = searched(plain)
+    assert [row.state for row in study.rows()] == ["failed", "finished"]
+    assert "the loss is no longer a number" in study.rows()[0].reason
+    assert study.ledger.row("tiny-0")["status"] == "failed"
+    plain["training"]["lr"] = [1e30, 1e31, 1e32, 1e33]
+    with pytest.raises(ValueError, match="3 trials failed in a row; the last: .*no longer a number"):
+        searched(plain, "wild")
+
+
+def test_missing_data_fails_no_trial(tmp_path: Path) -> None:
+    with pytest.raises((ValueError, OSError), match=r"nowhere\.npz"):
+        searched(tiny(tmp_path / "nowhere.npz"))
+    assert Study("tiny").open().counts()["waiting"] == 2
+
+
+def test_a_full_disk_puts_the_trial_back(pictures_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device", "runs/tiny-0/best.safetensors")
+
+    monkeypatch.setattr(training, "fit", full)
+    with pytest.raises(OSError, match="No space left"):
+        searched(tiny(pictures_file))
+    assert Study("tiny").open().counts()["waiting"] == 2
+
+
+# Mistakes
+
+
+def test_mistakes_about_studies(pictures_file: Path, tmp_path: Path) -> None:
+    made = parse(tiny(pictures_file), where="tiny")
+    with pytest.raises(ValueError, match="no study in sqlite:.*daelab explore SPACE begins one"):
+        Study("tiny").open()
+    begin(Request(made, "tiny"))
+    for request, message in [
+        (Request(made, "tiny"), "study tiny exists; go on with it by --resume, or take another --name"),
+        (Request(None, "tinny", resume=True), "unknown study 'tinny'; did you mean 'tiny'"),
+        (Request(None), "name a space, such as explore/depth, or with --resume the --name of a study"),
+        (Request(None, "new"), "name a space for study new"),
+        (Request(load("explore/depth"), "tiny", resume=True), "study tiny is of another space"),
+        (Request(parse({"seed": [1, 2]}), "free"), "says no end; give --trials, --total-epochs or --minutes"),
+        (Request(made, "a b"), "run name 'a b': use letters"),
+        (Request(made, "tiny", workers=0), "--workers is 0"),
+        (Request(made, "x", url="sqlite://"), "a SQLite file .* or PostgreSQL is needed"),
+        (Request(made, "x", url="nonesuch://x"), "nonesuch"),
+    ]:
+        with pytest.raises(ValueError, match=message) as caught:
+            search(request, Watcher())
+        assert "\n" not in str(caught.value)
+    runs.folder("taken-3").path.mkdir(parents=True)
+    with pytest.raises(ValueError, match="run taken-3 exists, which study taken would make"):
+        begin(Request(made, "taken"))
+
+
+def test_a_password_is_never_shown() -> None:
+    assert runs.hidden("postgresql://me:secret@host:1/db") == "postgresql://me:***@host:1/db"
+    with pytest.raises(ValueError) as caught:
+        Study("x", "nonesuch://me:secret@host/db")
+    assert "secret" not in str(caught.value)
+
+
+# Comparing
+
+
+def written(name: str, psnr: float | None, status: str = "finished", **fields: Any) -> None:
+    """A run that only the ledger knows."""
+    made = recipe.parse({"spec": fields.pop("spec", "model-c"), "seed": fields.pop("seed", 0), "training": fields})
+    scores = {"val_loss": 0.01, "val_psnr": psnr, "val_psnr_image": psnr} if psnr else {}
+    runs.Ledger().record(
+        name, status=status, epochs_done=3, images_per_second=100.0, recipe=made.to_dict(), folder="", **scores
+    )
+
+
+def test_only_what_differs_is_shown_best_first() -> None:
+    written("a", 25.0, lr=0.1)
+    written("b", 26.0, lr=0.2, seed=1)
+    written("c", None, "running", lr=0.2, batch=64)
+    found = api.compare(["a", "b", "c"])
+    assert set(found.fields) == {"seed", "training.lr", "training.batch"}
+    assert [run.name for run in found.runs] == ["b", "a", "c"]
+    table = found.run_table()
+    assert table.columns[:5] == ("run", "status", "seed", "batch", "lr")
+    assert table.rows[0][:5] == ("b", "finished", 1, 128, "0.2")
+    assert [len(point.runs) for point in found.points] == [1, 1]
+
+
+VERDICTS: dict[str, tuple[list[tuple[float, list[float]]], str, list[bool]]] = {
+    "clear": ([(0.1, [25.0, 25.2]), (0.2, [26.0, 26.3])], "Best: lr 0.2 (26.15 dB), ahead of every other", [False]),
+    "close": (
+        [(0.1, [25.9, 26.3]), (0.2, [26.0, 26.3])],
+        "Best by its mean: lr 0.2 (26.15 dB). No further away than seeds lie apart: lr 0.1.",
+        [True],
+    ),
+    "as far as seeds elsewhere": (
+        [(0.1, [25.9]), (0.2, [26.0]), (0.3, [20.0, 20.5])],
+        "No further away than seeds lie apart: lr 0.1.",
+        [True, False],
+    ),
+    "no seeds": ([(0.1, [25.9]), (0.2, [26.0])], "No seed was repeated", [False]),
+    "seeds alone": ([(0.1, [25.0, 26.0])], "All runs differ by their seed alone: 25.50 dB, 1.00 dB apart", []),
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_what_is_no_further_apart_than_seeds_is_too_close(case: str) -> None:
+    groups, verdict, close = VERDICTS[case]
+    names = []
+    for lr, psnrs in groups:
+        for seed, psnr in enumerate(psnrs):
+            names.append(f"run-{lr}-{seed}")
+            written(names[-1], psnr, lr=lr, seed=seed)
+    found = api.compare(names)
+    assert verdict in found.verdict
+    assert [point.close for point in found.points[:-1]] == close
+    cells = [row[-4] for row in found.point_table().rows]
+    assert [str(cell).startswith("≈") for cell in cells[:-1]] == close
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_the_same_seed_twice_is_no_spread() -> None:
+    for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.2)):
+        written(name, 25.0 if lr == 0.1 else 24.0, lr=lr)
+    assert "No seed was repeated" in api.compare(["a", "b", "c"]).verdict
+
+
+def test_mistakes_in_what_to_compare(tmp_path: Path) -> None:
+    written("a", 25.0)
+    with pytest.raises(ValueError, match="name two runs or more to compare, or --study STUDY; there is a"):
+        api.compare(["a", "a"])
+    with pytest.raises(ValueError, match="unknown run 'bb'"):
+        api.compare(["a", "bb"])
+    runs.Ledger().record("logged", status="imported")
+    with pytest.raises(ValueError, match="run logged was imported from a log; it has no recipe"):
+        api.compare(["a", "logged"])
+
+
+def test_the_field_that_matters_is_found() -> None:
+    names = []
+    for number, (lr, batch) in enumerate((lr, batch) for lr in (0.1, 0.2, 0.3) for batch in (16, 32, 64)):
+        names.append(f"r{number}")
+        written(names[-1], 20 + 30 * lr + batch / 640, lr=lr, batch=batch)
+    found = api.compare(names)
+    shares, _ = explore.page.importances(list(found.runs), {"training.lr": "lr", "training.batch": "batch"})
+    assert shares["lr"] > 0.9
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plain = tiny(pictures_file, training={"epochs": 1})
+    searched(plain | {"explore": {"sampler": "grid", "seeds": 2, "trials": 3}})
+    assert runs.folder("tiny-0").path.joinpath("report.html").is_file()
+    out = tmp_path / "out"
+    found = api.compare(study="tiny")
+    explore.check(out)
+    assert explore.write(found, out, "Study tiny", "daelab compare") == []
+    there = {path.name for path in out.iterdir()}
+    figures = {"curves.svg", "parallel.svg", "psnr-over-macs.svg", "psnr-over-parameters.svg"}
+    assert {"compare.html", "compare.md", "compare.json", "runs.csv", "points.csv"} | figures <= there
+    page = (out / "compare.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml") >= len(figures)
+    assert 'src="http' not in page
+    assert json.loads((out / "compare.json").read_text())["fields"] == ["seed", "spec.stages"]
+    explore.check(out)
+    before = (out / "curves.svg").read_bytes()
+    explore.write(found, out, "Study tiny", "daelab compare")
+    assert (out / "curves.svg").read_bytes() == before
+    with pytest.raises(ValueError, match="holds something else than a comparison"):
+        explore.check(runs.root())
+    with pytest.raises(ValueError, match="is a file; name a folder"):
+        explore.check(out / "runs.csv")
+
+
+def test_the_best_of_two_goals_is_what_nothing_beats() -> None:
+    points = {"a": (25.0, 10.0), "b": (26.0, 20.0), "c": (24.0, 15.0), "d": (26.0, 30.0)}
+    found = [Found({"x": name}, (name,), {"psnr": psnr, "macs": macs}) for name, (psnr, macs) in points.items()]
+    assert [one.runs[0] for one in best(found, ["psnr", "macs"])] == ["a", "b"]
+    assert [one.runs[0] for one in best(found, ["psnr"])] == ["b"]
+    assert best([], ["psnr"]) == []
