@@ -146,7 +146,7 @@ def test_a_killed_worker_loses_nothing(url: str, space: Callable[[int], Path], t
     command = [sys.executable, "-m", "daelab", "explore", str(space(3)), "--workers", "2", "--storage", url]
     with (tmp_path / "err").open("w+") as err:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
-        victim = _victim(lambda: Study("small", url).open().rows(), process)
+        victim = _victim(lambda: Study("small", url).open(), process)
         os.kill(victim.owner["pid"], signal.SIGKILL)
         out, _ = process.communicate(timeout=200)
         err.seek(0)
@@ -167,18 +167,21 @@ def test_a_killed_worker_loses_nothing(url: str, space: Callable[[int], Path], t
     assert {row["status"] for row in study.ledger.rows()} == {"finished"}
 
 
-def _victim(rows: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+def _victim(opened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     """A trial in its middle, once both workers are at work."""
-    for _ in range(1000):
+    study = None
+    for _ in range(400):
         assert process.poll() is None
         try:
-            running = [row for row in rows() if row.state == "running" and row.owner]
-        except ValueError:  # the study is not there yet
-            running = []
+            study = study or opened()
+        except ValueError:  # it is not there yet
+            time.sleep(1)
+            continue
+        running = [row for row in study.rows() if row.state == "running" and row.owner]
         middle = [row for row in running if 1 <= row.epochs <= 2]
         if len({row.owner["pid"] for row in running}) == 2 and middle:
             return middle[0]
-        time.sleep(0.1)
+        time.sleep(0.3)
     raise AssertionError("the workers never began")
 
 

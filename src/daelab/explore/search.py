@@ -21,7 +21,7 @@ from daelab.explore.space import Space
 from daelab.explore.study import Study
 from daelab.explore.worker import Worker
 
-_LOOK = 0.5
+_LOOK = 1.0
 """Seconds between two looks at what the workers did."""
 
 

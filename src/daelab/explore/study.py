@@ -228,11 +228,11 @@ class Study:
         return mine
 
     def put_back(self, number: int) -> None:
-        """Let a trial of this process wait: its run goes on from its checkpoint."""
+        """Let a trial of this process wait, unless it has ended: its run goes on from its checkpoint."""
         from optuna.trial import TrialState
 
         with self._alone():
-            if self.owned(number):
+            if self.owned(number) and not self._trials()[number].state.is_finished():
                 self._set(number, owner={})
                 self._state(number, TrialState.WAITING)
 

@@ -69,7 +69,7 @@ class _Axis:
             there = sorted(set(zip(self.heights, numbers, strict=True)))
             if plain or len(there) > 8:
                 there = [there[0], there[-1]]
-            self.marks = [(height, f"{number:.4g}") for height, number in there]
+            self.marks = [(height, f"{number:.2f}" if plain else f"{number:.4g}") for height, number in there]
             return
         # names: those of the better runs higher
         texts = [str(cell) for cell in cells]
@@ -90,7 +90,9 @@ class _Axis:
             if height - taken < 0.035:
                 continue
             taken = height
-            label = ax.annotate(text, (place, height), (6, 0), textcoords="offset points", va="center", fontsize=8)
+            # before the first axis there are no lines
+            at, side = ((-7, 0), "right") if place == 0 else ((6, 0), "left")
+            label = ax.annotate(text, (place, height), at, textcoords="offset points", ha=side, va="center", fontsize=8)
             label.set(zorder=6, path_effects=[withStroke(linewidth=3, foreground=PAPER)])
 
 

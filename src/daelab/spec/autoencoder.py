@@ -69,7 +69,7 @@ class Autoencoder(Spec):
     @property
     def brief(self) -> str:
         """Widths of the stages: `64, 32, 16, 8 (no down)`."""
-        return ", ".join(f"{stage.width}{'' if stage.down else ' (no down)'}" for stage in self.stages)
+        return ", ".join(map(str, self.stages))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
