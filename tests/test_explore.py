@@ -163,7 +163,10 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong end": ({"training": {"batch": {"low": 0, "high": 8}}}, "training.batch"),
     "an unknown field": ({"training": {"rate": [1, 2]}}, "unknown recipe key 'training.rate'"),
     "no such depth": ({"spec": {"stages": [8], "depth": [1, 2]}}, "spec.depth is 2; there are 1 stages"),
-    "a scale below": ({"spec": {"stages": [8], "scale": [1, -1]}}, "spec.scale is -1; write a number above 0"),
+    "a scale below": (
+        {"spec": {"stages": [8], "scale": [1, -1]}},
+        "spec.scale is -1; write a number above 0 and up to 4,096",
+    ),
     "depth of a preset": ({"spec": {"depth": [1, 2]}}, "depth and scale are of a list of stages"),
     "no sampler": (SEEDS | {"explore": {"sampler": "gird"}}, "unknown sampler 'gird'; did you mean 'grid'"),
     "no goal": (SEEDS | {"explore": {"goals": ["psnrr"]}}, "unknown goal 'psnrr'; did you mean 'psnr'"),
@@ -177,7 +180,17 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"training": {"lr": {"low": 0.1, "high": 1.0}}, "explore": {"sampler": "grid"}},
         "a range without step has no grid",
     ),
-    "a huge grid": ({"seed": {"low": 0, "high": 10**6}, "explore": {"sampler": "grid"}}, "over 2,000 points"),
+    "a huge grid": (
+        {
+            "seed": {"low": 0, "high": 99},
+            "training": {"epochs": {"low": 1, "high": 99}},
+            "explore": {"sampler": "grid"},
+        },
+        "over 2,000 points",
+    ),
+    "a huge range": ({"seed": {"low": 0, "high": 10**9}, "explore": {"sampler": "grid"}}, "over 2,000 values"),
+    "no end": ({"training": {"lr": {"low": 0.1, "high": float("inf")}}}, "beyond what a number can be told"),
+    "no number": ({"training": {"lr": [0.1, float("nan")]}}, "training.lr: inf and nan are no values"),
 }
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import mutations
-from daelab import cleaning, data, imagefiles, inspector, judge, losses, modelfile, noise, recipe, settings
+from daelab import cleaning, data, explore, imagefiles, inspector, judge, losses, modelfile, noise, recipe, settings
 from daelab.cli.console import reason
 from daelab.data import cifar10, fetch
 from daelab.data.pictures import decode
@@ -318,6 +318,10 @@ def _recipes() -> list[bytes]:
     return [settings.shipped()[name].read_bytes() for name in names] + [unet]
 
 
+def _spaces() -> list[bytes]:
+    return [path.read_bytes() for path in explore.shipped().values()]
+
+
 def _noise(text: str) -> None:
     found = noise.parse(text)
     assert noise.parse(str(found)) == found
@@ -384,6 +388,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject("paper's .pt", _paper, partial(_file, "file.pt", modelfile.load), (mutations.zip_members,), 5),
         Subject("ONNX", _onnx, partial(_file, "file.onnx", _load_model)),
         Subject("recipe", _recipes, partial(_file, "file.toml", recipe.load), (mutations.textual,), 5),
+        Subject("space", _spaces, partial(_file, "file.toml", explore.load), (mutations.textual,), 3),
         Subject(
             "judge's recipe",
             lambda: [path.read_bytes() for path in judge.recipe.shipped().values()],

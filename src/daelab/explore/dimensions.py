@@ -16,6 +16,8 @@ Value = str | int | float | bool | None
 Place = tuple[str | int, ...]
 """Keys and indices from the top of a space."""
 
+MOST = 2_000
+"""Points of a grid."""
 _RANGE = {"low", "high", "log", "step"}
 
 
@@ -70,6 +72,8 @@ class Range:
         if step is None:
             raise ValueError(f"{where}: a range without step has no grid; give a step or a list, or another sampler")
         count = int((self.high - self.low) / step + 1e-9) + 1
+        if count > MOST:
+            raise ValueError(f"{where}: over {MOST:,} values are no grid; take another sampler, or a larger step")
         found = [self.low + number * step for number in range(count)]
         # not 0.30000000000000004
         return list(found) if self.whole else [float(f"{value:.12g}") for value in found]
@@ -123,7 +127,10 @@ def dimension(value: Any) -> bool:
 
 
 def _choice(values: list[Any], where: str) -> Choice:
-    texts = tuple(json.dumps(value) for value in values)
+    try:
+        texts = tuple(json.dumps(value, allow_nan=False) for value in values)
+    except ValueError:
+        raise ValueError(f"{where}: inf and nan are no values") from None
     if not texts:
         raise ValueError(f"{where}: a choice of nothing; write one value or several")
     if len(set(texts)) < len(texts):
@@ -138,6 +145,8 @@ def _range(table: Mapping[str, Any], where: str) -> Range:
     numbers = [table[key] for key in ("low", "high", "step") if table.get(key) is not None]
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
         raise ValueError(f"{where}: {{{shown}}}: low, high and step are numbers")
+    if not all(abs(number) < 2**53 for number in numbers):
+        raise ValueError(f"{where}: {{{shown}}}: beyond what a number can be told from its neighbour")
     made = Range(**table)
     if not isinstance(made.log, bool):
         raise ValueError(f"{where}: {{{shown}}}: log is true or false")

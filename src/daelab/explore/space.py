@@ -19,13 +19,12 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from daelab import recipe as recipes
 from daelab import settings
 from daelab.errors import unknown
-from daelab.explore.dimensions import Dimension, Place, Value, merged, placed
+from daelab.explore.dimensions import MOST, Dimension, Place, Value, merged, placed
 from daelab.explore.kinds import GOALS, PRUNERS, SAMPLERS
 from daelab.recipe import Recipe
 from daelab.settings import Table
 from daelab.spec import Autoencoder, UNet
 
-_MOST_POINTS = 2_000
 VARIANT = "variant"
 """The dimension that says which of a space's variants is tried."""
 
@@ -160,7 +159,8 @@ class Space:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
         plain["note"] = note
-        plain["seed"] = plain.get("seed", 0) + seed
+        if seed:
+            plain["seed"] = plain.get("seed", 0) + seed
         return recipes.parse(plain, where=where)
 
     def check(self) -> None:
@@ -179,8 +179,8 @@ class Space:
                     self.recipe(point)
             return
         for number, point in enumerate(self.points(), 1):
-            if number > _MOST_POINTS:
-                raise ValueError(f"{self.name}: the grid has over {_MOST_POINTS:,} points; take another sampler")
+            if number > MOST:
+                raise ValueError(f"{self.name}: the grid has over {MOST:,} points; take another sampler")
             self.recipe(point)
 
     def to_dict(self) -> dict[str, Any]:
@@ -255,13 +255,14 @@ def grown(spec: Any) -> Any:
     depth, scale = spec.get("depth", len(there)), spec.get("scale", 1)
     if not (type(depth) is int and 1 <= depth <= len(there)):
         raise ValueError(f"spec.depth is {depth!r}; there are {len(there)} {levels} to take from")
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or scale <= 0:
-        raise ValueError(f"spec.scale is {scale!r}; write a number above 0")
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 4096:
+        raise ValueError(f"spec.scale is {scale!r}; write a number above 0 and up to 4,096")
     made[levels] = [_scaled(one, scale) for one in there[:depth]]
     if levels == "widths" and depth < len(there):
         # the middle's blocks stay the middle's
-        made["blocks"] = [*made.get("blocks", [])[: depth - 1], *made.get("blocks", [])[-1:]]
-        made["decoder"] = made.get("decoder", [])[: depth - 1]
+        blocks, decoder = made.get("blocks"), made.get("decoder")
+        made |= {"blocks": [*blocks[: depth - 1], *blocks[-1:]]} if isinstance(blocks, list) else {}
+        made |= {"decoder": decoder[: depth - 1]} if isinstance(decoder, list) else {}
     return made
 
 
