@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daelab.model.norm import NORMS
 from daelab.spec import Layer, Spec
 
 PART = 32
@@ -66,16 +67,6 @@ class ThinConv2d(nn.Module):
         return out  # type: ignore[no-any-return]
 
 
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel, (N, C, H, W)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-_NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm2d, "layer": ChannelNorm}
-
-
 class Network(nn.Module):
     """(N, `spec.inputs`, H, W) in [0, 1] -> (N, C, H, W); H and W multiples of `spec.multiple`.
 
@@ -88,7 +79,7 @@ class Network(nn.Module):
         for layer in spec.layers():
             self.add_module(layer.name, _convolution(layer))
             if layer.norm != "none":
-                self.add_module(f"{layer.norm}_{layer.name}", _NORMS[layer.norm](layer.outputs))
+                self.add_module(f"{layer.norm}_{layer.name}", NORMS[layer.norm](layer.outputs))
         # what follows each layer, by name, so that a folded layer can drop its norm
         self.after = {layer.name: (layer.norm, layer.activation) for layer in spec.layers()}
 
