@@ -11,7 +11,7 @@ from PIL import Image
 
 from daelab import data
 from daelab.data import pictures
-from daelab.data.folder import draws
+from daelab.data.folder import Names, draws
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_a_folder_without_sub_folders_is_one_class(tmp_path: Path) -> None:
     loaded = data.load(f"folder:{tmp_path / 'holiday'}")
     assert loaded.classes == ("holiday",)
     assert isinstance(loaded.train, data.FolderSet)
-    assert [path.name for path in loaded.train.paths] == ["a.jpg", "b.png"]
+    assert [loaded.train.path(i).name for i in range(2)] == ["a.jpg", "b.png"]
 
 
 def test_a_folder_with_parts_uses_them(tmp_path: Path) -> None:
@@ -210,3 +210,36 @@ def test_free_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1 << 24 < pictures.free_memory() < 1 << 46
     monkeypatch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()))
     assert pictures.free_memory() > 1 << 24
+
+
+# Streaming through a buffer
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_buffer_gives_the_same_pixels_and_decodes_a_picture_once_for_it(
+    workers: int, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_memory = data.load(f"folder:{album}", crop=24).train
+    buffered = data.load(f"folder:{album}", crop=24, buffer=24).train
+    assert "streamed" in data.load(f"folder:{album}", buffer=24).note
+    pictures = len(in_memory)
+    # three windows of three batches, each of few pictures, many times
+    orders = [np.array([n // 3, n // 3 + 1, pictures - 1, n // 3] * 2) for n in range(9)]
+    expected = list(in_memory.batches(orders, 5))
+    decoded: list[Path] = []
+    decode = data.pictures.decode
+    monkeypatch.setattr(data.pictures, "decode", lambda path: (decoded.append(path), decode(path))[1])
+    found = list(buffered.batches(orders, 5, workers))
+    assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
+    if workers == 0:
+        assert len(decoded) == 3 * 3
+    shared = [list(buffered.batches(orders, 5, workers, share=(rank, 2))) for rank in (0, 1)]
+    assert all(np.array_equal(expected[n], shared[n % 2][n // 2]) for n in range(9))
+
+
+def test_a_million_names_take_little_memory_and_come_back() -> None:
+    names = [f"klasse {i % 10}/bild-{i}ä.png" for i in range(10_000)]
+    kept = Names(Path("root"), names)
+    assert [str(kept[i]) for i in (0, 77, 9_999)] == [str(Path("root") / names[i]) for i in (0, 77, 9_999)]
+    assert len(kept) == 10_000
+    assert len(kept._text) + kept._ends.nbytes < 40 * len(names)

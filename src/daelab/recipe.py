@@ -60,6 +60,9 @@ class Data(Table):
     """Side of the crops of a folder's pictures."""
     crops: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
     """Crops of each of a folder's training pictures in an epoch; one where it is not given."""
+    buffer: Annotated[int | None, Field(ge=1)] = None
+    """Stream a folder from disk and shuffle its crops so many at a time, in memory that does not grow with the folder;
+    None: shuffle them all, from memory where they fit."""
 
 
 class Training(Table):
@@ -145,6 +148,8 @@ class Recipe(Document):
             raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
         if self.data.crops and not crops:
             raise ValueError(f"data.crops belongs to folder:PATH, whose pictures are cropped; not to {self.data.name}")
+        if self.data.buffer and not crops:
+            raise ValueError(f"data.buffer belongs to folder:PATH, which is streamed; not to {self.data.name}")
         if self.training.momentum and self.training.optimiser != "sgd":
             raise ValueError("training.momentum belongs to optimiser 'sgd'; the others have betas")
         return self

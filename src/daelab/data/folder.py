@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from daelab import processes
 from daelab.data.pictures import SUFFIXES, Shelf, area, free_memory
 from daelab.data.sets import Dataset, Images, Indices, Labels, Pixels, Source, check_labels
 from daelab.data.splits import parted
@@ -23,12 +27,34 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """SplitMix64's step: 2^64 divided by the golden ratio, made odd."""
 
 
+class Names:
+    """Many pictures' places in one piece of memory.
+
+    A path each would take twenty times as much, and every worker process would come to hold a copy.
+    """
+
+    def __init__(self, root: Path, names: Iterable[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        self.root = root
+        self._text = b"".join(encoded)
+        self._ends = np.cumsum([0, *map(len, encoded)])
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, place: int) -> Path:
+        return self.root / os.fsdecode(self._text[self._ends[place] : self._ends[place + 1]])
+
+
 @dataclass(frozen=True, eq=False)
 class FolderSet(Images):
     """Pictures of any size, of which each batch has a crop."""
 
     name: str
-    paths: tuple[Path, ...]
+    names: Names
+    """Of all pictures of the folder's part."""
+    places: Indices
+    """int64 (N,): which of them are in this set."""
     labels: Labels
     """int64 (N,)."""
     classes: tuple[str, ...]
@@ -36,19 +62,24 @@ class FolderSet(Images):
     """Side of a crop, in pixels; a smaller picture is mirrored at its edges up to it."""
     shelf: Shelf
     """Where the decoded pictures are kept; the parts of one folder share it."""
+    buffer: int | None = None
+    """Crops that a worker process reads at once, each picture of them decoded once; None: those of a batch."""
 
     def __post_init__(self) -> None:
-        check_labels(self.name, self.labels, len(self.paths), len(self.classes))
+        check_labels(self.name, self.labels, len(self.places), len(self.classes))
 
     @property
     def size(self) -> tuple[int, int]:
         """(crop, crop), in pixels."""
         return self.crop, self.crop
 
+    def path(self, i: int) -> Path:
+        """Of the i-th picture."""
+        return self.names[int(self.places[i])]
+
     def take(self, indices: Indices) -> FolderSet:
         """The same set with only these pictures, in this order."""
-        paths = tuple(self.paths[i] for i in indices.tolist())
-        return FolderSet(self.name, paths, self.labels[indices], self.classes, self.crop, self.shelf)
+        return replace(self, places=self.places[indices], labels=self.labels[indices])
 
     def batch(self, indices: Indices, rng: np.random.Generator | None = None) -> Pixels:
         """A random crop of each picture, or its centre without `rng`: uint8 (B, 3, crop, crop).
@@ -57,7 +88,7 @@ class FolderSet(Images):
             ValueError: a picture is broken; names the file.
         """
         draws = None if rng is None else rng.integers(0, 2**64, size=len(indices), dtype=np.uint64)
-        return self._read((indices, draws))
+        return self.read([(indices, draws)])[0]
 
     def batches(
         self,
@@ -65,30 +96,38 @@ class FolderSet(Images):
         seed: int | None,
         workers: int | None = None,
         start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
         """One array (B, 3, crop, crop) per order; see `Images.batches`.
 
-        A folder within its memory budget is decoded once, in this process. A larger one is decoded
-        anew for every batch by `workers` processes, each at most two batches ahead; closing the
-        iterator ends them.
+        A folder within its memory budget is decoded once, in this process. Of another, `workers` processes
+        decode as many batches at a time as make a `buffer`, each at most two such ahead, and with a buffer
+        one; closing the iterator ends them.
 
         Raises:
             ValueError: a picture is broken; names the file.
         """
-        jobs = _jobs(orders, seed, start)
+        jobs = islice(_jobs(orders, seed, start), share[0], None, share[1])
+        windows = ([job] for job in jobs) if self.buffer is None else _windows(jobs, self.buffer)
+        cores = max(1, _cores() // processes.local()[1])
         if workers is None:
-            workers = min(4, _cores())
+            workers = min(4, cores)
         # More processes than cores bring nothing but a warning.
-        workers = 0 if self.shelf.keeps else min(workers, _cores())
-        return (self._read(job) for job in jobs) if workers <= 0 else _stream(self, jobs, workers)
+        workers = 0 if self.shelf.keeps else min(workers, cores)
+        ahead = 2 if self.buffer is None else 1
+        read = map(self.read, windows) if workers <= 0 else _stream(self, windows, workers, ahead)
+        return (batch for window in read for batch in window)
 
-    def _read(self, job: Job) -> Pixels:
-        indices, draws = job
-        out = np.empty((len(indices), 3, self.crop, self.crop), np.uint8)
-        for k, i in enumerate(indices.tolist()):
-            picture = self.shelf.picture(self.paths[i])
-            top, left = _corner(picture, self.crop, None if draws is None else int(draws[k]))
-            out[k] = picture[top : top + self.crop, left : left + self.crop].transpose(2, 0, 1)
+    def read(self, jobs: Sequence[Job]) -> list[Pixels]:
+        """The crops of some batches, picture by picture, so that each picture is decoded once."""
+        out = [np.empty((len(indices), 3, self.crop, self.crop), np.uint8) for indices, _ in jobs]
+        wanted = [(int(self.places[i]), n, k) for n, (indices, _) in enumerate(jobs) for k, i in enumerate(indices)]
+        for place, crops in groupby(sorted(wanted), key=itemgetter(0)):
+            picture = self.shelf.picture(self.names[place])
+            for _, n, k in crops:
+                draws = jobs[n][1]
+                top, left = _corner(picture, self.crop, None if draws is None else int(draws[k]))
+                out[n][k] = picture[top : top + self.crop, left : left + self.crop].transpose(2, 0, 1)
         return out
 
 
@@ -108,62 +147,84 @@ def folder(source: Source) -> Dataset:
     if crop < 1:
         raise ValueError(f"folder: a crop must be at least 1 pixel, not {crop}")
     parts, skipped = _scan(root)
-    paths = [path for part in parts.values() for path in part]
     budget = free_memory() // 4 if source.memory_budget is None else source.memory_budget
-    shelf = Shelf(crop, keeps=sum(3 * area(path, crop) for path in paths) <= budget)
-    sets = _sets(root, parts, shelf)
-    kept = "kept in memory" if shelf.keeps else "streamed from disk"
+    keeps = source.buffer is None and _fit(parts.values(), crop, budget)
+    sets = _sets(root, parts, Shelf(crop, keeps), source.buffer)
+    kept = "kept in memory" if keeps else "streamed from disk"
+    count = sum(map(len, parts.values()))
     return Dataset(
         "folder",
         train=sets["train"],
         val=sets.get("val"),
         test=sets["test"],
         classes=sets["train"].classes,
-        note=f"{len(paths):,} pictures in {root}, {skipped:,} other files skipped; {kept}",
+        note=f"{count:,} pictures in {root}, {skipped:,} other files skipped; {kept}",
     )
 
 
-def _scan(root: Path) -> tuple[dict[Path, list[Path]], int]:
+def _fit(parts: Iterable[Names], crop: int, budget: int) -> bool:
+    """Whether all pictures, decoded, take no more than the budget; headers are read until it is known."""
+    for names in parts:
+        for place in range(len(names)):
+            budget -= 3 * area(names[place], crop)
+            if budget < 0:
+                return False
+    return True
+
+
+def _scan(root: Path) -> tuple[dict[Path, Names], int]:
     """The pictures under each part's folder, sorted, and how many other files there are.
 
     The one key is `root` where the folder has no parts.
     """
     inside = {child.name for child in root.iterdir() if child.is_dir() and not child.name.startswith(".")}
     has_parts = "train" in inside and (len(inside) == 1 or bool(inside & {"val", "test"}))
-    parts: dict[Path, list[Path]] = {}
+    parts: dict[Path, Names] = {}
     skipped = 0
     for top in [root / part for part in ("train", "val", "test") if part in inside] if has_parts else [root]:
-        files = sorted((path for path in top.rglob("*") if path.is_file()), key=Path.as_posix)
-        parts[top] = [path for path in files if _is_picture(path.relative_to(top))]
+        files = list(_files(top))
+        parts[top] = Names(top, sorted(filter(_is_picture, files)))
         skipped += len(files) - len(parts[top])
-        if not parts[top]:
+        if not len(parts[top]):
             raise ValueError(f"folder: no pictures in {top} ({len(files)} other files); looked for {SUFFIXES}")
     return parts, skipped
 
 
-def _is_picture(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in SUFFIXES.split() and not hidden
+def _files(top: Path, inside: str = "") -> Iterator[str]:
+    """Every file under a folder, by its path within it, with slashes; a million of them take little memory."""
+    with suppress(PermissionError), os.scandir(top / inside) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files(top, f"{inside}{entry.name}/")
+            elif entry.is_file():
+                yield inside + entry.name
 
 
-def _sets(root: Path, parts: dict[Path, list[Path]], shelf: Shelf) -> dict[str, FolderSet]:
-    names = {top: [_class(path.relative_to(top), root) for path in paths] for top, paths in parts.items()}
-    classes = tuple(sorted({name for part in names.values() for name in part}))
-    places = {name: place for place, name in enumerate(classes)}
+def _is_picture(name: str) -> bool:
+    hidden = name.startswith(".") or "/." in name
+    return os.path.splitext(name)[1].lower() in SUFFIXES.split() and not hidden  # noqa: PTH122
+
+
+def _sets(root: Path, parts: dict[Path, Names], shelf: Shelf, buffer: int | None) -> dict[str, FolderSet]:
+    found = {top: [_class(names, place, root) for place in range(len(names))] for top, names in parts.items()}
+    classes = tuple(sorted({name for part in found.values() for name in part}))
+    numbers = {name: place for place, name in enumerate(classes)}
     sets = {}
-    for top, paths in parts.items():
-        labels = np.array([places[name] for name in names[top]], np.int64)
+    for top, names in parts.items():
+        labels = np.array([numbers[name] for name in found[top]], np.int64)
         part = "train" if top == root else top.name
-        sets[part] = FolderSet(f"folder/{part}", tuple(paths), labels, classes, shelf.crop, shelf)
+        places = np.arange(len(names))
+        sets[part] = FolderSet(f"folder/{part}", names, places, labels, classes, shelf.crop, shelf, buffer)
     if "test" not in sets:
         kept, held = parted(len(sets["train"]), f"folder {root}")
         sets |= {"test": sets["train"].take(held), "train": sets["train"].take(kept)}
     return sets
 
 
-def _class(path: Path, root: Path) -> str:
-    """The first folder of a relative path, or the root's name for a picture in no sub-folder."""
-    return path.parts[0] if len(path.parts) > 1 else root.resolve().name
+def _class(names: Names, place: int, root: Path) -> str:
+    """The first folder of a picture's place, or the root's name for a picture in no sub-folder."""
+    parts = names[place].relative_to(names.root).parts
+    return parts[0] if len(parts) > 1 else root.resolve().name
 
 
 def _corner(picture: Pixels, crop: int, draw: int | None) -> tuple[int, int]:
@@ -201,42 +262,50 @@ def _mix(z: Draws) -> Draws:
     return z ^ (z >> np.uint64(31))
 
 
+def _windows(jobs: Iterator[Job], images: int) -> Iterator[list[Job]]:
+    """Batches that follow each other, as many as have so many images."""
+    for first in jobs:
+        batches = -(-images // max(1, len(first[0])))
+        yield [first, *islice(jobs, batches - 1)]
+
+
 class _Reader:
-    """What a worker process runs: a job -> its batch, or the error that names the file."""
+    """What a worker process runs: a window of batches -> their pixels, or the error that names the file."""
 
     def __init__(self, pictures: FolderSet) -> None:
         self.pictures = pictures
 
-    def __getitem__(self, job: Job) -> Pixels | ValueError:
+    def __getitem__(self, window: list[Job]) -> list[Pixels] | ValueError:
         try:
-            return self.pictures._read(job)
+            return self.pictures.read(window)
         except ValueError as error:
             return error  # handed over as it is; raised in a worker it would come as a traceback
 
 
-def _stream(pictures: FolderSet, jobs: Iterable[Job], workers: int) -> Iterator[Pixels]:
+def _stream(pictures: FolderSet, windows: Iterable[list[Job]], workers: int, ahead: int) -> Iterator[list[Pixels]]:
     import torch
     from torch.utils.data import DataLoader
 
-    loader: DataLoader[Pixels] = DataLoader(
+    loader: DataLoader[list[Pixels]] = DataLoader(
         _Reader(pictures),  # type: ignore[arg-type]
-        sampler=jobs,
+        sampler=windows,
         batch_size=None,
         num_workers=workers,
+        prefetch_factor=ahead,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # or it would draw from the global one
     )
     with warnings.catch_warnings():
         # Python 3.12 warns when a process with threads forks; these workers only decode pictures.
         warnings.simplefilter("ignore", DeprecationWarning)
-        batches = iter(loader)
+        found = iter(loader)
     try:
-        for batch in batches:
-            if isinstance(batch, ValueError):
-                raise batch
-            yield batch
+        for window in found:
+            if isinstance(window, ValueError):
+                raise window
+            yield window
     finally:
-        del batches  # ends the workers now, not when an error's traceback is dropped
+        del found  # ends the workers now, not when an error's traceback is dropped
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ class Images(ABC):
         seed: int | None,
         workers: int | None = None,
         start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
         """One array (B, 3, H, W) per order, in order.
 
@@ -67,6 +69,7 @@ class Images(ABC):
             seed: of the crops, where a set cuts crops; None cuts the centre.
             workers: processes that decode, where a set decodes; 0 decodes here, None chooses.
             start: images that came before the first of `orders`, in a run that resumes.
+            share: (r, n): of the orders only the r-th and every n-th after it are read; the others count as passed.
         """
 
     def class_counts(self) -> dict[str, int]:
@@ -120,10 +123,11 @@ class ImageSet(Images):
         seed: int | None,
         workers: int | None = None,
         start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
         """One array (B, 3, H, W) per order; nothing is drawn."""
         del seed, workers, start
-        return (self.batch(order) for order in orders)
+        return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +159,8 @@ class Source:
     """Side of a folder's crops, in pixels."""
     memory_budget: int | None = None
     """Bytes a folder's decoded pictures may take; None is a quarter of the free memory."""
+    buffer: int | None = None
+    """Stream a folder, and read so many crops at once; None: only if it does not fit, a batch at once."""
     progress: Callable[[int, int], None] | None = None
     """Called with (bytes done, bytes in all or 0) during a download."""
 

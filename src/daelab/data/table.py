@@ -43,6 +43,7 @@ def load(
     train: bool = True,
     crop: int = 32,
     memory_budget: int | None = None,
+    buffer: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Load a data set.
@@ -57,6 +58,7 @@ def load(
         crop: side of the crops that a folder's pictures are read as, in pixels.
         memory_budget: bytes that a folder's decoded pictures may take; None is a quarter of the
             free memory. A larger folder is streamed from disk.
+        buffer: stream a folder whatever its size, and read so many crops at once.
         progress: called with (bytes done, bytes in all or 0) during a download.
 
     Raises:
@@ -77,6 +79,7 @@ def load(
             train=train,
             crop=crop,
             memory_budget=memory_budget,
+            buffer=buffer,
             progress=progress,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -64,11 +65,16 @@ class PictureSet(Images):
         return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
 
     def batches(
-        self, orders: Iterable[Indices], seed: int | None, workers: int | None = None, start: int = 0
+        self,
+        orders: Iterable[Indices],
+        seed: int | None,
+        workers: int | None = None,
+        start: int = 0,
+        share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
         """One array (B, 3, H, W) per order, each of pictures of one size; nothing is drawn."""
         del seed, workers, start
-        return (self.batch(order) for order in orders)
+        return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
 
 def cbsd68(source: Source) -> Dataset:
