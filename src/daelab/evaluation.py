@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from daelab import processes
 from daelab.data import Images
 from daelab.judge import Judge, JudgeScores
 from daelab.judge.f1 import Ints, macro_f1
@@ -34,6 +35,9 @@ from daelab.noise import IndexedDraws, Noise
 Denoise = Callable[[Tensor], Tensor]
 """Noisy images -> denoised ones, both (N, C, H, W) float32; in [0, 1], but for a noise that is not clipped (`awgn`)."""
 
+Columns = dict[str, Tensor]
+"""What was found in each image of a batch, by name; (N,) but for pixels and a batch's loss."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -46,10 +50,17 @@ class Batch:
 
 
 def noisy_batches(
-    images: Images, noise: Noise, seed: int, batch: int = BATCH, device: torch.device | str = "cpu"
+    images: Images,
+    noise: Noise,
+    seed: int,
+    batch: int = BATCH,
+    device: torch.device | str = "cpu",
+    *,
+    shared: bool = False,
 ) -> Iterator[Batch]:
-    """Every image once, in order, under the noise of (seed, its index)."""
-    for indices in images.groups(batch):
+    """Every image once, in order, under the noise of (seed, its index); `shared`: this process's batches alone."""
+    groups = images.groups(batch)
+    for indices in processes.shared(groups) if shared else groups:
         clean = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
         noisy = noise.apply(clean, IndexedDraws(indices, seed, device))
         yield Batch(clean, noisy, noise.component(IndexedDraws(indices, seed)))
@@ -69,24 +80,37 @@ class Validation:
 @torch.inference_mode()
 def validate(denoise: Denoise, batches: Iterable[Batch], loss: Loss) -> Validation:
     """Mean loss and PSNR over batches; the host waits for the device only at the end."""
-    losses, errors, peaks = [], [], []
-    for batch in batches:
+
+    def seen(batch: Batch) -> Columns:
         denoised = denoise(batch.noisy)
-        losses.append(loss(denoised, batch.clean) * len(denoised))
-        errors.append(mse(denoised, batch.clean))
-        peaks.append(batch.clean.flatten(1).amax(1))
+        return {
+            "loss": loss(denoised, batch.clean)[None] * len(denoised),
+            "error": mse(denoised, batch.clean),
+            "peak": batch.clean.flatten(1).amax(1),
+        }
+
+    found = _columns(processes.together(map(seen, batches)))
     # a blank image can be met exactly: 120 dB then, since no JSON holds an infinity
-    error, peak = torch.cat(errors).clamp_min(1e-12), torch.cat(peaks).clamp_min(1 / 255)
+    error, peak = found["error"].clamp_min(1e-12), found["peak"].clamp_min(1 / 255)
     by_batch = psnr_batch_of(error.cpu().numpy(), peak.cpu().double().numpy())
-    mean = float(torch.stack(losses).sum()) / len(error)
+    mean = float(found["loss"].sum()) / len(error)
     return Validation(mean, float(psnr_of(error).mean()), float(by_batch.mean()))
 
 
 @torch.inference_mode()
 def judged_f1(denoise: Denoise, batches: Iterable[Batch], judge: Judge, labels: Ints) -> float:
     """Macro F1 of a judge that knows the classes, on denoised images in the order of their labels."""
-    said = [judge(denoise(batch.noisy).clamp(0, 1)) for batch in batches]
-    return macro_f1(labels, torch.cat(said).numpy(), len(judge.classes))
+    said = _columns(processes.together({"class": judge(denoise(batch.noisy).clamp(0, 1))} for batch in batches))
+    return macro_f1(labels, said["class"].numpy(), len(judge.classes))
+
+
+def _columns(results: Iterable[Columns]) -> Columns:
+    """What was found batch after batch, as one tensor for each name."""
+    columns: dict[str, list[Tensor]] = {}
+    for found in results:
+        for name, column in found.items():
+            columns.setdefault(name, []).append(column)
+    return {name: torch.cat(column) for name, column in columns.items()}
 
 
 @dataclass(frozen=True)
@@ -155,23 +179,31 @@ def evaluate(
         ValueError: the judge does not know the images' classes.
     """
     judge = judge and judge.on(images.classes, images.name)
-    digest = hashlib.sha256()
-    columns: dict[str, list[Tensor]] = {}
-    for made in noisy_batches(images, noise, seed, batch, device):
-        digest.update(made.noisy.clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy().tobytes())
+    digest, done = hashlib.sha256(), 0
+
+    def scored(made: Batch) -> Columns:
         denoised = denoise(made.noisy).clamp(0, 1)
-        found = {"component": made.component, "peak": made.clean.flatten(1).amax(1)}
+        pixels = made.noisy.clamp(0, 1).mul(255).round().to(torch.uint8)
+        found = {"pixels": pixels, "component": made.component, "peak": made.clean.flatten(1).amax(1)}
         for name, metric in METRICS.items():
             found[f"noisy {name}"] = metric(made.noisy, made.clean)
             found[f"denoised {name}"] = metric(denoised, made.clean)
         if judge:
             found["clean class"] = judge.remembered(made.clean)
             found |= {"noisy class": judge.remembered(made.noisy.clamp(0, 1)), "denoised class": judge(denoised)}
-        for name, column in found.items():
-            columns.setdefault(name, []).append(column)
+        return found
+
+    def counted(found: Columns) -> Columns:
+        nonlocal done
+        digest.update(found.pop("pixels").cpu().numpy().tobytes())
+        done += len(found["peak"])
         if progress:
-            progress(sum(map(len, columns["peak"])), len(images))
-    values = {name: torch.cat(column).cpu().double().numpy() for name, column in columns.items()}
+            progress(done, len(images))
+        return found
+
+    batches = noisy_batches(images, noise, seed, batch, device, shared=True)
+    columns = _columns(map(counted, processes.together(map(scored, batches))))
+    values = {name: column.cpu().double().numpy() for name, column in columns.items()}
     judged = _judged(judge, images, values, seed) if judge else None
     return _evaluation(values, noise, seed, digest.hexdigest(), judged)
 

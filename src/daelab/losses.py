@@ -1,6 +1,7 @@
 """Losses by name, and weighted sums of them: "mse", "l1", "mse + 0.1 * dssim".
 
-A loss takes images (N, C, H, W) and the clean ones, and gives a scalar to make small.
+A loss takes images (N, C, H, W) and the clean ones, and gives a scalar to make small: the mean over images of what
+each of them says, so that several processes may share a batch.
 """
 
 from __future__ import annotations

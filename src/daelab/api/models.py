@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from daelab import baselines, evaluation, modelfile, training
+from daelab import baselines, evaluation, modelfile, processes, training
 from daelab import data as datasets
 from daelab import export as onnx
 from daelab import judge as judges
@@ -106,9 +107,8 @@ def evaluate(
     noise = parse(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    found = data
-    if isinstance(found, str):
-        found = datasets.load(found, data_root, train=baseline is not None, progress=download)
+    loading = partial(_loaded, data, data_root, train=baseline is not None, progress=download)
+    found = processes.first_here_first(loading)
     tuned = None
     if denoiser is None:
         assert baseline is not None
@@ -126,6 +126,10 @@ def evaluate(
         scores,
         tuned,
     )
+
+
+def _loaded(data: str | datasets.Dataset, root: str | Path | None, **options: Any) -> datasets.Dataset:
+    return data if isinstance(data, datasets.Dataset) else datasets.load(data, root, **options)
 
 
 def evaluate_levels(
