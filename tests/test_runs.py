@@ -254,7 +254,9 @@ def test_the_environment_says_what_a_result_depends_on() -> None:
     run = folder("a")
     runs.write_environment(run)
     found = json.loads(run.environment.read_text())
-    assert set(found) == {"versions", "platform", "processor", "cores", "threads", "gpu", "git_commit"}
+    assert set(found) == {
+        *("versions", "platform", "processor", "cores", "threads", "processes", "group", "gpu", "git_commit")
+    }
     assert {"daelab", "python", "torch", "numpy"} <= set(found["versions"])
 
 

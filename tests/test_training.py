@@ -27,7 +27,7 @@ from daelab.recipe import Recipe, Training
 from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
 from daelab.spec import PRESETS, Autoencoder, Stage
 from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, parse_every, resume_recipe
-from daelab.training.feed import Feed, chosen, derive, epoch_order, mirror, turn
+from daelab.training.feed import Feed, chosen, derive, epoch_order, mirror, turn, window
 from daelab.training.lesson import Lesson
 from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser, orthogonal
 from daelab.training.state import State
@@ -500,6 +500,35 @@ def test_an_epoch_has_several_crops_of_each_picture(tmp_path: Path) -> None:
     assert torch.equal(torch.cat(list(feed.epoch(1, start=5))), second[40:])
     trained = fit(wanted, "crops")
     assert trained.run.best.is_file()
+
+
+@pytest.mark.parametrize("images, crops, buffer", [(60, 6, 25), (60, 1, 7), (12, 6, 2)])
+def test_a_bounded_shuffle_reaches_everything_and_keeps_a_pictures_crops_together(
+    images: int, crops: int, buffer: int
+) -> None:
+    wanted = recipe.parse({"data": {"name": "folder:x", "crops": crops, "buffer": buffer}})
+    reach = window(wanted)
+    assert reach is not None
+    first, again, second = (epoch_order(images, 3, epoch, reach) for epoch in (0, 0, 1))
+    assert sorted(first) == list(range(images))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, second)
+    assert reach.images % crops == 0
+    assert buffer - crops < reach.images <= max(crops, buffer)
+    for at in range(0, images, reach.images):
+        inside = first[at : at + reach.images] // crops
+        assert np.unique(inside, return_counts=True)[1].tolist() == [crops] * (len(inside) // crops)
+
+
+def test_a_streamed_training_resumes_exactly(tmp_path: Path) -> None:
+    for i in range(12):
+        picture = np.random.default_rng(i).integers(0, 256, (20, 24, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(tmp_path / f"{i:02}.png")
+    data = {"name": f"folder:{tmp_path}", "crop": 16, "crops": 3, "buffer": 9}
+    training = {"epochs": 2, "batch": 4, "precision": "float32"}
+    wanted = recipe.parse({"data": data, "spec": {"stages": [4]}, "training": training})
+    whole = fit(wanted, "whole")
+    assert outcome(interrupt(wanted, "resumed", 3, 5).run) == outcome(whole.run)
 
 
 def test_only_square_images_are_turned(tmp_path: Path) -> None:

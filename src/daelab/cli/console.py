@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from daelab import processes
 from daelab.errors import reason
 
 if TYPE_CHECKING:
@@ -43,8 +44,12 @@ def guarded(run: Callable[[], object]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("DAELAB_DEBUG"):
             raise
-        tell(f"daelab: {reason(error)}")
+        _tell_once(reason(error))
         return 2
+    except processes.Lost as error:
+        if not processes.said_before(str(error), loss=True):
+            tell(f"daelab: {error}")
+        return 1
     except KeyboardInterrupt:
         tell("daelab: interrupted")
         return 130
@@ -55,9 +60,15 @@ def guarded(run: Callable[[], object]) -> int:
         signum = getattr(error, "signum", None)
         if signum is None:
             raise
-        tell(f"daelab: {error}")
+        _tell_once(str(error))
         return 128 + int(signum)
     return 0
+
+
+def _tell_once(why: str) -> None:
+    """A mistake; of several processes the first to meet it says it."""
+    if not processes.said_before(why):
+        tell(f"daelab: {why}")
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -80,12 +91,12 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def bar(what: str, unit: str = "") -> Iterator[Callable[[float, int], None]]:
-    """A progress bar with an ETA on stderr; nothing where stderr is no terminal.
+    """A progress bar with an ETA on stderr; nothing where stderr is no terminal, or another process's.
 
     Yields:
         a function to call with (done, in all); 0 in all means unknown.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or processes.started()[0]:
         yield lambda done, total: None
         return
     from rich import progress as rich

@@ -13,6 +13,7 @@ from daelab.runs.folder import (
     environment,
     folder,
     free_name,
+    of_group,
     root,
     write_environment,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "here",
     "hidden",
     "now",
+    "of_group",
     "place",
     "root",
     "take_turns",

@@ -15,10 +15,12 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daelab import processes
 from daelab.files import write_text
 
 METRIC_COLUMNS = (
@@ -124,6 +126,16 @@ def free_name(stem: str, under: Path | None = None) -> str:
     return f"{stem}-{number}"
 
 
+def of_group(group: str | None, under: Path | None = None) -> list[str]:
+    """The runs that a group of processes began, by what `processes.identity` calls it; none for None."""
+    found = []
+    for path in sorted((under or root()).glob("*/environment.json")) if group else ():
+        with suppress(ValueError, OSError):
+            if json.loads(path.read_text(encoding="utf-8")).get("group") == group:
+                found.append(path.parent.name)
+    return found
+
+
 def environment() -> dict[str, Any]:
     """What a result may depend on besides its recipe: versions, processor, threads, commit."""
     import torch
@@ -138,6 +150,8 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "processes": processes.count(),
+        "group": processes.identity(),
         "gpu": gpu,
         "git_commit": _git_commit(),
     }

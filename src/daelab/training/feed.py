@@ -6,12 +6,14 @@ flips and crops of a step on (seed, step).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from daelab import processes
 from daelab.data import Dataset, Images, ImageSet, split
 from daelab.recipe import Recipe
 
@@ -24,9 +26,33 @@ def derive(seed: int, purpose: str, number: int = 0) -> int:
     return int(words[0] >> np.uint64(1))
 
 
-def epoch_order(images: int, seed: int, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A permutation of the images for an epoch."""
-    return np.random.default_rng(derive(seed, "order", epoch)).permutation(images)
+@dataclass(frozen=True)
+class Window:
+    """How far a shuffle reaches: so many images follow each other in any order, but for crops of one picture."""
+
+    images: int
+    crops: int
+    """Of each picture, which are then all in one window."""
+
+
+def window(recipe: Recipe) -> Window | None:
+    """That of a recipe; None: all images of an epoch may follow each other."""
+    crops, buffer = recipe.data.crops or 1, recipe.data.buffer
+    return None if buffer is None else Window(max(1, buffer // crops) * crops, crops)
+
+
+def epoch_order(
+    images: int, seed: int, epoch: int, window: Window | None = None
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A permutation of the images for an epoch, in which a window's worth of images is of few pictures."""
+    rng = np.random.default_rng(derive(seed, "order", epoch))
+    if window is None:
+        return rng.permutation(images)
+    pictures = rng.permutation(images // window.crops)
+    order = (pictures[:, None] * window.crops + np.arange(window.crops)).reshape(-1)
+    for at in range(0, images, window.images):
+        rng.shuffle(order[at : at + window.images])
+    return order
 
 
 def chosen(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
@@ -49,13 +75,15 @@ def chosen(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
 
 
 class Feed:
-    """The training images by the batch, on a device.
+    """The training images by the batch, on a device; of several processes each reads every `count`-th batch.
 
     An `ImageSet` lives on the device whole, as uint8; other sets are read as they go.
     """
 
-    def __init__(self, images: Images, batch: int, seed: int, device: torch.device) -> None:
-        self.images, self.size, self.seed, self.device = images, batch, seed, device
+    def __init__(
+        self, images: Images, batch: int, seed: int, device: torch.device, window: Window | None = None
+    ) -> None:
+        self.images, self.size, self.seed, self.device, self.window = images, batch, seed, device, window
         self.resident = torch.from_numpy(images.images).to(device) if isinstance(images, ImageSet) else None
 
     @property
@@ -64,17 +92,39 @@ class Feed:
         return -(-len(self.images) // self.size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
-        """The batches of an epoch from the `start`-th on, (N, C, H, W) float32 in [0, 1]."""
-        order = epoch_order(len(self.images), self.seed, epoch)
+        """This process's batches of an epoch from the `start`-th on, (N, C, H, W) float32 in [0, 1]."""
+        order = epoch_order(len(self.images), self.seed, epoch, self.window)
         cuts = [order[at : at + self.size] for at in range(start * self.size, len(order), self.size)]
+        share = processes.rank(), processes.count()
         if self.resident is None:
             crops = derive(self.seed, "crops", epoch)
-            raw = map(torch.from_numpy, self.images.batches(cuts, crops, start=start * self.size))
+            raw = map(torch.from_numpy, self.images.batches(cuts, crops, start=start * self.size, share=share))
             batches = (batch.to(self.device, non_blocking=True) for batch in raw)
         else:
-            resident, places = self.resident, (torch.from_numpy(cut) for cut in cuts)
+            resident, places = self.resident, (torch.from_numpy(cut) for cut in processes.shared(cuts))
             batches = (resident[place.to(self.device, non_blocking=True)] for place in places)
         return (batch.float().div_(255) for batch in batches)
+
+    def pairs(
+        self, shown: Callable[[Tensor, int], tuple[Tensor, Tensor]], inputs: int, epoch: int, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """The batches of an epoch from the `start`-th on, as the network meets them.
+
+        A batch is made whole by one process, and each gets its part, so that none depends on their number.
+
+        Args:
+            shown: (clean images, step) -> the clean images that are wanted, and what the network is given.
+            inputs: channels of what it is given.
+
+        Yields:
+            the two, of this process's part, and how many images the whole batch has.
+        """
+        steps = processes.shared(range(epoch * self.steps + start, (epoch + 1) * self.steps))
+        made = (shown(clean, step) for step, clean in zip(steps, self.epoch(epoch, start), strict=True))
+        sizes = [min(self.size, len(self.images) - at * self.size) for at in range(start, self.steps)]
+        none = [torch.empty(0, channels, *self.images.size, device=self.device) for channels in (3, inputs)]
+        for (clean, given), size in zip(processes.dealt(made, sizes, none), sizes, strict=True):
+            yield clean, given, size
 
 
 def mirror(x: Tensor, generator: torch.Generator) -> Tensor:

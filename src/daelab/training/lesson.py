@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from daelab import losses, modelfile
+from daelab import losses, modelfile, processes
 from daelab.model import Network, inference, with_level
 from daelab.noise import BatchDraws
 from daelab.recipe import Recipe
@@ -81,6 +81,6 @@ def model_of(field: str, name: str) -> tuple[Network, modelfile.Card]:
         ValueError: there is none, or it does not load; names the field.
     """
     try:
-        return modelfile.load(modelfile.find(name))
+        return processes.from_first(lambda: modelfile.load(modelfile.find(name)))
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{field}: {error}") from error

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from daelab import data as datasets
 from daelab import judge as judges
+from daelab import processes
 from daelab.evaluation import Batch, judged_f1, noisy_batches
 from daelab.files import write_with
 from daelab.metrics import BATCH
@@ -25,19 +26,21 @@ _CACHE_BYTES = 2 << 30
 
 
 class NoisySet:
-    """The one fixed noisy validation set of a run; kept in memory where it fits."""
+    """The one fixed noisy validation set of a run, kept in memory where it fits; each process has its own batches."""
 
     def __init__(self, images: datasets.Images, recipe: Recipe, device: torch.device) -> None:
         self.images, self.recipe, self.device = images, recipe, device
         height, width = images.size
-        fits = 2 * 4 * 3 * height * width * len(images) <= _CACHE_BYTES
+        room = _CACHE_BYTES if recipe.data.buffer is None else _CACHE_BYTES // 16
+        fits = 2 * 4 * 3 * height * width * len(images) <= room * processes.count()
         self.kept = list(self._made()) if fits else None
 
     def batches(self) -> Iterator[Batch]:
         return iter(self.kept) if self.kept is not None else self._made()
 
     def _made(self) -> Iterator[Batch]:
-        for batch in noisy_batches(self.images, self.recipe.noise, self.recipe.seed, device=self.device):
+        images, noise, seed = self.images, self.recipe.noise, self.recipe.seed
+        for batch in noisy_batches(images, noise, seed, device=self.device, shared=True):
             yield replace(batch, noisy=given(self.recipe.spec, batch.clean, batch.noisy))
 
     def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor]) -> None:
@@ -75,4 +78,5 @@ class Referee:
 
     def f1(self, denoise: Callable[[Tensor], Tensor], noisy: NoisySet) -> float:
         """Macro F1 on the denoised images."""
-        return judged_f1(denoise, itertools.islice(noisy.batches(), self.batches), self.judge, self.labels)
+        mine = len(list(processes.shared(range(self.batches))))
+        return judged_f1(denoise, itertools.islice(noisy.batches(), mine), self.judge, self.labels)

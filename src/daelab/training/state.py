@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from daelab import tensorfile
+from daelab import processes, tensorfile
 from daelab.model import Network, build
 from daelab.recipe import Recipe
 from daelab.settings import FileHeader
@@ -100,12 +100,12 @@ class State:
         tensorfile.write(path, tensors | {"loss_sum": self.loss_sum}, header)
 
     def restore(self, path: Path, recipe: Recipe) -> None:
-        """Take on what a checkpoint holds.
+        """Take on what a checkpoint holds; of several processes the first one reads it.
 
         Raises:
             ValueError: it is damaged, or of another recipe.
         """
-        found, tensors = tensorfile.read(path)
+        found, tensors = processes.from_first(lambda: tensorfile.read(path))
         if found.get("checkpoint") != CHECKPOINT_FORMAT:
             raise ValueError(f"{path}: not a checkpoint of this version of daelab")
         header = Header.parse(path, found)
