@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from daelab import baselines, inspector, modelfile, report, runs, training
+from daelab import baselines, inspector, modelfile, processes, report, runs, trackers, training
 from daelab import data as datasets
 from daelab import judge as judges
 from daelab import recipe as recipes
@@ -26,6 +27,8 @@ def train(
     progress: training.Progress | None = None,
     download: Callable[[int, int], None] | None = None,
     checkpoint_every: training.Every | None = None,
+    track: Sequence[str] = (),
+    warn: Callable[[str], object] = warnings.warn,
 ) -> training.Trained:
     """Train by a recipe, record the run in the ledger, and draw its report where matplotlib is.
 
@@ -35,25 +38,30 @@ def train(
         resume: go on with the run of this name from its last checkpoint, exactly.
         data_root: where downloaded data sets are.
         checkpoint_every: None for after every epoch.
+        track: trackers that are told too, as `tensorboard` or `mlflow=URI`.
+        warn: takes the line of a tracker that failed.
 
     Raises:
-        ValueError: a mistake in the recipe or the data; one line that says what to do.
+        ValueError: a mistake in the recipe, the data or the trackers; one line that says what to do.
         FileNotFoundError: there is no such recipe.
     """
     if not isinstance(recipe, Recipe):
-        name = name or runs.free_name(str(recipe).removesuffix(".toml"))
-        recipe = recipes.load(recipe)
-    trained = training.fit(
-        recipe,
-        name,
-        resume=resume,
-        data_root=data_root,
-        ledger=ledger,
-        progress=progress,
-        download=download,
-        checkpoint_every=checkpoint_every,
-    )
-    if report.available():
+        source = str(recipe)
+        recipe = processes.from_first(lambda: recipes.load(source))
+        name = processes.from_first(lambda: name or runs.free_name(source.removesuffix(".toml")))
+    watched = trackers.Tracked(progress or training.Silent(), recipe, track if processes.first() else (), warn)
+    with watched.told():
+        trained = training.fit(
+            recipe,
+            name,
+            resume=resume,
+            data_root=data_root,
+            ledger=ledger,
+            progress=watched,
+            download=download,
+            checkpoint_every=checkpoint_every,
+        )
+    if report.available() and processes.first():
         report.write_run(trained.run)
     return trained
 

@@ -1,0 +1,140 @@
+"""What trackers are told is read back by their own readers; one that fails is a line, and the training goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daelab import api, recipe, runs, trackers
+from daelab.recipe import Recipe
+from daelab.training import Interrupted, Silent
+from daelab.training.state import Best
+
+COLUMNS = {"learning_rate", "train_loss", "val_loss", "val_psnr", "val_psnr_batch", "seconds", "images_per_second"}
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daelab.report.available", lambda: False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture
+def tiny(pictures_file: Path) -> Recipe:
+    data = {"name": f"npz:{pictures_file}"}
+    training = {"epochs": 3, "batch": 32, "precision": "float32"}
+    return recipe.parse({"data": data, "spec": {"stages": [4]}, "training": training})
+
+
+class Stop(Silent):
+    """Ends a training after its second epoch, as a signal would."""
+
+    def epoch(self, row: Mapping[str, float], best: Best) -> None:
+        if row["epoch"] == 2:
+            raise Interrupted("a", 15)
+
+
+def interrupted(wanted: Recipe, track: str) -> None:
+    """A training that is interrupted once and resumed."""
+    with pytest.raises(Interrupted):
+        api.train(wanted, "a", track=[track], progress=Stop())
+    api.train(wanted, "a", track=[track], resume=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_reads_scalars_images_graph_and_hparams(tiny: Recipe) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    interrupted(tiny, "tensorboard")
+    run = runs.folder("a")
+    found = accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    found.Reload()
+    tags = found.Tags()
+    rows = run.read_metrics()
+    told = {tag.rpartition("/")[2]: tag for tag in tags["scalars"]}
+    assert told.keys() >= COLUMNS
+    assert [event.step for event in found.Scalars("loss/val_loss")] == [1, 2, 3]
+    losses = [event.value for event in found.Scalars("loss/val_loss")]
+    assert losses == pytest.approx([row["val_loss"] for row in rows])
+    image = found.Images("clean, noisy, denoised")[-1]
+    assert (image.height, image.width) == (3 * 16, 5 * 16)
+    assert b"dec1" in found.Graph().SerializeToString()
+    assert found.Scalars("hparam/val_psnr")[-1].value == pytest.approx(
+        min(rows, key=lambda row: row["val_loss"])["val_psnr"]
+    )
+    assert "_hparams_/session_start_info" in found.summary_metadata
+
+
+@pytest.mark.filterwarnings("ignore")  # what others deprecate within it
+def test_mlflow_gets_parameters_metrics_and_files(
+    tiny: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracking = pytest.importorskip("mlflow.tracking")
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the files of a database's runs
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "MLFLOW_HTTP_REQUEST_TIMEOUT"):
+        monkeypatch.setenv(name, os.environ.get(name, "1"))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    interrupted(tiny, f"mlflow={uri}")
+    client = tracking.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("daelab")
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert (kept.info.status, kept.info.run_name) == ("FINISHED", "a")
+    assert kept.data.params["training.batch"] == "32"
+    assert kept.data.params["noise"] == str(tiny.noise)
+    rows = runs.folder("a").read_metrics()
+    history = {metric.step: metric.value for metric in client.get_metric_history(kept.info.run_id, "val_loss")}
+    assert history == pytest.approx({int(row["epoch"]): row["val_loss"] for row in rows})
+    files = {file.path for file in client.list_artifacts(kept.info.run_id)}
+    assert files == {"recipe.toml", "best.safetensors", "metrics.csv"}
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+class Broken:
+    """Fails at one of the moments at which a tracker is told something."""
+
+    def __init__(self, moment: str) -> None:
+        self.moment = moment
+
+    def __call__(self, *_: Any) -> Broken:
+        self.told("made")
+        return self
+
+    def epoch(self, *_: Any) -> None:
+        self.told("epoch")
+
+    def end(self, *_: Any) -> None:
+        self.told("end")
+
+    def told(self, moment: str) -> None:
+        if moment == self.moment:
+            raise RuntimeError(f"no answer\nat {moment}")
+
+
+@pytest.mark.parametrize("moment", ["made", "epoch", "end"])
+def test_a_tracker_that_fails_is_one_line(moment: str, tiny: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "broken", trackers.Kind(Broken(moment), "torch", "track"))
+    said: list[str] = []
+    trained = api.train(tiny, "a", track=["broken"], warn=said.append)
+    assert said == ["broken is told no more, since it failed: no answer"]
+    assert len(trained.rows) == 3
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
+        ("mlflow", r"say where, as mlflow=URI or in \$MLFLOW_TRACKING_URI"),
+        ("absent", r"--track absent needs nonesuch: pip install 'daelab\[track\]'"),
+    ],
+)
+def test_a_tracker_that_cannot_be_is_a_mistake(
+    text: str, message: str, tiny: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(trackers.TRACKERS, "absent", trackers.Kind(Broken(""), "nonesuch", "track"))
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None if name == "nonesuch" else name)
+    with pytest.raises(ValueError, match=message):
+        api.train(tiny, "a", track=[text])
+    assert not runs.folder("a").path.exists()
