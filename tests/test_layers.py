@@ -18,16 +18,27 @@ REPOSITORY = Path(__file__).parents[1]
 
 # A room imports only from itself and from those above it. A package is one room.
 ROOMS = [
-    *("errors", "files", "tensorfile", "settings", "machine", "data", "noise", "spec", "model", "metrics", "judge"),
-    *("losses", "evaluation", "recipe", "modelfile", "export", "runs", "training", "method", "baselines", "tiles"),
-    *("denoiser", "imagefiles", "cleaning", "report", "explore", "inspector", "api", "leaderboard", "reproduce"),
-    *("serving", "cli"),
+    *("errors", "files", "tensorfile", "settings", "machine", "processes", "data", "noise", "spec", "model"),
+    *("metrics", "judge", "losses", "evaluation", "recipe", "modelfile", "export", "runs", "training", "trackers"),
+    *("method", "baselines", "tiles", "denoiser", "imagefiles", "cleaning", "report", "explore", "inspector"),
+    *("api", "leaderboard", "reproduce", "serving", "cli"),
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.
 OUTSIDE = ("__init__.py", "__main__.py")
 FOLDERS_OF_DATA = ("recipes", "weights")
-TORCH_FREE = ("errors", "files", "settings", "spec")
-HEAVY = ("torch", "matplotlib", "optuna", "skimage", "sklearn", "torchmetrics", "fastapi", "uvicorn")
+TORCH_FREE = ("errors", "files", "settings", "processes", "spec")
+HEAVY = (
+    "torch",
+    "matplotlib",
+    "optuna",
+    "skimage",
+    "sklearn",
+    "torchmetrics",
+    "fastapi",
+    "uvicorn",
+    "mlflow",
+    "tensorboard",
+)
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.name not in OUTSIDE)
 

@@ -5,6 +5,7 @@
     tensorfile.py   tensors with a JSON header in one safetensors file
     settings.py     frozen tables read from TOML, checked whole: what recipes are made of
     machine.py      device, precision, an allocator that keeps its memory, onnxruntime
+    processes.py    several processes as one: torchrun's group, work dealt out and put together
     data/           image sets -> uint8 NCHW arrays + labels; seeded splits
     noise/          noise recipes as frozen values; parse, print, apply
     spec/           a network as data: fields -> layer table; presets
@@ -18,6 +19,7 @@
     export.py       a model as an ONNX file, and back
     runs/           a run's folder, and the ledger of all runs
     training/       fit(recipe): the one loop; resume
+    trackers.py     TensorBoard and MLflow, told of a training
     method.py       what cleans, and what a tile of it needs
     baselines.py    classical methods behind the same interface, tuned
     tiles.py        a picture of any size, tile by tile, equal to the whole

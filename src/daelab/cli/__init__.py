@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from daelab import processes
 from daelab.cli import compare, explore, export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
 from daelab.cli.console import guarded, say
 
@@ -35,6 +36,8 @@ for command in (
     look.data,
 ):
     app.command()(command)
+SHARED = ("train", "evaluate", "denoise")
+"""What several processes, started by torchrun, do as one."""
 app.add_typer(explore.app, name="explore")
 app.add_typer(ledger.app, name="ledger")
 
@@ -49,9 +52,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it and exit."),
+    context: typer.Context,
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it and exit."),  # noqa: ARG001
 ) -> None:
     """Options before the command."""
+    if processes.started()[1] > 1 and context.invoked_subcommand not in SHARED:
+        raise ValueError(
+            f"{context.invoked_subcommand} is the work of one process; torchrun is for {', '.join(SHARED)}"
+        )
 
 
 def main() -> None:

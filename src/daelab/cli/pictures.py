@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daelab import processes
 from daelab.cli.console import bar, say, say_json, tell
 from daelab.cli.options import Json, Overwrite, Seed
 
@@ -19,6 +21,7 @@ Out = Annotated[Path | None, typer.Option(help="The result's file for one pictur
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse larger pictures, by their header.")]
 
 
+@processes.joined()
 def denoise(
     pictures: Annotated[
         list[str],
@@ -60,6 +63,8 @@ def denoise(
 
     options = Options(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
     if "-" in pictures:
+        if processes.count() > 1:
+            raise ValueError("- is one picture, the work of one process")
         if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
             raise ValueError("- stands alone, without --in-place, --compare, --uncertainty, and --json only with --out")
         _denoise_stream(_denoiser(model, tile, memory, sigma), options, out, form, as_json)
@@ -121,10 +126,11 @@ def _denoise_stream(denoiser: Denoiser, options: Options, out: Path | None, form
 
 
 def _shard(text: str) -> tuple[int, int]:
+    """(I, N); several processes share a part as if there were so many times as many."""
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal()):
         raise ValueError(f"--shard is I/N, such as 2/8, not {text!r}")
-    return int(part), int(parts)
+    return int(part) + int(parts) * processes.rank(), int(parts) * processes.count()
 
 
 def _run(request: Request, work: Any, workers: int, as_json: bool, head: dict[str, Any]) -> None:
@@ -137,9 +143,13 @@ def _run(request: Request, work: Any, workers: int, as_json: bool, head: dict[st
             results.append(result)
             if not as_json:
                 _say_result(result)
+    if processes.count() > 1:  # a process that ended before the others would end them
+        results = sorted(chain.from_iterable(processes.gathered(results)), key=lambda result: result.source)
     before, failed = (sum(result.status == status for result in results) for status in ("done before", "failed"))
     now = len(results) - before - failed
-    if as_json:
+    if not processes.first():
+        pass
+    elif as_json:
         counts = {"done": now, "done_before": before, "failed": failed}
         say_json({**head, **counts, "pictures": [result.to_dict() for result in results]})
     elif not request.single:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from daelab import processes
 from daelab.cli.console import TrainingProgress, bar, clock, say, say_json, tell
 from daelab.cli.judge import say_judged
 from daelab.cli.options import DataRoot, Json, LedgerUrl, Seed
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from daelab.training import Trained
 
 
+@processes.joined()
 def train(
     file: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe of yours.")] = None,
     recipe: Annotated[str | None, typer.Option(help="A recipe that ships; `daelab recipes` lists them.")] = None,
@@ -29,11 +31,17 @@ def train(
     checkpoint_every: Annotated[
         str, typer.Option(metavar="N|Nm", help="Save after so many epochs, or (10m) so many minutes.")
     ] = "1",
+    track: Annotated[
+        list[str] | None, typer.Option(metavar="NAME[=WHERE]", help="Tell tensorboard, or mlflow=URI; repeat for both.")
+    ] = None,
     data_root: DataRoot = None,
     ledger: LedgerUrl = None,
     as_json: Json = False,
 ) -> None:
     """Train an auto-encoder by a recipe; everything it makes goes into runs/NAME.
+
+    Under torchrun several processes share each batch, which changes no result: `torchrun --nproc-per-node 2 -m
+    daelab train --recipe quick`.
 
     Example: daelab train --recipe paper/38 --set training.lr=0.01 --name warmer
     """
@@ -44,23 +52,26 @@ def train(
     every = training.parse_every(checkpoint_every)
     if (file is not None) + (recipe is not None) + (resume is not None) != 1:
         raise ValueError("name one of: a recipe file, --recipe NAME, --resume RUN")
-    if resume:
-        if changes or epochs or name:
-            raise ValueError("--resume goes on with the run's own recipe; it takes no --set, --epochs or --name")
-        wanted, run = training.resume_recipe(resume), resume
-    else:
-        wanted, run = _recipe(str(file or recipe), changes, epochs), name or _name(str(file or recipe))
+    if resume and (changes or epochs or name):
+        raise ValueError("--resume goes on with the run's own recipe; it takes no --set, --epochs or --name")
+    wanted, run = processes.from_first(
+        lambda: (training.resume_recipe(resume), resume) if resume else _new(str(file or recipe), changes, epochs, name)
+    )
     with bar("downloading", "bytes") as download:
         trained = api.train(
             wanted,
             run,
             resume=resume is not None,
             data_root=data_root,
-            ledger=Ledger(ledger),
+            ledger=Ledger(ledger) if processes.first() else None,
             progress=TrainingProgress(),
             download=download,
             checkpoint_every=every,
+            track=track or (),
+            warn=lambda text: tell(f"daelab: {text}"),
         )
+    if not processes.first():
+        return
     if not available():
         tell("no figures were drawn: pip install 'daelab[report]'")
     if as_json:
@@ -69,17 +80,15 @@ def train(
         _say_trained(trained)
 
 
-def _recipe(source: str, changes: list[str] | None, epochs: int | None) -> Recipe:
+def _new(source: str, changes: list[str] | None, epochs: int | None, name: str | None) -> tuple[Recipe, str]:
+    """The recipe, and the run's name: that which this group of processes has begun already, or a free one."""
     from daelab.recipe import load
+    from daelab.runs import free_name
+    from daelab.training import begun
 
     shortcut = [f"training.epochs={epochs}"] if epochs is not None else []
-    return load(source, [*(changes or []), *shortcut])
-
-
-def _name(source: str) -> str:
-    from daelab.runs import free_name
-
-    return free_name(source.removesuffix(".toml"))
+    recipe = load(source, [*(changes or []), *shortcut])
+    return recipe, name or begun(recipe) or free_name(source.removesuffix(".toml"))
 
 
 def _trained(trained: Trained) -> dict[str, Any]:
@@ -105,6 +114,7 @@ def _say_trained(trained: Trained) -> None:
     say(f"  next     daelab evaluate {run.name}")
 
 
+@processes.joined()
 def evaluate(
     model: Annotated[
         str, typer.Argument(metavar="MODEL_OR_RUN", help="A model file, a shipped model, a run, or baseline:NAME.")
@@ -149,9 +159,13 @@ def evaluate(
             "download": download,
         }
         if sigmas:
-            _say_levels(sigmas, api.evaluate_levels(model, sigmas, data, **options), as_json)
+            table = api.evaluate_levels(model, sigmas, data, **options)
+            if processes.first():
+                _say_levels(sigmas, table, as_json)
             return
         found = api.evaluate(model, data, noise, judge=judge, judge_path=judge_path, **options)
+    if not processes.first():
+        return
     # first, since they took long, and the disk may be full
     if as_json:
         say_json(found.to_dict())
