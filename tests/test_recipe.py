@@ -44,7 +44,7 @@ def test_toml_holds_every_field() -> None:
         "start",
         "curriculum",
     }
-    assert set(fields["data"]) == set(recipe.Data.model_fields) - {"train", "val", "crops"}
+    assert set(fields["data"]) == set(recipe.Data.model_fields) - {"train", "val", "crops", "buffer"}
     assert parse({}).to_dict(whole=False) == {}
 
 
@@ -122,7 +122,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "inner key": ({"training": {"lrr": 1}}, "unknown recipe key 'training.lrr'; did you mean 'training.lr'? Valid: "),
     "data key": (
         {"data": {"nam": "photos"}},
-        "'data.nam'; did you mean 'data.name'? Valid: data.crop, data.crops, data.name, ",
+        "'data.nam'; did you mean 'data.name'? Valid: data.buffer, data.crop, data.crops, data.name, ",
     ),
     "dotted key": ({"training.lr": 1}, "unknown recipe key 'training.lr'"),
     "dotted inner key": ({"training": {"a.b": 1}}, "unknown recipe key 'training.a.b'"),

@@ -1,0 +1,224 @@
+"""Two processes do what one does: the same batches and evaluation bit for bit, the same curve but for rounding."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from daelab import losses, processes, recipe, runs
+from daelab.cli import main
+from daelab.training import fit, resume_recipe
+
+HERE = Path(__file__).parent
+_spec = importlib.util.spec_from_file_location("group_work", HERE / "group_work.py")
+assert _spec is not None
+assert _spec.loader is not None
+work = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(work)
+
+CLOSE = {"train sgd": 1e-5, "train no norm": 1e-5, "train streamed": 2e-2, "train bf16": 5e-3}
+"""How far losses may be apart, relatively; 0.01 for the rest: Adam and Muon make much of the rounding in gradients that
+are zero but for it, those of the biases before a norm (docs/scaling.md)."""
+
+
+def torchrun(*words: object, count: int = 2) -> list[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+    return [*command, *map(str, words)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", **more}
+
+
+@pytest.fixture(scope="session")
+def album(pictures_file: Path) -> Path:
+    """A folder of pictures beside the pictures' file."""
+    folder = pictures_file.parent / "album"
+    if not folder.exists():
+        folder.mkdir()
+        for i in range(14):
+            pixels = np.random.default_rng(i).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def group(pictures_file: Path, album: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two processes made of all works."""
+    out = tmp_path_factory.mktemp("group") / "found"
+    command = torchrun(HERE / "group_work.py", pictures_file, out)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment(), check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = pickle.loads(out.read_bytes())
+    return found
+
+
+@pytest.mark.parametrize("name", [name for name in work.WORKS if not name.startswith("train")])
+def test_what_is_put_together_is_what_one_process_makes(name: str, group: dict[str, Any], pictures_file: Path) -> None:
+    alone = work.WORKS[name](pictures_file)
+    if name == "norm":
+        torch.testing.assert_close(group[name], alone, rtol=1e-5, atol=1e-5)
+    elif name == "parts":
+        for ours, theirs in zip(group[name], alone, strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert [len(clean) for clean, _ in alone] == [8, 8, 8, 1]
+    else:
+        assert json.dumps(group[name]) == json.dumps(alone)
+
+
+@pytest.mark.parametrize("name", [name for name in work.WORKS if name.startswith("train")])
+def test_two_processes_train_as_one(name: str, group: dict[str, Any], pictures_file: Path) -> None:
+    alone = work.WORKS[name](pictures_file)
+    assert len(alone) == 2
+    for ours, theirs in zip(group[name], alone, strict=True):
+        assert ours.keys() == theirs.keys()
+        for column in ("train_loss", "val_loss"):
+            assert ours[column] == pytest.approx(theirs[column], rel=CLOSE.get(name, 1e-2)), column
+        assert ours["learning_rate"] == pytest.approx(theirs["learning_rate"], rel=1e-6)
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+def test_a_loss_is_a_mean_over_images(name: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    image, clean = (torch.rand(7, 3, 16, 16, generator=generator) for _ in range(2))
+    loss = losses.parse(name)
+    parted = (3 * loss(image[:3], clean[:3]) + 4 * loss(image[3:], clean[3:])) / 7
+    # features are computed in bf16 where the machine does so natively
+    torch.testing.assert_close(parted, loss(image, clean), rtol=1e-2 if name == "judge_features" else 1e-5, atol=1e-6)
+
+
+# The command, and what ends it
+
+
+def tiny(folder: Path, pictures: Path, epochs: int) -> Path:
+    training = {"epochs": epochs, "batch": 16, "lr": 0.01, "precision": "float32", "optimiser": "sgd"}
+    fields = {"spec": {"stages": [4]}, "data": {"name": f"npz:{pictures}"}, "training": training}
+    path = folder / "tiny.toml"
+    path.write_text(recipe.parse(fields).to_toml())
+    return path
+
+
+def rows(name: str) -> int:
+    return len(runs.folder(name).read_metrics())
+
+
+def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 240
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def child_of_rank(agent: int, rank: int) -> int:
+    """The process of a rank that torchrun, the agent, has started."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (path / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == agent and f"RANK={rank}".encode() in words:
+            return int(path.name)
+    return 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="the processes of a group are found in /proc")
+def test_a_killed_process_ends_the_run_cleanly_and_it_goes_on(tmp_path: Path, pictures_file: Path) -> None:
+    path = tiny(tmp_path, pictures_file, epochs=150)
+    command = torchrun("--max-restarts=1", "-m", "daelab", "train", path.name)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    agent = subprocess.Popen(command, **pipes, text=True, env=environment(), cwd=tmp_path)  # type: ignore[call-overload]
+    # killed, torchrun starts all again, and they find their run; killed again, it is over
+    for _ in range(2):
+        before = rows("tiny-1")
+        wait_for(lambda before=before: rows("tiny-1") > before, agent)  # type: ignore[misc]
+        os.kill(child_of_rank(agent.pid, 1), signal.SIGKILL)
+        wait_for(lambda: child_of_rank(agent.pid, 1) == 0, agent) if _ == 0 else agent.wait(120)
+    _, said = agent.communicate()
+    lines = [line for line in said.splitlines() if line.startswith("daelab: ")]
+    gone = "daelab: another process of this training has gone; go on with: daelab train --resume tiny-1"
+    assert lines == [gone, gone], said
+    ledger = runs.Ledger()
+    assert [row["name"] for row in ledger.rows()] == ["tiny-1"]
+    assert ledger.row("tiny-1")["status"] == "interrupted"
+    assert "go on with" in ledger.row("tiny-1")["reason"]
+    done = rows("tiny-1")
+    assert 2 <= done < 150
+    again = fit(resume_recipe("tiny-1"), "tiny-1", resume=True)
+    alone = fit(resume_recipe("tiny-1"), "alone")
+    assert [row["epoch"] for row in again.rows] == list(range(1, 151))
+    for column in ("train_loss", "val_loss"):
+        assert [row[column] for row in again.rows] == pytest.approx([row[column] for row in alone.rows], rel=1e-3)
+
+
+def test_commands_speak_once_and_give_what_one_process_gives(
+    tmp_path: Path, pictures_file: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy = tmp_path / "noisy"
+    noisy.mkdir()
+    for i in range(5):
+        pixels = np.random.default_rng(i).integers(0, 256, (9 + i, 12, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(noisy / f"{i}.png")
+    words = ["evaluate", "model-b-35", "--data", f"npz:{pictures_file}", "--json"]
+    code = "import sys\nfrom daelab.cli import main\nfor words in {!r}:\n    sys.argv = ['daelab', *words]\n    "
+    code += "try: main()\n    except SystemExit as end: print('code', end.code, file=sys.stderr)"
+    clean = ["denoise", str(noisy), "--model", "model-b-35", "--out", str(tmp_path / "clean"), "--json"]
+    wrong = ["train", "--recipe", "nonesuch"]
+    script = tmp_path / "several.py"
+    script.write_text(code.format([words, clean, wrong, ["models"]]))
+    done = subprocess.run(torchrun(script), capture_output=True, text=True, timeout=240, env=environment(), check=False)
+    decoder = json.JSONDecoder()
+    evaluated, end = decoder.raw_decode(done.stdout)
+    cleaned, _ = decoder.raw_decode(done.stdout[end:].lstrip())
+    assert done.stdout.count('"model"') == 2, done.stderr
+    monkeypatch.setattr(sys, "argv", ["daelab", *words])
+    capfd.readouterr()
+    with pytest.raises(SystemExit):
+        main()
+    assert evaluated == json.loads(capfd.readouterr().out)
+    assert (cleaned["done"], cleaned["failed"]) == (5, 0)
+    assert [Path(one["source"]).name for one in cleaned["pictures"]] == [f"{i}.png" for i in range(5)]
+    assert len(list((tmp_path / "clean").iterdir())) == 5
+    said = [line for line in done.stderr.splitlines() if line.startswith("daelab: ")]
+    assert [line.partition(";")[0] for line in said] == [
+        "daelab: no recipe file nonesuch",
+        "daelab: models is the work of one process",
+    ]
+    assert done.stderr.count("code 2") == 4
+
+
+# Alone
+
+
+def test_alone_nothing_is_shared() -> None:
+    assert (processes.rank(), processes.count(), processes.first()) == (0, 1, True)
+    assert list(processes.shared(range(3))) == [0, 1, 2]
+    assert processes.part(7) == slice(0, 7)
+    assert processes.from_first(lambda: 5) == 5
+    with pytest.raises(RuntimeError, match="gloo"), processes.lost("never said"):
+        raise RuntimeError("gloo")  # alone there is nobody to lose
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+@pytest.mark.parametrize("images", [0, 1, 7, 128])
+def test_parts_cover_a_batch_without_overlap(images: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: count)
+    places = [place for rank in range(count) for place in range(images)[processes.part(images, rank)]]
+    assert places == list(range(images))
+    sizes = [len(range(images)[processes.part(images, rank)]) for rank in range(count)]
+    assert max(sizes) - min(sizes) <= 1
