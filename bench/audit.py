@@ -38,6 +38,7 @@ ALLOWED = frozenset(
         "CNRI-Python",
         "ISC",
         "MIT",
+        "MIT-0",
         "MIT-CMU",
         "MPL-2.0",
         "PSF-2.0",
@@ -52,13 +53,16 @@ READ = {
     # packages whose metadata has a whole licence, or a name of no list, where an SPDX name belongs; read by us
     "contourpy": "BSD-3-Clause",
     "cycler": "BSD-3-Clause",
+    "gitdb": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",
     "kiwisolver": "BSD-3-Clause",
     "matplotlib": "PSF-2.0",
     "mpmath": "BSD-3-Clause",
     "protobuf": "BSD-3-Clause",
+    "pyasn1-modules": "BSD-2-Clause",
     "scikit-image": "BSD-3-Clause",
     "scipy": "BSD-3-Clause",
+    "sqlparse": "BSD-3-Clause",
     "sympy": "BSD-3-Clause",
 }
 _WORDS = {

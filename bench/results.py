@@ -54,8 +54,14 @@ def main() -> None:
         print(f"{path} is of a quick look; run daelab reproduce without --quick", file=sys.stderr)
         raise SystemExit(2)
     tables = [Table(**table) for table in document["tables"]]
-    board = best_first(BOARD)
-    wanted = {ROOT / "README.md": readme(board), ROOT / "docs" / "results.md": results(document, tables, board)}
+    if not BOARD.is_file():
+        print(
+            f"{BOARD} is not there: README.md stays; daelab leaderboard --out {BOARD.parent} writes it", file=sys.stderr
+        )
+    board = best_first(BOARD) if BOARD.is_file() else []
+    wanted = {ROOT / "docs" / "results.md": results(document, tables, board)}
+    if board:
+        wanted[ROOT / "README.md"] = readme(board)
     changed = [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
     if not args.check:
         for place in changed:
@@ -165,8 +171,9 @@ def results(document: dict[str, Any], tables: list[Table], board: list[dict[str,
         + f". Noisy pixels: {document['facts']['noisy pixels']}.",
         "",
     ]
-    beyond = family(board)
-    parts += [f"## {beyond.title}", "", beyond.to_markdown().partition("\n\n")[2].strip(), ""]
+    if board:
+        beyond = family(board)
+        parts += [f"## {beyond.title}", "", beyond.to_markdown().partition("\n\n")[2].strip(), ""]
     for title in TABLES:
         table = pick(tables, title)
         if table is not None:

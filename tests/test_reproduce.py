@@ -179,7 +179,6 @@ def test_documents_are_written_from_a_whole_report_only(made: tuple[build.Found,
     done = run(tmp_path)
     # measured on 96 images, the figures are others
     assert done.returncode == 1, done.stderr
-    assert "README.md" in done.stdout
     assert "docs/results.md" in done.stdout
 
 

@@ -161,7 +161,7 @@ WRONG = {
     "too many pixels": ({}, encoded("PNG", np.zeros((101, 100), np.uint8)), 422, "picture: it has 10,100 pixels"),
     "too large": ({}, b"x" * 200_001, 413, "the request is larger than this server reads"),
     "unknown model": ({"model": "modelc"}, encoded("PNG"), 422, "unknown model 'modelc'; did you mean 'model-c'?"),
-    "a path as model": ({"model": "/etc/passwd"}, encoded("PNG"), 422, "unknown model '/etc/passwd'. Valid: model"),
+    "a path as model": ({"model": "/etc/passwd"}, encoded("PNG"), 422, "unknown model '/etc/passwd'. Valid: "),
     "strength": ({"strength": "1.5"}, encoded("PNG"), 422, "strength: Input should be less than or equal to 1"),
     "answer": ({"answer": "xml"}, encoded("PNG"), 422, "answer: Input should be 'picture', 'json' or 'events'"),
 }
@@ -504,7 +504,7 @@ def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
 
 REFUSED = {
     "full folder": "page exists and is not an empty folder",
-    "unknown model": "no model model-x for the page; there are: model-",
+    "unknown model": "no model model-x for the page; there are: ",
     "another package": "runtime.tgz: not the package onnxruntime-web@",
     "no package": "no file .*absent.tgz; npm pack onnxruntime-web@",
     "no npm": "comes from npm, which is not installed; elsewhere: npm pack",

@@ -166,7 +166,10 @@ def test_a_dropped_picture_comes_back_as_the_command_line_gives_it(page: Any, se
     ready(page, server)
     drop(page, source.name, source.read_bytes())
     page.wait_for_selector("#download:not([hidden])")
-    assert downloaded(page) == ("bridge_clean.png", Path(denoise_file(source).result).read_bytes())
+    assert downloaded(page) == (
+        "bridge_clean.png",
+        Path(denoise_file(source, model=page.input_value("#model")).result).read_bytes(),
+    )
     assert "What inspect thinks" in page.inner_text("#inspection")
     assert page.locator("#histograms svg").count() == 2
 
@@ -175,7 +178,7 @@ def test_a_dropped_picture_comes_back_as_the_command_line_gives_it(page: Any, se
         page.keyboard.press("ArrowLeft")
     done(page)
     assert page.inner_text("#strength-now") == "60 %"
-    weaker = denoise_file(source, tmp_path / "weaker.png", strength=0.6)
+    weaker = denoise_file(source, tmp_path / "weaker.png", model=page.input_value("#model"), strength=0.6)
     assert downloaded(page)[1] == Path(weaker.result).read_bytes()
 
 
@@ -193,7 +196,7 @@ def test_noise_sliders_scores_and_the_divider(page: Any, server: str, tmp_path: 
     drop(page, clean.name, clean.read_bytes(), "image/jpeg")
     page.wait_for_selector("#download:not([hidden])")
     api.noise_file(str(clean), tmp_path / "waves_noisy.jpg", parse(page.input_value("#noise-text")), 5)
-    cleaned = denoise_file(tmp_path / "waves_noisy.jpg")
+    cleaned = denoise_file(tmp_path / "waves_noisy.jpg", model=page.input_value("#model"))
     assert downloaded(page) == ("waves_noisy_clean.jpg", Path(cleaned.result).read_bytes())
     done(page)
     assert re.search(r"PSNR\s+\d+\.\d\d dB\s+noisy \d+\.\d\d dB", page.inner_text("#facts"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -62,7 +62,7 @@ class Row:
     """By noise."""
     judged: Mapping[str, judges.JudgeScores]
     """By judge, under the first noise."""
-    crops: Mapping[str, tuple[Bytes, Bytes]]
+    crops: Mapping[str, tuple[Bytes, Bytes]] = field(default_factory=dict)
     """By what it shows, each of the board's crops, (3, H, W): clean, and as the model gave it back."""
 
     def psnrs(self, noises: Iterable[str]) -> Floats:
