@@ -49,7 +49,7 @@ class Data(Table):
     """Which images, and how they are split."""
 
     name: Annotated[str, AfterValidator(known)] = "cifar10"
-    """`cifar10`, `photos`, `folder:PATH` or `npz:PATH`; `cbsd68` is a test set."""
+    """`cifar10`, `photos`, `cbsd432`, `folder:PATH` or `npz:PATH`; `cbsd68` is a test set."""
     train: Annotated[int | None, Field(ge=1)] = None
     """Images to train on; all that validation leaves, where it is not given."""
     val: Annotated[int | None, Field(ge=1)] = None

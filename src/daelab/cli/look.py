@@ -120,7 +120,7 @@ def recipes(
 
 
 def data(
-    dataset: Annotated[str, typer.Argument(help="cifar10, cbsd68, photos, folder:PATH or npz:PATH.")],
+    dataset: Annotated[str, typer.Argument(help="cifar10, photos, cbsd68, cbsd432, folder:PATH or npz:PATH.")],
     train: Annotated[int | None, typer.Option(help="Images of the training part.")] = None,
     val: Annotated[int | None, typer.Option(help="Images of the validation part.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the split.")] = 0,

@@ -141,25 +141,31 @@ def folder(source: Source) -> Dataset:
     Raises:
         ValueError: no such folder, too few pictures, or a picture that cannot be opened.
     """
+    sets, note = parts(source)
+    if "test" not in sets:
+        kept, held = parted(len(sets["train"]), f"folder {source.path}")
+        sets |= {"test": sets["train"].take(held), "train": sets["train"].take(kept)}
+    train = sets["train"]
+    return Dataset("folder", train, sets.get("val"), sets["test"], train.classes, note)
+
+
+def parts(source: Source) -> tuple[dict[str, FolderSet], str]:
+    """The sets of a folder by its sub-folders `train`, `val` and `test`, or the whole as `train`; and a line on it.
+
+    Raises:
+        ValueError: no such folder, no pictures, or one that cannot be opened.
+    """
     root, crop = source.path, source.crop
     if not root.is_dir():
         raise ValueError(f"folder: {root} is no folder")
     if crop < 1:
         raise ValueError(f"folder: a crop must be at least 1 pixel, not {crop}")
-    parts, skipped = _scan(root)
+    found, skipped = _scan(root)
     budget = free_memory() // 4 if source.memory_budget is None else source.memory_budget
-    keeps = source.buffer is None and _fit(parts.values(), crop, budget)
-    sets = _sets(root, parts, Shelf(crop, keeps), source.buffer)
+    keeps = source.buffer is None and _fit(found.values(), crop, budget)
     kept = "kept in memory" if keeps else "streamed from disk"
-    count = sum(map(len, parts.values()))
-    return Dataset(
-        "folder",
-        train=sets["train"],
-        val=sets.get("val"),
-        test=sets["test"],
-        classes=sets["train"].classes,
-        note=f"{count:,} pictures in {root}, {skipped:,} other files skipped; {kept}",
-    )
+    note = f"{sum(map(len, found.values())):,} pictures in {root}, {skipped:,} other files skipped; {kept}"
+    return _sets(root, found, Shelf(crop, keeps), source.buffer), note
 
 
 def _fit(parts: Iterable[Names], crop: int, budget: int) -> bool:
@@ -215,9 +221,6 @@ def _sets(root: Path, parts: dict[Path, Names], shelf: Shelf, buffer: int | None
         part = "train" if top == root else top.name
         places = np.arange(len(names))
         sets[part] = FolderSet(f"folder/{part}", names, places, labels, classes, shelf.crop, shelf, buffer)
-    if "test" not in sets:
-        kept, held = parted(len(sets["train"]), f"folder {root}")
-        sets |= {"test": sets["train"].take(held), "train": sets["train"].take(kept)}
     return sets
 
 

@@ -10,13 +10,14 @@ from daelab.data.folder import folder
 from daelab.data.npz import npz
 from daelab.data.photos import photos
 from daelab.data.sets import Dataset, Source
-from daelab.data.whole import cbsd68
+from daelab.data.whole import cbsd68, cbsd432
 from daelab.errors import unknown
 
 DATASETS: dict[str, Callable[[Source], Dataset]] = {
     "photos": photos,
     "cifar10": cifar10,
     "cbsd68": cbsd68,
+    "cbsd432": cbsd432,
     "folder:PATH": folder,
     "npz:PATH": npz,
 }
@@ -49,7 +50,7 @@ def load(
     """Load a data set.
 
     Args:
-        name: one of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `folder:PATH`, `npz:PATH`.
+        name: one of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `cbsd432`, `folder:PATH`, `npz:PATH`.
         root: the folder where sets are kept; None looks in $DAELAB_DATA, then in the
             user's data folder.
         download: whether a set that is nowhere may be downloaded.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from daelab.data.cifar10 import places
+from daelab.data.folder import parts
 from daelab.data.pictures import SUFFIXES, decode, sides
 from daelab.data.sets import Dataset, Images, Indices, Labels, Pixels, Source, check_labels
-
-CBSD68 = 68
-"""Pictures of the set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,27 +84,43 @@ def cbsd68(source: Source) -> Dataset:
     Raises:
         ValueError: it is nowhere, or its pictures are not 68.
     """
-    folder = _find(source.root)
+    folder = _find(source.root, "cbsd68", 68)
     files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES.split())
     files = [path for path in files if path.is_file() and not path.name.startswith(".")]
-    if len(files) != CBSD68:
-        raise ValueError(f"cbsd68: {folder} holds {len(files)} pictures; the set has {CBSD68}")
-    test = PictureSet("cbsd68/test", tuple(files), np.zeros(CBSD68, np.int64), ("photograph",))
-    return Dataset(
-        "cbsd68",
-        train=test.take(np.arange(0)),
-        val=None,
-        test=test,
-        classes=test.classes,
-        note=f"CBSD68, whole pictures, to test on only; from {folder}",
-    )
+    _check("cbsd68", folder, len(files), 68)
+    test = PictureSet("cbsd68/test", tuple(files), np.zeros(68, np.int64), ("photograph",))
+    note = f"CBSD68, whole pictures, to test on only; from {folder}"
+    return Dataset("cbsd68", test.take(np.arange(0)), None, test, test.classes, note)
 
 
-def _find(root: Path | None) -> Path:
+def cbsd432(source: Source) -> Dataset:
+    """The 432 photographs of the Berkeley Segmentation Data Set 500 that are not in CBSD68, as crops; tested on CBSD68.
+
+    Both as the literature does since DnCNN (Zhang et al., 2017). Looks for a folder `cbsd432`, or `train` beside
+    `cbsd68`, where `cbsd68` is looked for.
+
+    Raises:
+        ValueError: one of them is nowhere, or its pictures are not 432 and 68.
+    """
+    tested = cbsd68(source)
+    folder = _find(source.root, "cbsd432", 432, "train")
+    train = parts(replace(source, path=folder))[0]["train"]
+    _check("cbsd432", folder, len(train), 432)
+    note = f"432 photographs of BSDS500 as crops, from {folder}; tested on CBSD68"
+    train = replace(train, name="cbsd432/train", classes=tested.classes, labels=np.zeros(432, np.int64))
+    return Dataset("cbsd432", train, None, tested.test, tested.classes, note)
+
+
+def _find(root: Path | None, name: str, pictures: int, *also: str) -> Path:
     looked = places(root)
     for place in looked:
-        for folder in (place / "cbsd68", place / "CBSD68", place):
-            if folder.name.lower() == "cbsd68" and folder.is_dir():
+        for folder in (*(place / one for one in (name, name.upper(), *also)), place):
+            if folder.name.lower() in (name, *also) and folder.is_dir():
                 return folder
     where = ", ".join(str(place) for place in looked)
-    raise ValueError(f"cbsd68 is not in {where}; put its 68 pictures into {looked[0] / 'cbsd68'}")
+    raise ValueError(f"{name} is not in {where}; put its {pictures} pictures into {looked[0] / name}")
+
+
+def _check(name: str, folder: Path, found: int, pictures: int) -> None:
+    if found != pictures:
+        raise ValueError(f"{name}: {folder} holds {found} pictures; the set has {pictures}")
