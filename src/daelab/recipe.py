@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from daelab import losses, settings, spec
-from daelab.data import known
+from daelab.data import CROPPED, known
 from daelab.errors import unknown
 from daelab.noise import PRESETS, Noise
 from daelab.noise import parse as parse_noise
@@ -143,13 +143,17 @@ class Recipe(Document):
     def _fits(self) -> Recipe:
         if self.spec.channels != 3:
             raise ValueError(f"spec.channels is {self.spec.channels}; the images have 3 channels, RGB")
-        crops = self.data.name.startswith("folder:")
+        crops = self.data.name.startswith(CROPPED)
         if crops and self.data.crop % self.spec.multiple:
             raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
         if self.data.crops and not crops:
-            raise ValueError(f"data.crops belongs to folder:PATH, whose pictures are cropped; not to {self.data.name}")
+            raise ValueError(
+                f"data.crops belongs to folder:PATH and cbsd432, whose pictures are cropped; not to {self.data.name}"
+            )
         if self.data.buffer and not crops:
-            raise ValueError(f"data.buffer belongs to folder:PATH, which is streamed; not to {self.data.name}")
+            raise ValueError(
+                f"data.buffer belongs to folder:PATH and cbsd432, which are streamed; not to {self.data.name}"
+            )
         if self.training.momentum and self.training.optimiser != "sgd":
             raise ValueError("training.momentum belongs to optimiser 'sgd'; the others have betas")
         return self

@@ -22,6 +22,8 @@ DATASETS: dict[str, Callable[[Source], Dataset]] = {
     "npz:PATH": npz,
 }
 """What `load` knows, as it is written; PATH stands for a path."""
+CROPPED = ("folder:", "cbsd432")
+"""How the names of those begin whose training pictures are read as crops, and may be streamed."""
 
 
 def known(name: str) -> str:
