@@ -219,6 +219,12 @@ class Mixture(Noise):
     def formula(self) -> str:
         return " | ".join(_inside(choice, (Mixture,)) for choice in self.choices)
 
+    def __str__(self) -> str:
+        """`awgn(0..55) | real`: a choice that is a preset goes by its name."""
+        from daelab.noise.text import preset_of
+
+        return preset_of(self) or " | ".join(preset_of(one) or _inside(one, (Mixture,)) for one in self.choices)
+
 
 def terms() -> dict[str, type[Term]]:
     """Every single noise, by the name in its text form."""
