@@ -134,7 +134,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "loss": ({"loss": "msee"}, "unknown loss 'msee'; did you mean 'mse'? Valid: charbonnier, dssim, judge_"),
     "data set": (
         {"data": {"name": "cifar"}},
-        "unknown data set 'cifar'; did you mean 'cifar10'? Valid: cbsd68, cifar10, ",
+        "unknown data set 'cifar'; did you mean 'cifar10'? Valid: cbsd432, cbsd68, cifar10, ",
     ),
     "no path": ({"data": {"name": "folder:"}}, "unknown data set 'folder:'; did you mean 'folder:PATH'?"),
     "path": ({"data": {"name": "photos:x"}}, "unknown data set 'photos:x'"),
