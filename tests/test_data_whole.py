@@ -57,6 +57,25 @@ def test_pictures_of_two_sizes_are_no_batch(root: Path) -> None:
         test.batch(np.array([0, 1]))
 
 
+@pytest.mark.parametrize("folder", ["cbsd432", "train"])
+def test_the_others_of_its_data_set_are_trained_on_as_crops(root: Path, tmp_path: Path, folder: str) -> None:
+    """The 432 are the training part, whole, and the 68 what is tested on: no picture is in both."""
+    (tmp_path / "cbsd68").symlink_to(root / "cbsd68")
+    (tmp_path / folder).mkdir()
+    for i in range(431):
+        (tmp_path / folder / f"{i:03}.png").symlink_to(root / "cbsd68" / f"{i % 68:03}.png")
+    with pytest.raises(ValueError, match="holds 431 pictures; the set has 432"):
+        data.load("cbsd432", tmp_path)
+    (tmp_path / folder / "431.png").symlink_to(root / "cbsd68" / "000.png")
+    found = data.load("cbsd432", tmp_path, crop=16)
+    assert (len(found.train), found.train.size, found.val) == (432, (16, 16), None)
+    assert (len(found.test), found.test.size) == (68, (36, 36))
+    assert found.classes == ("photograph",)
+    assert found.train.batch(np.arange(5)).shape == (5, 3, 16, 16)
+    with pytest.raises(ValueError, match=r"cbsd432 is not in .*; put its 432 pictures into"):
+        data.load("cbsd432", root)
+
+
 def test_missing_or_not_68_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"cbsd68 is not in .*; put its 68 pictures into .*cbsd68$"):
         data.load("cbsd68", tmp_path)

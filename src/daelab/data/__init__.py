@@ -8,6 +8,7 @@
     folder.py    `folder:PATH`   any pictures; kept in memory or streamed from disk
     npz.py       `npz:PATH`      arrays
     whole.py     `cbsd68`        whole pictures of any size, to test on
+                 `cbsd432`       photographs to train on, tested on cbsd68
     table.py     DATASETS: name -> function, and `load`
 
 Shapes: N images, C = 3 channels (RGB), H rows, W columns; B images in a batch.
