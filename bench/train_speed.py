@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -94,7 +95,7 @@ class Commanded(Silent):
     def __init__(self, commands: Commands, reply: Reply, batch: int) -> None:
         self.commands, self.reply, self.batch = commands, reply, batch
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
         self.steps = steps
         self._next()
 

@@ -257,7 +257,7 @@ class Report(Silent):
     def __init__(self) -> None:
         self.told: list[Any] = []
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
         self.told.append((run, epochs, steps))
         assert facts["precision"].startswith("float32 on cpu")
 
@@ -283,6 +283,24 @@ def test_a_time_budget_ends_the_training_and_its_schedule(tiny: Callable[..., Re
     rates = [row["learning_rate"] for row in trained.rows]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] < 0.1 * rates[0] or len(rates) < 10
+
+
+def test_the_time_left_is_that_of_the_epochs_or_of_the_minutes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from daelab.cli.console import TrainingProgress
+    from daelab.training.state import Best
+
+    clock = iter(())
+    monkeypatch.setattr("daelab.cli.console.time.monotonic", lambda: next(clock, 4.0))
+    row = {"epoch": 1, "train_loss": 0.1, "val_loss": 0.1, "val_psnr": 20.0, "images_per_second": 9.0}
+    for epochs, seconds, left in ((3, math.inf, "0:00:08"), (1_000, 60.0, "0:00:56"), (1_000, 2.0, "0:00:00")):
+        clock = iter([0.0, 0.0])  # made and started; its one step ends at 4 s
+        progress = TrainingProgress()
+        progress.start("a", epochs, 1, {}, seconds)
+        progress.step(1, 1, 9.0)
+        progress.epoch(row, Best(1, 0.1, 20.0))
+        assert f"left {left}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])

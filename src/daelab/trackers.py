@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import os
 import time
 import warnings
@@ -191,10 +192,10 @@ class Tracked:
         self.trackers: dict[str, Tracker] = {}
         self.best = Best()
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
         """Before the first step."""
         self.run = runs.folder(run, self.runs_root)
-        self.progress.start(run, epochs, steps, facts)
+        self.progress.start(run, epochs, steps, facts, seconds)
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
         """After a step."""

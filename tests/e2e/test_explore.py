@@ -139,24 +139,26 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield found
 
 
-def test_a_killed_worker_loses_nothing(url: str, space: Callable[[int], Path], tmp_path: Path) -> None:
+def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
     from daelab import runs
     from daelab.explore import Study
 
-    command = [sys.executable, "-m", "daelab", "explore", str(space(3)), "--workers", "2", "--storage", url]
+    small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=120", "--set", "data.val=20")
+    command = [sys.executable, "-m", "daelab", "explore", "explore/depth", "--trials", "12", "--workers", "2"]
     with (tmp_path / "err").open("w+") as err:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=err, text=True)
-        victim = _victim(lambda: Study("small", url).open(), process)
+        process = subprocess.Popen([*command, *small, "--storage", url], stdout=subprocess.PIPE, stderr=err, text=True)
+        victim = _victim(lambda: Study("depth", url).open(), process)
         os.kill(victim.owner["pid"], signal.SIGKILL)
         out, _ = process.communicate(timeout=200)
         err.seek(0)
         said = err.read()
     assert process.returncode == 0, said
     assert "was killed (exit status -9); its trial is not lost" in said
-    assert "4 finished" in out
-    study = Study("small", url).open()
+    assert "12 finished" in out
+    study = Study("depth", url).open()
     rows = study.rows()
-    assert sorted((row.point["spec.depth"], row.seed) for row in rows) == [(d, s) for d in (1, 2) for s in range(2)]
+    found = sorted((row.point["spec.depth"], row.seed) for row in rows)
+    assert found == [(depth, seed) for depth in range(1, 5) for seed in range(3)]
     assert {row.state for row in rows} == {"finished"}
     # the very trial was gone on with, from its checkpoint, by the other worker
     again = next(row for row in rows if row.number == victim.number)

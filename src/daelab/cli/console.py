@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
@@ -124,10 +125,11 @@ class TrainingProgress:
         self.began = time.monotonic()
         self.first = 0
         self.epochs = self.steps = 0
+        self.seconds = math.inf
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
         """Say what is trained."""
-        self.epochs, self.steps = epochs, steps
+        self.epochs, self.steps, self.seconds = epochs, steps, seconds
         self.began = time.monotonic()
         tell(f"run {run}: {epochs} epochs of {steps} steps")
         for key, value in facts.items():
@@ -159,5 +161,6 @@ class TrainingProgress:
         )
 
     def _left(self, done: int, now: float) -> str:
-        per_step = (now - self.began) / max(1, done - self.first + 1)
-        return clock(per_step * (self.epochs * self.steps - done))
+        took = now - self.began
+        per_step = took / max(1, done - self.first + 1)
+        return clock(max(0.0, min(per_step * (self.epochs * self.steps - done), self.seconds - took)))

@@ -159,11 +159,11 @@ class Trainer:
     def train(self, record: Record) -> None:
         """Go on from the state to the recipe's end."""
         state, epochs = self.state, self.recipe.training.epochs
-        record.start(self.feed.steps, self.facts())
+        record.start(self.feed.steps, self.facts(), self._time_left())
         if state.rows:  # a kill after the last checkpoint may have left them behind it, and no epoch may be left
             record.rows(state)
         with noted_signals() as caught:
-            while len(state.rows) < epochs and not self._time_is_up():
+            while len(state.rows) < epochs and self._time_left() > 0:
                 signum = self._epoch(record, caught)
                 if not bool(state.loss_sum.isfinite()):
                     raise ValueError(self._diverged())
@@ -248,9 +248,10 @@ class Trainer:
             return share
         return min(1.0, max(share, (state.seconds + state.epoch_seconds) / (60 * training.minutes)))
 
-    def _time_is_up(self) -> bool:
+    def _time_left(self) -> float:
+        """Seconds of the recipe's minutes, which whole epochs may exceed; infinity where it has none."""
         minutes = self.recipe.training.minutes
-        return minutes is not None and self.state.seconds >= 60 * minutes
+        return math.inf if minutes is None else 60 * minutes - self.state.seconds
 
     def _finish_epoch(self, record: Record) -> None:
         """Validate, keep the best, then checkpoint, metrics, ledger, in this order."""
@@ -280,7 +281,7 @@ class Trainer:
         if found.loss < state.best.val_loss:
             state.best = Best(epoch, found.loss, found.psnr)
             record.best(state, self.validation, denoise)
-        if self.every.due(epochs=epoch) or epoch == self.recipe.training.epochs or self._time_is_up():
+        if self.every.due(epochs=epoch) or epoch == self.recipe.training.epochs or self._time_left() <= 0:
             self._save(record)
         record.rows(state)
         record.epoch(state)

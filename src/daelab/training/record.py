@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,8 +21,8 @@ from daelab.training.state import Best, State
 class Progress(Protocol):
     """What a training tells whoever watches."""
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
-        """Before the first step: the run's name, epochs, steps per epoch, and what is trained how."""
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
+        """Before the first step: the run's name, epochs, steps per epoch, what is trained how, and its time left."""
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
         """After a step; both count from 1."""
@@ -33,7 +34,7 @@ class Progress(Protocol):
 class Silent:
     """Tells nobody."""
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None: ...
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None: ...
     def step(self, epoch: int, step: int, images_per_second: float) -> None: ...
     def epoch(self, row: dict[str, float], best: Best) -> None: ...
 
@@ -81,9 +82,9 @@ class Record:
             raise
         self.ledger.record(self.run.name, status="finished", finished=runs.now(), seconds=state.seconds)
 
-    def start(self, steps: int, facts: dict[str, str]) -> None:
-        """Tell what is trained."""
-        self.progress.start(self.run.name, self.recipe.training.epochs, steps, facts)
+    def start(self, steps: int, facts: dict[str, str], seconds: float) -> None:
+        """Tell what is trained; `seconds` are left of the recipe's minutes."""
+        self.progress.start(self.run.name, self.recipe.training.epochs, steps, facts, seconds)
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
         """Tell of a step; both count from 1."""
@@ -171,7 +172,7 @@ class NoRecord(Record):
     def opened(self, state: State) -> Iterator[None]:
         yield
 
-    def start(self, steps: int, facts: dict[str, str]) -> None: ...
+    def start(self, steps: int, facts: dict[str, str], seconds: float) -> None: ...
     def step(self, epoch: int, step: int, images_per_second: float) -> None: ...
     def best(self, state: State, validation: NoisySet, denoise: Any) -> None: ...
     def checkpoint(self, state: State) -> None: ...
