@@ -1,26 +1,41 @@
-"""The wheel: what is in it, how large it is, and that it runs without the checkout."""
+"""The wheel and the sdist: what is in them, how large they are, and that the wheel runs without the checkout."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tarfile
+import tomllib
 import zipfile
+from email import message_from_string
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LARGEST = 25_000_000
+LARGEST = 30_000_000
+"""Bytes, of each of the two."""
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", place, ROOT]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout + built.stderr
-    return next(place.glob("*.whl"))
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of both; the wheel is built from what the sdist holds."""
+    place = tmp_path_factory.mktemp("built")
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, ROOT]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def sdist(built: Path) -> Path:
+    return next(built.glob("*.tar.gz"))
 
 
 def test_holds_what_ships_and_nothing_else(wheel: Path) -> None:
@@ -35,18 +50,49 @@ def test_holds_what_ships_and_nothing_else(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST
 
 
+def test_the_sdist_holds_the_sources_alone(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = [name.partition("/")[2] for name in archive.getnames()]
+    rooms = {"src", "tests", "bench", "docs"}
+    files = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE"}
+    files |= {"Makefile", "Dockerfile", ".dockerignore", "zensical.toml", "PKG-INFO", ".gitignore"}
+    assert {name for name in names if "/" not in name} == files
+    assert {name.partition("/")[0] for name in names if "/" in name} == rooms
+    assert not [name for name in names if "__pycache__" in name]
+    assert sdist.stat().st_size < LARGEST
+
+
+def test_both_are_fit_for_an_index(built: Path) -> None:
+    command = [sys.executable, "-m", "twine", "check", "--strict", *built.iterdir()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("PASSED") == 2
+
+
+def test_the_metadata_say_what_it_is(wheel: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = [name for name in file.namelist() if name.endswith(".dist-info/METADATA")]
+        found = message_from_string(file.read(name).decode())
+    assert (found["Name"], found["Version"]) == ("daelab", project["version"])
+    assert found["License-Expression"] == "Apache-2.0"
+    assert found["Summary"] == project["description"]
+    assert set(found.get_all("Provides-Extra", [])) == set(project["optional-dependencies"])
+    assert "# daelab" in found.get_payload()
+
+
 def test_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path)
-    code = "import daelab, sys; from daelab.cli import main; assert daelab.__file__.startswith(sys.argv.pop(1)); main()"
-    ran = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path), "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert "denoising auto-encoders" in ran.stdout
-    assert "evaluate" in ran.stdout
+    version = wheel.name.split("-")[1]
+    for words, wanted in ((["--version"], f"daelab {version}"), (["--help"], "denoising auto-encoders")):
+        ran = subprocess.run(
+            [sys.executable, "-m", "daelab", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert wanted in ran.stdout

