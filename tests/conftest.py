@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,27 @@ def pictures_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "waves.npz"
     np.savez(path, images=smooth_pictures(60))
     return path
+
+
+@pytest.fixture(scope="session")
+def parsed() -> Callable[..., None]:
+    """Parse the words after `daelab` as the command line does, and run nothing."""
+    import typer.main
+
+    from daelab.cli import app
+
+    def parse(*words: str) -> None:
+        command, rest = typer.main.get_command(app), list(words)
+        while hasattr(command, "commands"):
+            assert rest, f"daelab {' '.join(words)} names no command"
+            assert rest[0] in command.commands, f"daelab {' '.join(words)}: no command {rest[0]}"
+            command = command.commands[rest.pop(0)]
+        try:
+            command.make_context("daelab", rest)
+        except Exception as error:
+            raise AssertionError(f"daelab {' '.join(words)}: {error}") from error
+
+    return parse
 
 
 @pytest.fixture(scope="session")

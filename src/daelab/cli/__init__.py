@@ -9,6 +9,7 @@ import typer
 from daelab import processes
 from daelab.cli import compare, explore, export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
 from daelab.cli.console import guarded, say
+from daelab.cli.manual import EPILOG, Command
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,6 +18,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A workbench for denoising auto-encoders. `daelab COMMAND --help` shows an example of each.",
+    epilog=EPILOG,
 )
 for command in (
     use.train,
@@ -35,11 +37,12 @@ for command in (
     pictures.noise,
     look.data,
 ):
-    app.command()(command)
-SHARED = ("train", "evaluate", "denoise")
-"""What several processes, started by torchrun, do as one."""
+    app.command(cls=Command)(command)
 app.add_typer(explore.app, name="explore")
 app.add_typer(ledger.app, name="ledger")
+
+SHARED = ("train", "evaluate", "denoise")
+"""What several processes, started by torchrun, do as one."""
 
 
 def _version(wanted: bool) -> None:
@@ -64,4 +67,4 @@ def _options(
 
 def main() -> None:
     """The `daelab` command."""
-    sys.exit(guarded(app))
+    sys.exit(guarded(lambda: app(prog_name="daelab")))  # its name also where it is run as a module

@@ -8,11 +8,14 @@ from typing import Annotated
 import typer
 
 from daelab.cli.console import say, say_json, tell
+from daelab.cli.manual import models
 from daelab.cli.options import Json, Overwrite
 
 
 def export(
-    model: Annotated[str | None, typer.Argument(help="A model file, a shipped model, or a run.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="A model file, a shipped model, or a run.", autocompletion=models)
+    ] = None,
     onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="The file to write.")] = None,
     page: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write the page that works in the browser alone.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab.cli.console import TrainingProgress, bar, clock, say, say_json, tell
+from daelab.cli.manual import judges, runs
 from daelab.cli.options import DataRoot, Json
 
 if TYPE_CHECKING:
@@ -39,13 +40,18 @@ class JudgeProgress(TrainingProgress):
 
 def train_judge(
     recipe: Annotated[
-        str | None, typer.Option(help="judge/cifar10, judge/holdout, judge/photos, or a file; else the first.")
+        str | None,
+        typer.Option(
+            help="judge/cifar10, judge/holdout, judge/photos, or a file; else the first.", autocompletion=judges
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run; its folder is runs/NAME.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.", autocompletion=runs)
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Also write the judge here (.safetensors).")] = None,
     data_root: DataRoot = None,
     as_json: Json = False,

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from daelab.cli.console import say, say_json
+from daelab.cli.manual import Command, runs
 from daelab.cli.options import Json, LedgerUrl, Overwrite
 
 app = typer.Typer(no_args_is_help=True, help="The ledger of all runs.")
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
     """Every run: how it went and how well.
 
@@ -52,8 +53,12 @@ def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-@app.command()
-def show(run: str, ledger: LedgerUrl = None, as_json: Json = False) -> None:
+@app.command(cls=Command)
+def show(
+    run: Annotated[str, typer.Argument(help="Its name.", autocompletion=runs)],
+    ledger: LedgerUrl = None,
+    as_json: Json = False,
+) -> None:
     """Everything the ledger knows of a run.
 
     Example: daelab ledger show spine
@@ -71,9 +76,9 @@ def show(run: str, ledger: LedgerUrl = None, as_json: Json = False) -> None:
             say(f"{key:<20}{value}")
 
 
-@app.command("export")
+@app.command("export", cls=Command)
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The file to write.")],
     ledger: LedgerUrl = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -91,8 +96,10 @@ def export(
     say(f"{len(book.rows())} runs -> {file}")
 
 
-@app.command("import")
-def import_(file: Annotated[Path, typer.Argument(metavar="FILE.csv")], ledger: LedgerUrl = None) -> None:
+@app.command("import", cls=Command)
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The log.")], ledger: LedgerUrl = None
+) -> None:
     """Add runs from a log in the paper's columns, named FILE-TEST_ID.
 
     Example: daelab ledger import tests_fully.csv

@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from daelab.cli import manual
 from daelab.cli.console import bar, say, say_json
 from daelab.cli.options import DataRoot, Json
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(help="An architecture, a shipped model, a model file or a run.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="An architecture, a shipped model, a model file or a run.", autocompletion=manual.models),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The zoo: architectures and trained models; with a NAME, its layers as in the paper's figures.
@@ -98,7 +102,9 @@ def _say_layers(name: str, preset: Any, card: Any) -> None:
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="A shipped recipe or a file; shows every field.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A shipped recipe or a file; shows every field.", autocompletion=manual.recipes)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The recipes that ship; with a NAME, all its fields as TOML, ready to be changed.

@@ -11,6 +11,7 @@ import typer
 
 from daelab import processes
 from daelab.cli.console import bar, say, say_json, tell
+from daelab.cli.manual import models
 from daelab.cli.options import Json, Overwrite, Seed
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def denoise(
         typer.Argument(metavar="PICTURE|FOLDER|GLOB|-...", help="PNG, JPEG, WebP, TIFF, BMP, GIF, .npy; - is stdin."),
     ],
     out: Out = None,
-    model: Annotated[str, typer.Option(help="A model file, a shipped model, or a run.")] = "model-c",
+    model: Annotated[
+        str, typer.Option(help="A model file, a shipped model, or a run.", autocompletion=models)
+    ] = "model-c",
     recursive: Annotated[bool, typer.Option("--recursive", help="Folders within folders too.")] = False,
     suffix: Annotated[str | None, typer.Option(help="Of a result's name; _clean beside its source.")] = None,
     strength: Annotated[float, typer.Option(help="From 0, as it came, to 1, clean.")] = 1.0,

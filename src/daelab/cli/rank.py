@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from daelab.cli import manual
 from daelab.cli.console import bar, say, say_json, tell
 from daelab.cli.options import DataRoot, Json, Seed
 
@@ -14,7 +15,10 @@ from daelab.cli.options import DataRoot, Json, Seed
 def leaderboard(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Shipped models, files, runs or baseline:NAME; all that ship and all baselines if none."),
+        typer.Argument(
+            help="Shipped models, files, runs or baseline:NAME; all that ship and all baselines if none.",
+            autocompletion=manual.models,
+        ),
     ] = None,
     data: Annotated[str, typer.Option(help="The test images: cifar10, cbsd68 or photos.")] = "cifar10",
     out: Annotated[Path | None, typer.Option(help="Also write the page, CSV and figures into this folder.")] = None,

@@ -10,6 +10,7 @@ import typer
 from daelab import processes
 from daelab.cli.console import TrainingProgress, bar, clock, say, say_json, tell
 from daelab.cli.judge import say_judged
+from daelab.cli.manual import models, recipes, runs
 from daelab.cli.options import DataRoot, Json, LedgerUrl, Seed
 
 if TYPE_CHECKING:
@@ -21,12 +22,16 @@ if TYPE_CHECKING:
 @processes.joined()
 def train(
     file: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe of yours.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe that ships; `daelab recipes` lists them.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A recipe that ships; `daelab recipes` lists them.", autocompletion=recipes)
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run; its folder is runs/NAME.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.", autocompletion=runs)
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set training.epochs=N.")] = None,
     checkpoint_every: Annotated[
         str, typer.Option(metavar="N|Nm", help="Save after so many epochs, or (10m) so many minutes.")
@@ -117,7 +122,12 @@ def _say_trained(trained: Trained) -> None:
 @processes.joined()
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL_OR_RUN", help="A model file, a shipped model, a run, or baseline:NAME.")
+        str,
+        typer.Argument(
+            metavar="MODEL_OR_RUN",
+            help="A model file, a shipped model, a run, or baseline:NAME.",
+            autocompletion=models,
+        ),
     ],
     data: Annotated[str, typer.Option(help="Data set whose test images are used.")] = "cifar10",
     noise: Annotated[str | None, typer.Option(help="A preset or a noise's text; else the model's own.")] = None,
