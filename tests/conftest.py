@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import csv
+import io
 import os
 from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +59,69 @@ def pictures_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "waves.npz"
     np.savez(path, images=smooth_pictures(60))
     return path
+
+
+class _Page(HTMLParser):
+    """What a report's page holds: tags, addresses, captions, and the rows of each table beside its CSV."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.captions: list[str] = []
+        self.rows: list[int] = []
+        self.downloads: list[list[list[str]]] = []
+        self.within = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        self.addresses += [value for name, value in found.items() if name in {"src", "href", "srcset", "action"}]
+        self.within = tag if tag in {"figcaption", "tbody"} else self.within
+        if tag == "figcaption":
+            self.captions.append("")
+        elif tag == "tbody":
+            self.rows.append(0)
+        elif tag == "tr" and self.within == "tbody":
+            self.rows[-1] += 1
+        elif tag == "a" and "download" in found:
+            assert found["download"].endswith(".csv")
+            text = base64.b64decode(found["href"].partition("base64,")[2]).decode()
+            self.downloads.append(list(csv.reader(io.StringIO(text))))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.within = "" if tag == self.within else self.within
+
+    def handle_data(self, data: str) -> None:
+        if self.within == "figcaption":
+            self.captions[-1] += data
+
+
+@pytest.fixture(scope="session")
+def sound_page() -> Callable[[Path], None]:
+    """Hold a page to what all reports promise: of the one template, self-contained, every figure explained, every
+    table's data there to take away.
+    """
+    template = resources.files("daelab.report").joinpath("page.html").read_text(encoding="utf-8")
+
+    def check(path: Path) -> None:
+        source = path.read_text(encoding="utf-8")
+        assert (
+            source.partition("</style>")[0].partition("<style>")[2]
+            == (template.partition("</style>")[0].partition("<style>")[2])
+        )
+        page = _Page(source)
+        assert all(address.startswith(("data:", "#")) for address in page.addresses)
+        assert "script" not in page.tags
+        assert page.tags.count("figure") == page.tags.count("img") == len(page.captions)
+        for caption in page.captions:
+            said = caption.removeprefix("Figure ").lstrip("0123456789. ")
+            assert len(said.split()) >= 8, caption
+            assert said.endswith("."), caption
+        assert [len(table) - 1 for table in page.downloads] == page.rows
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,9 @@ def test_a_second_judge_sees_the_same_images(monkeypatch: pytest.MonkeyPatch) ->
     assert (one.noisy == other.noisy).all()
 
 
-def test_the_page_and_the_csv(measured: tuple[Board, list[Row]], tmp_path: Path) -> None:
+def test_the_page_and_the_csv(
+    measured: tuple[Board, list[Row]], tmp_path: Path, sound_page: Callable[[Path], None]
+) -> None:
     board, rows = measured
     leaderboard.write(tmp_path / "board", "photos", board, rows)
     with (tmp_path / "board" / "leaderboard.csv").open(newline="") as file:
@@ -112,6 +115,7 @@ def test_the_page_and_the_csv(measured: tuple[Board, list[Row]], tmp_path: Path)
     assert first["seen"] == "True"
     document = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
     assert [each["model"] for each in document["rows"]] == [each["model"] for each in kept]
+    sound_page(tmp_path / "board" / "leaderboard.html")
     page = (tmp_path / "board" / "leaderboard.html").read_text()
     assert "model-b-35" in page
     assert page.count("<figure") == 3

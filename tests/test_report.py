@@ -336,6 +336,12 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
         assert shown in page.text
 
 
+def test_a_page_prints_and_follows_the_readers_colours() -> None:
+    source = (Path(report.__file__).parent / "page.html").read_text(encoding="utf-8")
+    for rule in ("@media print", "prefers-color-scheme: dark", "break-inside: avoid", "table-header-group"):
+        assert rule in source
+
+
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     _balance(tmp_path / "f.png")
     table = Table(HOSTILE, [HOSTILE], [[HOSTILE]], note=HOSTILE)

@@ -116,8 +116,9 @@ def made(tmp_path_factory: pytest.TempPathFactory, cifar_root: Path) -> tuple[bu
         return reproduce(request, watcher), watcher
 
 
-def test_the_report_holds_all_parts(made: tuple[build.Found, Watcher]) -> None:
+def test_the_report_holds_all_parts(made: tuple[build.Found, Watcher], sound_page: Callable[[Path], None]) -> None:
     out = made[0].request.out
+    sound_page(out / "report.html")
     page, text = html.unescape((out / "report.html").read_text()), (out / "report.md").read_text()
     for wanted in ("Table 1", "Table 2", "Table 3", *(f"Figure {number}" for number in (1, 2, 3, 5, 6, 7))):
         assert f"The paper's {wanted}" in page

@@ -27,7 +27,8 @@ def trained(run: Run) -> Run:
     return run
 
 
-def test_training_fills_the_folder_and_the_ledger(trained: Run) -> None:
+def test_training_fills_the_folder_and_the_ledger(trained: Run, sound_page: Callable[[Path], None]) -> None:
+    sound_page(Path("runs/small/report.html"))
     made = {path.name for path in Path("runs/small").iterdir()}
     assert made == {
         "recipe.toml",

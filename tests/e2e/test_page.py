@@ -16,6 +16,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (place / "runs" / name).mkdir()
         rows = f"epoch,val_loss,val_psnr\n1,{loss * 2},20\n2,{loss},{21 + loss}\n"
         (place / "runs" / name / "metrics.csv").write_text(rows)
+    with served(place) as address:
+        yield address
+
+
+@contextmanager
+def served(place: Path, *options: str) -> Iterator[str]:
+    """The address of a server of its own process, in a folder with `runs`."""
     environment = os.environ | {"DAELAB_RUNS": str(place / "runs"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "daelab", "serve", "--port", "0"]
+    command = [sys.executable, "-m", "daelab", "serve", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place, env=environment) as process:
-        assert process.stdout is not None
-        said = process.stdout.readline()
-        found = re.search(r"http://\S+", said)
-        assert found, said
-        yield found[0]
-        process.terminate()
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            found = re.search(r"http://[^\s#]+", said)
+            assert found, said
+            yield found[0]
+        finally:
+            process.terminate()
 
 
 @pytest.fixture
@@ -107,7 +117,8 @@ def page(browser: Any) -> Iterator[Any]:
     expected = {re.sub(r"^(https?://[^/]+).*", r"\1", found.url)}
     context.close()
     assert hosts - {""} <= expected
-    assert [text for text in wrong if "the server responded with a status of 422" not in text] == []
+    refused = re.compile(r"the server responded with a status of (401|422)")
+    assert [text for text in wrong if not refused.search(text)] == []
 
 
 def png(pixels: np.ndarray, **said: str) -> bytes:
@@ -296,6 +307,34 @@ def test_runs_are_sorted_filtered_and_drawn(page: Any, server: str) -> None:
     assert names.all_inner_texts() == ["beta"]
     assert page.inner_text("#live") == "1 training now; this follows"
     assert page.inner_text("#board-note").startswith("There is no leaderboard here")
+
+
+def test_a_server_with_a_token_asks_says_what_is_wrong_and_goes_on(page: Any, tmp_path: Path) -> None:
+    token = "a-token-of-the-tests"
+    with served(tmp_path, "--token", token) as address:
+        page.goto(address)
+        page.wait_for_selector("#token-dialog[open]")
+        assert not page.is_visible("#token-wrong")
+        page.keyboard.press("Enter")  # nothing is not a token
+        assert page.is_visible("#token-dialog")
+        page.keyboard.type("another-token-of-12")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#token-wrong:not([hidden])")
+        assert page.inner_text("#token-wrong") == "That is not this server's token."
+        page.keyboard.type(token)  # over the wrong one, which is selected
+        page.keyboard.press("Enter")
+        page.wait_for_selector("html[data-ready]")
+        assert not page.is_visible("#token-dialog")
+        drop(page, "bridge.png", png(noisy_picture()))
+        page.wait_for_selector("#download:not([hidden])")
+        page.reload()  # it is remembered, as long as the tab is open
+        page.wait_for_selector("html[data-ready]")
+        assert not page.is_visible("#token-dialog")
+        page.evaluate("sessionStorage.clear()")
+        page.goto("about:blank")
+        ready(page, f"{address}#token={token}")
+        assert page.evaluate("location.hash") == ""
+        assert not page.is_visible("#token-dialog")
 
 
 def test_no_serious_fault_of_accessibility_at_any_width_or_colour(page: Any, server: str) -> None:

@@ -35,7 +35,10 @@ def write_run(run: RunFolder) -> Path:
     if (run.path / "samples.npz").is_file():
         with np.load(run.path / "samples.npz", allow_pickle=False) as kept:
             samples_figure(kept["clean"], kept["noisy"], kept["denoised"], samples)
-        figures["Validation images: clean, noisy, denoised by the kept network."] = samples
+        figures[
+            "Validation images: clean, noisy, denoised by the kept network. Edges come back and fine structure does "
+            "not; what differs from the clean image is what the network could not know."
+        ] = samples
     page = run.path / "report.html"
     run_page(f"Run {run.name}", _facts(run), figures, [_epochs(rows)], page)
     return page

@@ -7,6 +7,7 @@ export class Backend {
     this.next = 0;
     this.ask = ask;
     this.asking = null;
+    this.given = 0;
     this.worker.addEventListener("message", ({ data }) => this.hear(data));
     this.worker.addEventListener("error", (event) => {
       for (const call of this.calls.values()) call.reject(new Error(event.message || "the page's worker did not start"));
@@ -30,9 +31,14 @@ export class Backend {
 
   /** Ask for the token once, whatever waits for it, and do the call again. */
   async again(call) {
-    this.asking ??= this.ask();
-    this.worker.postMessage({ token: await this.asking });
-    this.asking = null;
+    if (call.given === this.given) {  // else it was sent before the last token was given
+      this.asking ??= this.ask().then((token) => {
+        this.worker.postMessage({ token });
+        this.given += 1;
+        this.asking = null;
+      });
+      await this.asking;
+    }
     this.call(call.name, call.values, call).then(call.resolve, call.reject);
   }
 
@@ -41,7 +47,7 @@ export class Backend {
     if (signal?.aborted) return Promise.reject(signal.reason);
     const id = this.next++;
     return new Promise((resolve, reject) => {
-      this.calls.set(id, { name, values, signal, progress, resolve, reject });
+      this.calls.set(id, { name, values, signal, progress, resolve, reject, given: this.given });
       signal?.addEventListener("abort", () => {
         if (!this.calls.delete(id)) return;
         this.worker.postMessage({ cancel: id });

@@ -57,14 +57,17 @@ function token() {
   return sessionStorage.getItem("token") ?? "";
 }
 
+/** Ask for it; where one was given before, say that it was wrong. */
 function ask() {
   const dialog = $("token-dialog");
+  $("token-wrong").hidden = !sessionStorage.getItem("token");
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
       sessionStorage.setItem("token", $("token").value);
       resolve($("token").value);
     }, { once: true });
-    if (!dialog.open) dialog.showModal();
+    dialog.showModal();
+    $("token").select();
   });
 }
 
