@@ -1,6 +1,7 @@
 # make demo   trains, evaluates, denoises, writes a report: under 5 minutes on 2 cores, no network but for packages
 # make test   lint, types, wheel, every test: under 10 minutes
 # make lint   ruff and mypy alone
+# make docs   the handbook, into site/: open site/index.html
 # make fuzz   100,000 spoilt files and texts: minutes; FUZZ="--seed 1" changes them
 # make audit  licences, known flaws and a bill of materials (sbom.json) of all that daelab needs
 # Each makes .venv itself, once. With a GPU, or to choose a build of torch, install torch into .venv first.
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/ready
 DEMO := env DAELAB_RUNS=demo/runs DAELAB_LEDGER=sqlite:///demo/runs/ledger.db $(BIN)/daelab
 
-.PHONY: demo test lint fuzz audit env
+.PHONY: demo test lint docs fuzz audit env
 .DELETE_ON_ERROR:
 
 env: $(READY)
@@ -28,6 +29,11 @@ lint: $(READY)
 
 test: lint
 	$(BIN)/pytest --numprocesses 2
+
+docs: $(READY)
+	$(BIN)/python bench/handbook.py
+	$(BIN)/zensical build --clean --strict
+	@echo 'the handbook     site/index.html'
 
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz/storm.py $(FUZZ)
@@ -51,3 +57,4 @@ demo: $(READY)
 	@echo 'noisy pictures   demo/noisy'
 	@echo 'clean pictures   demo/clean'
 	@echo 'the report       demo/runs/demo/report.html'
+	@echo 'the page         $(DEMO) serve'

@@ -1,0 +1,49 @@
+"""docs/commands.md, the commands' help as a page; what `make docs` needs beside the pages that are written by hand.
+
+python bench/handbook.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+import typer.main
+
+from daelab.cli import app
+from daelab.files import write_text
+
+ROOT = Path(__file__).parents[1]
+HEAD = """# Commands
+
+What `daelab --help` and `daelab COMMAND --help` say.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    group = typer.main.get_command(app)
+    parts = [HEAD, block(group, "daelab"), *commands(group, "daelab")]
+    write_text(ROOT / "docs" / "commands.md", "\n".join(parts))
+
+
+def commands(group: Any, name: str) -> Iterator[str]:
+    """A part for each command, in the order of the help."""
+    for word, command in group.commands.items():
+        whole = f"{name} {word}"
+        yield f"## {whole.removeprefix('daelab ')}\n"
+        yield block(command, whole)
+        if hasattr(command, "commands"):
+            yield from commands(command, whole)
+
+
+def block(command: Any, name: str) -> str:
+    """A command's help, as printed."""
+    with typer.Context(command, info_name=name, max_content_width=100, terminal_width=100) as context:
+        return f"```text\n{command.get_help(context).rstrip()}\n```\n"
+
+
+if __name__ == "__main__":
+    main()

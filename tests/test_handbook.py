@@ -1,0 +1,333 @@
+"""The handbook and the README: every command and code block is run, or, where a visible mark says why not, checked.
+
+A block is marked by a comment just before it, `<!-- test: RULE; RULE -->`, of these rules:
+
+    NAME: with OPTIONS             run `daelab NAME` with these options in place of, or beside, its own
+    NAME: only parsed, REASON      parse its words as the command line does, and run nothing
+    in MODULE                      a Python block is a part of this module
+    NAME WORD: as it is            an exception to the rule before: lines with this word are run as they stand
+
+What is no `daelab` is never run, and checked: `pip install` by our extras, `make` by its targets, `python bench/...` by
+the script and its options, `curl` by the API, `docker run` by the command inside.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer.main
+from markdown_it import MarkdownIt
+from PIL import Image
+
+import daelab
+from daelab import recipe, serving
+from daelab.cli import app, main
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAV = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
+PROGRAMS = ("cat", "curl", "daelab", "docker", "export", "make", "pip", "python")
+OUTPUT = {"text", "json"}
+"""Blocks that show what is printed."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced or indented block of a page."""
+
+    line: int
+    kind: str
+    """The word after the fence; `bash` for indented commands."""
+    text: str
+    title: str = ""
+    """The file that it is."""
+    rules: dict[str, str] = field(default_factory=dict)
+    """What the mark before it says: name -> rule."""
+
+
+def blocks(path: Path) -> Iterator[Block]:
+    """All blocks of a page, each with the mark just before it."""
+    mark = ""
+    for token in MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8")):
+        if token.type == "html_block":
+            found = re.fullmatch(r"<!-- test:(.*)-->", token.content.strip(), re.DOTALL)
+            mark = found[1] if found else ""
+        elif token.type in {"fence", "code_block"}:
+            assert token.map is not None
+            kind, _, rest = token.info.partition(" ")
+            title = re.search(r'title="([^"]+)"', rest)
+            if token.type == "code_block" and token.content.split()[0] in PROGRAMS:
+                kind = "bash"
+            yield Block(token.map[0] + 1, kind, token.content, title[1] if title else "", _rules(mark))
+            mark = ""
+        elif token.type not in {"paragraph_close", "heading_close"}:
+            assert not mark, f"{path.name}: a mark before no block: {mark}"
+
+
+def _rules(mark: str) -> dict[str, str]:
+    found = {}
+    for rule in filter(None, (part.strip() for part in mark.split(";"))):
+        name, _, what = (" ".join(part.split()) for part in rule.partition(": "))
+        found[name] = what
+    return found
+
+
+def lines(text: str) -> list[str]:
+    """The commands of a shell's block, those of several lines joined."""
+    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
+
+
+def words(line: str) -> list[str]:
+    """The words and operators of a line, its comment left out."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>;&")
+    lexer.whitespace_split = True
+    return list(lexer)
+
+
+def with_options(given: list[str], extra: list[str]) -> list[str]:
+    """A command's words with other options: one that is there, and may be given once, is replaced."""
+    given = list(given)
+    for place, word in enumerate(extra):
+        if word.startswith("--") and word != "--set" and word in given:
+            at = given.index(word)
+            takes = place + 1 < len(extra) and not extra[place + 1].startswith("--")
+            del given[at : at + (2 if takes else 1)]
+    return [*given, *extra]
+
+
+class Shell:
+    """Runs the lines of a page in the current folder, within this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, parsed: Callable[..., None]) -> None:
+        self.patch = monkeypatch
+        self.parsed = parsed
+
+    def line(self, line: str, rules: dict[str, str]) -> None:
+        """One line: a pipeline, from and to files where it says so."""
+        parts = words(line)
+        assert not {";", "&", "&&", "||", ">>", "2>"} & set(parts), f"{line}: one command a line"
+        data, target = b"", None
+        for operator in ("<", ">"):
+            if operator in parts:
+                at = parts.index(operator)
+                place = Path(parts[at + 1])
+                data, target = (place.read_bytes(), target) if operator == "<" else (data, place)
+                del parts[at : at + 2]
+        for command in " ".join("\0" if part == "|" else shlex.quote(part) for part in parts).split("\0"):
+            data = self.command(shlex.split(command), data, rules)
+        if target is not None:
+            target.write_bytes(data)
+
+    def command(self, given: list[str], data: bytes, rules: dict[str, str]) -> bytes:
+        """One command: run, or checked."""
+        program, rest = given[0], given[1:]
+        assert program in PROGRAMS, f"{shlex.join(given)}: {program} is not looked at; add how"
+        if program == "daelab":
+            return self.daelab(rest, data, rules)
+        if program == "export":
+            name, _, value = rest[0].partition("=")
+            self.patch.setenv(name, value)
+            return b""
+        if program == "cat":
+            return b"".join(Path(name).read_bytes() for name in rest)
+        CHECKS[program](rest, self)
+        return b""
+
+    def daelab(self, given: list[str], data: bytes, rules: dict[str, str]) -> bytes:
+        """A command of ours, by its rule; the last one that names it and an option of it counts."""
+        rule = ""
+        for name, what in rules.items():
+            first, *options = name.split()
+            if given[0] == first and set(options) <= set(given):
+                rule = what
+        if rule.startswith("only parsed, "):
+            self.parsed(*given)
+            return b""
+        if rule.startswith("with "):
+            self.parsed(*given)
+            given = with_options(given, shlex.split(rule.removeprefix("with ")))
+        else:
+            assert rule in {"", "as it is"}, f"no such rule: {rule}"
+        return self.run(given, data)
+
+    def run(self, given: list[str], data: bytes) -> bytes:
+        """What `daelab` writes to its standard output."""
+        streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for name in ("stdout", "stderr")}
+        with self.patch.context() as patch:
+            patch.setattr(sys, "argv", ["daelab", *given])
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), "utf-8"))
+            for name, stream in streams.items():
+                patch.setattr(sys, name, stream)
+            with pytest.raises(SystemExit) as ended:
+                main()
+        out, err = (stream.buffer.getvalue() for stream in streams.values())
+        assert not ended.value.code, f"daelab {shlex.join(given)}\n{err.decode()}"
+        return out
+
+
+def check_pip(given: list[str], _: Shell) -> None:
+    """`pip install` of daelab with extras that are, or of a package."""
+    assert given[0] == "install", given
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for name in given[1:]:
+        found = re.search(r"\[([\w,]+)\]", name)
+        assert not found or set(found[1].split(",")) <= set(extras), name
+
+
+def check_make(given: list[str], _: Shell) -> None:
+    """Targets of the Makefile; NAME=VALUE of a variable in it."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for word in given:
+        name = word.partition("=")[0]
+        wanted = rf"\$\({name}\)" if "=" in word else rf"^{name}:"
+        assert re.search(wanted, text, re.MULTILINE), f"make {word}"
+
+
+def check_python(given: list[str], shell: Shell) -> None:
+    """A script of ours with options that it has; or a module of the standard library, or daelab's."""
+    if given[0] == "-m":
+        if given[1] == "daelab":
+            shell.parsed(*given[2:])
+        assert importlib.util.find_spec(given[1]), given
+        return
+    script = ROOT / given[0]
+    text = script.read_text(encoding="utf-8")
+    for name in re.findall(r"^(?:from|import) (\w+)", text, re.MULTILINE):
+        text += "".join(path.read_text(encoding="utf-8") for path in script.parent.glob(f"{name}.py"))
+    for word in given[1:]:
+        assert not word.startswith("--") or f'"{word.partition("=")[0]}"' in text, f"{given[0]} has no {word}"
+
+
+def check_curl(given: list[str], _: Shell) -> None:
+    """A path of the API, asked by the method that it takes."""
+    (address,) = [word for word in given if word.startswith("http")]
+    path = re.sub(r"^http://[^/]+|\?.*", "", address)
+    application: Any = serving.create_app().app
+    described = application.openapi()["paths"]
+    assert ("post" if "--data-binary" in given else "get") in described[path], address
+
+
+def check_docker(given: list[str], shell: Shell) -> None:
+    """`docker build` of this folder; `docker run` of a command that there is."""
+    if given[0] == "build":
+        assert given[-1] == "."
+        assert (ROOT / "Dockerfile").is_file()
+        return
+    assert given[0] == "run", given
+    shell.parsed(*given[given.index("daelab") + 1 :])
+
+
+CHECKS = {
+    "pip": check_pip,
+    "make": check_make,
+    "python": check_python,
+    "curl": check_curl,
+    "docker": check_docker,
+}
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parsed: Callable[..., None]) -> Shell:
+    """In an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DAELAB_RUNS")
+    return Shell(monkeypatch, parsed)
+
+
+def supposed() -> None:
+    """What the README supposes to be in its reader's folder: a clean picture, noisy ones, and a folder of them."""
+    rng = np.random.default_rng(0)
+    at = np.linspace(0, 9, 48)
+    clean = 120 + 60 * (np.sin(at)[:, None, None] * np.cos(at)[None, :, None]) + np.zeros(3)
+    noisy = clean + rng.normal(20, 15, clean.shape)
+    noisy_files = ("noisy.png", "noisy.tif", "noisy_clean.png", "holiday/a.png")
+    for name, pixels in {"clean.png": clean, **dict.fromkeys(noisy_files, noisy)}.items():
+        Path(name).parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_block_does_what_it_says(page: Path, shell: Shell) -> None:
+    names: dict[str, Any] = {}
+    if page.name == "README.md":
+        supposed()
+        names["noisy"] = np.asarray(Image.open("noisy.png"))
+    for block in blocks(page):
+        place = f"{page.name}, line {block.line}"
+        if block.kind == "bash":
+            for line in lines(block.text):
+                shell.line(line, block.rules)
+        elif block.kind == "python":
+            module = next((name.split()[1] for name in block.rules if name.startswith("in ")), None)
+            within = dict(vars(importlib.import_module(module))) if module else names
+            exec(compile(block.text, place, "exec"), within)
+            if block.title:
+                Path(block.title).write_text(block.text)
+        elif block.kind == "toml":
+            Path(block.title).write_text(block.text)
+            recipe.load(block.title)
+        elif block.kind in OUTPUT:
+            assert not block.rules
+        else:
+            # what is left is the map, which is the package's own
+            assert block.kind == "", f"{place}: a block of no known kind: {block.kind}"
+            assert block.text.strip() in re.sub(r"^ {4}", "", daelab.__doc__ or "", flags=re.MULTILINE), place
+
+
+def spans(path: Path) -> Iterator[str]:
+    """Code within the text of a page."""
+    for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
+        yield from (child.content for child in token.children or () if child.type == "code_inline")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_commands_within_the_text_are_commands(page: Path, shell: Shell) -> None:
+    for text in spans(page):
+        first, *rest = text.split()
+        if first == "daelab" and rest:
+            known(text, words(text)[1:])
+        elif first == "make":
+            check_make(rest, shell)
+        elif first == "python" and rest and rest[0] != "-m":
+            check_python(words(text)[1:], shell)
+
+
+def known(text: str, given: list[str]) -> None:
+    """The first words name a command, and its options are of it; values may stand for themselves (NAME, DIR)."""
+    command: Any = typer.main.get_command(app)
+    while hasattr(command, "commands") and given and not given[0].startswith("-"):
+        if given[0] == "COMMAND":
+            return
+        assert given[0] in command.commands, text
+        command = command.commands[given.pop(0)]
+    options = {name for one in command.params for name in one.opts} | {"--help", "-h"}
+    assert {word for word in given if word.startswith("-") and word != "-"} <= options, text
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    named = set(re.findall(r"[\w/-]+\.md", str(NAV)))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"commands.md"} == named - {"commands.md"}
+
+
+RULES = {
+    "with replaces, and adds": ("a --limit 5 --json", "--limit 2 --data b", "a --json --limit 2 --data b"),
+    "--set may come often": ("a --set x=1", "--set y=2", "a --set x=1 --set y=2"),
+    "flags": ("a --json b", "--json", "a b --json"),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_options_of_a_rule(case: str) -> None:
+    given, extra, wanted = (text.split() for text in RULES[case])
+    assert with_options(given, extra) == wanted
