@@ -1,6 +1,6 @@
 # daelab on a CPU, as a user without rights.
 #   docker build --tag daelab .
-#   docker run --rm --volume "$PWD:/work" daelab denoise noisy.png
+#   docker run --rm --user "$(id -u)" --volume "$PWD:/work" daelab denoise noisy.png
 #   docker run --rm --publish 127.0.0.1:8000:8000 --env DAELAB_TOKEN daelab serve --host 0.0.0.0
 FROM python:3.11-slim-bookworm AS wheel
 WORKDIR /source

@@ -135,6 +135,8 @@ def parsed() -> Callable[..., None]:
         command, rest = typer.main.get_command(app), list(words)
         while hasattr(command, "commands"):
             assert rest, f"daelab {' '.join(words)} names no command"
+            if rest[0] in {name for one in command.params for name in one.opts}:
+                return
             assert rest[0] in command.commands, f"daelab {' '.join(words)}: no command {rest[0]}"
             command = command.commands[rest.pop(0)]
         try:

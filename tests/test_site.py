@@ -1,0 +1,141 @@
+"""The handbook's site builds without a warning, asks nobody for anything, and every link in it leads somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from PIL import Image
+
+from daelab import inspector, judge, modelfile
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def script(name: str) -> Any:
+    """A script of bench/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Page(HTMLParser):
+    """What a page links to, what it loads, and what can be linked to in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.loads: list[str] = []
+        self.places: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.places.add(value)
+            elif name in {"src", "href"} and value is not None:
+                (self.links if tag == "a" else self.loads).append(value)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, as `make docs` builds it, from a copy."""
+    pytest.importorskip("zensical")
+    place = tmp_path_factory.mktemp("handbook")
+    shutil.copytree(DOCS, place / "docs")
+    for name in ("zensical.toml", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, place)
+    (place / "src").symlink_to(ROOT / "src")
+    handbook = script("handbook")
+    handbook.ROOT = place
+    handbook.main()
+    command = [sys.executable, "-m", "zensical", "build", "--strict"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    assert "No issues found" in said, said
+    return place / "site"
+
+
+def test_every_link_leads_to_a_page_and_a_place_in_it(site: Path) -> None:
+    pages = {path: Page(path) for path in site.rglob("*.html") if path.name != "404.html"}
+    assert len(pages) > 12
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            assert target.is_file(), f"{path.name}: {link}"
+            if parts.fragment and target in pages and not parts.fragment.startswith("__"):
+                assert unquote(parts.fragment) in pages[target].places, f"{path.name}: {link}"
+
+
+def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+    for path in site.rglob("*.html"):
+        for address in Page(path).loads:
+            parts = urlsplit(address)
+            assert not parts.scheme or parts.scheme == "data", f"{path.name}: {address}"
+            assert not parts.netloc, f"{path.name}: {address}"
+            if path.name != "404.html":
+                assert (path.parent / unquote(parts.path)).is_file(), f"{path.name}: {address}"
+    for style in site.rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not [needle for needle in ("@import", "url(http", "url(//") if needle in text], style.name
+
+
+def test_the_api_and_every_command_are_on_their_pages(site: Path) -> None:
+    reference = Page(site / "reference.html")
+    assert {"daelab.api.load", "daelab.api.Denoiser.__call__", "daelab.metrics.ssim"} <= reference.places
+    assert {"denoise", "ledger-export"} <= Page(site / "commands.html").places
+
+
+def shipped() -> dict[str, Path]:
+    """All weights that ship, by the title of their card."""
+    judges = {f"judge:{name}": path for name, path in judge.shipped().items()}
+    return {**modelfile.shipped(), **judges, "inspector": inspector.shipped()}
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_there_is_a_card_of_the_weights_as_they_are(name: str) -> None:
+    text = (DOCS / "models.md").read_text(encoding="utf-8")
+    card = text.partition(f"# {name}\n")[2].partition("\n## ")[0]
+    told = "python bench/cards.py writes it anew"
+    assert card, f"docs/models.md has no card of {name}; {told}"
+    assert script("cards").sha(shipped()[name]) in card, f"the card of {name} is of other weights; {told}"
+
+
+def test_a_card_says_what_a_model_is_for_and_shows_where_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("skimage")
+    monkeypatch.setattr(sys, "argv", ["cards.py", "--only", "model-b-35.published-code", "--out", str(tmp_path)])
+    script("cards").main()
+    text = (tmp_path / "models.md").read_text(encoding="utf-8")
+    card = text.partition("## model-b-35.published-code\n")[2].partition("\n## ")[0]
+    assert "**for**: pictures under `published-code`" in card
+    assert "**Not for**: pictures under `awgn(25) > quantised`" in card
+    assert card.count("| type-1 |") == 1
+    with Image.open(tmp_path / "images/cards/model-b-35.published-code.webp") as picture:
+        assert picture.size == (3 * 192 + 12, 3 * 192 + 12)
+
+
+def test_the_pictures_of_the_readme_are_there_and_small() -> None:
+    limit = script("screenshots").LARGEST
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in ("page-light", "page-dark", "page-phone", "report"):
+        assert f"docs/images/{name}.png" in readme
+        with Image.open(DOCS / "images" / f"{name}.png") as picture:
+            assert picture.mode == "P"
+        assert (DOCS / "images" / f"{name}.png").stat().st_size < limit
