@@ -338,7 +338,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 def test_a_page_prints_and_follows_the_readers_colours() -> None:
     source = (Path(report.__file__).parent / "page.html").read_text(encoding="utf-8")
-    for rule in ("@media print", "prefers-color-scheme: dark", "break-inside: avoid", "table-header-group"):
+    for rule in ("@page", "@media print", "prefers-color-scheme: dark", "break-inside: avoid", "table-header-group"):
         assert rule in source
 
 
