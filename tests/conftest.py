@@ -137,6 +137,8 @@ def parsed() -> Callable[..., None]:
             assert rest, f"daelab {' '.join(words)} names no command"
             if rest[0] in {name for one in command.params for name in one.opts}:
                 return
+            if rest[0] not in command.commands and "run" in command.commands:  # as `daelab explore SPACE` means it
+                rest.insert(0, "run")
             assert rest[0] in command.commands, f"daelab {' '.join(words)}: no command {rest[0]}"
             command = command.commands[rest.pop(0)]
         try:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from daelab import modelfile, recipe
+from daelab import explore, modelfile, recipe, settings
 from daelab.cli import app, main, manual
 from daelab.cli.manual import EPILOG, Command
 
@@ -91,6 +91,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         ("daelab train --recipe paper/37", ["paper/37"]),
         ("daelab train --resume ", ["mine-1"]),
         ("daelab train-judge --recipe judge/ph", ["judge/photos"]),
+        ("daelab explore run explore/dep", ["explore/depth"]),
     ],
 )
 def test_the_shell_completes(line: str, wanted: list[str], completed: Completed) -> None:
@@ -110,7 +111,8 @@ def test_completion_does_not_wait_for_torch(tmp_path: Path) -> None:
 def test_every_name_that_ships_is_completed() -> None:
     assert set(modelfile.shipped()) <= set(manual.models(""))
     assert set(manual.recipes("")) == set(recipe.shipped())
-    assert {name.removeprefix("judge/") for name in manual.judges("")} >= {"cifar10", "photos"}
+    assert set(manual.judges("")) == set(settings.shipped("judge"))
+    assert set(manual.spaces("")) == set(explore.shipped())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

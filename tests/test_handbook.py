@@ -5,6 +5,8 @@ A block is marked by a comment just before it, `<!-- test: RULE; RULE -->`, of t
     NAME: with OPTIONS             run `daelab NAME` with these options in place of, or beside, its own
     NAME: only parsed, REASON      parse its words as the command line does, and run nothing
     in MODULE                      a Python block is a part of this module
+    only read, REASON              a Python block's imports and the names that it uses of them are looked up
+    a space                        a TOML block is a space of recipes, not a recipe
     NAME WORD: as it is            an exception to the rule before: lines with this word are run as they stand
 
 What is no `daelab` is never run, and checked: `pip install` by our extras, `make` by its targets, `python bench/...` by
@@ -13,6 +15,7 @@ the script and its options, `curl` by the API, `docker run` by the command insid
 
 from __future__ import annotations
 
+import ast
 import importlib
 import io
 import re
@@ -31,7 +34,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 import daelab
-from daelab import recipe, serving
+from daelab import explore, recipe, serving
 from daelab.cli import app, main
 
 ROOT = Path(__file__).parents[1]
@@ -270,19 +273,35 @@ def test_every_block_does_what_it_says(page: Path, shell: Shell) -> None:
                 shell.line(line, block.rules)
         elif block.kind == "python":
             module = next((name.split()[1] for name in block.rules if name.startswith("in ")), None)
+            if any(name.startswith("only read, ") for name in block.rules):
+                read(block.text, place)
+                continue
             within = dict(vars(importlib.import_module(module))) if module else names
             exec(compile(block.text, place, "exec"), within)
             if block.title:
                 Path(block.title).write_text(block.text)
         elif block.kind == "toml":
-            Path(block.title).write_text(block.text)
-            recipe.load(block.title)
+            file = Path(block.title or "block.toml")
+            file.write_text(block.text)
+            explore.load(file) if "a space" in block.rules else recipe.load(file)
         elif block.kind in OUTPUT:
             assert not block.rules
         else:
             # what is left is the map, which is the package's own
             assert block.kind == "", f"{place}: a block of no known kind: {block.kind}"
             assert block.text.strip() in re.sub(r"^ {4}", "", daelab.__doc__ or "", flags=re.MULTILINE), place
+
+
+def read(text: str, place: str) -> None:
+    """Python that is not run: it compiles, what it imports is there, and so is what it uses of that."""
+    tree = compile(text, place, "exec", ast.PyCF_ONLY_AST)
+    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(imports, []), place, "exec"), names)
+    assert imports
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            assert hasattr(names[node.value.id], node.attr), f"{place}: {node.value.id} has no {node.attr}"
 
 
 def spans(path: Path) -> Iterator[str]:
@@ -306,11 +325,16 @@ def test_commands_within_the_text_are_commands(page: Path, shell: Shell) -> None
 def known(text: str, given: list[str]) -> None:
     """The first words name a command, and its options are of it; values may stand for themselves (NAME, DIR)."""
     command: Any = typer.main.get_command(app)
-    while hasattr(command, "commands") and given and not given[0].startswith("-"):
+    while hasattr(command, "commands") and given:
         if given[0] == "COMMAND":
             return
-        assert given[0] in command.commands, text
-        command = command.commands[given.pop(0)]
+        if given[0] not in command.commands and "run" in command.commands:
+            command = command.commands["run"]
+        elif given[0].startswith("-"):
+            break
+        else:
+            assert given[0] in command.commands, text
+            command = command.commands[given.pop(0)]
     options = {name for one in command.params for name in one.opts} | {"--help", "-h"}
     assert {word for word in given if word.startswith("-") and word != "-"} <= options, text
 

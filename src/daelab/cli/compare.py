@@ -28,7 +28,7 @@ def compare(
 
     Pictures are measured against the first: PSNR, SSIM and scale-invariant PSNR, per channel.
 
-    Example: daelab compare --study depth --plot depth; daelab compare clean.png noisy.png noisy_clean.png
+    Example: daelab compare clean.png noisy.png noisy_clean.png
     """
     names = names or []
     if study is None and plot is None and any(_is_picture(name) for name in names):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from daelab.cli import manual
 from daelab.cli.console import bar, clock, say, say_json, tell
+from daelab.cli.manual import Command
 from daelab.cli.options import DataRoot, Json
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ Storage = Annotated[
     str | None,
     typer.Option(help="Database URL of studies and ledger; else $DAELAB_LEDGER, else runs/ledger.db."),
 ]
-Name = Annotated[str, typer.Argument(metavar="STUDY")]
+Name = Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")]
 
 
 class _Group(TyperGroup):
@@ -60,9 +62,12 @@ class _Watcher:
         tell(f"{number}  {row.run}  {text(row.point)} seed {row.seed}  {what}{why}{remain}")
 
 
-@app.command()
+@app.command(cls=Command)
 def run(
-    space: Annotated[str | None, typer.Argument(metavar="[SPACE]", help="explore/NAME, or a TOML file.")] = None,
+    space: Annotated[
+        str | None,
+        typer.Argument(metavar="[SPACE]", help="explore/NAME, or a TOML file.", autocompletion=manual.spaces),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; a list makes it vary.")
     ] = None,
@@ -101,7 +106,7 @@ def run(
     _say_study(study, as_json)
 
 
-@app.command()
+@app.command(cls=Command)
 def status(study: Name, storage: Storage = None, as_json: Json = False) -> None:
     """How far a study is, and who runs what.
 
@@ -125,7 +130,7 @@ def status(study: Name, storage: Storage = None, as_json: Json = False) -> None:
             say(f"  {row.run:<14}{text(row.point)} seed {row.seed}: failed: {row.reason}")
 
 
-@app.command()
+@app.command(cls=Command)
 def best(study: Name, storage: Storage = None, as_json: Json = False) -> None:
     """The best point of a study, or all that nothing beats in every goal.
 
@@ -140,7 +145,7 @@ def best(study: Name, storage: Storage = None, as_json: Json = False) -> None:
     _say_best(found)
 
 
-@app.command()
+@app.command(cls=Command)
 def stop(study: Name, storage: Storage = None) -> None:
     """Let every worker of a study stop at its epoch's end, wherever it runs.
 
@@ -152,7 +157,7 @@ def stop(study: Name, storage: Storage = None) -> None:
     say(f"study {study}: every worker stops at its epoch's end; go on with: daelab explore --name {study} --resume")
 
 
-@app.command()
+@app.command(cls=Command)
 def spaces(as_json: Json = False) -> None:
     """The spaces that ship.
 

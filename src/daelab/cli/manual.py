@@ -11,6 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from daelab import settings
+
 
 class Command(TyperCommand):
     """A command whose help ends, as a manual's page does, with its example: the last paragraph of its docstring."""
@@ -58,26 +60,11 @@ Exit codes:
 # names are read from files' names: completion must not wait for torch
 
 
-def _files(place: Any, suffix: str, head: str = "") -> list[str]:
-    """Files' names below a folder of the package, without their suffix, as commands take them."""
-    found = []
-    for entry in place.iterdir():
-        if entry.is_dir():
-            found += _files(entry, suffix, f"{head}{entry.name}/")
-        elif entry.name.endswith(suffix):
-            found.append(head + entry.name.removesuffix(suffix))
-    return sorted(found)
-
-
 def _completer(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         return [name for name in names() if name.startswith(incomplete)]
 
     return complete
-
-
-def _recipes() -> list[str]:
-    return _files(resources.files("daelab") / "recipes", ".toml")
 
 
 def _runs() -> list[str]:
@@ -86,13 +73,18 @@ def _runs() -> list[str]:
 
 
 def _models() -> list[str]:
-    shipped = [name for name in _files(resources.files("daelab") / "weights", ".safetensors") if "/" not in name]
-    return [*shipped, *_runs()]
+    weights = Path(str(resources.files("daelab"))) / "weights"
+    return [*sorted(path.stem for path in weights.glob("*.safetensors")), *_runs()]
+
+
+def _recipes() -> list[str]:
+    return [name for name in settings.shipped() if not name.startswith(("judge/", "explore/"))]
 
 
 models = _completer(_models)
 """Models that ship, and runs."""
 runs = _completer(_runs)
-recipes = _completer(lambda: [name for name in _recipes() if not name.startswith("judge/")])
-judges = _completer(lambda: [name for name in _recipes() if name.startswith("judge/")])
-"""Recipes of judges."""
+recipes = _completer(_recipes)
+"""Recipes of runs; those of judges and the spaces have commands of their own."""
+judges = _completer(lambda: list(settings.shipped("judge")))
+spaces = _completer(lambda: list(settings.shipped("explore")))
