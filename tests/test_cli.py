@@ -35,7 +35,8 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 def test_help_ends_with_an_example_that_is_a_command(name: str, parsed: Callable[..., Any], capsys: Any) -> None:
     command = COMMANDS[name]
     assert isinstance(command, Command)
-    assert command.example.startswith(f"daelab {name} ") or command.example == f"daelab {name}"
+    # `daelab explore SPACE` is short for `daelab explore run SPACE`
+    assert f"{command.example} ".startswith(f"daelab {name.removesuffix(' run')} ")
     parsed(*shlex.split(command.example.partition(" > ")[0])[1:])
     with pytest.raises(SystemExit) as ended:
         typer.main.get_command(app)([*name.split(), "--help"], "daelab")
