@@ -6,6 +6,7 @@ A block is marked by a comment just before it, `<!-- test: RULE; RULE -->`, of t
     NAME: only parsed, REASON      parse its words as the command line does, and run nothing
     in MODULE                      a Python block is a part of this module
     only read, REASON              a Python block's imports and the names that it uses of them are looked up
+    a job                          a shell script of a cluster: what it starts of daelab is parsed
     a space                        a TOML block is a space of recipes, not a recipe
     NAME WORD: as it is            an exception to the rule before: lines with this word are run as they stand
 
@@ -30,6 +31,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer.main
+import yaml
 from markdown_it import MarkdownIt
 from PIL import Image
 
@@ -40,9 +42,7 @@ from daelab.cli import app, main
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 NAV = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
-PROGRAMS = ("cat", "curl", "daelab", "docker", "export", "make", "pip", "python")
-OUTPUT = {"text", "json"}
-"""Blocks that show what is printed."""
+PROGRAMS = ("cat", "curl", "daelab", "docker", "export", "make", "pip", "python", "tensorboard", "torchrun")
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,12 @@ class Shell:
     def line(self, line: str, rules: dict[str, str]) -> None:
         """One line: a pipeline, from and to files where it says so."""
         parts = words(line)
-        assert not {";", "&", "&&", "||", ">>", "2>"} & set(parts), f"{line}: one command a line"
+        if "&&" in parts:
+            at = parts.index("&&")
+            self.line(shlex.join(parts[:at]), rules)
+            self.line(shlex.join(parts[at + 1 :]), rules)
+            return
+        assert not {";", "&", "||", ">>", "2>"} & set(parts), f"{line}: one command a line"
         data, target = b"", None
         for operator in ("<", ">"):
             if operator in parts:
@@ -231,7 +236,30 @@ def check_docker(given: list[str], shell: Shell) -> None:
     shell.parsed(*given[given.index("daelab") + 1 :])
 
 
+def check_torchrun(given: list[str], shell: Shell) -> None:
+    """Of daelab's module; what comes after it is a command."""
+    at = given.index("-m")
+    assert given[at + 1] == "daelab", given
+    shell.parsed(*given[at + 2 :])
+
+
+def check_tensorboard(given: list[str], _: Shell) -> None:
+    """What the extra `track` installs."""
+    assert given[0] == "--logdir", given
+
+
+def jobs(value: Any) -> Iterator[list[str]]:
+    """Every list of words, however deep in a document, that names daelab."""
+    if isinstance(value, list) and "daelab" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from jobs(each)
+
+
 CHECKS = {
+    "torchrun": check_torchrun,
+    "tensorboard": check_tensorboard,
     "pip": check_pip,
     "make": check_make,
     "python": check_python,
@@ -260,6 +288,66 @@ def supposed() -> None:
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(name)
 
 
+def shell_block(block: Block, place: str, shell: Shell, _: dict[str, Any]) -> None:
+    """Line by line; of a cluster's job, what it starts."""
+    if "a job" not in block.rules:
+        for line in lines(block.text):
+            shell.line(line, block.rules)
+        return
+    started = [line for line in lines(block.text) if "torchrun" in line and "daelab" in line]
+    assert started, place
+    for line in started:
+        check_torchrun(words(line), shell)
+
+
+def yaml_block(block: Block, place: str, shell: Shell, _: dict[str, Any]) -> None:
+    """Of a cluster's job, what it starts."""
+    started = list(jobs(list(yaml.safe_load_all(block.text))))
+    assert started, place
+    for given in started:
+        check_torchrun(given, shell)
+
+
+def python_block(block: Block, place: str, _: Shell, names: dict[str, Any]) -> None:
+    """Run among the page's names, or those of a module; kept as the file that it is."""
+    if any(name.startswith("only read, ") for name in block.rules):
+        read(block.text, place)
+        return
+    module = next((name.split()[1] for name in block.rules if name.startswith("in ")), None)
+    within = dict(vars(importlib.import_module(module))) if module else names
+    exec(compile(block.text, place, "exec"), within)
+    if block.title:
+        Path(block.title).write_text(block.text)
+
+
+def toml_block(block: Block, _place: str, _shell: Shell, _: dict[str, Any]) -> None:
+    """A recipe, or a space of them."""
+    file = Path(block.title or "block.toml")
+    file.write_text(block.text)
+    explore.load(file) if "a space" in block.rules else recipe.load(file)
+
+
+def other_block(block: Block, place: str, _shell: Shell, _: dict[str, Any]) -> None:
+    """What is left is the map, which is the package's own."""
+    assert block.kind == "", f"{place}: a block of no known kind: {block.kind}"
+    assert block.text.strip() in re.sub(r"^ {4}", "", daelab.__doc__ or "", flags=re.MULTILINE), place
+
+
+def output_block(block: Block, place: str, _shell: Shell, _: dict[str, Any]) -> None:
+    """Shows what is printed."""
+    assert not block.rules, place
+
+
+KINDS = {
+    "bash": shell_block,
+    "python": python_block,
+    "toml": toml_block,
+    "yaml": yaml_block,
+    "text": output_block,
+    "json": output_block,
+}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_block_does_what_it_says(page: Path, shell: Shell) -> None:
     names: dict[str, Any] = {}
@@ -267,29 +355,7 @@ def test_every_block_does_what_it_says(page: Path, shell: Shell) -> None:
         supposed()
         names["noisy"] = np.asarray(Image.open("noisy.png"))
     for block in blocks(page):
-        place = f"{page.name}, line {block.line}"
-        if block.kind == "bash":
-            for line in lines(block.text):
-                shell.line(line, block.rules)
-        elif block.kind == "python":
-            module = next((name.split()[1] for name in block.rules if name.startswith("in ")), None)
-            if any(name.startswith("only read, ") for name in block.rules):
-                read(block.text, place)
-                continue
-            within = dict(vars(importlib.import_module(module))) if module else names
-            exec(compile(block.text, place, "exec"), within)
-            if block.title:
-                Path(block.title).write_text(block.text)
-        elif block.kind == "toml":
-            file = Path(block.title or "block.toml")
-            file.write_text(block.text)
-            explore.load(file) if "a space" in block.rules else recipe.load(file)
-        elif block.kind in OUTPUT:
-            assert not block.rules
-        else:
-            # what is left is the map, which is the package's own
-            assert block.kind == "", f"{place}: a block of no known kind: {block.kind}"
-            assert block.text.strip() in re.sub(r"^ {4}", "", daelab.__doc__ or "", flags=re.MULTILINE), place
+        KINDS.get(block.kind, other_block)(block, f"{page.name}, line {block.line}", shell, names)
 
 
 def read(text: str, place: str) -> None:
