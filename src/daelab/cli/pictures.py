@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from daelab.denoiser import Denoiser
 
 Out = Annotated[Path | None, typer.Option(help="The result's file for one picture, else a folder; else beside each.")]
+Model = Annotated[str, typer.Option(help="A model file, a shipped model, or a run.", autocompletion=models)]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse larger pictures, by their header.")]
 
 
@@ -29,9 +30,7 @@ def denoise(
         typer.Argument(metavar="PICTURE|FOLDER|GLOB|-...", help="PNG, JPEG, WebP, TIFF, BMP, GIF, .npy; - is stdin."),
     ],
     out: Out = None,
-    model: Annotated[
-        str, typer.Option(help="A model file, a shipped model, or a run.", autocompletion=models)
-    ] = "model-c",
+    model: Model = "model-c",
     recursive: Annotated[bool, typer.Option("--recursive", help="Folders within folders too.")] = False,
     suffix: Annotated[str | None, typer.Option(help="Of a result's name; _clean beside its source.")] = None,
     strength: Annotated[float, typer.Option(help="From 0, as it came, to 1, clean.")] = 1.0,

@@ -19,19 +19,29 @@ if TYPE_CHECKING:
     from daelab.training import Trained
 
 
+RecipeName = Annotated[
+    str | None, typer.Option(help="A recipe that ships; `daelab recipes` lists them.", autocompletion=recipes)
+]
+Scored = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_RUN",
+        help="A model file, a shipped model, a run, or baseline:NAME.",
+        autocompletion=models,
+    ),
+]
+Resume = Annotated[str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.", autocompletion=runs)]
+
+
 @processes.joined()
 def train(
     file: Annotated[Path | None, typer.Argument(metavar="[RECIPE.toml]", help="A recipe of yours.")] = None,
-    recipe: Annotated[
-        str | None, typer.Option(help="A recipe that ships; `daelab recipes` lists them.", autocompletion=recipes)
-    ] = None,
+    recipe: RecipeName = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the run; its folder is runs/NAME.")] = None,
-    resume: Annotated[
-        str | None, typer.Option(metavar="RUN", help="Go on with a run, exactly.", autocompletion=runs)
-    ] = None,
+    resume: Resume = None,
     epochs: Annotated[int | None, typer.Option(help="Short for --set training.epochs=N.")] = None,
     checkpoint_every: Annotated[
         str, typer.Option(metavar="N|Nm", help="Save after so many epochs, or (10m) so many minutes.")
@@ -121,14 +131,7 @@ def _say_trained(trained: Trained) -> None:
 
 @processes.joined()
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL_OR_RUN",
-            help="A model file, a shipped model, a run, or baseline:NAME.",
-            autocompletion=models,
-        ),
-    ],
+    model: Scored,
     data: Annotated[str, typer.Option(help="Data set whose test images are used.")] = "cifar10",
     noise: Annotated[str | None, typer.Option(help="A preset or a noise's text; else the model's own.")] = None,
     levels: Annotated[
