@@ -1,4 +1,4 @@
-"""What ships beside the package: one version everywhere, a citation by its schema, an image by the rules."""
+"""What ships beside the package: one version everywhere, a citation with what its format asks, an image by the rules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import jsonschema_rs
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -29,23 +28,28 @@ def citation() -> dict[str, Any]:
     return found
 
 
-def test_the_citation_is_one_by_its_schema_and_names_the_paper() -> None:
-    schema = json.loads((ROOT / "tests/data/cff-1.2.0.json").read_text(encoding="utf-8"))
-    check = jsonschema_rs.validator_for(schema)
+def test_the_citation_has_what_its_format_asks_and_names_the_paper() -> None:
     found = citation()
-    assert [error.message for error in check.iter_errors(found)] == []
-    assert not check.is_valid(found | {"date-released": "soon"})  # so that the schema is one
     (paper,) = found["references"]
+    required = {"cff-version", "message", "title", "authors"}  # the Citation File Format 1.2.0
+    optional = {"abstract", "date-released", "keywords", "license", "references", "type", "version"}
+    assert required <= set(found) <= required | optional
+    assert (found["cff-version"], found["type"]) == ("1.2.0", "software")
+    assert {"authors", "title", "type"} <= set(paper)
+    for author in (*found["authors"], *paper["authors"]):
+        assert {"name"} <= set(author) or {"given-names", "family-names"} <= set(author)
+    for day in (found["date-released"], paper["date-released"]):
+        assert datetime.date.fromisoformat(day).isoformat() == day  # quoted: YAML would make it a date
     assert paper["title"] == "Exploring Convolutional Auto-encoders for Image Denoising"
     assert [author["family-names"] for author in paper["authors"]] == ["Psychalas"]
 
 
 def test_one_version_and_one_licence() -> None:
     found = citation()
-    newest = re.search(r"^## (\d\S*) – (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    newest = re.search(r"^## (\d\S*) - (\S+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert newest
     assert PROJECT["version"] == found["version"] == newest[1]
-    assert found["date-released"] == newest[2] == datetime.date.fromisoformat(newest[2]).isoformat()
+    assert found["date-released"] == newest[2]
     assert found["license"] == PROJECT["license"]
 
 
