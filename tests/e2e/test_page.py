@@ -71,8 +71,8 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with three runs."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three runs."""
     place = tmp_path_factory.mktemp("served")
     ledger = Ledger(f"sqlite:///{place / 'runs' / 'ledger.db'}")
     for name, status, loss in (("alpha", "finished", 0.01), ("beta", "running", 0.03), ("gamma", "finished", 0.02)):
@@ -80,6 +80,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         (place / "runs" / name).mkdir()
         rows = f"epoch,val_loss,val_psnr\n1,{loss * 2},20\n2,{loss},{21 + loss}\n"
         (place / "runs" / name / "metrics.csv").write_text(rows)
+    return place
+
+
+@pytest.fixture(scope="module")
+def server(place: Path) -> Iterator[str]:
+    """The address of a server of this folder."""
     with served(place) as address:
         yield address
 
@@ -135,16 +141,21 @@ def noisy_picture(height: int = 96, width: int = 128) -> np.ndarray:
     return (120 + 60 * waves + rng.normal(0, 20, (height, width, 3))).clip(0, 255).astype(np.uint8)
 
 
-DROP = """([name, type, data]) => {
+HAND = """([how, name, type, data]) => {
   const transfer = new DataTransfer();
   transfer.items.add(new File([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], name, { type }));
-  const how = { dataTransfer: transfer, bubbles: true, cancelable: true };
-  document.getElementById("drop").dispatchEvent(new DragEvent("drop", how));
+  const said = { dataTransfer: transfer, clipboardData: transfer, bubbles: true, cancelable: true };
+  const event = how === "drop" ? new DragEvent(how, said) : new ClipboardEvent(how, said);
+  document.getElementById("drop").dispatchEvent(event);
 }"""
 
 
 def drop(page: Any, name: str, data: bytes, media: str = "image/png") -> None:
-    page.evaluate(DROP, [name, media, base64.b64encode(data).decode()])
+    page.evaluate(HAND, ["drop", name, media, base64.b64encode(data).decode()])
+
+
+def paste(page: Any, name: str, data: bytes, media: str) -> None:
+    page.evaluate(HAND, ["paste", name, media, base64.b64encode(data).decode()])
 
 
 def ready(page: Any, address: str) -> None:
@@ -157,6 +168,13 @@ def expect(place: Any, text: re.Pattern[str]) -> None:
     import playwright.sync_api
 
     playwright.sync_api.expect(place).to_have_text(text, timeout=PATIENCE)
+
+
+def changes(place: Any, name: str, before: str) -> None:
+    """Wait until an attribute has another value."""
+    import playwright.sync_api
+
+    playwright.sync_api.expect(place).not_to_have_attribute(name, before, timeout=PATIENCE)
 
 
 def done(page: Any) -> None:
@@ -204,7 +222,7 @@ def test_noise_sliders_scores_and_the_divider(page: Any, server: str, tmp_path: 
     page.keyboard.press("ArrowRight")
     assert page.input_value("#noise-text") == "gaussian(0.2, 0.06) > multiplicative(0.2, 0.1)"
     page.fill("#seed", "5")
-    drop(page, clean.name, clean.read_bytes(), "image/jpeg")
+    paste(page, clean.name, clean.read_bytes(), "image/jpeg")
     page.wait_for_selector("#download:not([hidden])")
     api.noise_file(str(clean), tmp_path / "waves_noisy.jpg", parse(page.input_value("#noise-text")), 5)
     cleaned = denoise_file(tmp_path / "waves_noisy.jpg", model=page.input_value("#model"))
@@ -286,7 +304,7 @@ def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_canc
     assert longest < max(1000, LONGEST_FRAME * took)
 
 
-def test_runs_are_sorted_filtered_and_drawn(page: Any, server: str) -> None:
+def test_runs_are_sorted_filtered_and_drawn_while_one_trains(page: Any, server: str, place: Path) -> None:
     ready(page, server)
     page.click("#tab-runs")
     page.wait_for_selector("#chart polyline")
@@ -306,6 +324,11 @@ def test_runs_are_sorted_filtered_and_drawn(page: Any, server: str) -> None:
     page.select_option("#status", "running")
     assert names.all_inner_texts() == ["beta"]
     assert page.inner_text("#live") == "1 training now; this follows"
+    curve = page.locator("#chart polyline").first
+    drawn = curve.get_attribute("points")
+    with (place / "runs" / "beta" / "metrics.csv").open("a") as file:
+        file.write("3,0.001,24\n")
+    changes(curve, "points", drawn)
     assert page.inner_text("#board-note").startswith("There is no leaderboard here")
 
 
