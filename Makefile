@@ -34,6 +34,7 @@ docs: $(READY)
 	$(BIN)/python bench/handbook.py
 	$(BIN)/zensical build --clean --strict
 	@echo 'the handbook     site/index.html'
+	@echo 'with its search  $(BIN)/python -m http.server --bind 127.0.0.1 --directory site'
 
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz/storm.py $(FUZZ)

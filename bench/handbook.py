@@ -16,6 +16,8 @@ from daelab.cli import app
 from daelab.files import write_text
 
 ROOT = Path(__file__).parents[1]
+WIDTH = 84
+"""Characters of a line that a page shows without scrolling."""
 HEAD = """# Commands
 
 What `daelab --help` and `daelab COMMAND --help` say.
@@ -41,7 +43,7 @@ def commands(group: Any, name: str) -> Iterator[str]:
 
 def block(command: Any, name: str) -> str:
     """A command's help, as printed."""
-    with typer.Context(command, info_name=name, max_content_width=100, terminal_width=100) as context:
+    with typer.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH) as context:
         return f"```text\n{command.get_help(context).rstrip()}\n```\n"
 
 
