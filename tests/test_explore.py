@@ -537,9 +537,7 @@ def test_the_field_that_matters_is_found() -> None:
     assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_a_page_holds_all_it_shows(
-    pictures_file: Path, tmp_path: Path, sound_page: Callable[[Path], None]
-) -> None:
+def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_page: Callable[[Path], None]) -> None:
     pytest.importorskip("matplotlib")
     plain = tiny(pictures_file, training={"epochs": 1})
     searched(plain | {"explore": {"sampler": "grid", "seeds": 2, "trials": 3}})

@@ -1,4 +1,4 @@
-"""What ships beside the package: one version everywhere, a citation with what its format asks, an image by the rules."""
+"""What ships beside the package: one version everywhere, a citation as its format asks, an image by the rules."""
 
 from __future__ import annotations
 
