@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
-from daelab import inspector, judge, modelfile
+from daelab import api, inspector, judge, modelfile
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -97,7 +97,8 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 def test_the_api_and_every_command_are_on_their_pages(site: Path) -> None:
     reference = Page(site / "reference.html")
-    assert {"daelab.api.load", "daelab.api.Denoiser.__call__", "daelab.metrics.ssim"} <= reference.places
+    assert {f"daelab.api.{name}" for name in api.__all__} <= reference.places
+    assert {"daelab.api.Denoiser.__call__", "daelab.metrics.ssim"} <= reference.places
     assert {"denoise", "ledger-export"} <= Page(site / "commands.html").places
 
 
