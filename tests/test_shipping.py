@@ -53,6 +53,12 @@ def test_one_version_and_one_licence() -> None:
     assert found["license"] == PROJECT["license"]
 
 
+def test_the_demo_ends_with_the_report_and_the_command_for_the_page() -> None:
+    demo = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndemo: ")[2]
+    said = re.findall(r"@echo '(the \w+) +(.+)'", demo)
+    assert said[-2:] == [("the report", "demo/runs/demo/report.html"), ("the page", "$(DEMO) serve")]
+
+
 def instructions() -> list[tuple[str, str]]:
     """Of the Dockerfile: (instruction, what it is given), comments and line ends taken out."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
