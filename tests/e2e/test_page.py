@@ -275,9 +275,12 @@ def test_a_broken_file_shows_its_reason(page: Any, server: str) -> None:
         assert page.is_visible("#drop")
 
 
-def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_cancelled(page: Any, server: str) -> None:
+@pytest.mark.parametrize("host, tiles", [("server", 48), ("still", 192)])
+def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_cancelled(
+    page: Any, host: str, tiles: int, request: pytest.FixtureRequest
+) -> None:
     large = np.tile(noisy_picture(), (32, 32, 1))[:3000, :4000]
-    ready(page, server)
+    ready(page, request.getfixturevalue(host))
     page.evaluate(
         """() => {
           window.longest = 0;
@@ -296,7 +299,7 @@ def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_canc
     page.wait_for_selector("#run:not([disabled])")  # of this size it waits to be asked
     assert not page.is_visible("#download")
     page.click("#run")
-    expect(page.locator("#doing"), re.compile(r"Denoising: [1-9]\d* of 48 tiles"))
+    expect(page.locator("#doing"), re.compile(rf"Denoising: [1-9]\d* of {tiles} tiles"))
     longest, took = page.evaluate("[window.longest, performance.now() - window.began]")
     page.click("#cancel")
     page.wait_for_selector("#working", state="hidden")
