@@ -105,8 +105,8 @@ def page(browser: Any, address: str, scheme: str, size: tuple[int, int]) -> byte
 
 
 def report(browser: Any, path: Path) -> bytes:
-    """The top of a run's report."""
-    shown = opened(browser, "light", (1280, 1120))
+    """The top of a run's report, as far as the curves: below are all of the bundled photographs."""
+    shown = opened(browser, "light", (1280, 1080))
     shown.goto(path.as_uri())
     return taken(shown)
 
