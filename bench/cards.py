@@ -124,7 +124,7 @@ def facts(card: modelfile.Card, path: Path) -> list[str]:
         "trained": f"{how.get('optimiser', '')}, loss {recipe.get('loss', '')}, {training.get('epochs')} epochs"
         + (f", {hours:.1f} hours" if math.isfinite(hours) else "")
         + f" on {training.get('device')}, {training.get('precision')}",
-        "made by": f"recipe sha256 `{card.recipe_sha256[:16]}`; daelab {card.versions.get('daelab')}, "
+        "made by": f"`{training['command']}`; recipe sha256 `{card.recipe_sha256[:16]}`; daelab {card.versions.get('daelab')}, "
         f"torch {card.versions.get('torch')}",
         "file": f"sha256 `{sha(path)}`",
     }

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from daelab import modelfile
+from daelab import modelfile, recipe
 from daelab.model import Network, build
 from daelab.modelfile import Card, load, read_card, read_header, save
 from daelab.spec import PRESETS, Autoencoder
@@ -257,8 +257,10 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_every_shipped_model_loads_by_name(name: str) -> None:
     path = modelfile.find(name)
     network, card = load(path)
-    assert card.name
-    assert card.recipe_sha256
+    assert card.name == name
+    command, option, made = card.training["command"].rpartition(" --recipe ")
+    assert (command, option) == ("daelab train", " --recipe ")
+    assert recipe.load(made).sha256 == card.recipe_sha256
     assert network.spec == card.spec
 
 

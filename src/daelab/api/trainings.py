@@ -147,7 +147,8 @@ def train_inspector(
 def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
     """Write a model's file anew, with these scores on test images in its header: what ships.
 
-    Of a run, the header also gets the time it took and its curve, epoch by epoch.
+    Of a run, the header also gets the time it took and its curve, epoch by epoch; of one by a recipe that ships, the
+    command that trains it anew.
 
     Raises:
         ValueError: another suffix than .safetensors.
@@ -160,6 +161,8 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
     network, card = modelfile.load(source)
     metrics = card.metrics | {"test": found.to_dict()}
     training = card.training | _history(runs.RunFolder(source.parent).read_metrics())
+    made = next((name for name in recipes.shipped() if recipes.load(name).sha256 == card.recipe_sha256), None)
+    training |= {"command": f"daelab train --recipe {made}"} if made else {}
     modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics, training=training))
 
 
