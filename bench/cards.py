@@ -124,8 +124,8 @@ def facts(card: modelfile.Card, path: Path) -> list[str]:
         "trained": f"{how.get('optimiser', '')}, loss {recipe.get('loss', '')}, {training.get('epochs')} epochs"
         + (f", {hours:.1f} hours" if math.isfinite(hours) else "")
         + f" on {training.get('device')}, {training.get('precision')}",
-        "made by": f"`{training['command']}`; recipe sha256 `{card.recipe_sha256[:16]}`; daelab {card.versions.get('daelab')}, "
-        f"torch {card.versions.get('torch')}",
+        "made by": f"`{training['command']}`; recipe sha256 `{card.recipe_sha256[:16]}`; "
+        f"daelab {card.versions.get('daelab')}, torch {card.versions.get('torch')}",
         "file": f"sha256 `{sha(path)}`",
     }
     return [f"- **{key}**: {value}" for key, value in lines.items()]
