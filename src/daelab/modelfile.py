@@ -47,6 +47,13 @@ class Card:
     versions: dict[str, str] = field(default_factory=dict)
     format: int = FORMAT
 
+    @property
+    def psnr(self) -> float | None:
+        """dB on the test images that it was scored on, else on the validation images; None where it was not."""
+        test = (self.metrics.get("test") or {}).get("psnr") or {}
+        found = test.get("denoised") or self.metrics.get("val_psnr")
+        return found if isinstance(found, float) else None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self) | {"spec": self.spec.to_dict()}

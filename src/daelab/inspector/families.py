@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from daelab.noise import BatchDraws, Chain, Noise, parse
-from daelab.noise.kinds import Clean, Gaussian, Multiplicative, Poisson, Range, SaltAndPepper
+from daelab.noise.kinds import Clean, Gaussian, Mixture, Multiplicative, Poisson, Range, SaltAndPepper
+from daelab.noise.photographic import Awgn, Camera, Chroma, Correlated, Demosaicked, Grain, Jpeg, Quantised
 
 FAMILIES: dict[str, str] = {
     "clean": "none",
@@ -19,8 +22,12 @@ FAMILIES: dict[str, str] = {
     "type-2+1": "multiplicative(0.1..0.4, 0.05..0.25) > gaussian(0.08..0.3, 0.02..0.1)",
     "salt-and-pepper": "salt-and-pepper(0.01..0.4)",
     "poisson": "poisson(5..200)",
+    "camera": "camera(0.0002..0.02, 0..0.02)",
+    "processed": "(demosaicked(0.0005..0.02, 0..0.02) | camera(0.001..0.01, 0..0.01) > chroma(3..12, 1..6) | "
+    "correlated(5..35, 0.4..1.5) | grain(0.02..0.12, 0.4..1.5)) > (quantised | jpeg(40..95))",
+    "jpeg": "jpeg(10..85)",
 }
-"""Name -> the noise that the inspector learns it from. The paper's four types, and three that other pictures have."""
+"""Name -> the noise that the inspector learns it from: the paper's four types, and what other pictures have."""
 TITLES = {
     "clean": "looks clean",
     "awgn": "zero-mean Gaussian noise",
@@ -30,7 +37,12 @@ TITLES = {
     "type-2+1": "multiplicative, then Gaussian noise (type-2+1)",
     "salt-and-pepper": "salt and pepper",
     "poisson": "Poisson noise",
+    "camera": "a sensor's noise (camera)",
+    "processed": "noise that was smoothed, by a camera or a scan",
+    "jpeg": "compressed, without noise",
 }
+LEFT = ("clean", "jpeg")
+"""What is left as it is: there is no noise in it, and a denoiser would take some of the picture."""
 
 
 def mixture() -> Noise:
@@ -39,24 +51,36 @@ def mixture() -> Noise:
 
 
 def family(noise: Noise) -> str | None:
-    """The family of a single noise; None for one that the inspector does not know."""
-    if isinstance(noise, Gaussian):
-        return "awgn" if _middle(noise.mean) == 0 else "type-1"
-    if isinstance(noise, Chain):
-        return _CHAINS.get(tuple(type(step) for step in noise.steps))
-    return _SINGLES.get(type(noise))
+    """The family of a single noise, in a file of any kind; None for one that the inspector does not know."""
+    steps = noise.steps if isinstance(noise, Chain) else (noise,)
+    kinds = tuple(type(step) for step in steps)
+    if len(kinds) > 1 and kinds[-1] in (Quantised, Mixture):  # a mixture: of files, as in `real`
+        kinds = kinds[:-1]
+    if kinds == (Gaussian,) and isinstance(steps[0], Gaussian):
+        return "awgn" if _middle(steps[0].mean) == 0 else "type-1"
+    return _KINDS.get(kinds)
 
 
-_SINGLES: dict[type[Noise], str] = {
-    Clean: "clean",
-    Multiplicative: "type-2",
-    SaltAndPepper: "salt-and-pepper",
-    Poisson: "poisson",
-}
-_CHAINS: dict[tuple[type[Noise], ...], str] = {
+_KINDS: dict[tuple[type[Noise], ...], str] = {
+    (Clean,): "clean",
+    (Multiplicative,): "type-2",
     (Gaussian, Multiplicative): "type-1+2",
     (Multiplicative, Gaussian): "type-2+1",
+    (SaltAndPepper,): "salt-and-pepper",
+    (Awgn, SaltAndPepper): "salt-and-pepper",
+    (Poisson,): "poisson",
+    (Awgn,): "awgn",
+    (Camera,): "camera",
+    (Demosaicked,): "processed",
+    (Camera, Chroma): "processed",
+    (Correlated,): "processed",
+    (Grain,): "processed",
+    (Mixture,): "processed",  # of those
+    (Jpeg,): "jpeg",
+    (Awgn, Jpeg): "jpeg",
 }
+_ALIKE = {"poisson": ("poisson", "camera")}
+"""Families that a model trained for another one has seen as good as: a camera counts photons too."""
 
 
 def _middle(level: float | Range) -> float:
@@ -98,18 +122,30 @@ _FLAT = 1e-4
 def fits(noise: Noise, kind: str, effect: Effect) -> bool:
     """Whether a model trained under `noise` has seen such pictures: this family, about as bright and as strong.
 
-    A noise with ranges is tried on a grey ramp many times, and what lies between its extremes fits.
+    What lies between the extremes of a noise with ranges fits.
     """
-    ramp = torch.linspace(0, 1, 256).expand(64, 3, 4, 256)
-    for option in noise.options():
-        if family(option) == kind:
-            found = effects(ramp, option.apply(ramp, BatchDraws(len(ramp), 0)))
-            level, shift = found[:, 0], found[:, 1] * 0.5 + found[:, 2] - 0.5
-            bright = shift.min() - _BRIGHTNESS <= effect.shift <= shift.max() + _BRIGHTNESS
-            strong = level.min() / _STRENGTH <= effect.level <= level.max() * _STRENGTH
-            if bright and strong:
+    for option in _leaves(noise):
+        if family(option) in _ALIKE.get(kind, (kind,)):
+            low, high = _extremes(option)
+            bright = low.shift - _BRIGHTNESS <= effect.shift <= high.shift + _BRIGHTNESS
+            if bright and low.level / _STRENGTH <= effect.level <= high.level * _STRENGTH:
                 return True
     return False
+
+
+def _leaves(noise: Noise) -> Iterator[Noise]:
+    """The components of a mixture, and of those in it."""
+    for option in noise.options():
+        yield from (option,) if option is noise else _leaves(option)
+
+
+@cache
+def _extremes(noise: Noise) -> tuple[Effect, Effect]:
+    """The least and the most that it does to a grey ramp, tried many times; all of it in level and offset."""
+    ramp = torch.linspace(0, 1, 256).expand(64, 3, 4, 256)
+    found = effects(ramp, noise.apply(ramp, BatchDraws(len(ramp), 0)).clamp(0, 1))
+    level, shift = found[:, 0], found[:, 1] * 0.5 + found[:, 2] - 0.5
+    return Effect(float(level.min()), 1.0, float(shift.min())), Effect(float(level.max()), 1.0, float(shift.max()))
 
 
 _BRIGHTNESS = 0.1

@@ -22,8 +22,11 @@ BINS = 32
 """Bins of the histogram of values."""
 _BLOCK = 7
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9)
-_LAG = 3
-COUNT = 4 * LEVELS + BINS + 4 + len(_QUANTILES) + 3 + 2
+_LAGS = (1, 2, 3)
+"""Pixels apart at which the residual is correlated with itself: of white noise, its own kernel alone is up to 2."""
+_GRID = 8
+"""Side of JPEG's blocks; patches begin at its multiples, so that the blocks of all of them lie alike."""
+COUNT = 4 * LEVELS + BINS + 4 + 2 * len(_QUANTILES) + 3 + 2 * len(_LAGS) + 4
 """Features of a picture."""
 
 
@@ -38,7 +41,8 @@ def patches(picture: Tensor) -> Tensor:
 
 def _starts(length: int) -> list[int]:
     count = min(MOST, length // SIDE)
-    return [int(at) for at in np.linspace(0, length - SIDE, count)] if count > 1 else [(length - SIDE) // 2]
+    places = np.linspace(0, length - SIDE, count) if count > 1 else [(length - SIDE) // 2]
+    return [int(at) // _GRID * _GRID for at in places]
 
 
 def features(x: Tensor) -> Tensor:
@@ -47,7 +51,8 @@ def features(x: Tensor) -> Tensor:
     By brightness: how much of the picture has it, how large the residual is there, and how its
     distribution is shaped (noise that grows with brightness, clipping); the histogram of values; what is
     black or white, alone or in company (salt and pepper); the smallest local spreads (texture is not
-    everywhere); correlations between channels and neighbours (noise has none).
+    everywhere), at half the size too (noise that was smoothed is left there); correlations between channels
+    and neighbours (noise as it falls on a sensor has none); steps on a grid of 8 (JPEG).
     """
     count = len(x)
     flat = x.flatten(0, 1)
@@ -59,14 +64,16 @@ def features(x: Tensor) -> Tensor:
             _histogram(flat, count),
             _extremes(inner, mean, count),
             _spreads(residual, count),
+            _spreads(_residual(F.avg_pool2d(flat, 2)), count),
             _correlations(residual, count),
+            _steps(flat, count),
         ],
         dim=1,
     )
 
 
 def _residual(x: Tensor) -> Tensor:
-    """(M, 3, 32, 32) -> (M, 3, 28, 28): second differences both ways (Immerkaer, 1996), of noise's own variance."""
+    """(M, 3, S, S) -> (M, 3, S - 4, S - 4): second differences both ways (Immerkaer, 1996), of noise's own variance."""
     line = torch.tensor([1.0, -2.0, 1.0])
     kernel = (line[:, None] * line / 6).expand(3, 1, 3, 3)
     return F.conv2d(x, kernel, groups=3)[..., 1:-1, 1:-1]
@@ -117,8 +124,20 @@ def _correlations(residual: Tensor, count: int) -> Tensor:
         for a, b in ((0, 1), (1, 2), (0, 2))
     ]
     whole = mean(residual.square()) + 1e-6
-    lags = [
-        mean(residual[..., _LAG:, :] * residual[..., :-_LAG, :]) / whole,
-        mean(residual[..., _LAG:] * residual[..., :-_LAG]) / whole,
-    ]
-    return torch.stack([*pairs, *lags], dim=1)
+    down = [mean(residual[..., lag:, :] * residual[..., :-lag, :]) / whole for lag in _LAGS]
+    across = [mean(residual[..., lag:] * residual[..., :-lag]) / whole for lag in _LAGS]
+    return torch.stack([*pairs, *down, *across], dim=1)
+
+
+def _steps(x: Tensor, count: int) -> Tensor:
+    """How much larger the steps between pixels are at one place of a grid of 8 than on average: most and end."""
+    found = []
+    for size in (x.diff(dim=-1).abs().mean((1, 2)), x.diff(dim=-2).abs().mean((1, 3))):
+        places = F.pad(size.reshape(count, -1, SIDE - 1).mean(1), (0, 1), value=torch.nan).reshape(count, -1, _GRID)
+        phases = places.nanmean(1)
+        ratio = ((phases + _STEP) / (phases.mean(1, keepdim=True) + _STEP)).log()
+        found += [ratio.amax(1), ratio[:, -1]]
+    return torch.stack(found, dim=1)
+
+
+_STEP = 1e-3

@@ -12,7 +12,7 @@ import torch
 
 from daelab import modelfile
 from daelab.inspector.estimator import SURE, InspectorFile, load
-from daelab.inspector.families import FAMILIES, TITLES, Effect, fits
+from daelab.inspector.families import FAMILIES, LEFT, TITLES, Effect, fits
 from daelab.inspector.features import patches
 from daelab.noise import parse
 
@@ -28,7 +28,7 @@ class Inspection:
     effect: Effect
     """Level, gain and offset of the noise."""
     models: tuple[str, ...]
-    """The shipped models that were trained for such noise."""
+    """The shipped models that were trained for such noise, the best first."""
     sigma: float | None
     """scikit-image's estimate of zero-mean noise; None where it is not installed, or gives none."""
 
@@ -38,15 +38,34 @@ class Inspection:
         return self.probabilities[self.family]
 
     @property
+    def choice(self) -> str | None:
+        """The model that `daelab denoise` takes where none is named; None: it leaves the picture as it is.
+
+        That is where it does not look surely noisy, or no model was trained for its noise: to lose a
+        little of a clean picture is worse than to leave a little noise.
+        """
+        noisy = 1 - sum(self.probabilities[name] for name in LEFT)
+        return self.models[0] if self.models and noisy >= NOISY else None
+
+    @property
     def advice(self) -> str:
         """One line: what to do."""
-        if self.family == "clean":
-            return "looks clean: leave it" if self.confidence >= SURE else "may be clean: leave it, or look closely"
+        if self.family in LEFT:
+            return f"{TITLES[self.family]}: leave it" if self.confidence >= SURE else _DOUBT
         if not self.models:
             return "no shipped model was trained for this; one trained for other noise would do harm"
+        if self.choice is None:
+            return _DOUBT
         names = " or ".join(self.models)
-        unsure = "" if self.confidence >= SURE else "; not sure, so compare before and after"
+        unsure = "" if self.confidence >= SURE else "; not sure which noise it is, so compare before and after"
         return f"{names} was trained for such noise{unsure}"
+
+    @property
+    def why(self) -> str:
+        """One line: the reason for `choice`."""
+        if self.choice is not None:
+            return f"{self}{'' if self.confidence >= SURE else '; compare before and after'}"
+        return str(self) if self.family in LEFT and self.confidence >= SURE else f"{self}: {self.advice}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -59,15 +78,21 @@ class Inspection:
             "offset": self.effect.offset,
             "sigma_scikit_image": self.sigma,
             "models": list(self.models),
+            "choice": self.choice,
             "advice": self.advice,
         }
 
     def __str__(self) -> str:
         said = f"{TITLES[self.family]}, {self.confidence:.0%} sure"
-        if self.family == "clean":
+        if self.family in LEFT:
             return said
         effect = self.effect
         return f"{said}; level {effect.level:.3f}, gain {effect.gain:.2f}, offset {effect.offset:+.2f}"
+
+
+NOISY = 0.8
+"""The probability of noise from which a picture is denoised by itself: chosen on photographs (bench/do_no_harm.py)."""
+_DOUBT = "may be clean: leave it, or look closely"
 
 
 def inspect(image: npt.ArrayLike, inspector: InspectorFile | None = None) -> Inspection:
@@ -81,18 +106,18 @@ def inspect(image: npt.ArrayLike, inspector: InspectorFile | None = None) -> Ins
         ValueError: another shape, type or range.
     """
     inspector = inspector or load()
-    x = _pixels(image)
-    probabilities, values = inspector.estimator.estimate(patches(x)[None])
+    x, white = _pixels(image)
+    probabilities, values = inspector.estimator.estimate(patches(x).float().div_(white)[None])
     found = dict(zip(FAMILIES, probabilities[0].tolist(), strict=True))
     family = max(found, key=lambda name: found[name])
     level, gain, offset = values[0].tolist()
-    effect = Effect(0.0, 1.0, 0.0) if family == "clean" else Effect(level, gain, offset)
-    models = () if family == "clean" else _models(found, effect)
-    return Inspection(family, found, effect, models, _sigma(x))
+    effect = Effect(0.0, 1.0, 0.0) if family in LEFT else Effect(level, gain, offset)
+    models = () if family in LEFT else _models(found, effect)
+    return Inspection(family, found, effect, models, _sigma(x, white))
 
 
-def _pixels(image: npt.ArrayLike) -> torch.Tensor:
-    """(3, H, W) float32 in [0, 1]."""
+def _pixels(image: npt.ArrayLike) -> tuple[torch.Tensor, int]:
+    """(3, H, W) of the type that came, without a copy of a large picture; and what stands for white."""
     given = np.asarray(image)
     if given.ndim not in (2, 3) or (given.ndim == 3 and given.shape[2] != 3) or 0 in given.shape:
         raise ValueError(f"an image must be (H, W) or (H, W, 3), not {given.shape}")
@@ -100,26 +125,30 @@ def _pixels(image: npt.ArrayLike) -> torch.Tensor:
     white = whites.get(given.dtype.name, 1)
     if white == 1 and not (np.issubdtype(given.dtype, np.floating) and given.min() >= 0 and given.max() <= 1):
         raise ValueError(f"an image must be uint8, uint16, or floats in [0, 1], not {given.dtype}")
-    x = torch.from_numpy(np.ascontiguousarray(given, np.float32) / np.float32(white))
-    return x.expand(3, -1, -1) if x.ndim == 2 else x.permute(2, 0, 1)
+    if given.dtype.name not in (*whites, "float32", "float64"):
+        given = given.astype(np.float32)
+    elif not (given.flags.writeable and given.dtype.isnative and min(given.strides) >= 0):  # torch takes no other
+        given = given.astype(given.dtype.newbyteorder("="))
+    x = torch.from_numpy(given)
+    return (x.expand(3, -1, -1) if x.ndim == 2 else x.permute(2, 0, 1)), white
 
 
 def _models(probabilities: dict[str, float], effect: Effect) -> tuple[str, ...]:
-    """The shipped models that have, more likely than not, been trained on such pictures; the largest first.
+    """The shipped models that have, more likely than not, been trained on such pictures; the highest PSNR first.
 
     By all families that may be meant: which of the paper's types it is, is often less sure than that it is one.
     """
-    cards = {name: modelfile.read_card(path) for name, path in modelfile.shipped().items()}
     found = []
-    for name, card in cards.items():
+    for name, path in modelfile.shipped().items():
+        card = modelfile.read_card(path)
         trained = parse(card.noise or "none")
         share = sum(p for family, p in probabilities.items() if p > 0.01 and fits(trained, family, effect))
         if card.noise and share > 0.5:
-            found.append((-card.spec.macs(), modelfile.short(name)))
-    return tuple(name for _, name in sorted(found))
+            found.append((-(card.psnr or 0), card.spec.macs(), modelfile.short(name)))
+    return tuple(name for _, _, name in sorted(found))
 
 
-def _sigma(x: torch.Tensor) -> float | None:
+def _sigma(x: torch.Tensor, white: int) -> float | None:
     """scikit-image's `estimate_sigma`, mean over the channels: of Gaussian noise of mean zero."""
     try:
         importlib.import_module("pywt")
@@ -131,7 +160,7 @@ def _sigma(x: torch.Tensor) -> float | None:
     # of the middle, where a picture is large: it takes the whole as it is
     height, width = x.shape[1:]
     top, left = max(0, height - _MIDDLE) // 2, max(0, width - _MIDDLE) // 2
-    middle = x[:, top : top + _MIDDLE, left : left + _MIDDLE].numpy()
+    middle = x[:, top : top + _MIDDLE, left : left + _MIDDLE].float().div(white).numpy()
     sigma = float(restoration.estimate_sigma(middle, average_sigmas=True, channel_axis=0))
     return sigma if np.isfinite(sigma) else None
 

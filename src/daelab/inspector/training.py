@@ -21,13 +21,13 @@ from daelab.judge.f1 import confusion
 from daelab.modelfile import versions
 from daelab.noise import BatchDraws
 
-EXAMPLES = 36_000
+EXAMPLES = 60_000
 TEST = 2_000
 """Examples of each data set's test part that the finished inspector is scored on."""
 BATCH = 50
-CROP = 4 * SIDE
+CROP = 6 * SIDE
 """Of a folder's pictures; examples are of this size, and smaller ones."""
-SIZES = (1, 1, 1, 2, 2, 3, 4)
+SIZES = (1, 1, 1, 2, 2, 3, 4, 6)
 """Sides of the examples, in patches; which is drawn for each batch."""
 GREY = 0.15
 """Share of the batches that are grey: three equal channels, noise and all."""
@@ -102,25 +102,27 @@ def made(images: Images, count: int, seed: int, purpose: str, counter: Counter |
     rng = np.random.default_rng([seed, *purpose.encode()])
     noise, parts = mixture(), []
     for _ in range(-(-count // BATCH)):
-        clean = _clean(images, rng)
+        clean, grey = _clean(images, rng)
         draws = int(rng.integers(2**62))
-        noisy = noise.apply(clean, BatchDraws(len(clean), draws)).mul(255).round().div(255)
+        noisy = noise.apply(clean, BatchDraws(len(clean), draws)).clamp(0, 1).mul(255).round().div(255)
         family = noise.component(BatchDraws(len(clean), draws))
-        colour = noisy.expand(-1, 3, -1, -1)
-        seen = features(torch.stack([patches(image) for image in colour]))
+        if grey:  # what a colour picture's green has, in all three
+            noisy = noisy[:, 1:2].expand(-1, 3, -1, -1)
+        seen = features(torch.stack([patches(image) for image in noisy]))
         parts.append(Examples(seen, family, effects(clean, noisy)))
         if counter:
             counter.add(len(clean))
     return joined(parts)
 
 
-def _clean(images: Images, rng: np.random.Generator) -> Tensor:
-    """(BATCH, 3, S, S), or (BATCH, 1, S, S) where it is grey."""
+def _clean(images: Images, rng: np.random.Generator) -> tuple[Tensor, bool]:
+    """(BATCH, 3, S, S), and whether they are grey."""
     batch = images.batch(rng.integers(len(images), size=BATCH), rng)
     side = SIDE * int(rng.choice(SIZES))
     top, left = (int(rng.integers(max(1, length - side + 1))) for length in batch.shape[2:])
     clean = torch.from_numpy(batch[:, :, top : top + side, left : left + side]).float().div_(255)
-    return clean.mean(1, keepdim=True) if rng.random() < GREY else clean
+    grey = rng.random() < GREY
+    return clean.mean(1, keepdim=True).expand(-1, 3, -1, -1) if grey else clean, grey
 
 
 def joined(parts: Sequence[Examples]) -> Examples:
