@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).parents[1]
 ROOMS = [
     *("errors", "files", "tensorfile", "settings", "machine", "processes", "data", "noise", "spec", "model"),
     *("metrics", "judge", "losses", "evaluation", "recipe", "modelfile", "export", "runs", "training", "trackers"),
-    *("method", "baselines", "tiles", "denoiser", "imagefiles", "cleaning", "report", "explore", "inspector"),
+    *("method", "baselines", "tiles", "denoiser", "imagefiles", "report", "inspector", "cleaning", "explore"),
     *("api", "leaderboard", "reproduce", "serving", "cli"),
 ]
 # The door and the bell: `__init__` re-exports lazily, `__main__` calls `cli`.

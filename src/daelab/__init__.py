@@ -25,10 +25,10 @@
     tiles.py        a picture of any size, tile by tile, equal to the whole
     denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
     imagefiles/     a picture's file: formats, depths, alpha, metadata
-    cleaning/       noisy files in, the same kind of files out, one or a folder
     report/         runs and tables -> figures and pages; never trains
-    explore/        search a space of recipes; compare runs
     inspector/      which noise is in a picture, and which model fits
+    cleaning/       noisy files in, the same kind of files out, one or a folder
+    explore/        search a space of recipes; compare runs
     api/            load, train, evaluate: what a Python user calls
     leaderboard/    every model on the same noisy pixels: quality, cost, and what a lead is worth
     reproduce/      the paper by one command: its tables and figures beside ours

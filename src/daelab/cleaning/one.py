@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,9 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from daelab import imagefiles
+from daelab.cleaning.automatic import AUTOMATIC, LEFT, Cleaner, chosen, told
 from daelab.denoiser import Denoiser
 from daelab.errors import unknown
+from daelab.files import write_with
 from daelab.imagefiles import MAX_PIXELS, SUFFIXES, Picture
+from daelab.inspector import Inspection
 from daelab.tiles import Progress
 
 Array = npt.NDArray[Any]
@@ -48,11 +52,15 @@ class Cleaned:
     source: str = ""
     result: str = ""
     status: str = "cleaned"
-    """"cleaned", "done before" or "failed"."""
+    """"cleaned", "left as it is", "done before" or "failed"."""
     reason: str = ""
     """Why it failed."""
     note: str = ""
     """What a user should know: that only a first frame was read."""
+    model: str = ""
+    """Which was chosen, where none was named; of pages that differ in it, several."""
+    why: str = ""
+    """The choice and its reason, in one line."""
     height: int = 0
     width: int = 0
     pages: int = 1
@@ -73,7 +81,7 @@ def denoise_file(
     src: str | Path,
     dst: str | Path | None = None,
     *,
-    model: Denoiser | str | Path = "model-c",
+    model: Cleaner | str | Path = AUTOMATIC,
     strength: float = 1.0,
     self_ensemble: bool = False,
     overwrite: bool = False,
@@ -92,7 +100,8 @@ def denoise_file(
         src: PNG, JPEG, WebP, TIFF, BMP, GIF or .npy.
         dst: the clean picture's file, in the format of its suffix; beside the source, named
             `NAME_clean`, where it is not given.
-        model: a denoiser, or what `load` takes.
+        model: a denoiser, or what `load` takes. Else `inspect` chooses a model that ships for each page, and
+            leaves alone what looks clean and what no model was trained for; the result says which, and why.
         strength: from 0, the picture as it came, to 1, the clean one.
         self_ensemble: average over the eight flips and rotations; eight times the work.
         overwrite: replace `dst` where it exists.
@@ -124,13 +133,13 @@ def denoise_file(
     dst = src if in_place else beside(src, SUFFIX) if dst is None else Path(dst)
     if not in_place and same(src, dst):
         raise ValueError(f"{dst} is the source itself; in_place=True replaces it")
-    denoiser = model if isinstance(model, Denoiser) else Denoiser.load(model, tile=tile, memory=memory)
+    denoiser = chosen(model, tile=tile, memory=memory, sigma=None) if isinstance(model, str | Path) else model
     options = Options(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
     return clean_file(denoiser, str(src), dst, options, progress)
 
 
 def clean_file(
-    denoiser: Denoiser, source: str, target: Path, options: Options, progress: Progress | None = None
+    denoiser: Cleaner, source: str, target: Path, options: Options, progress: Progress | None = None
 ) -> Cleaned:
     """`denoise_file` with a denoiser that is loaded; `source` may be photo:NAME."""
     began = time.monotonic()
@@ -146,8 +155,13 @@ def clean_file(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     compared = side_by_side(picture, result) if options.compare else None
+    copied = untouched(done, picture, form, options)
     del picture  # the writer needs the room
-    imagefiles.write(target, result, overwrite=True)
+    if copied:
+        done = replace(done, note="")  # all of it is left
+        _copy(imagefiles.path_of(source), target)
+    else:
+        imagefiles.write(target, result, overwrite=True)
     if compared is not None:
         imagefiles.write(extras[COMPARED], compared, overwrite=True)
     if spread is not None:
@@ -158,8 +172,18 @@ def clean_file(
         result=str(target),
         seconds=round(time.monotonic() - began, 3),
         compare=str(extras.get(COMPARED, "")),
-        uncertainty=str(extras.get(UNSURE, "")),
+        uncertainty=str(extras[UNSURE]) if spread is not None else "",
     )
+
+
+def untouched(said: Cleaned, picture: Picture, form: str, options: Options) -> bool:
+    """Whether the source's own bytes are the result: nothing was changed, and to write it anew could lose something."""
+    return said.status == LEFT and picture.form == form and not options.strip
+
+
+def _copy(source: Path, target: Path) -> None:
+    if not same(source, target):
+        write_with(target, lambda part: shutil.copyfile(source, part))
 
 
 def _wanted_extras(options: Options) -> list[str]:
@@ -168,9 +192,11 @@ def _wanted_extras(options: Options) -> list[str]:
 
 
 def clean(
-    picture: Picture, denoiser: Denoiser, options: Options, form: str, progress: Progress | None = None
+    picture: Picture, denoiser: Cleaner, options: Options, form: str, progress: Progress | None = None
 ) -> tuple[Cleaned, Picture, Floats | None]:
     """What is said of it, the picture with clean pixels on every page, and if asked for the spread of the first.
+
+    Where nothing is to be changed there is no spread, and `untouched` says whether the file may stay as it is.
 
     Raises:
         ValueError: the format `form` cannot hold it.
@@ -178,16 +204,28 @@ def clean(
     picture = picture.stripped() if options.strip else picture
     imagefiles.check(picture, form)
 
-    def each(image: Array) -> tuple[Array, Floats | None]:
+    found: list[Inspection] = []
+
+    def work(one: Denoiser, image: Array) -> tuple[Array, Floats | None]:
         if options.uncertainty:
-            return denoiser.with_spread(image, strength=options.strength, progress=progress)
+            return one.with_spread(image, strength=options.strength, progress=progress)
         ensemble = options.self_ensemble
-        return denoiser(image, strength=options.strength, self_ensemble=ensemble, progress=progress), None
+        return one(image, strength=options.strength, self_ensemble=ensemble, progress=progress), None
+
+    def each(image: Array) -> tuple[Array, Floats | None]:
+        if isinstance(denoiser, Denoiser):
+            return work(denoiser, image)
+        done, spread, seen = denoiser.clean(image, work)
+        found.extend(seen)
+        return done, spread
 
     result, spread = mapped(picture, each)
     height, width = picture.size
     largest = None if spread is None else float(spread.max())
     said = Cleaned(note=picture.note, height=height, width=width, pages=len(picture.pages), largest_spread=largest)
+    if found:
+        model, why = told(found)
+        said = replace(said, status=said.status if model else LEFT, model=model, why=why)
     return said, result, spread
 
 

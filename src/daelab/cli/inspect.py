@@ -52,8 +52,8 @@ def _say_found(found: dict[str, Inspection]) -> None:
         if seen.sigma is not None:
             say(f"  scikit-image's estimate, were it zero-mean Gaussian noise: sigma {seen.sigma:.3f}")
         say(f"  {seen.advice}")
-        if seen.models:
-            say(f"  daelab denoise {name} --model {seen.models[0]}")
+        if seen.choice:
+            say(f"  daelab denoise {name}")
 
 
 def train_inspector(

@@ -15,11 +15,12 @@ from daelab.cli.manual import models
 from daelab.cli.options import Json, Overwrite, Seed
 
 if TYPE_CHECKING:
-    from daelab.cleaning import Cleaned, Options, Request
-    from daelab.denoiser import Denoiser
+    from daelab.cleaning import Cleaned, Cleaner, Options, Request
 
 Out = Annotated[Path | None, typer.Option(help="The result's file for one picture, else a folder; else beside each.")]
-Model = Annotated[str, typer.Option(help="A model file, a shipped model, or a run.", autocompletion=models)]
+Model = Annotated[
+    str, typer.Option(help="A model's file, name or run; else what inspect chooses.", autocompletion=models)
+]
 MaxPixels = Annotated[int, typer.Option(min=1, help="Refuse larger pictures, by their header.")]
 
 
@@ -30,7 +31,7 @@ def denoise(
         typer.Argument(metavar="PICTURE|FOLDER|GLOB|-...", help="PNG, JPEG, WebP, TIFF, BMP, GIF, .npy; - is stdin."),
     ],
     out: Out = None,
-    model: Model = "model-c",
+    model: Model = "automatic",
     recursive: Annotated[bool, typer.Option("--recursive", help="Folders within folders too.")] = False,
     suffix: Annotated[str | None, typer.Option(help="Of a result's name; _clean beside its source.")] = None,
     strength: Annotated[float, typer.Option(help="From 0, as it came, to 1, clean.")] = 1.0,
@@ -57,6 +58,9 @@ def denoise(
 ) -> None:
     """Clean pictures: each comes back as it was, in format, mode, depth, alpha and metadata.
 
+    Without --model each picture's noise is inspected, and a model that was trained for it does the work; a picture
+    that looks clean, or whose noise no model that ships was trained for, is left as it is.
+
     Exit code 1 where some of several pictures failed; what is done already is passed over.
 
     Example: daelab denoise holiday --recursive --out holiday-clean
@@ -69,7 +73,7 @@ def denoise(
             raise ValueError("- is one picture, the work of one process")
         if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
             raise ValueError("- stands alone, without --in-place, --compare, --uncertainty, and --json only with --out")
-        _denoise_stream(_denoiser(model, tile, memory, sigma), options, out, form, as_json)
+        _denoise_stream(_cleaner(model, tile, memory, sigma), options, out, form, as_json)
         return
     request = Request(
         pictures=pictures,
@@ -82,49 +86,56 @@ def denoise(
         shard=_shard(shard),
     )
     # at once, so that a mistake in it is not told once per picture
-    denoiser = _denoiser(model, tile, memory, sigma, max(1, workers))
-    _run(request, _work(denoiser, options), workers, as_json, {"model": model})
+    cleaner = _cleaner(model, tile, memory, sigma, max(1, workers))
+    _run(request, _work(cleaner, options), workers, as_json, {"model": model})
 
 
-def _denoiser(
-    model: str, tile: int | None, memory: str | None, sigma: float | None = None, workers: int = 1
-) -> Denoiser:
-    from daelab.denoiser import Denoiser
+def _cleaner(model: str, tile: int | None, memory: str | None, sigma: float | None = None, workers: int = 1) -> Cleaner:
+    from daelab.cleaning import chosen
     from daelab.machine import parse_memory
 
     share = None if memory is None else max(1, parse_memory(memory) // workers)
-    return Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
+    return chosen(model, tile=tile, memory=share, sigma=sigma)
 
 
-def _work(denoiser: Denoiser, options: Options) -> Any:
+def _work(cleaner: Cleaner, options: Options) -> Any:
     """What does one picture."""
     from daelab.cleaning import clean_file
 
-    return lambda source, target, progress: clean_file(denoiser, source, target, options, progress)
+    return lambda source, target, progress: clean_file(cleaner, source, target, options, progress)
 
 
-def _denoise_stream(denoiser: Denoiser, options: Options, out: Path | None, form: str | None, as_json: bool) -> None:
+def _denoise_stream(cleaner: Cleaner, options: Options, out: Path | None, form: str | None, as_json: bool) -> None:
     """One picture from standard input, to a file or to standard output."""
     from io import BytesIO
 
     from daelab import imagefiles
-    from daelab.cleaning import clean, format_of
+    from daelab.cleaning import clean, format_of, untouched
+    from daelab.files import write_with
 
     if out is None and sys.stdout.isatty():
         raise ValueError("standard output is a terminal; --out FILE, or send it on")
     wanted = imagefiles.check_place(out, overwrite=options.overwrite) if out else form and format_of(form)
-    picture = imagefiles.read(sys.stdin.buffer.read(), max_pixels=options.max_pixels)
+    data = sys.stdin.buffer.read()
+    picture = imagefiles.read(data, max_pixels=options.max_pixels)
+    kind = wanted or picture.form
     with bar("denoising", "tiles") as progress:
-        said, result, _ = clean(picture, denoiser, options, wanted or picture.form, progress)
-    if out is not None:
-        imagefiles.write(out, result, overwrite=options.overwrite)
-        say_json({"model": denoiser.name, **said.to_dict(), "result": str(out)}) if as_json else say(f"- -> {out}")
-    else:
-        stream = BytesIO()
-        imagefiles.save(stream, result, wanted or picture.form)
+        said, result, _ = clean(picture, cleaner, options, kind, progress)
+    as_it_came = untouched(said, picture, kind, options)
+    if out is None:
+        stream = BytesIO(data if as_it_came else b"")
+        if not as_it_came:
+            imagefiles.save(stream, result, kind)
         sys.stdout.buffer.write(stream.getbuffer())
-    if said.note:
-        tell(f"daelab: -: {said.note}")
+    else:
+        if as_it_came:
+            write_with(out, lambda part: part.write_bytes(data))
+        else:
+            imagefiles.write(out, result, overwrite=options.overwrite)
+        say_json({"model": cleaner.name, **said.to_dict(), "result": str(out)}) if as_json else say(f"- -> {out}")
+    for word in ("" if as_json else said.why, said.note):
+        if word:
+            tell(f"daelab: -: {word}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -167,7 +178,7 @@ def _say_result(result: Cleaned) -> None:
     if result.status == "done before":
         say(f"{result.source}: {result.result} is there; --overwrite does it again")
         return
-    say(f"{result.source} -> {result.result}")
+    say(f"{result.source} -> {result.result}{f' ({result.why})' if result.why else ''}")
     for more in (result.compare, result.uncertainty):
         if more:
             say(f"{result.source} -> {more}")

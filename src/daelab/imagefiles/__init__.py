@@ -6,7 +6,18 @@ they say beside the pixels (docs/decisions.md).
 """
 
 from daelab.imagefiles.picture import SUFFIXES, Picture, value_range
-from daelab.imagefiles.read import MAX_PIXELS, read
+from daelab.imagefiles.read import MAX_PIXELS, path_of, read
 from daelab.imagefiles.write import check, check_place, save, write
 
-__all__ = ["MAX_PIXELS", "SUFFIXES", "Picture", "check", "check_place", "read", "save", "value_range", "write"]
+__all__ = [
+    "MAX_PIXELS",
+    "SUFFIXES",
+    "Picture",
+    "check",
+    "check_place",
+    "path_of",
+    "read",
+    "save",
+    "value_range",
+    "write",
+]

@@ -39,14 +39,23 @@ def read(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, name: str 
     """
     if isinstance(source, bytes):
         return _read(BytesIO(source), name, Path(name).suffix.lower(), max_pixels)
-    kind, _, photo = str(source).partition(":")
-    path = photo_path(photo) if kind == "photo" else Path(source)
+    path = path_of(source)
     if path.is_dir():
         raise ValueError(f"{path}: a folder, not a picture")
     if not path.is_file():
         raise FileNotFoundError(f"no picture {path}")
     with Bounded(path) as stream:
         return _read(stream, str(path), path.suffix.lower(), max_pixels)
+
+
+def path_of(source: str | Path) -> Path:
+    """Where a picture's file is; `photo:NAME` is one of the bundled photographs.
+
+    Raises:
+        ValueError: no such photograph, or the package that holds it is not installed.
+    """
+    kind, _, photo = str(source).partition(":")
+    return photo_path(photo) if kind == "photo" else Path(source)
 
 
 def _read(stream: IO[bytes], name: str, suffix: str, max_pixels: int) -> Picture:

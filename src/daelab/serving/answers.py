@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import Any
 
 from daelab import api, imagefiles
-from daelab.cleaning import Options, clean, compared
+from daelab.cleaning import Options, clean, compared, untouched
 from daelab.imagefiles import SUFFIXES, Picture
 from daelab.noise import parse
 from daelab.serving import zoo
@@ -48,29 +48,31 @@ def denoise(
     """What `daelab denoise` makes of the picture, byte for byte; its scores where the clean one is known.
 
     Args:
-        model: a name of `zoo.models`.
+        model: a name of `zoo.models`, or "automatic".
 
     Raises:
         ValueError: no such model, a broken picture, or one that cannot be compared with the clean one; names it.
     """
-    denoiser, upload = zoo.load(model), pictures["picture"]
+    cleaner, upload = zoo.load(model), pictures["picture"]
     began = time.monotonic()
     picture = _read(upload, options.max_pixels)
     try:
-        said, result, _ = clean(picture, denoiser, options, picture.form, progress)
-        data = _saved(result, picture.form)
+        said, result, _ = clean(picture, cleaner, options, picture.form, progress)
+        as_it_came = untouched(said, picture, picture.form, options)
+        data = upload.data if as_it_came else _saved(result, picture.form)
     except ValueError as error:
         raise ValueError(f"{upload.name}: {error}") from None
     seconds = time.monotonic() - began
     report: dict[str, Any] = {
         "name": _renamed(upload.name, "_clean", picture.form),
-        "model": model,
+        "model": said.model if said.why else model,
+        "why": said.why,
         "strength": options.strength,
         "format": picture.form,
         "width": said.width,
         "height": said.height,
         "pages": said.pages,
-        "note": said.note,
+        "note": "" if as_it_came else said.note,
         "seconds": round(seconds, 3),
         "scores": None,
     }

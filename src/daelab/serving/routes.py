@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
-from daelab.cleaning import Options
+from daelab.cleaning import AUTOMATIC, Options
 from daelab.serving import about, answers, shapes, zoo
 from daelab.serving.answers import File
 from daelab.serving.book import Book
@@ -178,7 +178,9 @@ def _add_denoise(app: "FastAPI", limits: Limits, desk: Desk) -> None:
     )
     async def denoise(
         request: Request,
-        model: Annotated[str, Query(max_length=200, description="A name of /api/models.")] = "model-c",
+        model: Annotated[
+            str, Query(max_length=200, description="A name of /api/models, or automatic: what inspecting chooses.")
+        ] = AUTOMATIC,
         strength: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)] = 1.0,
         self_ensemble: Annotated[bool, Query(description="Average eight flips and rotations.")] = False,
         name: Annotated[str, Query(max_length=1000, description="Of a raw body's file.")] = "",

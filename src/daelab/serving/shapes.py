@@ -79,6 +79,9 @@ class Denoised(BaseModel):
 
     name: str
     model: str
+    """That cleaned it; several where pages differ in it, "" where it was left as it is."""
+    why: str
+    """Of a model that was chosen, or of none, in one line; "" where one was asked for."""
     strength: float
     format: str
     width: int
@@ -108,7 +111,9 @@ class Inspected(BaseModel):
     offset: float
     sigma_scikit_image: float | None
     models: list[str]
-    """Those that were trained for it."""
+    """Those that were trained for it, the best first."""
+    choice: str | None
+    """The one that `automatic` takes; none: it leaves the picture as it is."""
     advice: str
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 from daelab import modelfile, runs
+from daelab.cleaning import AUTOMATIC, Automatic, Cleaner
 from daelab.denoiser import Denoiser
 from daelab.errors import unknown
 from daelab.modelfile import Card
@@ -23,17 +24,24 @@ def models() -> list[dict[str, Any]]:
     return sorted(found, key=lambda model: (model["origin"] != "ships", -(model["psnr"] or 0)))
 
 
-def load(name: str) -> Denoiser:
-    """A denoiser by a name of `models`.
+def load(name: str) -> Cleaner:
+    """What cleans, by a name of `models`, or by `AUTOMATIC`.
 
     Raises:
         ValueError: no such name; lists those there are.
     """
+    if name == AUTOMATIC:
+        return _automatic()
     paths = {key: path for key, path, _, _ in _all()}
     if name not in paths:
-        raise unknown("model", name, paths)
+        raise unknown("model", name, [AUTOMATIC, *paths])
     with _loading:
         return _loaded(paths[name], paths[name].stat().st_mtime_ns)  # of a run that trains, anew
+
+
+@cache
+def _automatic() -> Automatic:
+    return Automatic()
 
 
 @lru_cache(_KEPT)
@@ -70,7 +78,7 @@ def _said(name: str, card: Card, origin: str) -> dict[str, Any]:
         "data": _kind_of(test.get("data") or card.data.get("name") or ""),
         "images": test.get("images"),
         "psnr_noisy": (test.get("psnr") or {}).get("noisy"),
-        "psnr": (test.get("psnr") or {}).get("denoised") or card.metrics.get("val_psnr"),
+        "psnr": card.psnr,
         "ssim": (test.get("ssim") or {}).get("denoised"),
     }
 

@@ -8,6 +8,7 @@ import { Viewer } from "./viewer.js";
 const SHOWN = /^image\/(png|jpeg|webp|gif|bmp)$/;
 const AT_ONCE = 1_500_000;
 const PAUSE = 250;
+const AUTOMATIC = "automatic";
 
 export async function startDenoise(backend, kind) {
   const tab = new Denoise(backend, kind);
@@ -38,7 +39,8 @@ class Denoise {
     this.noise = new NoiseControls(this.about.noises, () => this.soon());
     $("formats").textContent = ` (${[...new Set(this.about.suffixes.map(plain))].join(", ")}; up to ${number(this.about.pixels / 1e6)} megapixels)`;
     $("file").accept = this.about.suffixes.join(",");
-    $("model").replaceChildren(...this.models.map(({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name)));
+    const chosen = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "automatic: chosen by inspect")] : [];
+    $("model").replaceChildren(...chosen, ...this.models.map(({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name)));
     this.describe();
     $("run").disabled = !this.source;
     document.documentElement.dataset.ready = "";
@@ -181,7 +183,7 @@ class Denoise {
     this.busy("Looking at its noise");
     const found = await this.call("inspect", { picture }, signal);
     const better = found.models.filter((name) => name !== $("model").value && this.models.some((model) => model.name === name));
-    const fits = found.models.includes($("model").value);
+    const fits = $("model").value === AUTOMATIC || found.models.includes($("model").value);
     $("inspection").replaceChildren(
       h("p", {}, h("b", {}, "What inspect thinks: "), found.text),
       h("p", { class: "muted" }, found.advice, ...(better.length && !fits ? [" ", h("button", {
@@ -225,7 +227,8 @@ class Denoise {
         ["PSNR", decibels(after.psnr), h("small", {}, `noisy ${decibels(before.psnr)}`)],
         ["SSIM", similarity(after.ssim), h("small", {}, `noisy ${similarity(before.ssim)}`)]);
     }
-    pairs.push(["Model", report.model, h("small", {}, `strength ${Math.round(report.strength * 100)} %`)]);
+    pairs.push(["Model", report.model || "none", h("small", {}, report.model ? `strength ${Math.round(report.strength * 100)} %` : "")]);
+    if (report.why) pairs.push(["Chosen", report.why]);
     if (report.note || report.pages > 1) pairs.push(["Note", report.note || `${report.pages} pages`]);
     define($("facts"), pairs);
     $("facts").hidden = false;
@@ -253,7 +256,10 @@ class Denoise {
   /** What the chosen model's header says. */
   describe() {
     const model = this.models?.find(({ name }) => name === $("model").value);
-    if (!model) return;
+    if (!model) {
+      define($("model-facts"), [["Choice", "the best model that was trained for the noise; none where it looks clean"]]);
+      return;
+    }
     const on = model.images ? `${number(model.images)} images of ${model.data}` : `validation images of ${model.data}`;
     define($("model-facts"), [
       ["Parameters", number(model.parameters)],

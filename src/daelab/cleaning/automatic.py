@@ -1,0 +1,98 @@
+"""Which model for which picture, where nobody names one: the one rule of the commands, the Python call and the page."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from daelab import inspector
+from daelab.denoiser import Denoiser
+from daelab.inspector import Inspection
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+Work = Callable[[Denoiser, Array], tuple[Array, Floats | None]]
+"""What a denoiser makes of pixels, and perhaps a map of its spread."""
+
+AUTOMATIC = "automatic"
+"""In place of a model's name: `inspect` chooses."""
+LEFT = "left as it is"
+
+
+class Automatic:
+    """Takes for each picture the shipped model that `inspect` chooses, or leaves it as it is.
+
+    Models are loaded when they are first needed, and kept. Several threads may share one.
+
+    Args:
+        tile: side of a tile in pixels; see `Denoiser`.
+        memory: of a tile; see `Denoiser`.
+    """
+
+    name = AUTOMATIC
+
+    def __init__(self, *, tile: int | None = None, memory: int | str | None = None) -> None:
+        self._tile, self._memory = tile, memory
+        self._inspector = inspector.load()
+        self._loaded: dict[str, Denoiser] = {}
+        self._lock = threading.Lock()
+
+    def clean(self, image: Array, work: Work) -> tuple[Array, Floats | None, list[Inspection]]:
+        """What is chosen does its work on a picture; of a stack each picture has its own choice.
+
+        Args:
+            image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
+
+        Returns:
+            the same shape and type; the spread, (H, W) or (N, H, W), where `work` gives one; what was found.
+        """
+        if image.ndim < 4:
+            seen = inspector.inspect(image, self._inspector)
+            done, spread = (image, None) if seen.choice is None else work(self._denoiser(seen.choice), image)
+            return done, spread, [seen]
+        found = [inspector.inspect(one, self._inspector) for one in image]
+        result, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
+        maps = False
+        for name in dict.fromkeys(seen.choice for seen in found):
+            if name is not None:
+                places = [place for place, seen in enumerate(found) if seen.choice == name]
+                result[places], spread = work(self._denoiser(name), image[places])
+                if spread is not None:
+                    spreads[places], maps = spread, True
+        return result, spreads if maps else None, found
+
+    def _denoiser(self, name: str) -> Denoiser:
+        with self._lock:
+            if name not in self._loaded:
+                self._loaded[name] = Denoiser.load(name, tile=self._tile, memory=self._memory)
+            return self._loaded[name]
+
+
+def chosen(model: str | Path, *, tile: int | None, memory: int | str | None, sigma: float | None) -> Cleaner:
+    """What cleans, by a model's name or by `AUTOMATIC`.
+
+    Raises:
+        FileNotFoundError: there is no such model.
+        ValueError: a number out of range, or a sigma for a model that is not told it.
+    """
+    if str(model) != AUTOMATIC:
+        return Denoiser.load(model, tile=tile, memory=memory, sigma=sigma)
+    if sigma is not None:
+        raise ValueError("sigma is for a model that is told it; name one, or leave sigma out")
+    return Automatic(tile=tile, memory=memory)
+
+
+Cleaner = Denoiser | Automatic
+
+
+def told(found: Sequence[Inspection]) -> tuple[str, str]:
+    """The models that were chosen, in the order of the pictures, and in one line each choice and its reason."""
+    first = {seen.choice: seen for seen in reversed(found)}
+    names = list(dict.fromkeys(seen.choice for seen in found))
+    why = " | ".join(f"{name or LEFT}: {first[name].why}" for name in names)
+    return ", ".join(name for name in names if name is not None), why

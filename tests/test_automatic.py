@@ -1,0 +1,280 @@
+"""Where nobody names a model: what inspecting chooses, per picture; what is left alone comes back byte for byte."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from daelab import api, cleaning, denoise_file, imagefiles, modelfile
+from daelab.cleaning import AUTOMATIC, LEFT, Automatic, Cleaned
+from daelab.cleaning.automatic import told
+from daelab.inspector import FAMILIES, Effect, Inspection
+from daelab.model import build
+from daelab.modelfile import Card
+from daelab.noise import parse
+from daelab.spec import PRESETS as SPECS
+
+BENCH = Path(__file__).parents[1] / "bench" / "do_no_harm.py"
+
+
+def photo(text: str = "none", name: str = "cat", side: int = 160) -> np.ndarray:
+    """The middle of a bundled photograph under a noise."""
+    pixels = imagefiles.read(f"photo:{name}").colour().pixels
+    top, left = ((length - side) // 2 for length in pixels.shape[:2])
+    return api.make_noisy(np.ascontiguousarray(pixels[top : top + side, left : left + side]), parse(text), seed=3)
+
+
+def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+# The rule
+
+
+def found(models: tuple[str, ...] = ("best", "next"), **probabilities: float) -> Inspection:
+    all_of = dict.fromkeys(FAMILIES, 0.0) | {name.replace("_", "-"): p for name, p in probabilities.items()}
+    family = max(all_of, key=lambda name: all_of[name])
+    return Inspection(family, all_of, Effect(0.1, 1, 0), models, None)
+
+
+@pytest.mark.parametrize(
+    ("seen", "choice", "said"),
+    [
+        (found(awgn=0.99, clean=0.01), "best", "zero-mean Gaussian noise, 99% sure"),
+        (found(awgn=0.5, poisson=0.4, clean=0.1), "best", "compare before and after"),
+        (found(awgn=0.6, clean=0.4), None, "may be clean"),
+        (found(awgn=0.6, jpeg=0.3, clean=0.1), None, "may be clean"),
+        (found((), clean=0.95), None, "looks clean, 95% sure"),
+        (found((), clean=0.5, awgn=0.5), None, "may be clean"),
+        (found((), jpeg=0.9), None, "compressed, without noise, 90% sure"),
+        (found((), salt_and_pepper=0.9), None, "no shipped model was trained for this"),
+    ],
+)
+def test_a_model_is_chosen_where_it_is_surely_noisy_and_one_fits(
+    seen: Inspection, choice: str | None, said: str
+) -> None:
+    assert seen.choice == choice
+    assert said in seen.why
+    assert "\n" not in seen.why
+    assert seen.to_dict()["choice"] == choice
+
+
+def test_pages_that_differ_are_told_once_each() -> None:
+    noisy, clean = found(awgn=0.99), found((), clean=0.99)
+    assert told([noisy]) == ("best", f"best: {noisy.why}")
+    assert told([clean, clean]) == ("", f"{LEFT}: {clean.why}")
+    assert told([clean, noisy, clean, noisy]) == ("best", f"{LEFT}: {clean.why} | best: {noisy.why}")
+
+
+def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    scores = {"small": 30.5, "large": 30.0, "unscored": None, "other": 40.0}
+    files = {}
+    for name, psnr in scores.items():
+        spec = SPECS["model-c" if name == "large" else "model-b-35"]
+        test = {} if psnr is None else {"test": {"psnr": {"denoised": psnr}}}
+        noise = "type-1" if name == "other" else "awgn(0..55) | real"
+        files[name] = tmp_path / f"{name}.safetensors"
+        modelfile.save(files[name], build(spec, 0), Card(spec, name, noise, metrics=test))
+    monkeypatch.setattr(modelfile, "shipped", lambda: files)
+    seen = api.inspect(photo("awgn(25) > quantised"))
+    assert (seen.models, seen.choice) == (("small", "large", "unscored"), "small")
+    # the models are found again by these names
+    assert denoise_file(saved(tmp_path / "a.png", photo("camera(0.01, 0.005)"))).model == "small"
+
+
+# What becomes of pictures
+
+
+@pytest.mark.parametrize("noise", ["type-1", "type-2", "type-1+2"])
+def test_the_papers_noise_gets_the_best_of_the_papers_family(noise: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "noisy.png", photo(noise))
+    done = denoise_file(path)
+    cards = {modelfile.short(name): modelfile.read_card(path) for name, path in modelfile.shipped().items()}
+    papers = {name: card.psnr or 0 for name, card in cards.items() if card.noise == "published-code"}
+    assert (done.status, done.model) == ("cleaned", max(papers, key=lambda name: papers[name]))
+    assert done.why.startswith(f"{done.model}: ")
+    named = denoise_file(path, tmp_path / "named.png", model=done.model)
+    assert Path(done.result).read_bytes() == Path(named.result).read_bytes()
+    assert (named.model, named.why) == ("", "")
+
+
+KINDS = {
+    "a.png": {},
+    "a.jpg": {"quality": 85, "comment": b"kept"},
+    "a.webp": {"quality": 80},
+    "a.gif": {"save_all": True, "append_images": [Image.fromarray(photo("none", "coffee"))]},
+    "a.tif": {"compression": "tiff_lzw"},
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_clean_picture_comes_back_byte_for_byte(name: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / name, photo(), **KINDS[name])
+    done = denoise_file(path, compare=True, uncertainty=True)
+    assert (done.status, done.model, done.note, done.uncertainty) == (LEFT, "", "", "")
+    assert done.why.startswith(f"{LEFT}: ")
+    assert Path(done.result).read_bytes() == path.read_bytes()
+    assert Path(done.compare).is_file()
+    assert not list(tmp_path.glob("*_uncertainty*"))
+
+
+def test_in_place_a_clean_picture_is_not_touched(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", photo())
+    before = path.stat()
+    assert denoise_file(path, in_place=True).status == LEFT
+    after = path.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_another_format_and_no_metadata_are_written_all_the_same(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.jpg", photo(), comment=b"told")
+    other = denoise_file(path, tmp_path / "b.png")
+    assert other.status == LEFT
+    np.testing.assert_array_equal(imagefiles.read(other.result).pixels, imagefiles.read(path).pixels)
+    stripped = denoise_file(path, tmp_path / "c.jpg", strip=True)
+    assert "comment" not in imagefiles.read(stripped.result).info
+
+
+def test_no_model_for_salt_and_pepper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    papers = {name: path for name, path in modelfile.shipped().items() if "published" in name}
+    monkeypatch.setattr(modelfile, "shipped", lambda: papers)
+    done = denoise_file(saved(tmp_path / "a.png", photo("salt-and-pepper(0.1)")))
+    assert (done.status, "no shipped model was trained for this" in done.why) == (LEFT, True)
+
+
+def test_each_picture_of_a_stack_has_its_own_choice(tmp_path: Path) -> None:
+    stack = np.stack([photo("type-1"), photo(), photo("type-2")])
+    np.save(tmp_path / "stack.npy", stack)
+    done = denoise_file(tmp_path / "stack.npy", uncertainty=True)
+    result = np.load(done.result)
+    assert (result[1] == stack[1]).all()
+    denoiser = api.load(done.model)
+    np.testing.assert_array_equal(result[[0, 2]], denoiser(stack[[0, 2]], self_ensemble=True))
+    assert done.why.count(" | ") == 1
+    assert (done.status, done.largest_spread or 0 > 0) == ("cleaned", True)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1, 3), (2, 40), (32, 32, 3), (7, 5, 3)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_pictures_of_few_pixels_and_of_any_type(shape: tuple[int, ...], kind: type, tmp_path: Path) -> None:
+    image = (np.random.default_rng(0).random(shape) * (1 if kind is np.float32 else np.iinfo(kind).max)).astype(kind)
+    np.save(tmp_path / "a.npy", image)
+    done = denoise_file(tmp_path / "a.npy")
+    result = np.load(done.result)
+    assert (result.shape, result.dtype) == (image.shape, image.dtype)
+    assert "% sure" in done.why
+
+
+def test_of_a_small_clean_picture_nothing_is_lost() -> None:
+    chosen, changed = Automatic(), 0
+    for row in range(8):
+        for column in range(8):
+            small = np.ascontiguousarray(photo(side=256)[32 * row : 32 * row + 32, 32 * column : 32 * column + 32])
+            result, _, _ = chosen.clean(small, lambda one, image: (one(image), None))
+            changed += bool((result != small).any())
+    assert changed <= 3
+
+
+def test_sigma_needs_a_model() -> None:
+    with pytest.raises(ValueError, match="name one"):
+        cleaning.chosen(AUTOMATIC, tile=None, memory=None, sigma=25)
+
+
+def test_what_is_said_of_a_picture_is_plain() -> None:
+    assert "model" not in Cleaned("a", "b").to_dict()
+
+
+# The commands
+
+
+def answer(words: list[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "daelab", "denoise", *words]
+    return subprocess.run(command, input=data, capture_output=True, check=False)
+
+
+def test_the_command_says_what_it_chose_in_one_line_each(tmp_path: Path) -> None:
+    noisy, clean = saved(tmp_path / "noisy.png", photo("type-1")), saved(tmp_path / "plain.jpg", photo())
+    done = answer([str(noisy), str(clean)])
+    assert done.returncode == 0, done.stderr
+    first, second, _ = done.stdout.decode().splitlines()
+    assert "noisy_clean.png (dae" in first
+    assert f"plain_clean.jpg ({LEFT}: looks clean" in second
+    again = answer([str(noisy), str(clean), "--overwrite", "--json"])
+    document = json.loads(again.stdout)
+    assert (document["model"], document["done"]) == (AUTOMATIC, 2)
+    one, other = document["pictures"]
+    assert (one["status"], one["model"][:3], other["status"]) == ("cleaned", "dae", LEFT)
+    assert other["why"].startswith(LEFT)
+
+
+def test_standard_input_that_is_clean_goes_through(tmp_path: Path) -> None:
+    data = saved(tmp_path / "a.jpg", photo()).read_bytes()
+    done = answer(["-"], data)
+    assert done.stdout == data
+    assert f"daelab: -: {LEFT}: looks clean".encode() in done.stderr
+
+
+def test_the_page_takes_the_same_choice(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    from daelab import serving
+
+    with TestClient(serving.create_app(), base_url="http://127.0.0.1:8000") as client:
+        for noise, ending in (("none", "jpg"), ("type-1", "png")):
+            path = saved(tmp_path / f"{noise}.{ending}", photo(noise))
+            wanted = denoise_file(path)
+            raw = client.post("/api/denoise", params={"name": path.name}, content=path.read_bytes())
+            assert raw.content == Path(wanted.result).read_bytes()
+            document = client.post("/api/denoise?answer=json", content=path.read_bytes()).json()
+            assert (document["model"], document["why"]) == (wanted.model, wanted.why)
+
+
+# Do no harm
+
+
+def no_harm(*words: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, str(BENCH), "--json", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def test_no_bundled_photograph_is_made_worse() -> None:
+    document = no_harm("--data", "photos", "--every", "3")
+    clean = next(row for row in document["rows"] if row["noise"] == "none")
+    assert clean["models"] == {LEFT: document["pictures"]}
+    assert all(row["worst_change"] >= -0.1 for row in document["rows"])
+    papers = next(row for row in document["rows"] if row["noise"] == "type-1")
+    assert papers["mean_change"] > 3
+
+
+def test_no_picture_of_cbsd68_is_made_worse() -> None:
+    root = os.environ.get("DAELAB_PHOTOS")
+    if not root:
+        pytest.skip("$DAELAB_PHOTOS does not name the folder that holds cbsd68")
+    document = no_harm("--data-root", root, "--every", "20")
+    assert document["pictures"] == 4
+
+
+def test_harm_is_told_by_the_exit_code(tmp_path: Path) -> None:
+    """A model that blackens pictures, and says that it was trained for their noise."""
+    spec = SPECS["model-b-35"]
+    network = build(spec, 0)
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    card = Card(spec, "black", "awgn(0..55)", metrics={"val_psnr": 99.0})
+    modelfile.save(tmp_path / "black.safetensors", network, card)
+    words = ["--data", "photos", "--every", "9", "--noise", "awgn(25) > quantised", "--model"]
+    command = [sys.executable, str(BENCH), *words, str(tmp_path / "black.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "lost more than 0.1 dB under: awgn(25)" in done.stdout
