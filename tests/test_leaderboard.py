@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from daelab import data, judge, leaderboard, noise
 from daelab.cli import main
 from daelab.denoiser import Denoiser
 from daelab.evaluation import Evaluation, Scores, evaluate
-from daelab.leaderboard import BOARDS, Board, Lead, Request, Row
-from daelab.leaderboard.boards import CLASSICAL, Crop
+from daelab.leaderboard import BOARDS, Board, Lead, Request, Row, boards
+from daelab.leaderboard.boards import Crop
 from daelab.metrics import summarise
 from daelab.report.charts import pareto_front, trade_figure
 
@@ -140,8 +142,34 @@ def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert (tmp_path / "side-by-side.png").stat().st_size > 2000
 
 
-def test_what_is_not_installed_takes_no_part() -> None:
-    assert "baseline:bm3d" not in CLASSICAL
+@pytest.mark.parametrize("there", [False, True])
+def test_what_is_not_installed_takes_no_part(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "find_spec", lambda name: there or None)
+    assert ("baseline:bm3d" in BOARDS["cifar10"].classical) is there
+    assert ("baseline:bm3d,raw" in BOARDS["cbsd68"].classical) is there
+    assert "baseline:nlm,raw" in BOARDS["cbsd68"].classical
+
+
+def test_a_test_set_is_ranked_with_methods_tuned_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(BOARDS, "cbsd68", Board(("awgn(25)",), (), tuned_on="photos", raw=True))
+    (tmp_path / "cbsd68").mkdir()
+    pixels = data.load("photos").test.batch(np.arange(68)).transpose(0, 2, 3, 1)
+    for place, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "cbsd68" / f"{place:02}.png")
+    request = Request("cbsd68", tmp_path, models=("baseline:median,raw",), limit=3)
+    _, rows = leaderboard.measure(request, lambda text: None, lambda done, images: None)
+    best, noisy = rows
+    assert (best.name, noisy.name) == ("baseline:median,raw", "noisy")
+    table = leaderboard.speed(rows)
+    assert table.columns == ["model", "seconds per image", "times median,raw"]
+    assert [row[0] for row in table.rows] == ["baseline:median,raw"]
+    assert table.rows[0][2] == "1"
+
+
+def test_speed_is_told_beside_every_classical_method() -> None:
+    quick, slow = row("quick", [30.0]), row("baseline:slow", [20.0])
+    rows = [replace(quick, images_per_second=50.0), replace(slow, images_per_second=0.25)]
+    assert leaderboard.speed(rows).rows == [["quick", "0.02", "200"], ["baseline:slow", "4", "1"]]
 
 
 def test_the_front_is_what_nothing_beats() -> None:

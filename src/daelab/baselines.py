@@ -157,7 +157,9 @@ FILTERS: dict[str, Filter] = {
         {"size": (3, 5, 7), "noise": (0.0, 0.002, 0.005, 0.01, 0.02, 0.04)},
         lambda settings: settings["size"] // 2 if settings["noise"] else None,
     ),
-    "bm3d": Filter(_bm3d, {"sigma": (0.03, 0.05, 0.08, 0.12, 0.18, 0.25)}, lambda settings: None, "bm3d"),
+    "bm3d": Filter(
+        _bm3d, {"sigma": (0.03, 0.05, 0.0588, 0.08, 0.098, 0.12, 0.18, 0.196, 0.25)}, lambda settings: None, "bm3d"
+    ),
 }
 """Name -> method, in the order of the module's text. To add one is a row here."""
 

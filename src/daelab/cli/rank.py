@@ -45,6 +45,8 @@ def leaderboard(
         return
     say(board.ranking(shape, rows).to_text())
     say()
+    say(board.speed(rows).to_text())
+    say()
     say(board.unseen(shape, rows).to_text())
     if out is not None:
         say(f"\npage   {out / 'leaderboard.html'}")

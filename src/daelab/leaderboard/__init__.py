@@ -7,7 +7,7 @@ tables.py   rows -> tables, and `write`: CSV, JSON, a page
 
 from daelab.leaderboard.boards import BOARDS, Board
 from daelab.leaderboard.measure import Lead, Request, Row, lead, measure
-from daelab.leaderboard.tables import COLUMNS, check, ranking, records, unseen, write
+from daelab.leaderboard.tables import COLUMNS, check, ranking, records, speed, unseen, write
 
 __all__ = [
     "BOARDS",
@@ -21,6 +21,7 @@ __all__ = [
     "measure",
     "ranking",
     "records",
+    "speed",
     "unseen",
     "write",
 ]

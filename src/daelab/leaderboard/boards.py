@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
-from daelab.baselines import FILTERS
+from daelab.baselines import FILTERS, PREFIX
 
 SIDE = 128
 """Of a crop, in pixels."""
@@ -33,15 +34,22 @@ class Board:
     """Those of them that ship are asked."""
     crops: tuple[Crop, ...] = ()
     """Shown side by side, under the middle one of the noises."""
+    tuned_on: str = ""
+    """The data set that the classical methods are tuned on, where this one has no training part."""
+    raw: bool = False
+    """Classical methods without a correction of gain and offset: the fit of a zero-mean noise only loses contrast."""
 
     @property
     def shown(self) -> str:
         """The noise that the crops are shown under."""
         return self.noises[len(self.noises) // 2]
 
+    @property
+    def classical(self) -> tuple[str, ...]:
+        """Each is tuned under each noise. BM3D takes part where it is installed."""
+        names = (name for name in FILTERS if name != "bm3d" or find_spec("bm3d"))
+        return tuple(f"{PREFIX}{name}{',raw' if self.raw else ''}" for name in names)
 
-CLASSICAL = tuple(f"baseline:{name}" for name in FILTERS if name != "bm3d")
-"""Each is tuned under each noise. BM3D takes part where it is installed."""
 
 BOARDS = {
     "cifar10": Board(
@@ -66,6 +74,8 @@ BOARDS = {
             Crop("skin", 33, 170, 90),
             Crop("fur", 6, 90, 150),
         ),
+        tuned_on="cbsd432",
+        raw=True,
     ),
     "photos": Board(("published-code",), ("salt-and-pepper(0.05)",), ("photos",)),
 }

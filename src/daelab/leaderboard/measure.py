@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,14 @@ from daelab import judge as judges
 from daelab.denoiser import Denoiser, find
 from daelab.errors import unknown
 from daelab.evaluation import Evaluation, evaluate
-from daelab.leaderboard.boards import BOARDS, CLASSICAL, SIDE, Board
+from daelab.leaderboard.boards import BOARDS, SIDE, Board
 from daelab.method import Method
 from daelab.metrics import Floats, bootstrap
 from daelab.noise import Noise, parse
 
 Bytes = npt.NDArray[np.uint8]
+TUNING = 64
+"""Side of the crops that classical methods are tuned on, in another data set: they look further than 32 pixels."""
 NOTHING = "noisy"
 """The row of the pictures as they are."""
 
@@ -106,10 +107,13 @@ def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]
     if request.data not in BOARDS:
         raise unknown("leaderboard", request.data, BOARDS)
     board = BOARDS[request.data]
-    names = _contenders(request)
+    names = _contenders(request, board)
     say(f"loading {request.data}")
-    classical = any(name.startswith(baselines.PREFIX) for name in names)
+    classical = any(name.startswith(baselines.PREFIX) and not baselines.parse(name).complete for name in names)
     dataset = datasets.load(request.data, request.data_root, train=classical)
+    tuning = dataset
+    if classical and board.tuned_on:
+        tuning = datasets.load(board.tuned_on, request.data_root, crop=TUNING)
     asked = [judges.load(name) for name in board.judges if name in judges.shipped()]
     images = (
         dataset.test if request.limit is None else dataset.test.take(np.arange(min(request.limit, len(dataset.test))))
@@ -118,11 +122,11 @@ def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]
     rows = []
     for name, path in names.items():
         say(f"evaluating {name}")
-        rows.append(_row(name, path, dataset, images, board, asked, request.seed, count))
+        rows.append(_row(name, path, tuning, images, board, asked, request.seed, count))
     return board, sorted(rows, key=lambda row: -float(row.psnrs(board.noises).mean()))
 
 
-def _contenders(request: Request) -> dict[str, Path | None]:
+def _contenders(request: Request, board: Board) -> dict[str, Path | None]:
     """Name -> file; None for what has none."""
     if request.checkpoints is not None and not request.checkpoints.is_dir():
         raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: no such folder")
@@ -132,14 +136,13 @@ def _contenders(request: Request) -> dict[str, Path | None]:
     found |= {modelfile.short(name): path for name, path in modelfile.shipped().items()}
     if request.checkpoints:
         found |= {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
-    classical = [*CLASSICAL, *([f"{baselines.PREFIX}bm3d"] if find_spec("bm3d") else [])]
-    return found | dict.fromkeys(classical)
+    return found | dict.fromkeys(board.classical)
 
 
 def _row(
     name: str,
     path: Path | None,
-    dataset: datasets.Dataset,
+    tuning: datasets.Dataset,
     images: datasets.Images,
     board: Board,
     asked: Sequence[judges.Judge],
@@ -153,7 +156,7 @@ def _row(
     speed, crops = 0.0, dict[str, tuple[Bytes, Bytes]]()
     for text in (*board.noises, *board.unseen):
         noise = parse(text)
-        denoiser = Denoiser.load(path) if path else Denoiser(_method(name, dataset, noise))
+        denoiser = Denoiser.load(path) if path else Denoiser(_method(name, tuning, noise))
         timed, parameters = _Timed(denoiser), denoiser.parameters
         first = text == board.noises[0]
         judge = asked[0] if asked and first else None
@@ -185,13 +188,13 @@ def _crops(board: Board, images: datasets.Images, given: Sequence[Tensor]) -> di
     return found
 
 
-def _method(name: str, dataset: datasets.Dataset, noise: Noise) -> Method:
+def _method(name: str, tuning: datasets.Dataset, noise: Noise) -> Method:
     """A classical method, tuned under a noise; or one that changes nothing."""
     if name == NOTHING:
         return Method(NOTHING, lambda x: x.clone())
     baseline = baselines.parse(name)
     if not baseline.complete:
-        baseline = baselines.tune(baseline, *datasets.split(dataset, None, None, seed=0), noise).baseline
+        baseline = baselines.tune(baseline, *datasets.split(tuning, None, None, seed=0), noise).baseline
     return baseline.method()
 
 
