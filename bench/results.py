@@ -228,6 +228,7 @@ def made(name: str, card: modelfile.Card) -> list[str]:
         f"- {card.recipe.get('note', '')}",
         f"- data: {data.get('name')}, {data.get('train'):,} to train on, {data.get('val'):,} to validate on, "
         f"seed {data.get('seed')}; noise: {card.noise}",
+        *([f"- its data: {data['terms']}"] if "terms" in data else []),
         f"- kept: epoch {metrics['epoch']}, validation loss {metrics['val_loss']:.6f}, "
         f"PSNR {metrics['val_psnr']:.2f} dB, batch PSNR {metrics['val_psnr_batch']:.2f} dB",
         f"- {training.get('precision')} on {training.get('device')}, threads: {training.get('threads')}{time}",

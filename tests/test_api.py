@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import daelab
-from daelab import modelfile, recipe
+from daelab import data, modelfile, recipe
 
 
 @pytest.fixture
@@ -42,6 +42,18 @@ def test_scored_file_says_what_was_measured(trained: str, pictures_file: Path, t
     assert daelab.evaluate(tmp_path / "mine.safetensors", f"npz:{pictures_file}").scores == found.scores
     with pytest.raises(FileExistsError):
         api.save_scored(trained, found, tmp_path / "mine.safetensors")
+
+
+def test_scored_file_says_the_terms_of_its_data(
+    trained: str, pictures_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from daelab import api
+
+    found = daelab.evaluate(trained, f"npz:{pictures_file}")
+    monkeypatch.setitem(data.TERMS, f"npz:{pictures_file}", "for research")
+    api.save_scored(trained, found, tmp_path / "mine.safetensors")
+    assert modelfile.read_card(tmp_path / "mine.safetensors").data["terms"] == "for research"
+    assert "non-commercial" in data.TERMS["cbsd432"]
 
 
 def test_noise_is_a_function_and_a_module() -> None:

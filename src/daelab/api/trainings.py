@@ -163,7 +163,9 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
     training = card.training | _history(runs.RunFolder(source.parent).read_metrics())
     made = next((name for name in recipes.shipped() if recipes.load(name).sha256 == card.recipe_sha256), None)
     training |= {"command": f"daelab train --recipe {made}"} if made else {}
-    modelfile.save(path, network, replace(card, name=path.stem, metrics=metrics, training=training))
+    terms = datasets.TERMS.get(card.data.get("name", ""))
+    data = card.data | ({"terms": terms} if terms else {})
+    modelfile.save(path, network, replace(card, name=path.stem, data=data, metrics=metrics, training=training))
 
 
 def _history(rows: list[dict[str, float]]) -> dict[str, Any]:

@@ -97,6 +97,8 @@ def _say_layers(name: str, preset: Any, card: Any) -> None:
     say(f"parameters {preset.parameters:,}   MACs at 32x32 {preset.macs():,}   size multiple {preset.multiple}")
     if card:
         say(f"trained    {card.noise} on {card.data.get('name', 'unknown data')}")
+        if "terms" in card.data:
+            say(f"its data   {card.data['terms']}")
         for key, value in card.metrics.items():
             say(f"           {key} {value}")
 

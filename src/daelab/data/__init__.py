@@ -18,12 +18,13 @@ from daelab.data.folder import FolderSet
 from daelab.data.photos import photo_crops, photo_path
 from daelab.data.sets import Dataset, Images, ImageSet, Source
 from daelab.data.splits import split
-from daelab.data.table import CROPPED, DATASETS, known, load
+from daelab.data.table import CROPPED, DATASETS, TERMS, known, load
 from daelab.data.whole import PictureSet
 
 __all__ = [
     "CROPPED",
     "DATASETS",
+    "TERMS",
     "Dataset",
     "FolderSet",
     "ImageSet",

@@ -22,6 +22,12 @@ DATASETS: dict[str, Callable[[Source], Dataset]] = {
     "npz:PATH": npz,
 }
 """What `load` knows, as it is written; PATH stands for a path."""
+_BERKELEY = (
+    "photographs of the Berkeley Segmentation Data Set 500 (Arbelaez et al., 2011), which Berkeley lets be used for "
+    "non-commercial research and educational purposes"
+)
+TERMS = {"cbsd432": _BERKELEY, "cbsd68": _BERKELEY}
+"""Under which terms a set's pictures may be used, if there are any; a model that ships says it of its training's."""
 CROPPED = ("folder:", "cbsd432")
 """How the names of those begin whose training pictures are read as crops, and may be streamed."""
 
