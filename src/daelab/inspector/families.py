@@ -79,8 +79,12 @@ _KINDS: dict[tuple[type[Noise], ...], str] = {
     (Jpeg,): "jpeg",
     (Awgn, Jpeg): "jpeg",
 }
-_ALIKE = {"poisson": ("poisson", "camera")}
-"""Families that a model trained for another one has seen as good as: a camera counts photons too."""
+_ALIKE = {
+    "poisson": ("poisson", "camera"),
+    "type-1+2": ("type-1+2", "type-2+1"),
+    "type-2+1": ("type-1+2", "type-2+1"),
+}
+"""Family -> those whose models fit it too: a camera counts photons; which noise came first is hardly to be seen."""
 
 
 def _middle(level: float | Range) -> float:
@@ -128,7 +132,7 @@ def fits(noise: Noise, kind: str, effect: Effect) -> bool:
         if family(option) in _ALIKE.get(kind, (kind,)):
             low, high = _extremes(option)
             bright = low.shift - _BRIGHTNESS <= effect.shift <= high.shift + _BRIGHTNESS
-            if bright and low.level / _STRENGTH <= effect.level <= high.level * _STRENGTH:
+            if bright and low.level / _STRENGTH - _FAINT <= effect.level <= high.level * _STRENGTH:
                 return True
     return False
 
@@ -152,3 +156,5 @@ _BRIGHTNESS = 0.1
 """A picture this much brighter or darker than a model was trained for is another noise."""
 _STRENGTH = 2.0
 """As is one of so many times the strength."""
+_FAINT = 0.01
+"""The inspector's levels are off by about this much, and of faint noise they may come out as nothing."""
