@@ -79,7 +79,10 @@ def main() -> None:
         ship(path)
     pictures = list(photographs(args))
     chosen = Automatic()
-    rows = [measured(noise, pictures, chosen) for noise in args.noise or NOISES]
+    rows = []
+    for noise in args.noise or NOISES:
+        rows.append(measured(noise, pictures, chosen))
+        print(f"{noise}: worst {rows[-1].worst:+.2f} dB", file=sys.stderr, flush=True)
     broken = [row.noise for row in rows if row.worst < -LOSS]
     found = {"pictures": len(pictures), "loss": LOSS, "broken": broken, "rows": [row.to_dict() for row in rows]}
     show(found, text(rows) + f"\n\nlost more than {LOSS} dB under: {', '.join(broken) or 'nothing'}", args.json)

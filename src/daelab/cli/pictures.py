@@ -56,10 +56,7 @@ def denoise(
     max_pixels: MaxPixels = 300_000_000,
     as_json: Json = False,
 ) -> None:
-    """Clean pictures: each comes back as it was, in format, mode, depth, alpha and metadata.
-
-    Without --model each picture's noise is inspected, and a model that was trained for it does the work; a picture
-    that looks clean, or whose noise no model that ships was trained for, is left as it is.
+    """Clean pictures by the model that fits each one's noise, if any does: mode, depth, alpha, metadata stay.
 
     Exit code 1 where some of several pictures failed; what is done already is passed over.
 

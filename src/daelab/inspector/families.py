@@ -81,10 +81,14 @@ _KINDS: dict[tuple[type[Noise], ...], str] = {
 }
 _ALIKE = {
     "poisson": ("poisson", "camera"),
+    "type-1": ("type-1", "awgn"),
     "type-1+2": ("type-1+2", "type-2+1"),
     "type-2+1": ("type-1+2", "type-2+1"),
 }
-"""Family -> those whose models fit it too: a camera counts photons; which noise came first is hardly to be seen."""
+"""Family -> those whose models fit it too, where brightness and strength are right.
+
+A camera counts photons; a small offset is not to be told from a brighter picture; nor which noise came first.
+"""
 
 
 def _middle(level: float | Range) -> float:

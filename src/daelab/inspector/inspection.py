@@ -90,8 +90,11 @@ class Inspection:
         return f"{said}; level {effect.level:.3f}, gain {effect.gain:.2f}, offset {effect.offset:+.2f}"
 
 
-NOISY = 0.8
-"""The probability of noise from which a picture is denoised by itself: chosen on photographs (bench/do_no_harm.py)."""
+NOISY = 0.95
+"""The probability of noise from which a picture is denoised where no model is named.
+
+Of crops of clean photographs 32 pixels a side, 3 of 68 seem so noisy, of 128 none; of those under awgn(15), all.
+"""
 _DOUBT = "may be clean: leave it, or look closely"
 
 

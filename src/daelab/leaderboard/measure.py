@@ -164,7 +164,7 @@ def _row(
         if text == board.shown:
             crops = _crops(board, images, timed.given)
         if first:
-            speed = len(images) / max(timed.seconds, 1e-9)
+            speed = timed.images_per_second
             for each in asked:
                 looked = scores[text] if each is judge else _replayed(timed, images, noise, seed, each)
                 assert looked.overall.judged is not None
@@ -203,15 +203,21 @@ class _Timed:
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.seconds = 0.0
+        self.seconds: list[float] = []
+        """An image of each batch."""
         self.given: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         began = time.perf_counter()
         clean = self.denoiser.batch(x)
         self.given.append(clean.cpu())
-        self.seconds += time.perf_counter() - began
+        self.seconds.append((time.perf_counter() - began) / len(x))
         return clean
+
+    @property
+    def images_per_second(self) -> float:
+        """By the median batch: neither the first one's beginnings nor other work on the machine count."""
+        return 1 / max(float(np.median(self.seconds)), 1e-9)
 
 
 def _replayed(timed: _Timed, images: datasets.Images, noise: Noise, seed: int, judge: judges.Judge) -> Evaluation:
