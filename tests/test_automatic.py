@@ -243,7 +243,11 @@ def test_the_page_takes_the_same_choice(tmp_path: Path) -> None:
 # Do no harm
 
 
+SOME = ("none", "awgn(5) > quantised", "awgn(25) > quantised", "camera(0.003, 0.003)", "jpeg(30)", "jpeg(90)", "type-1")
+
+
 def no_harm(*words: str) -> dict[str, Any]:
+    words = (*words, *(word for text in SOME for word in ("--noise", text)))
     done = subprocess.run([sys.executable, str(BENCH), "--json", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     document: dict[str, Any] = json.loads(done.stdout)

@@ -272,7 +272,7 @@ def effect_of(text: str) -> Effect:
         ("awgn(0..55)", "camera(0.01, 0.01)", False),
         ("awgn(0..55) | real", "camera(0.01, 0.01)", True),
         ("awgn(0..55) | real", "poisson(30)", True),
-        ("awgn(0..55) | real", "correlated(20, 1) > jpeg(80)", True),
+        ("awgn(0..55) | real", "correlated(20, 1) > quantised", True),
         ("awgn(0..55) | real", "salt-and-pepper(0.02)", True),
         ("awgn(0..55) | real", "multiplicative(0.8, 0.5)", False),
         ("gaussian(0, 0.02..0.05)", "gaussian(0, 0.2)", False),
