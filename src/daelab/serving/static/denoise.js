@@ -227,8 +227,8 @@ class Denoise {
         ["PSNR", decibels(after.psnr), h("small", {}, `noisy ${decibels(before.psnr)}`)],
         ["SSIM", similarity(after.ssim), h("small", {}, `noisy ${similarity(before.ssim)}`)]);
     }
-    pairs.push(["Model", report.model || "none", h("small", {}, report.model ? `strength ${Math.round(report.strength * 100)} %` : "")]);
-    if (report.why) pairs.push(["Chosen", report.why]);
+    const strength = report.model ? `strength ${Math.round(report.strength * 100)} %` : "";
+    pairs.push(["Model", report.model || "none", h("small", {}, [strength, report.why].filter(Boolean).join("; "))]);
     if (report.note || report.pages > 1) pairs.push(["Note", report.note || `${report.pages} pages`]);
     define($("facts"), pairs);
     $("facts").hidden = false;
