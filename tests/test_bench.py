@@ -41,8 +41,7 @@ SCRIPTS = {
 
 
 # tried by test_reproduce.py, e2e/test_kill.py, e2e/test_load.py, test_audit.py, test_automatic.py and
-# test_site.py; the last, which takes
-# minutes and a browser, by nothing but what it made
+# test_site.py; the last, which takes minutes and a browser, by nothing but what it made
 ELSEWHERE = (
     *("results.py", "kill_storm.py", "ledger_load.py", "postgres.py", "audit.py", "reliability.py"),
     *("serve_load.py", "do_no_harm.py", "cards.py", "handbook.py", "screenshots.py"),
