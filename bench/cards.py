@@ -113,14 +113,15 @@ def model_card(name: str, path: Path, records: list[dict[str, str]], out: Path) 
 def facts(card: modelfile.Card, path: Path) -> list[str]:
     """What the header says, as a list."""
     recipe, training = card.recipe, card.training
-    split = {key: value for key, value in card.data.items() if key != "name" and value is not None}
+    split = {key: value for key, value in card.data.items() if key not in ("name", "terms") and value is not None}
     how = recipe.get("training", {})
     hours = training.get("epochs", 0) * training.get("seconds_per_epoch", math.nan) / 3600
     lines = {
         "for": f"pictures under `{card.noise}`",
         "network": f"{card.spec.parameters:,} parameters, {card.spec.macs() / 1e6:.1f} M MACs for 32 x 32 pixels, "
         f"{path.stat().st_size / 1000:,.0f} KB; sizes of any kind, padded to multiples of {card.spec.multiple}",
-        "data": f"{card.data.get('name', '')}: {shown(split)}",
+        "data": f"{card.data.get('name', '')}: {shown(split)}"
+        + (f"; {card.data['terms']}" if "terms" in card.data else ""),
         "trained": f"{how.get('optimiser', '')}, loss {recipe.get('loss', '')}, {training.get('epochs')} epochs"
         + (f", {hours:.1f} hours" if math.isfinite(hours) else "")
         + f" on {training.get('device')}, {training.get('precision')}",
@@ -138,7 +139,7 @@ def by_noise(card: modelfile.Card, records: list[dict[str, str]]) -> list[str]:
         return []
     rows: list[list[Any]] = [
         [part["noise"], part["images"], *(part["psnr"][key] for key in ("noisy", "denoised")), part["ssim"]["denoised"]]
-        for part in [*test.get("components", []), test]
+        for part in [*(test["components"] if len(test["components"]) > 1 else []), test]
     ]
     rows += [
         [record["noise"], int(record["images"]), None, float(record["psnr"]), float(record["ssim"])]
