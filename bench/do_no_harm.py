@@ -124,7 +124,7 @@ def measured(text: str, pictures: list[Bytes], chosen: Automatic) -> Row:
     row, noise = Row(text), parse(text)
     for place, clean in enumerate(pictures):
         noisy = api.make_noisy(clean, noise, 0, place)
-        result, _, (seen,) = chosen.clean(noisy, lambda one, image: (one(image), None))
+        result, _, (seen,) = chosen.clean(noisy, lambda one, image, far: (one(image, strength=far), None))
         before, after = psnr(noisy, clean), psnr(result, clean)
         row.noisy.append(before)
         row.changes.append(after - before)

@@ -1,7 +1,8 @@
 """What a second process on a second core gains a training, and a model of where it goes on GPUs.
 
-Measured: Model-C's images per second by one process pinned to one core, and by two that share each batch, pinned to
-one core each; they take turns in one run, and ratios are medians over the rounds. It needs two idle cores.
+Measured: Model-C's images per second by one process pinned to one core, by two that share each batch, pinned to one
+core each, and by two such trainings that know nothing of each other, which is all that the cores have to give; they
+take turns in one run, and ratios are medians over the rounds. It needs two idle cores.
 Modelled: a step's time from the numbers in `MACHINES`, which are assumptions and not measurements: the larger of
 computing and launching kernels, the exchanges of gradients, norms and pixels, and the making of batches.
 
@@ -140,8 +141,17 @@ def worker(args: argparse.Namespace) -> None:
         print(args.steps * args.batch / watch.seconds)
 
 
-def measured(args: argparse.Namespace, cores: list[int]) -> float:
-    """Images per second of as many processes as cores, each pinned to one."""
+def measured(args: argparse.Namespace, *groups: list[int]) -> float:
+    """Images per second of trainings at once, each by as many processes as its group has cores, each pinned to one."""
+    started = [start(args, cores) for cores in groups]
+    said = [[process.communicate()[0] for process in group] for group in started]
+    if code := max(group[0].returncode for group in started):
+        raise SystemExit(code)
+    return sum(float(first) for first, *_ in said)
+
+
+def start(args: argparse.Namespace, cores: list[int]) -> list[subprocess.Popen[str]]:
+    """The processes of one training, the first of them first."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -159,10 +169,7 @@ def measured(args: argparse.Namespace, cores: list[int]) -> float:
         environment = {**os.environ, **{key: str(value) for key, value in group.items()}, **place}
         command = [sys.executable, __file__, *options, "--worker", str(core)]
         started.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    said = [process.communicate()[0] for process in started]
-    if started[0].returncode:
-        raise SystemExit(started[0].returncode)
-    return float(said[0])
+    return started
 
 
 def apart(names: list[str]) -> dict[str, Any]:
@@ -204,14 +211,21 @@ def main() -> None:
     head = []
     if not args.model_only:
         cores = [int(core) for core in args.cores.split(",")]
-        rounds = [(measured(args, cores[:1]), measured(args, cores)) for _ in range(args.rounds)]
-        ratio = median(two / one for one, two in rounds)
-        one, two = (median(values) for values in zip(*rounds, strict=True))
-        found |= {"one": one, "two": two, "ratio": ratio, "efficiency": ratio / len(cores), "precision": args.precision}
-        head = [
-            [f"batch {args.batch}, {args.precision}", "images/s", "ratio"],
-            ["1 process, 1 core", f"{one:,.0f}", "1"],
-            [f"{len(cores)} processes, 1 core each", f"{two:,.0f}", f"{ratio:.2f}"],
+        each = [[core] for core in cores]
+        rounds = [(measured(args, each[0]), measured(args, cores), measured(args, *each)) for _ in range(args.rounds)]
+        names = ("one", "shared", "apart")
+        found |= {name: median(values) for name, values in zip(names, zip(*rounds, strict=True), strict=True)}
+        found |= {f"{name}_ratio": median(turn[k] / turn[0] for turn in rounds) for k, name in enumerate(names)}
+        found |= {"efficiency": median(shared / apart for _, shared, apart in rounds), "precision": args.precision}
+        said = (
+            "1 process, 1 core",
+            f"{len(cores)} processes, 1 core each",
+            f"{len(cores)} trainings apart, 1 core each",
+        )
+        head = [[f"batch {args.batch}, {args.precision}", "images/s", "ratio"]]
+        head += [
+            [what, f"{found[name]:,.0f}", f"{found[f'{name}_ratio']:.2f}"]
+            for what, name in zip(said, names, strict=True)
         ]
     rows = [["modelled, not measured", "batch", "step, ms", "images/s", "gain", "binds"]]
     for row in found["model"]:

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import api, cleaning, denoise_file, imagefiles, modelfile
+from daelab import api, cleaning, denoise_file, imagefiles, load, modelfile
 from daelab.cleaning import AUTOMATIC, LEFT, Automatic, Cleaned
 from daelab.cleaning.automatic import told
-from daelab.inspector import FAMILIES, Effect, Inspection
+from daelab.inspector import FAMILIES, Effect, Inspection, inspect
 from daelab.model import build
 from daelab.modelfile import Card
 from daelab.noise import parse
@@ -40,10 +40,10 @@ def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 # The rule
 
 
-def found(models: tuple[str, ...] = ("best", "next"), **probabilities: float) -> Inspection:
+def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **probabilities: float) -> Inspection:
     all_of = dict.fromkeys(FAMILIES, 0.0) | {name.replace("_", "-"): p for name, p in probabilities.items()}
     family = max(all_of, key=lambda name: all_of[name])
-    return Inspection(family, all_of, Effect(0.1, 1, 0), models, None)
+    return Inspection(family, all_of, Effect(level, 1, 0), models, None)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +66,18 @@ def test_a_model_is_chosen_where_it_is_surely_noisy_and_one_fits(
     assert said in seen.why
     assert "\n" not in seen.why
     assert seen.to_dict()["choice"] == choice
+
+
+def test_faint_noise_is_taken_by_half(tmp_path: Path) -> None:
+    faint, strong = found(awgn=0.99, level=0.012), found(awgn=0.99)
+    assert (faint.strength, strong.strength, found((), clean=0.95).strength) == (0.5, 1.0, 0.0)
+    assert faint.why.endswith("level 0.012, gain 1.00, offset +0.00; faint, so by half")
+    noisy = photo("awgn(3.5) > quantised")
+    seen = inspect(noisy)
+    assert (seen.choice is not None, seen.strength) == (True, 0.5)
+    by_half = load(str(seen.choice))(noisy, strength=0.5)
+    denoise_file(saved(tmp_path / "noisy.png", noisy), tmp_path / "clean.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "clean.png")), by_half)
 
 
 def test_pages_that_differ_are_told_once_each() -> None:
@@ -181,7 +193,7 @@ def test_of_a_small_clean_picture_nothing_is_lost() -> None:
     for row in range(8):
         for column in range(8):
             small = np.ascontiguousarray(photo(side=256)[32 * row : 32 * row + 32, 32 * column : 32 * column + 32])
-            result, _, _ = chosen.clean(small, lambda one, image: (one(image), None))
+            result, _, _ = chosen.clean(small, lambda one, image, far: (one(image, strength=far), None))
             changed += bool((result != small).any())
     assert changed <= 3
 

@@ -16,8 +16,8 @@ from daelab.inspector import Inspection
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-Work = Callable[[Denoiser, Array], tuple[Array, Floats | None]]
-"""What a denoiser makes of pixels, and perhaps a map of its spread."""
+Work = Callable[[Denoiser, Array, float], tuple[Array, Floats | None]]
+"""What a denoiser makes of pixels, going so far (0 to 1), and perhaps a map of its spread."""
 
 AUTOMATIC = "automatic"
 """In place of a model's name: `inspect` chooses."""
@@ -53,15 +53,16 @@ class Automatic:
         """
         if image.ndim < 4:
             seen = inspector.inspect(image, self._inspector)
-            done, spread = (image, None) if seen.choice is None else work(self._denoiser(seen.choice), image)
-            return done, spread, [seen]
+            if seen.choice is None:
+                return image, None, [seen]
+            return *work(self._denoiser(seen.choice), image, seen.strength), [seen]
         found = [inspector.inspect(one, self._inspector) for one in image]
         result, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
         maps = False
-        for name in dict.fromkeys(seen.choice for seen in found):
+        for name, strength in dict.fromkeys((seen.choice, seen.strength) for seen in found):
             if name is not None:
-                places = [place for place, seen in enumerate(found) if seen.choice == name]
-                result[places], spread = work(self._denoiser(name), image[places])
+                places = [n for n, seen in enumerate(found) if (seen.choice, seen.strength) == (name, strength)]
+                result[places], spread = work(self._denoiser(name), image[places], strength)
                 if spread is not None:
                     spreads[places], maps = spread, True
         return result, spreads if maps else None, found

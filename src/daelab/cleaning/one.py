@@ -206,15 +206,15 @@ def clean(
 
     found: list[Inspection] = []
 
-    def work(one: Denoiser, image: Array) -> tuple[Array, Floats | None]:
+    def work(one: Denoiser, image: Array, strength: float) -> tuple[Array, Floats | None]:
+        strength *= options.strength
         if options.uncertainty:
-            return one.with_spread(image, strength=options.strength, progress=progress)
-        ensemble = options.self_ensemble
-        return one(image, strength=options.strength, self_ensemble=ensemble, progress=progress), None
+            return one.with_spread(image, strength=strength, progress=progress)
+        return one(image, strength=strength, self_ensemble=options.self_ensemble, progress=progress), None
 
     def each(image: Array) -> tuple[Array, Floats | None]:
         if isinstance(denoiser, Denoiser):
-            return work(denoiser, image)
+            return work(denoiser, image, 1.0)
         done, spread, seen = denoiser.clean(image, work)
         found.extend(seen)
         return done, spread

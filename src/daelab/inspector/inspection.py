@@ -48,6 +48,17 @@ class Inspection:
         return self.models[0] if self.models and noisy >= NOISY else None
 
     @property
+    def strength(self) -> float:
+        """How far to go with `choice`: from 0, the picture as it came, to 1.
+
+        Half-way where the noise is faint: what a model takes from fine texture may be more than such noise,
+        and of two errors that are about as large and hardly alike, the mean is smaller than either.
+        """
+        if self.choice is None:
+            return 0.0
+        return 0.5 if self.effect.level < FAINT else 1.0
+
+    @property
     def advice(self) -> str:
         """One line: what to do."""
         if self.family in LEFT:
@@ -64,7 +75,8 @@ class Inspection:
     def why(self) -> str:
         """One line: the reason for `choice`."""
         if self.choice is not None:
-            return f"{self}{'' if self.confidence >= SURE else '; compare before and after'}"
+            half = "; faint, so by half" if self.strength < 1 else ""
+            return f"{self}{half}{'' if self.confidence >= SURE else '; compare before and after'}"
         return str(self) if self.family in LEFT and self.confidence >= SURE else f"{self}: {self.advice}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,6 +91,7 @@ class Inspection:
             "sigma_scikit_image": self.sigma,
             "models": list(self.models),
             "choice": self.choice,
+            "strength": self.strength,
             "advice": self.advice,
         }
 
@@ -95,6 +108,8 @@ NOISY = 0.95
 
 Of crops of clean photographs 32 pixels a side, 3 of 68 seem so noisy, of 128 none; of those under awgn(15), all.
 """
+FAINT = 0.02
+"""The level below which a picture is denoised by half; some 5 steps of 255."""
 _DOUBT = "may be clean: leave it, or look closely"
 
 

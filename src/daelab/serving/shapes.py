@@ -114,6 +114,8 @@ class Inspected(BaseModel):
     """Those that were trained for it, the best first."""
     choice: str | None
     """The one that `automatic` takes; none: it leaves the picture as it is."""
+    strength: float
+    """How far `automatic` goes with it, from 0 to 1: half-way where the noise is faint."""
     advice: str
 
 
