@@ -53,6 +53,7 @@ READ = {
     # packages whose metadata has a whole licence, or a name of no list, where an SPDX name belongs; read by us
     "contourpy": "BSD-3-Clause",
     "cycler": "BSD-3-Clause",
+    "docutils": "BSD-2-Clause",  # and public domain; the one part under the GPL, for Emacs, is not installed
     "gitdb": "BSD-3-Clause",
     "jinja2": "BSD-3-Clause",
     "kiwisolver": "BSD-3-Clause",

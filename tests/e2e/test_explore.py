@@ -111,12 +111,6 @@ def test_a_mistake_is_one_line(case: str, run: Any) -> None:
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [(), ("run",), ("status",), ("best",), ("stop",), ("spaces",)])
-def test_every_help_has_an_example(command: tuple[str, ...], run: Any) -> None:
-    assert "Example: daelab explore" in run("explore", *command, "--help").out
-    assert "Example: daelab compare" in run("compare", "--help").out
-
-
 # Workers that are killed
 
 
@@ -140,11 +134,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
+    trials = 12 if url.startswith("sqlite") else 4
     from daelab import runs
     from daelab.explore import Study
 
-    small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=120", "--set", "data.val=20")
-    command = [sys.executable, "-m", "daelab", "explore", "explore/depth", "--trials", "12", "--workers", "2"]
+    small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=80", "--set", "data.val=20")
+    command = [sys.executable, "-m", "daelab", "explore", "explore/depth", "--trials", str(trials), "--workers", "2"]
     with (tmp_path / "err").open("w+") as err:
         process = subprocess.Popen([*command, *small, "--storage", url], stdout=subprocess.PIPE, stderr=err, text=True)
         victim = _victim(lambda: Study("depth", url).open(), process)
@@ -154,11 +149,12 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
         said = err.read()
     assert process.returncode == 0, said
     assert "was killed (exit status -9); its trial is not lost" in said
-    assert "12 finished" in out
+    assert f"{trials} finished" in out
     study = Study("depth", url).open()
     rows = study.rows()
-    found = sorted((row.point["spec.depth"], row.seed) for row in rows)
-    assert found == [(depth, seed) for depth in range(1, 5) for seed in range(3)]
+    found = {(row.seed, row.point["spec.depth"]) for row in rows}
+    assert found == {(seed, depth) for seed in range(trials // 4) for depth in range(1, 5)}
+    assert len(rows) == trials
     assert {row.state for row in rows} == {"finished"}
     # the very trial was gone on with, from its checkpoint, by the other worker
     again = next(row for row in rows if row.number == victim.number)
