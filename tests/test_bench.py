@@ -29,7 +29,7 @@ SCRIPTS = {
     ),
     "crops_speed.py": ("--pictures 6 --crops 2 --crop 16 --batch 8 --rounds 1", "crop batch works"),
     "processes.py": (
-        "--cores 0,0 --rounds 1 --steps 2 --warm-up 1 --batch 8 --precision float32",
+        "--cores 0 --rounds 1 --steps 2 --warm-up 1 --batch 8 --precision float32",
         "one shared apart shared_ratio efficiency gradient_bytes norms model",
     ),
     "streaming_memory.py": ("--pictures 300 --buffer 64 --validation 8", "buffer sets growth"),

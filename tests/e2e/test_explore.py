@@ -134,7 +134,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
-    trials = 12 if url.startswith("sqlite") else 4
+    trials = 8 if url.startswith("sqlite") else 4
     from daelab import runs
     from daelab.explore import Study
 
