@@ -115,7 +115,7 @@ class Judging(Table):
     """A classifier that scores the denoised validation images during training (the paper's "+ ViT")."""
 
     name: Annotated[str, Field(min_length=1)] = "builtin"
-    """What `daelab evaluate --judge` takes: builtin, photos, vit, a file, or module:factory."""
+    """What `daelab evaluate --judge` takes: builtin, holdout, photos, vit, a file, or module:factory."""
     path: str | None = None
     """Of the weights of the judge `vit`."""
     every: Annotated[int, Field(ge=1)] = 1

@@ -141,7 +141,7 @@ def evaluate(
     seed: Seed = 0,
     judge: Annotated[
         str | None,
-        typer.Option(help="Also score with a classifier: builtin, photos, vit, a file, or module:factory (runs it)."),
+        typer.Option(help="Also score with: builtin, holdout, photos, vit, a file, or module:factory (which runs)."),
     ] = None,
     judge_path: Annotated[
         Path | None, typer.Option(help="Folder of the weights of the judge vit; `hub` downloads them.")
