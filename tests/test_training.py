@@ -385,6 +385,20 @@ def test_a_start_is_where_the_weights_begin(tiny: Callable[..., Recipe]) -> None
             torch.testing.assert_close(tensor, wanted[name])
 
 
+def test_a_network_grows_by_blocks_that_change_nothing_at_first(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    small = {"kind": "unet", "widths": [8, 8], "blocks": [1, 1], "context": 4}
+    model = tmp_path / "small.safetensors"
+    model.write_bytes(fit(tiny(spec=small, epochs=1), "a").run.best.read_bytes())
+    grown = fit(tiny(spec=small | {"blocks": [2, 3], "decoder": [2]}, start=str(model), lr=1e-12, epochs=1), "b")
+    (before, _), (after, card) = modelfile.load(model), modelfile.load(grown.run.best)
+    assert card.spec.parameters > before.spec.parameters
+    x = torch.rand(2, 3, 8, 8)
+    # but for the statistics of batch norm, which move
+    for network in (before.train(), after.train()):
+        network.requires_grad_(False)
+    torch.testing.assert_close(after(x), before(x))
+
+
 # What goes wrong
 
 

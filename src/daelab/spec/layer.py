@@ -110,6 +110,10 @@ class Spec:
         """Plain values for JSON and TOML; `from_dict` reads them back."""
         raise NotImplementedError
 
+    def grown_from(self, other: Spec) -> bool:
+        """Whether the other's weights have their place in this network, which begins as the same function with them."""
+        return self == other
+
     @property
     def inputs(self) -> int:
         """Channels that go in."""

@@ -29,6 +29,8 @@ PRESETS: dict[str, Spec] = {
     "dae-s": UNet((32, 32), (1, 1), (1,), context=16, saturated=True),
     # at most eight times its multiplications
     "dae-m": UNet((64, 96), (2, 2), (2,), context=32, saturated=True),
+    # as dae-m, but for its depth: a file of at most 10 MB
+    "dae-l": UNet((64, 96), (4, 6), (4,), context=32, saturated=True),
     # ours for photographs: a file of at most 1 MB, and one of at most 5 MB
     "photo-s": UNet((40, 52), (2, 2), (2,), context=16),
     "photo-m": UNet((64, 96), (3, 3), (3,), context=32),

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from daelab.errors import unknown
@@ -119,6 +119,13 @@ class UNet(Spec):
 
     def _layer(self, name: str, inputs: int, outputs: int, kernel: int, **how: Any) -> Layer:
         return Layer(name, inputs, outputs, kernel, bias=self.bias, **how)
+
+    def grown_from(self, other: Spec) -> bool:
+        """Whether the other is the same but for fewer blocks: a new block begins as the identity."""
+        if not isinstance(other, UNet) or replace(other, blocks=self.blocks, decoder=self.decoder) != self:
+            return False
+        pairs = zip(self.blocks + self.decoder, other.blocks + other.decoder, strict=True)
+        return all(mine >= theirs for mine, theirs in pairs)
 
     @property
     def brief(self) -> str:

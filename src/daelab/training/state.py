@@ -67,17 +67,20 @@ class State:
         return self.average.network if self.average else self.network
 
     def begin_from(self, model: str) -> None:
-        """Take on a model's weights, before the first step.
+        """Take on a model's weights, before the first step; what the network has more of stays as it is.
 
         Raises:
-            ValueError: there is none, or it is of another architecture.
+            ValueError: there is none, or it is of an architecture from which the recipe's does not grow.
         """
         network, card = model_of("training.start", model)
-        if card.spec != self.network.spec:
-            raise ValueError(f"training.start: {model} is of another architecture than the recipe's spec")
-        self.network.load_state_dict(network.state_dict())
+        if not self.network.spec.grown_from(card.spec):
+            raise ValueError(
+                f"training.start: {model} is of another architecture than the recipe's spec; "
+                "a U-Net may have more blocks than it, all else is to be the same"
+            )
+        self.network.load_state_dict(self.network.state_dict() | network.state_dict())
         if self.average:
-            self.average.network.load_state_dict(network.state_dict())
+            self.average.network.load_state_dict(self.network.state_dict())
 
     def save(self, path: Path, recipe: Recipe) -> None:
         """Write the checkpoint, whole or not at all."""
