@@ -29,7 +29,7 @@ from daelab.report import Table
 from daelab.report.table import shown
 
 ROOT = Path(__file__).parents[1]
-BOARD = ROOT / "docs" / "leaderboard" / "leaderboard.csv"
+BOARDS = ROOT / "docs" / "leaderboard"
 PHOTOS = ("astronaut", "cat", "coffee", "galaxies", "retina", "rocket")
 """NASA's and the eye are in the public domain, the others CC0."""
 SIDE = 192
@@ -45,12 +45,11 @@ def main() -> None:
     options.add_argument("--only", nargs="*", help="the cards of these models alone")
     options.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of models.md")
     args = options.parse_args()
-    board = read_board(BOARD)
     parts = [HEAD]
     for name, path in modelfile.shipped().items():
         if not args.only or name in args.only:
             print(name)
-            parts += model_card(name, path, board.get(name, []), args.out)
+            parts += model_card(name, path, args.out)
     parts += ["## Judges and the inspector", "", *other_cards()]
     write_text(args.out / "models.md", "\n".join(parts).rstrip() + "\n")
 
@@ -76,17 +75,16 @@ def sha(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def read_board(path: Path) -> dict[str, list[dict[str, str]]]:
-    """The leaderboard's records by model; none where there is none."""
-    found: dict[str, list[dict[str, str]]] = {}
-    if path.is_file():
-        with path.open(encoding="utf-8", newline="") as file:
-            for record in csv.DictReader(file):
-                found.setdefault(record["model"], []).append(record)
-    return found
+def ranked(name: str, data: str) -> list[dict[str, str]]:
+    """A model's records in the leaderboard of a data set; none where there is none."""
+    path = BOARDS / data / "leaderboard.csv"
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [record for record in csv.DictReader(file) if record["model"] == modelfile.short(name)]
 
 
-def model_card(name: str, path: Path, records: list[dict[str, str]], out: Path) -> list[str]:
+def model_card(name: str, path: Path, out: Path) -> list[str]:
     """One model: what it is, what it reaches, and where it fails."""
     card = modelfile.read_card(path)
     noisy = parse(card.noise)
@@ -100,7 +98,7 @@ def model_card(name: str, path: Path, records: list[dict[str, str]], out: Path) 
         "",
         *facts(card, path),
         "",
-        *by_noise(card, records),
+        *by_noise(name, card),
         *elsewhere(measured, str(noisy)),
         f"![{name}: clean, noisy, denoised](images/cards/{picture.name})",
         "",
@@ -132,7 +130,7 @@ def facts(card: modelfile.Card, path: Path) -> list[str]:
     return [f"- **{key}**: {value}" for key, value in lines.items()]
 
 
-def by_noise(card: modelfile.Card, records: list[dict[str, str]]) -> list[str]:
+def by_noise(name: str, card: modelfile.Card) -> list[str]:
     """Test scores by component from the header; under other noises from the leaderboard."""
     test = card.metrics.get("test")
     if not test:
@@ -143,8 +141,8 @@ def by_noise(card: modelfile.Card, records: list[dict[str, str]]) -> list[str]:
     ]
     rows += [
         [record["noise"], int(record["images"]), None, float(record["psnr"]), float(record["ssim"])]
-        for record in records
-        if record["noise"] != card.noise
+        for record in ranked(name, test["data"])
+        if record["noise"] != test["noise"]
     ]
     cells = [
         [noise, images, *(None if value is None else f"{value:.2f}" for value in (before, after)), f"{ssim:.4f}"]

@@ -325,6 +325,7 @@ def test_found_by_path_and_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     image = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
     assert np.array_equal(Denoiser.load("mine")(image), Denoiser.load(path)(image))
     assert find("mine") == path
+    assert find(path.parent) == path
     with pytest.raises(FileNotFoundError, match="did you mean 'mine'"):
         find("mime")
 

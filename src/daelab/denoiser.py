@@ -259,7 +259,7 @@ def _batch_of(image: Array) -> Array:
 
 
 def find(name: str | Path) -> Path:
-    """The file of a model: a path, the name of a shipped model, or the name of a run.
+    """The file of a model: a path, the name of a shipped model, or a run's name or folder.
 
     Raises:
         FileNotFoundError: none of these; lists the names and the nearest match.
@@ -273,6 +273,8 @@ def find(name: str | Path) -> Path:
     there = {path.parent.name: path for path in runs.root().glob("*/best.safetensors")}
     if str(name) in there:
         return there[str(name)]
+    if (inside := Path(name) / "best.safetensors").is_file():
+        return inside
     valid = [*modelfile.shipped(), *there]
     if not valid:
         raise FileNotFoundError(f"no model {name}: there is no such file, and no run has one yet")
