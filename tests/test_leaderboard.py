@@ -150,6 +150,14 @@ def test_what_is_not_installed_takes_no_part(there: bool, monkeypatch: pytest.Mo
     assert "baseline:nlm,raw" in BOARDS["cbsd68"].classical
 
 
+@pytest.mark.parametrize(("name", "there", "absent"), [("cifar10", "dae-m", "photo-s"), ("cbsd68", "photo-s", "dae-m")])
+def test_models_made_for_other_images_take_part_by_name_alone(name: str, there: str, absent: str) -> None:
+    taking_part = leaderboard.contenders(Request(name), BOARDS[name])
+    assert there in taking_part
+    assert absent not in taking_part
+    assert absent in leaderboard.contenders(Request(name, models=(absent,)), BOARDS[name])
+
+
 def test_a_test_set_is_ranked_with_methods_tuned_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(BOARDS, "cbsd68", Board(("awgn(25)",), (), tuned_on="photos", raw=True))
     (tmp_path / "cbsd68").mkdir()

@@ -16,7 +16,8 @@ def leaderboard(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Shipped models, files, runs or baseline:NAME; all that ship and all baselines if none.",
+            help="Shipped models, files, runs or baseline:NAME; if none, those that ship and were made for such images,"
+            " and classical methods.",
             autocompletion=manual.models,
         ),
     ] = None,

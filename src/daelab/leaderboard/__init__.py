@@ -6,7 +6,7 @@ tables.py   rows -> tables, and `write`: CSV, JSON, a page
 """
 
 from daelab.leaderboard.boards import BOARDS, Board
-from daelab.leaderboard.measure import Lead, Request, Row, lead, measure
+from daelab.leaderboard.measure import Lead, Request, Row, contenders, lead, measure
 from daelab.leaderboard.tables import COLUMNS, check, ranking, records, speed, unseen, write
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Request",
     "Row",
     "check",
+    "contenders",
     "lead",
     "measure",
     "ranking",

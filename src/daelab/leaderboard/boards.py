@@ -34,8 +34,12 @@ class Board:
     """Those of them that ship are asked."""
     crops: tuple[Crop, ...] = ()
     """Shown side by side, under the middle one of the noises."""
+    made_on: str = "cifar10"
+    """The data set that the models that take part by themselves were trained on."""
     tuned_on: str = ""
     """The data set that the classical methods are tuned on, where this one has no training part."""
+    filters: tuple[str, ...] = tuple(FILTERS)
+    """Of the classical methods, those that take part by themselves."""
     raw: bool = False
     """Classical methods without a correction of gain and offset: the fit of a zero-mean noise only loses contrast."""
 
@@ -47,7 +51,7 @@ class Board:
     @property
     def classical(self) -> tuple[str, ...]:
         """Each is tuned under each noise. BM3D takes part where it is installed."""
-        names = (name for name in FILTERS if name != "bm3d" or find_spec("bm3d"))
+        names = (name for name in self.filters if name != "bm3d" or find_spec("bm3d"))
         return tuple(f"{PREFIX}{name}{',raw' if self.raw else ''}" for name in names)
 
 
@@ -74,7 +78,10 @@ BOARDS = {
             Crop("skin", 33, 170, 90),
             Crop("fur", 6, 90, 150),
         ),
+        made_on="cbsd432",
         tuned_on="cbsd432",
+        # those that photographs are usually denoised by; the others would take an hour
+        filters=("nlm", "wavelet", "bm3d"),
         raw=True,
     ),
     "photos": Board(("published-code",), ("salt-and-pepper(0.05)",), ("photos",)),

@@ -39,7 +39,8 @@ class Request:
     data: str = "cifar10"
     data_root: Path | None = None
     models: tuple[str, ...] = ()
-    """Names, files or runs; every model that ships, and the classical methods, where there are none."""
+    """Names, files or runs; where there are none, every model that ships and was made for such images, and the
+    classical methods."""
     checkpoints: Path | None = None
     """Folder of the paper's .pt files."""
     limit: int | None = None
@@ -107,7 +108,7 @@ def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]
     if request.data not in BOARDS:
         raise unknown("leaderboard", request.data, BOARDS)
     board = BOARDS[request.data]
-    names = _contenders(request, board)
+    names = contenders(request, board)
     say(f"loading {request.data}")
     classical = any(name.startswith(baselines.PREFIX) and not baselines.parse(name).complete for name in names)
     dataset = datasets.load(request.data, request.data_root, train=classical)
@@ -126,14 +127,20 @@ def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]
     return board, sorted(rows, key=lambda row: -float(row.psnrs(board.noises).mean()))
 
 
-def _contenders(request: Request, board: Board) -> dict[str, Path | None]:
-    """Name -> file; None for what has none."""
+def contenders(request: Request, board: Board) -> dict[str, Path | None]:
+    """Whom a request ranks: name -> file; None for what has none.
+
+    Raises:
+        FileNotFoundError: no such model, or `checkpoints` is no folder.
+    """
     if request.checkpoints is not None and not request.checkpoints.is_dir():
         raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: no such folder")
     found: dict[str, Path | None] = {NOTHING: None}
     if request.models:
         return found | {name: None if name.startswith(baselines.PREFIX) else find(name) for name in request.models}
-    found |= {modelfile.short(name): path for name, path in modelfile.shipped().items()}
+    for name, path in modelfile.shipped().items():
+        if modelfile.read_card(path).data.get("name") == board.made_on:
+            found[modelfile.short(name)] = path
     if request.checkpoints:
         found |= {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
     return found | dict.fromkeys(board.classical)
