@@ -29,7 +29,7 @@ class Board:
     noises: tuple[str, ...]
     """Models are ranked by their mean PSNR under these; judges look at the first."""
     unseen: tuple[str, ...]
-    """Noises that the data set's models were not made for, so that nobody is misled about what generalises."""
+    """Other noises, most of which the models were not made for, so that nobody is misled about what generalises."""
     judges: tuple[str, ...] = ()
     """Those of them that ship are asked."""
     crops: tuple[Crop, ...] = ()

@@ -105,13 +105,13 @@ def speed(rows: Sequence[Row]) -> Table:
 
 
 def unseen(board: Board, rows: Sequence[Row]) -> Table:
-    """PSNR under noises that the models were not made for."""
+    """PSNR under the noises that models are not ranked by."""
     shown = [
         (row.name, *(f"{row.scores[noise].overall.metrics['psnr'].denoised:.2f}" for noise in board.unseen))
         for row in rows
     ]
     note = "Mean PSNR, dB. The classical methods are tuned under each noise anew; the networks are as they ship."
-    return Table("Under noise that they were not made for", ("model", *board.unseen), shown, note)
+    return Table("Under other noise", ("model", *board.unseen), shown, note)
 
 
 def check(out: Path | None) -> None:
