@@ -209,3 +209,21 @@ def test_a_spec_in_brief() -> None:
 
 def test_a_spec_is_a_value() -> None:
     assert len({spec.from_dict(name) for name in PRESETS} | set(PRESETS.values())) == len(PRESETS)
+
+
+GROWN: dict[str, tuple[Spec, bool]] = {
+    "itself": (UNet((8, 16), (1, 2)), True),
+    "fewer blocks": (UNet((8, 16), (0, 2), (1,)), True),
+    "more blocks": (UNet((8, 16), (1, 3), (1,)), False),
+    "more in the decoder": (UNet((8, 16), (1, 2), (2,)), False),
+    "narrower": (UNet((8, 12), (1, 2)), False),
+    "another number of levels": (UNet((8,), (1,)), False),
+    "another kind": (PRESETS["model-c"], False),
+}
+
+
+@pytest.mark.parametrize("case", GROWN)
+def test_a_unet_grows_from_one_of_fewer_blocks(case: str) -> None:
+    other, grows = GROWN[case]
+    assert UNet((8, 16), (1, 2)).grown_from(other) is grows
+    assert PRESETS["model-c"].grown_from(other) is (case == "another kind")

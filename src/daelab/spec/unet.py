@@ -122,7 +122,9 @@ class UNet(Spec):
 
     def grown_from(self, other: Spec) -> bool:
         """Whether the other is the same but for fewer blocks: a new block begins as the identity."""
-        if not isinstance(other, UNet) or replace(other, blocks=self.blocks, decoder=self.decoder) != self:
+        if not isinstance(other, UNet) or len(other.widths) != len(self.widths):
+            return False
+        if replace(other, blocks=self.blocks, decoder=self.decoder) != self:
             return False
         pairs = zip(self.blocks + self.decoder, other.blocks + other.decoder, strict=True)
         return all(mine >= theirs for mine, theirs in pairs)
