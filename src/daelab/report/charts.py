@@ -174,8 +174,10 @@ def pareto_figure(points: Mapping[str, tuple[float, float]], cost: str, value: s
             best = name in front
             color = PALETTE[0] if best else MUTED
             ax.plot([x], [y], "o", markersize=5.5, color=color, zorder=3)
-            # of the front above and to the left, where its line never runs
+            # of the front above and to the left, where its line never runs; of its first below and to the right,
+            # since to its left is the axis
             at, side = ((-5, 4), "right") if best else ((0, -11), "center")
+            at, side = ((5, -11), "left") if name == front[0] else (at, side)
             ax.annotate(name, (x, y), at, textcoords="offset points", ha=side, fontsize=7.5)
         log_scale(ax, "x")
         ax.set(xlabel=cost, ylabel=value)
