@@ -44,6 +44,19 @@ def test_scored_file_says_what_was_measured(trained: str, pictures_file: Path, t
         api.save_scored(trained, found, tmp_path / "mine.safetensors")
 
 
+def test_a_file_in_half_precision_scores_as_it_says(trained: str, pictures_file: Path, tmp_path: Path) -> None:
+    from daelab import api
+
+    found = daelab.evaluate(api.load_half(trained), f"npz:{pictures_file}")
+    assert found.model == trained
+    path, again = tmp_path / "half.safetensors", tmp_path / "again.safetensors"
+    api.save_scored(trained, found, path, half=True)
+    assert daelab.evaluate(path, f"npz:{pictures_file}").scores == found.scores
+    assert daelab.evaluate(trained, f"npz:{pictures_file}").scores != found.scores
+    api.save_scored(path, found, again)
+    assert modelfile.read_card(again).stored == "float16"
+
+
 def test_scored_file_says_the_terms_of_its_data(
     trained: str, pictures_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -515,6 +515,23 @@ def test_what_is_no_further_apart_than_seeds_is_too_close(case: str) -> None:
     json.dumps(found.to_dict(), allow_nan=False)
 
 
+def test_every_point_beside_one_run() -> None:
+    for name, seed, psnr in (("as-it-is", 0, 25.0), ("again", 1, 25.2)):
+        written(name, psnr, seed=seed)
+    written("wide", 26.0, spec={"stages": [64]}, lr=0.5)
+    written("slow", 25.05, lr=0.0001)
+    found = api.compare(["as-it-is", "again", "wide", "slow"])
+    table = found.against("again")
+    assert [row[:4] for row in table.rows] == [
+        (1, "stages 64; lr 0.5", 1, "26.00"),
+        (2, "again", 2, "25.10"),
+        (3, "lr 0.0001", 1, "25.05"),
+    ]
+    assert [row[5] for row in table.rows] == ["+0.90", None, "≈ -0.05"]
+    with pytest.raises(ValueError, match="unknown finished run to compare against 'agian'; did you mean 'again'"):
+        found.against("agian")
+
+
 def test_the_same_seed_twice_is_no_spread() -> None:
     for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.2)):
         written(name, 25.0 if lr == 0.1 else 24.0, lr=lr)
@@ -557,6 +574,8 @@ def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_pa
     assert {"compare.html", "compare.md", "compare.json", "runs.csv", "points.csv"} | figures <= there
     page = (out / "compare.html").read_text(encoding="utf-8")
     assert page.count("data:image/svg+xml") >= len(figures)
+    assert explore.write(found, out, "Study tiny", "daelab compare", "tiny-0") == []
+    assert "Against tiny-0" in (out / "compare.html").read_text(encoding="utf-8")
     sound_page(out / "compare.html")
     assert json.loads((out / "compare.json").read_text())["fields"] == ["seed", "spec.stages"]
     explore.check(out)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import data, judge, leaderboard, noise
+from daelab import data, judge, leaderboard, modelfile, noise
 from daelab.cli import main
 from daelab.denoiser import Denoiser
 from daelab.evaluation import Evaluation, Scores, evaluate
@@ -28,7 +30,7 @@ def row(name: str, psnrs: list[float]) -> Row:
     values = np.array(psnrs)
     metrics = {key: summarise(values, values) for key in ("mse", "psnr", "psnr_batch", "ssim")}
     found = Evaluation(Scores("type-1", len(values), metrics), (), 0, "0" * 64, values)
-    return Row(name, 0, None, None, 1.0, {"type-1": found}, {})
+    return Row(name, 0, None, None, {"type-1": found}, {}, images_per_second=1.0)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +125,55 @@ def test_the_page_and_the_csv(
     assert page.count("<figure") == 3
     # plain numbers along the logarithmic axis
     assert "mathdefault" not in (tmp_path / "board" / "psnr-over-milliseconds.svg").read_text()
+
+
+def measure(folder: Path, *models: str, **options: Any) -> tuple[list[Row], list[str]]:
+    """Rows, best first, and which models were evaluated for them."""
+    said: list[str] = []
+    request = Request("photos", models=models, **{"limit": 12, "kept": folder, **options})
+    _, rows = leaderboard.measure(request, said.append, lambda done, images: None)
+    return rows, [text.removeprefix("evaluating ") for text in said if text.startswith("evaluating")]
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    first, evaluated = measure(tmp_path, *MODELS)
+    assert set(evaluated) == {"noisy", *MODELS}
+    again, evaluated = measure(tmp_path, *MODELS, "model-a")
+    assert evaluated == ["model-a"]
+    again = [row for row in again if row.name != "model-a"]
+    board = BOARDS["photos"]
+    assert leaderboard.ranking(board, [replace(row, images_per_second=1.0) for row in again]) == leaderboard.ranking(
+        board, [replace(row, images_per_second=1.0) for row in first]
+    )
+    for row, other in zip(first, again, strict=True):
+        assert (row.method, row.macs, row.size, row.parameters) == (
+            other.method,
+            other.macs,
+            other.size,
+            other.parameters,
+        )
+        assert row.judged["photos"].macro_f1 == other.judged["photos"].macro_f1
+        for text, scores in row.scores.items():
+            assert scores.noisy_sha256 == other.scores[text].noisy_sha256
+            np.testing.assert_array_equal(scores.psnrs, other.scores[text].psnrs)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"limit": 8}, {"fresh": True}])
+def test_another_question_is_measured(changed: dict[str, Any], tmp_path: Path) -> None:
+    measure(tmp_path, "model-b-35")
+    assert measure(tmp_path, "model-b-35", **changed)[1] == ["noisy", "model-b-35"]
+
+
+def test_a_model_that_changed_and_a_damaged_row_are_measured_anew(tmp_path: Path) -> None:
+    model = tmp_path / "mine.safetensors"
+    shutil.copy(modelfile.find("model-b-35"), model)
+    kept = tmp_path / "kept"
+    measure(kept, str(model))
+    shutil.copy(modelfile.find("model-b"), model)
+    assert measure(kept, str(model))[1] == [str(model)]
+    row = next(path for path in kept.iterdir() if "mine" in path.name)
+    row.write_bytes(row.read_bytes()[:-100])
+    assert measure(kept, str(model))[1] == [str(model)]
 
 
 def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torch import nn
 
 from daelab import modelfile, recipe
 from daelab.model import Network, build
-from daelab.modelfile import Card, load, read_card, read_header, save
+from daelab.modelfile import Card, load, read_card, read_header, round_to_half, save
 from daelab.spec import PRESETS, Autoencoder
 
 CARD = Card(
@@ -56,6 +56,20 @@ def test_build_save_load_equal(name: str, tmp_path: Path) -> None:
     x = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(x), network.eval()(x), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_half_precision_comes_back_as_it_was_rounded(name: str, tmp_path: Path) -> None:
+    network, path, whole = trained(name), tmp_path / "half.safetensors", tmp_path / "whole.safetensors"
+    save(whole, network, CARD)
+    save(path, network, replace(CARD, stored="float16"))
+    loaded, card = load(path)
+    assert card.stored == read_card(path).stored == "float16"
+    assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
+    assert not same(loaded, network)
+    round_to_half(network)
+    assert same(loaded, network)
+    assert path.stat().st_size < whole.stat().st_size
 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -135,6 +149,11 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "another spec": (lambda good: with_card(good, spec=SPEC | {"stages": [8]}), "tensor dec1.weight has shape"),
     "a huge spec": (lambda good: with_card(good, spec={"stages": [4096] * 10}), "tensor enc1.weight has shape"),
     "a wrong name": (lambda good: with_card(good, name=["x"]), "`name` of its header is no str: ['x']"),
+    "another precision": (lambda good: with_card(good, stored="int4"), "unknown way to store weights 'int4'"),
+    "a precision that is not the tensors'": (
+        lambda good: with_card(good, stored="float16"),
+        "tensor dec1.weight is of type F32; expected F16",
+    ),
     "wrong metrics": (lambda good: with_card(good, metrics=3), "`metrics` of its header is no dict: 3"),
     "another shape": (lambda good: with_shape(good, [8, 3, 5, 5]), "tensor enc1.weight has shape (8, 3, 5, 5)"),
     "a lost tensor": (

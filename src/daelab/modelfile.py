@@ -21,9 +21,11 @@ from torch import Tensor
 from daelab import spec as specs
 from daelab.errors import unknown
 from daelab.model import Network, build
-from daelab.tensorfile import fitting, read, read_header, write
+from daelab.tensorfile import fitting, halved, read, read_header, write
 
 FORMAT = 1
+STORED = {"float32": "F32", "float16": "F16"}
+"""How a file may hold what is not a vector, in the format's words; it is computed with in float32 all the same."""
 DEFAULT_TAG = "published-code"
 """Weights are named `architecture.recipe`; an architecture alone means those of this recipe."""
 
@@ -45,6 +47,8 @@ class Card:
     recipe: dict[str, Any] = field(default_factory=dict)
     recipe_sha256: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    stored: str = "float32"
+    """How the file holds matrices and kernels: a row of `STORED`."""
     format: int = FORMAT
 
     @property
@@ -66,8 +70,16 @@ def versions() -> dict[str, str]:
 
 
 def save(path: Path, network: Network, card: Card) -> None:
-    """Write a model file."""
-    write(path, network.state_dict(), replace(card, spec=network.spec).to_dict())
+    """Write a model file, in the precision that its card says."""
+    state = network.state_dict()
+    tensors = halved(state) if card.stored == "float16" else state
+    write(path, tensors, replace(card, spec=network.spec).to_dict())
+
+
+@torch.no_grad()
+def round_to_half(network: Network) -> None:
+    """Make a network what a file in half precision would give back."""
+    network.load_state_dict(halved(network.state_dict()))
 
 
 def read_card(path: Path) -> Card:
@@ -83,7 +95,8 @@ def read_card(path: Path) -> Card:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     for name, entry in entries.items():
-        due = "I64" if name.endswith(".num_batches_tracked") else "F32"
+        due = STORED[card.stored] if len(entry.shape) > 1 else "F32"
+        due = "I64" if name.endswith(".num_batches_tracked") else due
         if entry.dtype != due:
             raise ValueError(f"{path}: tensor {name} is of type {entry.dtype}; expected {due}")
     return card
@@ -109,6 +122,8 @@ def card_from(path: Path, header: object) -> Card:
         wanted = type(getattr(blank, key))
         if not isinstance(value, wanted):
             raise ValueError(f"{path}: `{key}` of its header is no {wanted.__name__}: {reprlib.repr(value)}")
+    if known.get("stored", blank.stored) not in STORED:
+        raise ValueError(f"{path}: {unknown('way to store weights', known['stored'], STORED)}")
     return Card(spec=spec, **known)
 
 

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +31,11 @@ _DTYPES = {
     torch.int64: "I64",
 }
 """Of the tensors that daelab writes, in the format's words."""
+
+
+def halved(tensors: Mapping[str, Tensor], but: Container[str] = ()) -> dict[str, Tensor]:
+    """Matrices and kernels in half precision, but for those named; vectors (statistics, biases) stay as they are."""
+    return {name: tensor.half() if tensor.ndim > 1 and name not in but else tensor for name, tensor in tensors.items()}
 
 
 class Entry(NamedTuple):

@@ -7,7 +7,7 @@ pictures.py      pictures under noise, and what noise is in them
 """
 
 from daelab.api.explorations import compare, explore
-from daelab.api.models import Evaluated, Exported, evaluate, evaluate_levels, export, load
+from daelab.api.models import Evaluated, Exported, evaluate, evaluate_levels, export, load, load_half
 from daelab.api.pictures import inspect, make_noisy, noise_file, noise_index, noisy_picture
 from daelab.api.trainings import TrainedJudge, save_scored, train, train_inspector, train_judge
 from daelab.cleaning import Cleaned, denoise_file
@@ -32,6 +32,7 @@ __all__ = [
     "find",
     "inspect",
     "load",
+    "load_half",
     "make_noisy",
     "noise_file",
     "noise_index",

@@ -17,6 +17,7 @@ from daelab import export as onnx
 from daelab import judge as judges
 from daelab.denoiser import Denoiser, find
 from daelab.files import written_beside
+from daelab.method import of_network
 from daelab.model import Network, inference
 from daelab.noise import Noise, parse
 from daelab.tiles import reflected
@@ -50,6 +51,17 @@ def load(
     ((5, 7), 'uint8')
     """
     return Denoiser.load(name, device, tile=tile, memory=memory, sigma=sigma)
+
+
+def load_half(name: str | Path) -> Denoiser:
+    """A denoiser with its weights rounded to half precision, as `save_scored` may store them; a file half as large.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load`.
+    """
+    network, card = modelfile.load(find(name))
+    modelfile.round_to_half(network)
+    return Denoiser(of_network(network, card))
 
 
 @dataclass(frozen=True)

@@ -144,14 +144,17 @@ def train_inspector(
     return made
 
 
-def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
+def save_scored(model: str | Path, found: Evaluated, path: str | Path, *, half: bool = False) -> None:
     """Write a model's file anew, with these scores on test images in its header: what ships.
 
     Of a run, the header also gets the time it took and its curve, epoch by epoch; of one by a recipe that ships, the
     command that trains it anew.
 
+    Args:
+        half: write weights in half precision; the scores should be those of `load_half`.
+
     Raises:
-        ValueError: another suffix than .safetensors.
+        ValueError: another suffix than .safetensors, or a method that has no file.
         FileExistsError: the file exists.
     """
     path = _free(path, "a model file")
@@ -165,7 +168,8 @@ def save_scored(model: str | Path, found: Evaluated, path: str | Path) -> None:
     training |= {"command": f"daelab train --recipe {made}"} if made else {}
     terms = datasets.TERMS.get(card.data.get("name", ""))
     data = card.data | ({"terms": terms} if terms else {})
-    modelfile.save(path, network, replace(card, name=path.stem, data=data, metrics=metrics, training=training))
+    scored = replace(card, name=path.stem, data=data, metrics=metrics, training=training)
+    modelfile.save(path, network, replace(scored, stored="float16") if half else scored)
 
 
 def _history(rows: list[dict[str, float]]) -> dict[str, Any]:

@@ -20,6 +20,9 @@ def compare(
     ] = None,
     study: Annotated[str | None, typer.Option(help="All runs of a study of `daelab explore`.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="DIR", help="Also draw the runs, and write a page.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Show what each differs in from this run, and by how much.")
+    ] = None,
     storage: Storage = None,
     max_pixels: MaxPixels = 300_000_000,
     as_json: Json = False,
@@ -31,14 +34,14 @@ def compare(
     Example: daelab compare clean.png noisy.png noisy_clean.png
     """
     names = names or []
-    if study is None and plot is None and any(_is_picture(name) for name in names):
+    if study is None and plot is None and against is None and any(_is_picture(name) for name in names):
         if len(names) < 2:
             raise ValueError(f"name pictures to measure against {names[0]}: daelab compare CLEAN NOISY...")
         _compare_pictures(names[0], names[1:], max_pixels, as_json)
         return
     if study is not None and names:
         raise ValueError("name runs, or --study STUDY, not both")
-    _compare_runs(names, study, plot, storage, as_json)
+    _compare_runs(names, study, plot, against, storage, as_json)
 
 
 def _is_picture(name: str) -> bool:
@@ -47,15 +50,19 @@ def _is_picture(name: str) -> bool:
     return name.startswith("photo:") or Path(name).suffix.lower() in SUFFIXES or Path(name).is_file()
 
 
-def _compare_runs(names: list[str], study: str | None, plot: Path | None, storage: str | None, as_json: bool) -> None:
+def _compare_runs(
+    names: list[str], study: str | None, plot: Path | None, against: str | None, storage: str | None, as_json: bool
+) -> None:
     from daelab import api, explore
 
     explore.check(plot)
     found = api.compare(names, study=study, storage=storage)
+    beside = found.against(against) if against else None
     if plot is not None:
         what = f"--study {study}" if study else " ".join(names)
         title = f"Study {study}" if study else "Runs compared"
-        for text in explore.write(found, plot, title, f"daelab compare {what} --plot {plot.name}"):
+        command = f"daelab compare {what} {f'--against {against} ' if against else ''}--plot {plot.name}"
+        for text in explore.write(found, plot, title, command, against):
             tell(text)
     if as_json:
         say_json(found.to_dict() | ({"page": str(plot / "compare.html")} if plot else {}))
@@ -63,7 +70,7 @@ def _compare_runs(names: list[str], study: str | None, plot: Path | None, storag
     say(found.run_table().to_text())
     say()
     if len(found.points) > 1:
-        say(found.point_table().to_text())
+        say((beside or found.point_table()).to_text())
         say()
     say(found.verdict)
     if plot is not None:

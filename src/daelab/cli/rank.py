@@ -22,11 +22,15 @@ def leaderboard(
         ),
     ] = None,
     data: Annotated[str, typer.Option(help="The test images: cifar10, cbsd68 or photos.")] = "cifar10",
-    out: Annotated[Path | None, typer.Option(help="Also write the page, CSV and figures into this folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write the page, CSV and figures here; a second run measures only what is new."),
+    ] = None,
     data_root: DataRoot = None,
     paper_checkpoints: Annotated[Path | None, typer.Option(help="Folder of the paper's .pt files.")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many images.")] = None,
     seed: Seed = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what --out has kept of earlier runs.")] = False,
     as_json: Json = False,
 ) -> None:
     """Rank models and classical methods on the same noisy images: quality, cost, and what a lead is worth.
@@ -36,7 +40,9 @@ def leaderboard(
     from daelab import leaderboard as board
 
     board.check(out)
-    request = board.Request(data, data_root, tuple(models or ()), paper_checkpoints, limit, seed)
+    request = board.Request(
+        data, data_root, tuple(models or ()), paper_checkpoints, limit, seed, out and out / "measured", fresh
+    )
     with bar("images") as count:
         shape, rows = board.measure(request, tell, count)
     if out is not None:

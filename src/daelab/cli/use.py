@@ -148,6 +148,7 @@ def evaluate(
     ] = None,
     data_root: DataRoot = None,
     save: Annotated[Path | None, typer.Option(help="Also write the model here, with the scores in its header.")] = None,
+    half: Annotated[bool, typer.Option("--half", help="With --save: weights in half precision, scored so.")] = False,
     as_json: Json = False,
 ) -> None:
     """Score a model on the test images of a data set.
@@ -161,6 +162,8 @@ def evaluate(
 
     if levels is not None and (noise or judge or save):
         raise ValueError("--levels is a table of its own; it takes no --noise, --judge or --save")
+    if half and save is None:
+        raise ValueError("--half is how --save stores the model; add --save FILE")
     sigmas = _sigmas(levels) if levels is not None else None
     with bar("downloading", "bytes") as download, bar("tuning") as tuning, bar("evaluating") as progress:
         options: dict[str, Any] = {
@@ -176,7 +179,8 @@ def evaluate(
             if processes.first():
                 _say_levels(sigmas, table, as_json)
             return
-        found = api.evaluate(model, data, noise, judge=judge, judge_path=judge_path, **options)
+        scored = api.load_half(model) if half else model
+        found = api.evaluate(scored, data, noise, judge=judge, judge_path=judge_path, **options)
     if not processes.first():
         return
     # first, since they took long, and the disk may be full
@@ -185,7 +189,7 @@ def evaluate(
     else:
         _say_scores(found)
     if save is not None:
-        api.save_scored(model, found, save)
+        api.save_scored(model, found, save, half=half)
 
 
 def _sigmas(text: str) -> list[float]:

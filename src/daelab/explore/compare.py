@@ -12,6 +12,7 @@ import numpy as np
 
 from daelab import recipe as recipes
 from daelab import runs
+from daelab.errors import unknown
 from daelab.explore.spread import spread, too_close
 from daelab.recipe import Recipe
 from daelab.report import Table
@@ -173,6 +174,49 @@ class Compared:
         )
         return Table("Every point", columns, rows, note)
 
+    def against(self, name: str) -> Table:
+        """Every point beside that of one run, best first: what differs from it, and what that bought.
+
+        Raises:
+            ValueError: no finished run of this name is among those compared.
+        """
+        base = next((point for point in self.points if name in (run.name for run in point.runs)), None)
+        if base is None:
+            finished = [run.name for point in self.points for run in point.runs]
+            raise unknown("finished run to compare against", name, finished)
+        everywhere = spread(point.psnrs for point in self.points)
+        rows = []
+        for place, point in enumerate(self.points, 1):
+            ahead = point.psnr - base.psnr
+            close = "≈ " if too_close(ahead, _allowed(point, base, everywhere)) else ""
+            first, speeds = point.runs[0], [_mean([run.images_per_second for run in one.runs]) for one in (base, point)]
+            rows.append(
+                [
+                    place,
+                    self._differing(first, base.runs[0]) or name,
+                    len(point.runs),
+                    f"{point.psnr:.2f}",
+                    _decibel(_average([run.psnr_batch for run in point.runs])),
+                    None if point is base else f"{close}{ahead:+.2f}",
+                    first.recipe.spec.parameters,
+                    round(first.recipe.spec.macs()),
+                    f"{speeds[0] / speeds[1]:.2f}" if all(speeds) else None,
+                ]
+            )
+        columns = ["", "what differs", "seeds", "PSNR, dB", "batch PSNR, dB", "difference, dB"]
+        columns += ["parameters", "MACs", "time, times"]
+        note = (
+            f"Differences from {name}; ≈: no larger than seeds lie apart. Time: of training per image, where {name} "
+            "takes 1; other work on the machine is in it."
+        )
+        return Table(f"Against {name}", columns, rows, note)
+
+    def _differing(self, run: Run, base: Run) -> str:
+        """The fields in which a run differs from another, seeds apart."""
+        titles = titled(self.fields)
+        fields = [field for field in self.fields if field != "seed" and run.fields.get(field) != base.fields.get(field)]
+        return "; ".join(f"{titles[field]} {shown(run.fields.get(field))}" for field in fields)
+
     def to_dict(self) -> dict[str, Any]:
         """What `daelab compare --json` prints."""
         keys = ("name", "status", "psnr", "psnr_batch", "loss", "f1", "epochs", "seconds", "images_per_second")
@@ -303,6 +347,11 @@ def _decibel(value: float | None) -> str | None:
     return None if value is None else f"{value:.2f}"
 
 
-def _mean(values: Iterable[float | None]) -> int | None:
+def _average(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return round(float(np.mean(known))) if known else None
+    return float(np.mean(known)) if known else None
+
+
+def _mean(values: Iterable[float | None]) -> int | None:
+    found = _average(values)
+    return None if found is None else round(found)

@@ -58,24 +58,23 @@ def check(out: Path | None) -> None:
         raise ValueError(f"--plot {out} holds something else than a comparison; name a new folder")
 
 
-def write(compared: Compared, out: Path, title: str, command: str) -> list[str]:
+def write(compared: Compared, out: Path, title: str, command: str, against: str | None = None) -> list[str]:
     """Write `compare.html`, `.md`, `.json`, `runs.csv`, `points.csv` and the figures.
 
     Args:
         out: a folder; made where it is not there.
         title: of the page.
         command: that made it, for whoever wants it again.
+        against: a run that all points are shown beside, as `Compared.against` has it.
 
     Returns:
         what could not be drawn, and why.
     """
+    answer = compared.against(against) if against else compared.point_table()
     out.mkdir(parents=True, exist_ok=True)
     known = [run for run in compared.runs if run.psnr is not None]
     finished = [run for run in known if run.status == "finished"] or known
-    sections, left_out = (
-        [Section("Answer", compared.verdict, tables=[compared.point_table()] if compared.points else [])],
-        [],
-    )
+    sections, left_out = [Section("Answer", compared.verdict, tables=[answer] if compared.points else [])], []
     if curves := _curves(compared, out):
         sections.append(Section("Curves", figures=curves))
     else:
@@ -97,7 +96,7 @@ def write(compared: Compared, out: Path, title: str, command: str) -> list[str]:
         sections.append(Section("Quality against cost", figures=front))
     sections.append(Section("Runs", tables=[compared.run_table()]))
     write_text(out / "runs.csv", compared.run_table().to_csv())
-    write_text(out / "points.csv", compared.point_table().to_csv())
+    write_text(out / "points.csv", answer.to_csv())
     write_text(out / "compare.json", json.dumps(compared.to_dict(), indent=1, allow_nan=False) + "\n")
     facts = _facts(compared, command)
     report.write_page(title, facts, sections, out / "compare.html", numbered=False)

@@ -12,11 +12,13 @@ import torch
 from pydantic import Field
 
 from daelab import tensorfile
-from daelab.judge.network import ConvNet, build, halved
+from daelab.judge.network import ConvNet, build
 from daelab.judge.recipe import Network
 from daelab.settings import FileHeader
 
 FORMAT = 1
+INPUT = ("mean", "std")
+"""Of the images that it takes; kept in full precision."""
 _Side = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -59,7 +61,7 @@ class JudgeFile:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        tensorfile.write(path, halved(self.network.state_dict()), self.card.model_dump(mode="json"))
+        tensorfile.write(path, tensorfile.halved(self.network.state_dict(), INPUT), self.card.model_dump(mode="json"))
 
 
 def read_card(path: Path) -> Card:
@@ -76,7 +78,7 @@ def read_card(path: Path) -> Card:
     card = Card.parse(path, header)
     with torch.device("meta"):
         network = ConvNet(card.network, len(card.classes))
-        if tensorfile.layout(halved(network.state_dict())) != entries:
+        if tensorfile.layout(tensorfile.halved(network.state_dict(), INPUT)) != entries:
             raise ValueError(f"{path}: its tensors are not those of the network in its header")
         try:
             network.eval()(torch.empty(1, 3, *card.size))

@@ -17,11 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from daelab import machine
+from daelab import machine, tensorfile
 from daelab.data import Dataset, Images
 from daelab.files import write_text
-from daelab.judge.file import Card, JudgeFile, versions
-from daelab.judge.network import TTA, ConvNet, build, halved, macs, view_logits, weighted
+from daelab.judge.file import INPUT, Card, JudgeFile, versions
+from daelab.judge.network import TTA, ConvNet, build, macs, view_logits, weighted
 from daelab.judge.recipe import JudgeRecipe
 from daelab.judge.state import State, learning_rate, make_optimiser
 
@@ -224,7 +224,7 @@ class Trainer:
         recipe, state = self.recipe, self.state
         network = state.network.requires_grad_(False)
         self._settle(network)
-        network.load_state_dict(halved(network.state_dict()))
+        network.load_state_dict(tensorfile.halved(network.state_dict(), INPUT))
         card = Card(
             name=self.folder.name,
             network=recipe.network,

@@ -10,7 +10,7 @@ Shapes: N images, K classes, C channels, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -142,14 +142,6 @@ def weighted(logits: Tensor, tta: str) -> Tensor:
     """(views, N, K) -> (N, K): the mean that `tta` names."""
     weights = torch.tensor(TTA[tta], device=logits.device)
     return torch.einsum("v,vnk->nk", weights, logits[: len(weights)])
-
-
-def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights in half precision, as a judge ships; vectors (statistics, biases) stay as they are."""
-    return {
-        name: tensor.half() if tensor.ndim > 1 and name not in ("mean", "std") else tensor
-        for name, tensor in state.items()
-    }
 
 
 def _conv(channels: int, width: int) -> nn.Conv2d:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from daelab import baselines, modelfile, training
 from daelab import data as datasets
 from daelab import judge as judges
+from daelab.data import Images
 from daelab.denoiser import Denoiser, find
 from daelab.errors import unknown
-from daelab.evaluation import Evaluation, evaluate
+from daelab.evaluation import Evaluation, evaluate, noisy_batches
+from daelab.judge.f1 import Ints
 from daelab.leaderboard.boards import BOARDS, SIDE, Board
+from daelab.leaderboard.kept import Kept, identity
+from daelab.leaderboard.row import Bytes, Row
 from daelab.method import Method
-from daelab.metrics import Floats, bootstrap
 from daelab.noise import Noise, parse
 
-Bytes = npt.NDArray[np.uint8]
 TUNING = 64
 """Side of the crops that classical methods are tuned on, in another data set: they look further than 32 pixels."""
 NOTHING = "noisy"
 """The row of the pictures as they are."""
+TIMED_BATCH, TIMED_BATCHES = 32, 5
+"""Images of a batch, and batches, whose median is a model's speed."""
 
 Say = Callable[[str], None]
 Count = Callable[[int, int], None]
@@ -46,52 +50,10 @@ class Request:
     limit: int | None = None
     """Only the first so many test images."""
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Row:
-    """A model, its cost and its scores."""
-
-    name: str
-    parameters: int
-    macs: float | None
-    """Multiplications for each pixel; None for a classical method."""
-    size: int | None
-    """Bytes of its file."""
-    images_per_second: float
-    """Under the first noise, on this machine, with all that runs beside it."""
-    scores: Mapping[str, Evaluation]
-    """By noise."""
-    judged: Mapping[str, judges.JudgeScores]
-    """By judge, under the first noise."""
-    crops: Mapping[str, tuple[Bytes, Bytes]] = field(default_factory=dict)
-    """By what it shows, each of the board's crops, (3, H, W): clean, and as the model gave it back."""
-
-    def psnrs(self, noises: Iterable[str]) -> Floats:
-        """dB of every image under these noises, one noise after the other."""
-        return np.concatenate([self.scores[noise].psnrs for noise in noises])
-
-
-@dataclass(frozen=True)
-class Lead:
-    """How far a model is ahead of another on the same noisy images."""
-
-    mean: float
-    """dB, mean over images."""
-    ci95: tuple[float, float]
-    """Bootstrap interval of the mean; images are resampled in pairs."""
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.ci95[0] > 0 or self.ci95[1] < 0
-
-
-def lead(row: Row, other: Row, noises: Iterable[str], seed: int = 0) -> Lead:
-    """The paired comparison of two rows by PSNR."""
-    noises = tuple(noises)
-    apart = row.psnrs(noises) - other.psnrs(noises)
-    return Lead(float(apart.mean()), bootstrap(apart, seed=seed))
+    kept: Path | None = None
+    """Folder of what was measured before, which is not measured again; None keeps nothing."""
+    fresh: bool = False
+    """Measure everything anew."""
 
 
 def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]:
@@ -115,16 +77,26 @@ def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]
     tuning = dataset
     if classical and board.tuned_on:
         tuning = datasets.load(board.tuned_on, request.data_root, crop=TUNING)
-    asked = [judges.load(name) for name in board.judges if name in judges.shipped()]
+    asked = [name for name in board.judges if name in judges.shipped()]
     images = (
         dataset.test if request.limit is None else dataset.test.take(np.arange(min(request.limit, len(dataset.test))))
     )
     training.keep_memory()
-    rows = []
+    kept = Kept(request.kept, identity(board, images, request.seed, asked), images)
+    loaded = [judges.load(name).on(images.classes, images.name) for name in asked]
+    table = _Table(board, tuning, images, request.seed, loaded)
+    rows = {name: row for name, path in names.items() if not request.fresh and (row := kept.read(name, path))}
+    table.know(rows.values())
     for name, path in names.items():
+        if name in rows:
+            say(f"{name}: measured before")
+            continue
         say(f"evaluating {name}")
-        rows.append(_row(name, path, tuning, images, board, asked, request.seed, count))
-    return board, sorted(rows, key=lambda row: -float(row.psnrs(board.noises).mean()))
+        rows[name] = table.row(name, path, count)
+        kept.write(rows[name], path)
+    say("timing")
+    timed = [replace(row, images_per_second=table.speed(row, names[name])) for name, row in rows.items()]
+    return board, sorted(timed, key=lambda row: -float(row.psnrs(board.noises).mean()))
 
 
 def contenders(request: Request, board: Board) -> dict[str, Path | None]:
@@ -146,40 +118,95 @@ def contenders(request: Request, board: Board) -> dict[str, Path | None]:
     return found | dict.fromkeys(board.classical)
 
 
-def _row(
-    name: str,
-    path: Path | None,
-    tuning: datasets.Dataset,
-    images: datasets.Images,
-    board: Board,
-    asked: Sequence[judges.Judge],
-    seed: int,
-    count: Count,
-) -> Row:
-    spec = modelfile.load(path)[1].spec if path and path.suffix != ".onnx" else None
-    parameters = 0
-    scores: dict[str, Evaluation] = {}
-    judged: dict[str, judges.JudgeScores] = {}
-    speed, crops = 0.0, dict[str, tuple[Bytes, Bytes]]()
-    for text in (*board.noises, *board.unseen):
-        noise = parse(text)
-        denoiser = Denoiser.load(path) if path else Denoiser(_method(name, tuning, noise))
-        timed, parameters = _Timed(denoiser), denoiser.parameters
-        first = text == board.noises[0]
-        judge = asked[0] if asked and first else None
-        scores[text] = evaluate(timed, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=count)
-        if text == board.shown:
-            crops = _crops(board, images, timed.given)
-        if first:
-            speed = timed.images_per_second
-            for each in asked:
-                looked = scores[text] if each is judge else _replayed(timed, images, noise, seed, each)
-                assert looked.overall.judged is not None
-                judged[each.name] = looked.overall.judged
-    side = 256
-    macs = spec.macs(side, side) / side**2 if spec else None
-    size = path.stat().st_size if path else None
-    return Row(name, parameters, macs, size, speed, scores, judged, crops)
+@dataclass
+class _Table:
+    """What all rows share."""
+
+    board: Board
+    tuning: datasets.Dataset
+    images: Images
+    seed: int
+    asked: Sequence[judges.Judge]
+
+    def __post_init__(self) -> None:
+        self._said: dict[str, tuple[Ints, Ints]] = {}
+        """By judge, what it says of the clean and of the noisy images, which are the same for every model."""
+
+    def know(self, rows: Iterable[Row]) -> None:
+        """Take from rows what judges said of the images as they are."""
+        for row in rows:
+            self._said |= {name: (said.clean, said.noisy) for name, said in row.judged.items()}
+
+    def row(self, name: str, path: Path | None, count: Count) -> Row:
+        """Score a model."""
+        spec = modelfile.load(path)[1].spec if path and path.suffix != ".onnx" else None
+        scores: dict[str, Evaluation] = {}
+        judged: dict[str, judges.JudgeScores] = {}
+        crops, method, parameters = dict[str, tuple[Bytes, Bytes]](), "", 0
+        for text in (*self.board.noises, *self.board.unseen):
+            noise = parse(text)
+            denoiser = self._denoiser(name, path, noise)
+            heard, parameters = _Heard(denoiser), denoiser.parameters
+            scores[text] = evaluate(heard, self.images, noise, seed=self.seed, device=denoiser.device, progress=count)
+            if text == self.board.shown:
+                crops = _crops(self.board, self.images, heard.given)
+            if text == self.board.noises[0]:
+                judged = {judge.name: self._judged(judge, heard.given) for judge in self.asked}
+                method = "" if path else denoiser.method.name
+        side = 256
+        macs = spec.macs(side, side) / side**2 if spec else None
+        return Row(name, parameters, macs, path.stat().st_size if path else None, scores, judged, crops, method)
+
+    def speed(self, row: Row, path: Path | None) -> float:
+        """Images per second under the first noise, by the median batch of the first ones."""
+        noise = parse(self.board.noises[0])
+        denoiser = self._denoiser(row.method or row.name, path, noise)
+        seconds: list[float] = []
+        for made in noisy_batches(self.images, noise, self.seed, TIMED_BATCH, denoiser.device):
+            began = time.perf_counter()
+            denoiser.batch(made.noisy).cpu()
+            seconds.append((time.perf_counter() - began) / len(made.noisy))
+            if len(seconds) >= TIMED_BATCHES:
+                break
+        # neither the first one's beginnings nor other work on the machine count
+        return 1 / max(float(np.median(seconds)), 1e-9)
+
+    def _denoiser(self, name: str, path: Path | None, noise: Noise) -> Denoiser:
+        if path:
+            return Denoiser.load(path)
+        if name == NOTHING:
+            return Denoiser(Method(NOTHING, lambda x: x.clone()))
+        baseline = baselines.parse(name)
+        if not baseline.complete:
+            baseline = baselines.tune(baseline, *datasets.split(self.tuning, None, None, seed=0), noise).baseline
+        return Denoiser(baseline.method())
+
+    def _judged(self, judge: judges.Judge, given: Sequence[Tensor]) -> judges.JudgeScores:
+        """What a judge says of images as a model gave them back, beside what it says of them as they are."""
+        if judge.name not in self._said:
+            noise = parse(self.board.noises[0])
+            made = noisy_batches(self.images, noise, self.seed)
+            pairs = [(judge(batch.clean), judge(batch.noisy.clamp(0, 1))) for batch in made]
+            clean, noisy = (torch.cat(said).numpy() for said in zip(*pairs, strict=True))
+            self._said[judge.name] = clean, noisy
+        clean, noisy = self._said[judge.name]
+        denoised = torch.cat([judge(batch.clamp(0, 1)) for batch in given]).numpy()
+        return judges.JudgeScores(
+            judge.name, self.images.classes, self.images.labels, clean, noisy, denoised, self.seed
+        )
+
+
+class _Heard:
+    """A denoiser that remembers what it gave."""
+
+    def __init__(self, denoiser: Denoiser) -> None:
+        self.denoiser = denoiser
+        self.given: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        clean = self.denoiser.batch(x)
+        self.given.append(clean.cpu())
+        return clean
 
 
 def _crops(board: Board, images: datasets.Images, given: Sequence[Tensor]) -> dict[str, tuple[Bytes, Bytes]]:
@@ -193,43 +220,3 @@ def _crops(board: Board, images: datasets.Images, given: Sequence[Tensor]) -> di
             model = flat[crop.image].clamp(0, 1).mul(255).round().byte().cpu().numpy()
             found[crop.what] = (clean[window], model[window])
     return found
-
-
-def _method(name: str, tuning: datasets.Dataset, noise: Noise) -> Method:
-    """A classical method, tuned under a noise; or one that changes nothing."""
-    if name == NOTHING:
-        return Method(NOTHING, lambda x: x.clone())
-    baseline = baselines.parse(name)
-    if not baseline.complete:
-        baseline = baselines.tune(baseline, *datasets.split(tuning, None, None, seed=0), noise).baseline
-    return baseline.method()
-
-
-class _Timed:
-    """A denoiser that remembers what it gave and how long that took."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        self.denoiser = denoiser
-        self.seconds: list[float] = []
-        """An image of each batch."""
-        self.given: list[Tensor] = []
-
-    def __call__(self, x: Tensor) -> Tensor:
-        began = time.perf_counter()
-        clean = self.denoiser.batch(x)
-        self.given.append(clean.cpu())
-        self.seconds.append((time.perf_counter() - began) / len(x))
-        return clean
-
-    @property
-    def images_per_second(self) -> float:
-        """By the median batch: neither the first one's beginnings nor other work on the machine count."""
-        return 1 / max(float(np.median(self.seconds)), 1e-9)
-
-
-def _replayed(timed: _Timed, images: datasets.Images, noise: Noise, seed: int, judge: judges.Judge) -> Evaluation:
-    """What another judge says of the same denoised images."""
-    again = iter(timed.given)
-    return evaluate(
-        lambda x: next(again).to(x.device), images, noise, seed=seed, device=timed.denoiser.device, judge=judge
-    )

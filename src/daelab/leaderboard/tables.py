@@ -13,7 +13,8 @@ from daelab import report, runs
 from daelab.baselines import PREFIX
 from daelab.files import write_text
 from daelab.leaderboard.boards import SIDE, Board
-from daelab.leaderboard.measure import NOTHING, Row, lead
+from daelab.leaderboard.measure import NOTHING
+from daelab.leaderboard.row import Row, lead
 from daelab.report import Section, Table
 
 COLUMNS = (

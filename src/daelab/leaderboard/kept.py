@@ -1,0 +1,144 @@
+"""Rows that were measured before, one file each: what is not new is not measured again, and an end halfway loses a row.
+
+A row counts only for what it was measured of: the model's file, the pictures, the noises, the seed, the judges and the
+libraries. Its speed is not kept: that is of a machine and a moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daelab import judge as judges
+from daelab import modelfile, tensorfile
+from daelab.data import Images
+from daelab.evaluation import Evaluation, Scores
+from daelab.leaderboard.boards import Board
+from daelab.leaderboard.row import Row
+from daelab.metrics import Summary
+
+KINDS = ("clean", "noisy", "denoised")
+
+
+def identity(board: Board, images: Images, seed: int, asked: Iterable[str]) -> dict[str, Any]:
+    """What all rows of a leaderboard are measured of, as plain values.
+
+    Args:
+        asked: names of judges that ship.
+    """
+    pixels = hashlib.sha256()
+    for indices in images.groups(1024):
+        pixels.update(images.batch(indices).tobytes())
+    shipped = judges.shipped()
+    return {
+        "data": images.name,
+        "images": len(images),
+        "pixels": pixels.hexdigest(),
+        "noises": [*board.noises, *board.unseen],
+        "crops": [[crop.image, crop.top, crop.left] for crop in board.crops],
+        "tuned_on": board.tuned_on,
+        "seed": seed,
+        "judges": {name: _digest(shipped[name]) for name in asked},
+        "versions": modelfile.versions(),
+    }
+
+
+class Kept:
+    """The rows in a folder.
+
+    Args:
+        folder: None keeps nothing.
+        same: `identity`.
+    """
+
+    def __init__(self, folder: Path | None, same: Mapping[str, Any], images: Images) -> None:
+        self.folder, self.same, self.images = folder, same, images
+
+    def read(self, name: str, path: Path | None) -> Row | None:
+        """The row of a model; None where there is none, or it is of another file, noise or picture."""
+        place = self._place(name)
+        if place is None or not place.is_file():
+            return None
+        try:
+            header, tensors = tensorfile.read(place)
+        except ValueError:  # cut short, or not ours: measured anew, and written over
+            return None
+        if header.get("of") != self._of(name, path):
+            return None
+        return _row(header, tensors, self.images)
+
+    def write(self, row: Row, path: Path | None) -> None:
+        """Keep a row, where rows are kept."""
+        place = self._place(row.name)
+        if place is None:
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        header, tensors = _plain(row)
+        tensorfile.write(place, tensors, {"of": self._of(row.name, path), **header})
+
+    def _place(self, name: str) -> Path | None:
+        plain = re.sub(r"[^\w.,=-]", "_", name)
+        return self.folder and self.folder / f"{plain}.safetensors"
+
+    def _of(self, name: str, path: Path | None) -> dict[str, Any]:
+        return {**self.same, "model": name, "file": path and _digest(path)}
+
+
+def _plain(row: Row) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    header: dict[str, Any] = {
+        "row": {"name": row.name, "parameters": row.parameters, "macs": row.macs, "size": row.size},
+        "method": row.method,
+        "noisy": {text: scores.noisy_sha256 for text, scores in row.scores.items()},
+        "seed": next(iter(row.scores.values())).seed,
+        "metrics": list(next(iter(row.scores.values())).overall.metrics),
+        "judges": list(row.judged),
+        "crops": list(row.crops),
+    }
+    tensors = {}
+    for text, scores in row.scores.items():
+        tensors[f"{text} psnrs"] = torch.from_numpy(scores.psnrs)
+        found = scores.overall.metrics.values()
+        tensors[f"{text} metrics"] = torch.tensor([[x.noisy, x.denoised, *x.ci95] for x in found], dtype=torch.float64)
+    for name, said in row.judged.items():
+        tensors |= {f"judge {name} {kind}": torch.from_numpy(getattr(said, kind)) for kind in KINDS}
+    for what, (clean, given) in row.crops.items():
+        tensors |= {f"crop {what} clean": torch.from_numpy(clean), f"crop {what} given": torch.from_numpy(given)}
+    return header, tensors
+
+
+def _row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Images) -> Row:
+    def scores(text: str) -> Scores:
+        rows: Sequence[Sequence[float]] = tensors[f"{text} metrics"].tolist()
+        found = {
+            name: Summary(noisy, denoised, (low, high))
+            for name, (noisy, denoised, low, high) in zip(header["metrics"], rows, strict=True)
+        }
+        return Scores(text, len(images), found)
+
+    def judged(name: str) -> judges.JudgeScores:
+        said = {kind: tensors[f"judge {name} {kind}"].numpy() for kind in KINDS}
+        return judges.JudgeScores(name, images.classes, images.labels, seed=header["seed"], **said)
+
+    return Row(
+        **header["row"],
+        method=header["method"],
+        scores={
+            text: Evaluation(scores(text), (), header["seed"], sha256, tensors[f"{text} psnrs"].numpy())
+            for text, sha256 in header["noisy"].items()
+        },
+        judged={name: judged(name) for name in header["judges"]},
+        crops={
+            what: (tensors[f"crop {what} clean"].numpy(), tensors[f"crop {what} given"].numpy())
+            for what in header["crops"]
+        },
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
