@@ -41,6 +41,7 @@ def identity(board: Board, images: Images, seed: int, asked: Iterable[str]) -> d
         "images": len(images),
         "pixels": pixels.hexdigest(),
         "noises": [*board.noises, *board.unseen],
+        "unseen_images": board.unseen_images,
         "crops": [[crop.image, crop.top, crop.left] for crop in board.crops],
         "tuned_on": board.tuned_on,
         "seed": seed,
@@ -119,7 +120,7 @@ def _row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Image
             name: Summary(noisy, denoised, (low, high))
             for name, (noisy, denoised, low, high) in zip(header["metrics"], rows, strict=True)
         }
-        return Scores(text, len(images), found)
+        return Scores(text, len(tensors[f"{text} psnrs"]), found)
 
     def judged(name: str) -> judges.JudgeScores:
         said = {kind: tensors[f"judge {name} {kind}"].numpy() for kind in KINDS}

@@ -131,6 +131,9 @@ class _Table:
     def __post_init__(self) -> None:
         self._said: dict[str, tuple[Ints, Ints]] = {}
         """By judge, what it says of the clean and of the noisy images, which are the same for every model."""
+        few = self.board.unseen_images or len(self.images)
+        self.elsewhere = self.images.take(np.arange(few)) if few < len(self.images) else self.images
+        """Of the images, those that are put under unseen noises."""
 
     def know(self, rows: Iterable[Row]) -> None:
         """Take from rows what judges said of the images as they are."""
@@ -147,11 +150,13 @@ class _Table:
             noise = parse(text)
             denoiser = self._denoiser(name, path, noise)
             heard, parameters = _Heard(denoiser), denoiser.parameters
-            scores[text] = evaluate(heard, self.images, noise, seed=self.seed, device=denoiser.device, progress=count)
+            images = self.images if text in self.board.noises else self.elsewhere
+            scores[text] = evaluate(heard, images, noise, seed=self.seed, device=denoiser.device, progress=count)
             if text == self.board.shown:
                 crops = _crops(self.board, self.images, heard.given)
             if text == self.board.noises[0]:
-                judged = {judge.name: self._judged(judge, heard.given) for judge in self.asked}
+                given = None if name == NOTHING else heard.given
+                judged = {judge.name: self._judged(judge, given) for judge in self.asked}
                 method = "" if path else denoiser.method.name
         side = 256
         macs = spec.macs(side, side) / side**2 if spec else None
@@ -181,8 +186,8 @@ class _Table:
             baseline = baselines.tune(baseline, *datasets.split(self.tuning, None, None, seed=0), noise).baseline
         return Denoiser(baseline.method())
 
-    def _judged(self, judge: judges.Judge, given: Sequence[Tensor]) -> judges.JudgeScores:
-        """What a judge says of images as a model gave them back, beside what it says of them as they are."""
+    def _judged(self, judge: judges.Judge, given: Sequence[Tensor] | None) -> judges.JudgeScores:
+        """What a judge says of images as a model gave them back (None: left them), beside what it says without."""
         if judge.name not in self._said:
             noise = parse(self.board.noises[0])
             made = noisy_batches(self.images, noise, self.seed)
@@ -190,7 +195,7 @@ class _Table:
             clean, noisy = (torch.cat(said).numpy() for said in zip(*pairs, strict=True))
             self._said[judge.name] = clean, noisy
         clean, noisy = self._said[judge.name]
-        denoised = torch.cat([judge(batch.clamp(0, 1)) for batch in given]).numpy()
+        denoised = noisy.copy() if given is None else torch.cat([judge(batch.clamp(0, 1)) for batch in given]).numpy()
         return judges.JudgeScores(
             judge.name, self.images.classes, self.images.labels, clean, noisy, denoised, self.seed
         )

@@ -111,7 +111,11 @@ def unseen(board: Board, rows: Sequence[Row]) -> Table:
         (row.name, *(f"{row.scores[noise].overall.metrics['psnr'].denoised:.2f}" for noise in board.unseen))
         for row in rows
     ]
-    note = "Mean PSNR, dB. The classical methods are tuned under each noise anew; the networks are as they ship."
+    images = rows[0].scores[board.unseen[0]].overall.images if board.unseen else 0
+    note = (
+        f"Mean PSNR of {images:,} images, dB. The classical methods are tuned under each noise anew; the networks are "
+        "as they ship."
+    )
     return Table("Under other noise", ("model", *board.unseen), shown, note)
 
 
