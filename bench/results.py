@@ -1,11 +1,12 @@
-"""The results in README.md and docs/results.md, from a reproduction's report, the leaderboard and the weights' headers.
+"""The results in README.md and docs/results.md, from a reproduction's report, leaderboards, studies and headers.
 
     daelab reproduce --data-root .data --paper-checkpoints DIR --out report
     daelab leaderboard --data-root .data --paper-checkpoints DIR --out docs/leaderboard/cifar10
     daelab leaderboard --data cbsd68 --data-root DIR --out docs/leaderboard/cbsd68
     python bench/results.py --report report
 
-No figure is measured here and none is typed.
+Without --report, what came of the reproduction stays as it stands in docs/results.md. The studies are in docs/results/,
+with the commands that made them. No figure is measured here and none is typed.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ FAMILY = {"dae-s": (26.95, 27.3, 0.15), "dae-m": (27.3, 27.8, 0.35), "dae-l": (2
 LEVELS = ("awgn(15)", "awgn(25)", "awgn(50)")
 PUBLISHED = {"CBM3D, as published": (33.52, 30.71, 27.38), "CDnCNN-B, as published": (33.89, 31.23, 27.92)}
 """PSNR on CBSD68 under `LEVELS`, dB: Zhang et al., 2017, Beyond a Gaussian denoiser."""
+STUDY = ROOT / "docs" / "results" / "frontier-cifar10" / "points.csv"
+"""What each part of dae-s buys: `daelab compare --study frontier --against frontier-0 --plot DIR`."""
+TASK = ROOT / "docs" / "results" / "task-cifar10"
+"""Weights of a classifier's features: `runs.csv` of a comparison, and `leaderboard.csv` of the same runs."""
 TABLES = (
-    "The family against its goals",
-    "Photographs",
     "The paper's Table 2",
     "Weights that ship",
     "By component of the noise",
@@ -44,34 +47,27 @@ TABLES = (
     "Tolerances",
 )
 """Of the report, by the beginning of their titles, in this order."""
+DIFFERENCE = "What made the difference"
 
 
 def main() -> None:
     """Write both documents."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    options.add_argument("--report", type=Path, default=Path("report"), help="folder that `daelab reproduce` wrote")
+    options.add_argument("--report", type=Path, help="folder that `daelab reproduce` wrote")
     options.add_argument("--check", action="store_true", help="write nothing; fail where a document would change")
     args = options.parse_args()
-    path = args.report / "report.json"
-    if not path.is_file():
-        print(f"{path} is not there; daelab reproduce --out {args.report} writes it", file=sys.stderr)
-        raise SystemExit(2)
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if document["quick"]:
-        print(f"{path} is of a quick look; run daelab reproduce without --quick", file=sys.stderr)
-        raise SystemExit(2)
-    tables = [Table(**table) for table in document["tables"]]
-    boards = {name: best_first(path) for name, path in BOARDS.items() if path.is_file()}
+    boards = {name: records(path) for name, path in BOARDS.items() if path.is_file()}
     for missing in set(BOARDS) - set(boards):
         print(
             f"README.md stays: {BOARDS[missing]} is not there; daelab leaderboard --data {missing} "
             f"--out {BOARDS[missing].parent} writes it",
             file=sys.stderr,
         )
-    beyond = [make(boards[name]) for name, make in (("cifar10", family), ("cbsd68", photographs)) if name in boards]
-    wanted = {ROOT / "docs" / "results.md": results(document, [*beyond, *tables])}
+    tables = beyond(boards)
+    head, reproduced = reproduction(args.report) if args.report else stands()
+    wanted = {ROOT / "docs" / "results.md": results(head, [*map(section, tables), *reproduced])}
     if len(boards) == len(BOARDS):
-        wanted[ROOT / "README.md"] = readme([short(boards["cifar10"]), beyond[1]])
+        wanted[ROOT / "README.md"] = readme([short(ranked(boards["cifar10"])), photographs(ranked(boards["cbsd68"]))])
     changed = [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
     if not args.check:
         for place in changed:
@@ -81,16 +77,71 @@ def main() -> None:
         raise SystemExit(1)
 
 
+def beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
+    """What lies beyond the paper: the family, what it was made of, photographs."""
+    found = []
+    if "cifar10" in boards:
+        board = boards["cifar10"]
+        found += [family(ranked(board)), elsewhere(board)]
+    if STUDY.is_file():
+        found.append(parts())
+    if (TASK / "leaderboard.csv").is_file():
+        found.append(weights())
+    if "cbsd68" in boards:
+        found.append(photographs(ranked(boards["cbsd68"])))
+    return found
+
+
+def reproduction(folder: Path) -> tuple[str, list[str]]:
+    """The machine, and the sections that a report of `daelab reproduce` gives."""
+    path = folder / "report.json"
+    if not path.is_file():
+        print(f"{path} is not there; daelab reproduce --out {folder} writes it", file=sys.stderr)
+        raise SystemExit(2)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if document["quick"]:
+        print(f"{path} is of a quick look; run daelab reproduce without --quick", file=sys.stderr)
+        raise SystemExit(2)
+    tables = [Table(**table) for table in document["tables"]]
+    found = [section(table) for title in TABLES if (table := pick(tables, title))]
+    environment = document["environment"]
+    head = (
+        f"The reproduction's machine: {environment['processor']}, threads: {environment['threads']}, GPU: "
+        f"{environment['gpu'] or 'none'}; "
+        + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+        + f". Noisy pixels: {document['facts']['noisy pixels']}."
+    )
+    return head, [*found, *difference(tables)]
+
+
+def stands() -> tuple[str, list[str]]:
+    """The same as docs/results.md has it now."""
+    head, *sections = re.split(
+        r"^(?=## )", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
+    ours = tuple(f"## {title}" for title in (*TABLES, DIFFERENCE))
+    return head.strip().splitlines()[-1], [text.strip() for text in sections if text.startswith(ours)]
+
+
+def section(table: Table) -> str:
+    """A table under its title."""
+    return f"## {table.title}\n\n{table.to_markdown().partition(chr(10) * 2)[2].strip()}"
+
+
 def pick(tables: list[Table], title: str) -> Table | None:
     """The table whose title begins so."""
     return next((table for table in tables if table.title.startswith(title)), None)
 
 
-def best_first(path: Path) -> list[dict[str, Any]]:
-    """A leaderboard's records under the noises it ranks by; numbers as numbers, None where there is none."""
+def records(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file; numbers as numbers, None where there is none."""
     with path.open(encoding="utf-8", newline="") as file:
-        records = list(csv.DictReader(file))
-    return [{key: _value(text) for key, text in each.items()} for each in records if each["seen"] == "True"]
+        return [{key: _value(text) for key, text in each.items()} for each in csv.DictReader(file)]
+
+
+def ranked(board: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a leaderboard's records, best first, those under the noises that it ranks by."""
+    return [each for each in board if each["seen"] == "True"]
 
 
 def _value(text: str) -> Any:
@@ -197,28 +248,82 @@ def family(board: list[dict[str, Any]]) -> Table:
     return Table("The family against its goals", columns, rows, note)
 
 
-def results(document: dict[str, Any], tables: list[Table]) -> str:
-    """docs/results.md, whole."""
-    environment = document["environment"]
+def elsewhere(board: list[dict[str, Any]]) -> Table:
+    """What CIFAR-10's models do under noises that they were not made for."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in board:
+        if record["seen"] != "True":
+            found.setdefault(record["model"], {})[record["noise"]] = record
+    noises = list(next(iter(found.values())))
+    images = next(iter(found.values()))[noises[0]]["images"]
+    rows = [[model, *(f"{by_noise[noise]['psnr']:.2f}" for noise in noises)] for model, by_noise in found.items()]
+    note = (
+        f"Mean PSNR of {images:,.0f} test images, dB; `noisy`: of the images as they are. What stands below it makes "
+        "pictures worse. The classical methods are tuned under each noise anew; the networks are as they ship."
+    )
+    return Table("Under other noise", ["model", *noises], rows, note)
+
+
+def parts() -> Table:
+    """What each part of the small network and its training buys."""
+    rows = [list(row.values()) for row in records(STUDY)]
+    columns = list(records(STUDY)[0])
+    note = (
+        "One thing changed at a time, the best first; ≈: no further from `frontier-0` than seeds lie apart. How it was "
+        "run, what it means and what each costs: [docs/results/frontier-cifar10](results/frontier-cifar10/README.md)."
+    )
+    return Table("What each part buys", columns, [[_cell(cell) for cell in row] for row in rows], note)
+
+
+def _cell(value: Any) -> Any:
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, float) and value >= 1000
+        else f"{value:g}"
+        if isinstance(value, float)
+        else value
+    )
+
+
+def weights() -> Table:
+    """What a classifier's features buy, and what they cost in pixels."""
+    losses = {each["run"]: each["loss"] for each in records(TASK / "runs.csv")}
+    rows = []
+    for each in ranked(records(TASK / "leaderboard.csv")):
+        if each["model"] not in losses:
+            continue
+        weight = re.search(r"([\d.]+) \* judge_features", losses[each["model"]])
+        scores = [f"{100 * each[f'recovered_{judge}']:.1f}" for judge in ("builtin", "holdout")]
+        rows.append([float(weight[1]) if weight else 0.0, f"{each['psnr_batch']:.2f}", f"{each['psnr']:.2f}", *scores])
+    rows.sort(key=lambda row: row[0])
+    columns = ["weight", "batch PSNR, dB", "PSNR, dB", "recovered, %, builtin", "recovered, %, holdout"]
+    note = (
+        "`dae-s` taught further with loss `psnr + weight * judge_features`, features of judge:builtin; judge:holdout "
+        "was never trained against. How: [docs/results/task-cifar10](results/task-cifar10/README.md)."
+    )
+    return Table("Pixels against recognition", columns, [[f"{row[0]:g}", *row[1:]] for row in rows], note)
+
+
+def results(head: str, sections: list[str]) -> str:
+    """docs/results.md, whole.
+
+    Args:
+        head: which machine the reproduction was made on.
+    """
     parts = [
         "# Results",
         "",
-        "Written by `python bench/results.py --report DIR` from the report of `daelab reproduce`, the leaderboards "
-        "(`docs/leaderboard/`, of `daelab leaderboard`) and the headers of the weights that ship; not by hand.",
+        "Written by `python bench/results.py` from the report of `daelab reproduce`, the leaderboards "
+        "(`docs/leaderboard/`, of `daelab leaderboard`), the studies (`docs/results/`) and the headers of the weights "
+        "that ship; not by hand.",
         "",
-        f"Machine: {environment['processor']}, threads: {environment['threads']}, GPU: "
-        f"{environment['gpu'] or 'none'}; "
-        + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-        + f". Noisy pixels: {document['facts']['noisy pixels']}.",
+        head,
         "",
     ]
-    for title in TABLES:
-        table = pick(tables, title)
-        if table is not None:
-            parts += [f"## {table.title}", "", table.to_markdown().partition("\n\n")[2].strip(), ""]
-    parts += difference(tables)
+    for text in sections:
+        parts += [text, ""]
     for found in inspector.results_tables():
-        parts += [f"## {found.title}", "", found.to_markdown().partition("\n\n")[2].strip(), ""]
+        parts += [section(found), ""]
     parts += ["## How the weights were made", ""]
     for name, path in modelfile.shipped().items():
         parts += made(name, modelfile.read_card(path))
@@ -228,7 +333,7 @@ def results(document: dict[str, Any], tables: list[Table]) -> str:
 
 
 def difference(tables: list[Table]) -> list[str]:
-    """What made the difference, with the study's figures for it."""
+    """The section on what made the difference, with the study's figures for it; none without a study."""
     runs = pick(tables, "Every run of the study")
     losses = {row[0]: row[3] for row in runs.rows} if runs else {}
     if not losses:
@@ -244,7 +349,7 @@ def difference(tables: list[Table]) -> list[str]:
         f"Model-B come to {deep:.5f}, {deep_ours:.5f} and {deep_muon:.5f}. A rate that ends at zero also ends the "
         "leaps of the validation loss."
     )
-    return ["## What made the difference", "", schedule, ""]
+    return [f"## {DIFFERENCE}\n\n{schedule}"]
 
 
 def made(name: str, card: modelfile.Card) -> list[str]:
