@@ -65,7 +65,10 @@ def main() -> None:
         )
     tables = beyond(boards)
     head, reproduced = reproduction(args.report) if args.report else stands()
-    wanted = {ROOT / "docs" / "results.md": results(head, [*map(section, tables), *reproduced])}
+    sections = [*map(section, tables), *reproduced]
+    if "cifar10" in boards:
+        sections[0] += "\n\n" + "\n\n".join(figure(name, "") for name in FIGURES)
+    wanted = {ROOT / "docs" / "results.md": results(head, sections)}
     if len(boards) == len(BOARDS):
         wanted[ROOT / "README.md"] = readme([short(ranked(boards["cifar10"])), photographs(ranked(boards["cbsd68"]))])
     changed = [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
@@ -75,6 +78,18 @@ def main() -> None:
     print("changed: " + (", ".join(str(place.relative_to(ROOT)) for place in changed) or "nothing"))
     if args.check and changed:
         raise SystemExit(1)
+
+
+FIGURES = {
+    "psnr-over-multiplications": "PSNR of CIFAR-10's models against multiplications per pixel: up and to the left is better",
+    "recognised-over-psnr": "What two classifiers recover of the macro F1 that noise takes, against PSNR",
+}
+"""Of CIFAR-10's leaderboard: name -> what it shows."""
+
+
+def figure(name: str, root: str) -> str:
+    """A figure of CIFAR-10's leaderboard, as a document in a folder shows it whose path to docs/ is `root`."""
+    return f"![{FIGURES[name]}]({root}leaderboard/cifar10/{name}.svg)"
 
 
 def beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
@@ -155,6 +170,7 @@ def readme(tables: list[Table]) -> str:
     """README.md with these tables in its block."""
     old = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = "\n\n".join(table.to_markdown().partition("\n\n")[2].strip() for table in tables)
+    blocks += "\n\n" + figure("psnr-over-multiplications", "docs/")
     new, times = re.subn(
         r"(<!-- results\b[^>]*-->\n).*?(<!-- /results -->)",
         lambda match: match[1] + "\n" + blocks + "\n\n" + match[2],

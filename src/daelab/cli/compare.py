@@ -65,7 +65,9 @@ def _compare_runs(
         for text in explore.write(found, plot, title, command, against):
             tell(text)
     if as_json:
-        say_json(found.to_dict() | ({"page": str(plot / "compare.html")} if plot else {}))
+        rows = [dict(zip(beside.columns, row, strict=True)) for row in beside.rows] if beside else []
+        more = {"against": {"run": against, "points": rows}} if beside else {}
+        say_json(found.to_dict() | more | ({"page": str(plot / "compare.html")} if plot else {}))
         return
     say(found.run_table().to_text())
     say()

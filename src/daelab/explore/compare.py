@@ -67,6 +67,11 @@ class Point:
         return float(np.mean(self.psnrs))
 
     @property
+    def speed(self) -> float | None:
+        """Images per second, mean over its runs."""
+        return _average([run.images_per_second for run in self.runs])
+
+    @property
     def close(self) -> bool:
         """Whether the next point cannot be told from this one."""
         return self.ahead is not None and too_close(self.ahead, self.allowed)
@@ -153,7 +158,7 @@ class Compared:
                 None if point.ahead is None else f"{'≈ ' if point.close else ''}{point.ahead:.2f}",
                 point.runs[0].recipe.spec.parameters,
                 round(point.runs[0].recipe.spec.macs()),
-                _mean([run.images_per_second for run in point.runs]),
+                point.speed and round(point.speed),
             ]
             for place, point in enumerate(self.points, 1)
         ]
@@ -189,7 +194,7 @@ class Compared:
         for place, point in enumerate(self.points, 1):
             ahead = point.psnr - base.psnr
             close = "≈ " if too_close(ahead, _allowed(point, base, everywhere)) else ""
-            first, speeds = point.runs[0], [_mean([run.images_per_second for run in one.runs]) for one in (base, point)]
+            first = point.runs[0]
             rows.append(
                 [
                     place,
@@ -200,7 +205,7 @@ class Compared:
                     None if point is base else f"{close}{ahead:+.2f}",
                     first.recipe.spec.parameters,
                     round(first.recipe.spec.macs()),
-                    f"{speeds[0] / speeds[1]:.2f}" if all(speeds) else None,
+                    _times(base.speed, point.speed),
                 ]
             )
         columns = ["", "what differs", "seeds", "PSNR, dB", "batch PSNR, dB", "difference, dB"]
@@ -347,11 +352,10 @@ def _decibel(value: float | None) -> str | None:
     return None if value is None else f"{value:.2f}"
 
 
+def _times(one: float | None, other: float | None) -> str | None:
+    return f"{one / other:.2f}" if one and other else None
+
+
 def _average(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
-
-
-def _mean(values: Iterable[float | None]) -> int | None:
-    found = _average(values)
-    return None if found is None else round(found)
