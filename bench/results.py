@@ -81,8 +81,8 @@ def main() -> None:
 
 
 FIGURES = {
-    "psnr-over-multiplications": "PSNR of CIFAR-10's models against multiplications per pixel: up and to the left is better",
-    "recognised-over-psnr": "What two classifiers recover of the macro F1 that noise takes, against PSNR",
+    "psnr-over-multiplications": "CIFAR-10: PSNR against multiplications per pixel; up and to the left is better",
+    "recognised-over-psnr": "CIFAR-10: what two classifiers recover of the macro F1 that noise takes, against PSNR",
 }
 """Of CIFAR-10's leaderboard: name -> what it shows."""
 
