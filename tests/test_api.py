@@ -44,6 +44,12 @@ def test_scored_file_says_what_was_measured(trained: str, pictures_file: Path, t
         api.save_scored(trained, found, tmp_path / "mine.safetensors")
 
 
+def test_an_evaluation_by_self_ensemble_is_of_the_mean(trained: str, pictures_file: Path) -> None:
+    plain, ensemble = (daelab.evaluate(trained, f"npz:{pictures_file}", self_ensemble=many) for many in (False, True))
+    assert ensemble.scores.noisy_sha256 == plain.scores.noisy_sha256
+    assert ensemble.scores.overall.metrics["psnr"].denoised != plain.scores.overall.metrics["psnr"].denoised
+
+
 def test_a_file_in_half_precision_scores_as_it_says(trained: str, pictures_file: Path, tmp_path: Path) -> None:
     from daelab import api
 

@@ -233,6 +233,8 @@ def test_self_ensemble_is_the_mean_over_flips_and_rotations(size: tuple[int, int
     np.testing.assert_allclose(clean, mean, rtol=0, atol=2e-6)
     np.testing.assert_allclose(spread, deviation, rtol=0, atol=2e-5)
     assert np.array_equal(denoiser(image, self_ensemble=True), clean)
+    batch = denoiser.batch(torch.from_numpy(image).permute(2, 0, 1)[None], self_ensemble=True)
+    np.testing.assert_allclose(batch[0].permute(1, 2, 0).numpy(), clean, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("shape", "map_shape"), [((5, 6), (5, 6)), ((5, 6, 3), (5, 6)), ((2, 5, 6, 3), (2, 5, 6))])

@@ -143,18 +143,19 @@ class Denoiser:
         self._clean(job, True, progress)
         return job.clean, job.spreads if job.given.ndim == 4 else job.spreads[0]
 
-    def batch(self, x: Tensor, progress: Progress | None = None) -> Tensor:
+    def batch(self, x: Tensor, progress: Progress | None = None, *, self_ensemble: bool = False) -> Tensor:
         """Clean a batch as tensors.
 
         Args:
             x: (N, 3, H, W) float32 in [0, 1], any height and width.
+            self_ensemble: average over the eight flips and rotations; eight times the work.
             progress: called with (tiles done, tiles in all).
 
         Returns:
             the same shape, on this denoiser's device.
         """
         job = _Tensors(x, self.device)
-        self._clean(job, False, progress)
+        self._clean(job, self_ensemble, progress)
         return job.out
 
     def _clean(self, job: _Arrays | _Tensors, self_ensemble: bool, progress: Progress | None) -> None:

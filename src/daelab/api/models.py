@@ -89,6 +89,7 @@ def evaluate(
     *,
     limit: int | None = None,
     seed: int = 0,
+    self_ensemble: bool = False,
     judge: judges.Judge | str | None = None,
     judge_path: str | Path | None = None,
     data_root: str | Path | None = None,
@@ -104,6 +105,7 @@ def evaluate(
         data: the data set whose test images are used, by name or loaded.
         noise: the model's own where it is not given.
         limit: only the first so many images.
+        self_ensemble: average over the eight flips and rotations; eight times the work.
         judge: a classifier whose macro F1 is added, or what `judge.load` takes.
         judge_path: of the weights of the judge `vit`.
 
@@ -128,8 +130,9 @@ def evaluate(
         denoiser = Denoiser(tuned.baseline.method())
     images = found.test if limit is None else found.test.take(np.arange(min(limit, len(found.test))))
     training.keep_memory()
+    denoise = partial(denoiser.batch, self_ensemble=self_ensemble)
     scores = evaluation.evaluate(
-        denoiser.batch, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
+        denoise, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
     )
     return Evaluated(
         str(model if not isinstance(model, Denoiser) else denoiser.name),

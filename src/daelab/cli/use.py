@@ -146,6 +146,9 @@ def evaluate(
     judge_path: Annotated[
         Path | None, typer.Option(help="Folder of the weights of the judge vit; `hub` downloads them.")
     ] = None,
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Average eight flips and rotations; eight times the work.")
+    ] = False,
     data_root: DataRoot = None,
     save: Annotated[Path | None, typer.Option(help="Also write the model here, with the scores in its header.")] = None,
     half: Annotated[bool, typer.Option("--half", help="With --save: weights in half precision, scored so.")] = False,
@@ -162,6 +165,8 @@ def evaluate(
 
     if levels is not None and (noise or judge or save):
         raise ValueError("--levels is a table of its own; it takes no --noise, --judge or --save")
+    if self_ensemble and save is not None:
+        raise ValueError("--save keeps the scores of the model alone; leave out --self-ensemble")
     if half and save is None:
         raise ValueError("--half is how --save stores the model; add --save FILE")
     sigmas = _sigmas(levels) if levels is not None else None
@@ -169,6 +174,7 @@ def evaluate(
         options: dict[str, Any] = {
             "limit": limit,
             "seed": seed,
+            "self_ensemble": self_ensemble,
             "data_root": data_root,
             "progress": progress,
             "tuning": tuning,
