@@ -35,6 +35,15 @@ def test_a_step_down_the_gradient_lowers_the_loss(name: str) -> None:
     assert after < before
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_an_image_that_is_met_exactly_has_a_finite_loss_and_gradient(name: str) -> None:
+    image = CLEAN.clone().requires_grad_()
+    loss = LOSSES[name](image, CLEAN)
+    (gradient,) = torch.autograd.grad(loss, image)
+    assert bool(loss.isfinite())
+    assert bool(gradient.isfinite().all())
+
+
 ON_GREY = {"mse": 0.04, "l1": 0.2, "charbonnier": (0.04 + 1e-6) ** 0.5, "psnr": 10 * -1.3979400086720375}
 
 

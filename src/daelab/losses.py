@@ -15,7 +15,7 @@ from torch import Tensor
 
 from daelab import judge, machine
 from daelab.errors import unknown
-from daelab.metrics import psnr, ssim
+from daelab.metrics import mse, psnr_of, ssim
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -26,8 +26,11 @@ def charbonnier(image: Tensor, clean: Tensor, epsilon: float = 1e-3) -> Tensor:
 
 
 def negative_psnr(image: Tensor, clean: Tensor) -> Tensor:
-    """Minus the mean per-image PSNR, dB: every image counts alike, however noisy."""
-    return -psnr(image, clean).mean()
+    """Minus the mean per-image PSNR, dB: every image counts alike, however noisy.
+
+    No image counts for more than 100 dB: one that is met exactly, as at the start of a curriculum, would be infinite.
+    """
+    return -psnr_of(mse(image, clean).clamp_min(1e-10)).mean()
 
 
 def dssim(image: Tensor, clean: Tensor) -> Tensor:
