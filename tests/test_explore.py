@@ -528,6 +528,10 @@ def test_every_point_beside_one_run() -> None:
         (3, "lr 0.0001", 1, "25.05"),
     ]
     assert [row[5] for row in table.rows] == ["+0.90", None, "≈ -0.05"]
+    assert found.outcome("again") == (
+        "Better than again by more than seeds lie apart: stages 64; lr 0.5 (+0.90 dB). No further away than seeds lie "
+        "apart: lr 0.0001. Worse: 0 of 2."
+    )
     with pytest.raises(ValueError, match="unknown finished run to compare against 'agian'; did you mean 'again'"):
         found.against("agian")
 

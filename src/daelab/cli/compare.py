@@ -74,7 +74,7 @@ def _compare_runs(
     if len(found.points) > 1:
         say((beside or found.point_table()).to_text())
         say()
-    say(found.verdict)
+    say(found.outcome(against) if against else found.verdict)
     if plot is not None:
         say(f"\npage   {plot / 'compare.html'}")
 

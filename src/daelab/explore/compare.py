@@ -78,6 +78,20 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A point beside another."""
+
+    point: Point
+    base: Point
+    change: str
+    """The fields in which it differs from the base."""
+    difference: float
+    """dB by which its mean PSNR lies above the base's."""
+    close: bool
+    """Whether that is no more than seeds lie apart."""
+
+
+@dataclass(frozen=True)
 class Compared:
     """The runs, best first, and what they say."""
 
@@ -179,8 +193,8 @@ class Compared:
         )
         return Table("Every point", columns, rows, note)
 
-    def against(self, name: str) -> Table:
-        """Every point beside that of one run, best first: what differs from it, and what that bought.
+    def gains(self, name: str) -> list[Gain]:
+        """Every point beside that of one run, best first.
 
         Raises:
             ValueError: no finished run of this name is among those compared.
@@ -190,24 +204,33 @@ class Compared:
             finished = [run.name for point in self.points for run in point.runs]
             raise unknown("finished run to compare against", name, finished)
         everywhere = spread(point.psnrs for point in self.points)
-        rows = []
-        for place, point in enumerate(self.points, 1):
-            ahead = point.psnr - base.psnr
-            close = "≈ " if too_close(ahead, _allowed(point, base, everywhere)) else ""
-            first = point.runs[0]
-            rows.append(
-                [
-                    place,
-                    self._differing(first, base.runs[0]) or name,
-                    len(point.runs),
-                    f"{point.psnr:.2f}",
-                    _decibel(_average([run.psnr_batch for run in point.runs])),
-                    None if point is base else f"{close}{ahead:+.2f}",
-                    first.recipe.spec.parameters,
-                    round(first.recipe.spec.macs()),
-                    _times(base.speed, point.speed),
-                ]
-            )
+        found = []
+        for point in self.points:
+            difference = point.psnr - base.psnr
+            close = too_close(difference, _allowed(point, base, everywhere))
+            found.append(Gain(point, base, self._differing(point.runs[0], base.runs[0]) or name, difference, close))
+        return found
+
+    def against(self, name: str) -> Table:
+        """Every point beside that of one run, best first: what differs from it, and what that bought.
+
+        Raises:
+            ValueError: as `gains`.
+        """
+        rows = [
+            [
+                place,
+                gain.change,
+                len(gain.point.runs),
+                f"{gain.point.psnr:.2f}",
+                _decibel(_average([run.psnr_batch for run in gain.point.runs])),
+                None if gain.point is gain.base else f"{'≈ ' if gain.close else ''}{gain.difference:+.2f}",
+                gain.point.runs[0].recipe.spec.parameters,
+                round(gain.point.runs[0].recipe.spec.macs()),
+                _times(gain.base.speed, gain.point.speed),
+            ]
+            for place, gain in enumerate(self.gains(name), 1)
+        ]
         columns = ["", "what differs", "seeds", "PSNR, dB", "batch PSNR, dB", "difference, dB"]
         columns += ["parameters", "MACs", "time, times"]
         note = (
@@ -215,6 +238,19 @@ class Compared:
             "takes 1; other work on the machine is in it."
         )
         return Table(f"Against {name}", columns, rows, note)
+
+    def outcome(self, name: str) -> str:
+        """What `against` comes to: what is better than one run, and what cannot be told from it."""
+        gains = [gain for gain in self.gains(name) if gain.point is not gain.base]
+        better = [
+            f"{gain.change} ({gain.difference:+.2f} dB)" for gain in gains if gain.difference > 0 and not gain.close
+        ]
+        close = [gain.change for gain in gains if gain.close]
+        worse = len(gains) - len(better) - len(close)
+        return (
+            f"Better than {name} by more than seeds lie apart: {' | '.join(better) or 'nothing'}. No further away than "
+            f"seeds lie apart: {' | '.join(close) or 'nothing'}. Worse: {worse} of {len(gains)}."
+        )
 
     def _differing(self, run: Run, base: Run) -> str:
         """The fields in which a run differs from another, seeds apart."""
@@ -342,7 +378,7 @@ def shown(value: Any) -> Any:
     '8, 16 (no down)'
     """
     if isinstance(value, list):
-        return ", ".join(str(Stage(**one) if isinstance(one, dict) else one) for one in value)
+        return ", ".join(str(Stage(**one) if isinstance(one, dict) else one) for one in value) or "–"
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "–"}[value]
     return f"{value:.4g}" if isinstance(value, float) else value

@@ -71,10 +71,11 @@ def write(compared: Compared, out: Path, title: str, command: str, against: str 
         what could not be drawn, and why.
     """
     answer = compared.against(against) if against else compared.point_table()
+    verdict = compared.outcome(against) if against else compared.verdict
     out.mkdir(parents=True, exist_ok=True)
     known = [run for run in compared.runs if run.psnr is not None]
     finished = [run for run in known if run.status == "finished"] or known
-    sections, left_out = [Section("Answer", compared.verdict, tables=[answer] if compared.points else [])], []
+    sections, left_out = [Section("Answer", verdict, tables=[answer] if compared.points else [])], []
     if curves := _curves(compared, out):
         sections.append(Section("Curves", figures=curves))
     else:
@@ -184,8 +185,8 @@ def importances(finished: list[Run], fields: Mapping[str, str]) -> tuple[dict[st
         import sklearn  # noqa: F401  # what fANOVA's forest is made of
     except ModuleNotFoundError:
         return {}, "no importances: pip install 'daelab[search]'"
-    study = optuna.create_study(direction="maximize")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize")
     texts = {field: [str(_cell(run, field)) for run in finished] for field in varying}
     spans = {field: optuna.distributions.CategoricalDistribution(sorted(set(texts[field]))) for field in varying}
     for at, run in enumerate(finished):
