@@ -65,10 +65,7 @@ def main() -> None:
         )
     tables = beyond(boards)
     head, reproduced = reproduction(args.report) if args.report else stands()
-    sections = [*map(section, tables), *reproduced]
-    if "cifar10" in boards:
-        sections[0] += "\n\n" + "\n\n".join(figure(name, "") for name in FIGURES)
-    wanted = {ROOT / "docs" / "results.md": results(head, sections)}
+    wanted = {ROOT / "docs" / "results.md": results(head, [*map(section, tables), *reproduced])}
     if len(boards) == len(BOARDS):
         wanted[ROOT / "README.md"] = readme([short(ranked(boards["cifar10"])), photographs(ranked(boards["cbsd68"]))])
     changed = [path for path, text in wanted.items() if path.read_text(encoding="utf-8") != text]
@@ -90,6 +87,15 @@ FIGURES = {
 def figure(name: str, root: str) -> str:
     """A figure of CIFAR-10's leaderboard, as a document in a folder shows it whose path to docs/ is `root`."""
     return f"![{FIGURES[name]}]({root}leaderboard/cifar10/{name}.svg)"
+
+
+MORE = {
+    "The family against its goals": "\n\n".join(figure(name, "") for name in FIGURES),
+    "What each part buys": "How it was run, what it means and what each costs: "
+    "[results/frontier-cifar10](results/frontier-cifar10/README.md).",
+    "Pixels against recognition": "How it was run: [results/task-cifar10](results/task-cifar10/README.md).",
+}
+"""Behind a table, by its title."""
 
 
 def beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
@@ -139,8 +145,9 @@ def stands() -> tuple[str, list[str]]:
 
 
 def section(table: Table) -> str:
-    """A table under its title."""
-    return f"## {table.title}\n\n{table.to_markdown().partition(chr(10) * 2)[2].strip()}"
+    """A table under its title, and where more is said of it."""
+    more = f"\n\n{MORE[table.title]}" if table.title in MORE else ""
+    return f"## {table.title}\n\n{table.to_markdown().partition(chr(10) * 2)[2].strip()}{more}"
 
 
 def pick(tables: list[Table], title: str) -> Table | None:
@@ -170,7 +177,9 @@ def readme(tables: list[Table]) -> str:
     """README.md with these tables in its block."""
     old = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = "\n\n".join(table.to_markdown().partition("\n\n")[2].strip() for table in tables)
-    blocks += "\n\n" + figure("psnr-over-multiplications", "docs/")
+    blocks += "\n\nEverything else: [docs/results.md](docs/results.md).\n\n" + figure(
+        "psnr-over-multiplications", "docs/"
+    )
     new, times = re.subn(
         r"(<!-- results\b[^>]*-->\n).*?(<!-- /results -->)",
         lambda match: match[1] + "\n" + blocks + "\n\n" + match[2],
@@ -203,8 +212,8 @@ def short(board: list[dict[str, Any]]) -> Table:
     note = (
         f"CIFAR-10's {first['images']:,.0f} test images under the noise {first['noise']}, seed {first['seed']:.0f}. "
         "MACs: for one image. Batch PSNR: the paper's metric; PSNR: mean over images, with its 95% interval. F1: macro "
-        "F1, %, that a classifier reaches on the denoised images; no denoiser was trained against the judge `holdout`. "
-        "`paper/N`: the paper's own weights. Everything else: [docs/results.md](docs/results.md)."
+        "F1, %, that a classifier reaches on the denoised images; no denoiser was trained against the judge holdout. "
+        "paper/N: the paper's own weights."
     )
     return Table("CIFAR-10", [*columns, *(f"F1, {judge}" for judge in judges)], rows, note)
 
@@ -274,7 +283,7 @@ def elsewhere(board: list[dict[str, Any]]) -> Table:
     images = next(iter(found.values()))[noises[0]]["images"]
     rows = [[model, *(f"{by_noise[noise]['psnr']:.2f}" for noise in noises)] for model, by_noise in found.items()]
     note = (
-        f"Mean PSNR of {images:,.0f} test images, dB; `noisy`: of the images as they are. What stands below it makes "
+        f"Mean PSNR of {images:,.0f} test images, dB; noisy: of the images as they are. What stands below it makes "
         "pictures worse. The classical methods are tuned under each noise anew; the networks are as they ship."
     )
     return Table("Under other noise", ["model", *noises], rows, note)
@@ -282,23 +291,12 @@ def elsewhere(board: list[dict[str, Any]]) -> Table:
 
 def parts() -> Table:
     """What each part of the small network and its training buys."""
-    rows = [list(row.values()) for row in records(STUDY)]
-    columns = list(records(STUDY)[0])
-    note = (
-        "One thing changed at a time, the best first; ≈: no further from `frontier-0` than seeds lie apart. How it was "
-        "run, what it means and what each costs: [docs/results/frontier-cifar10](results/frontier-cifar10/README.md)."
-    )
-    return Table("What each part buys", columns, [[_cell(cell) for cell in row] for row in rows], note)
-
-
-def _cell(value: Any) -> Any:
-    return (
-        f"{value:,.0f}"
-        if isinstance(value, float) and value >= 1000
-        else f"{value:g}"
-        if isinstance(value, float)
-        else value
-    )
+    with STUDY.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    columns = [column for column in found[0] if column != "time, times"]  # other work shared the core
+    rows = [[f"{int(row[key]):,}" if row[key].isdigit() else row[key] for key in columns] for row in found]
+    note = "One thing changed at a time, the best first; ≈: no further from frontier-0 than seeds lie apart."
+    return Table("What each part buys", columns, rows, note)
 
 
 def weights() -> Table:
@@ -314,8 +312,8 @@ def weights() -> Table:
     rows.sort(key=lambda row: row[0])
     columns = ["weight", "batch PSNR, dB", "PSNR, dB", "recovered, %, builtin", "recovered, %, holdout"]
     note = (
-        "`dae-s` taught further with loss `psnr + weight * judge_features`, features of judge:builtin; judge:holdout "
-        "was never trained against. How: [docs/results/task-cifar10](results/task-cifar10/README.md)."
+        "dae-s taught further with the loss psnr + weight * judge_features, features of judge:builtin; judge:holdout "
+        "was never trained against."
     )
     return Table("Pixels against recognition", columns, [[f"{row[0]:g}", *row[1:]] for row in rows], note)
 
