@@ -81,7 +81,7 @@ def write(compared: Compared, out: Path, title: str, command: str, against: str 
     else:
         left_out.append("no curves: the runs' folders are not on this machine")
     fields = {field: name for field, name in titled(compared.fields).items() if field != "seed"}
-    if fields and finished:
+    if fields and finished and not against:  # of many fields changed one at a time, these would show little
         figures = {_parallel(fields, finished, out): out / "parallel.svg"}
         shares, why = importances(finished, fields)
         if shares:
