@@ -243,6 +243,14 @@ def test_curves_name_the_best_epoch_of_a_single_run(tmp_path: Path) -> None:
     assert {"best 1e-05 at epoch 3", "best 99 at epoch 3"} <= set(_texts(tmp_path / "one.svg"))
 
 
+def test_curves_show_a_loss_that_is_negative(tmp_path: Path) -> None:
+    rows = [{"epoch": float(n), "train_loss": -20.0 - n, "val_loss": -21.0 - n, "val_psnr": 21.0 + n} for n in range(3)]
+    curves_figure({"run": rows}, tmp_path / "curves.svg")
+    texts = _texts(tmp_path / "curves.svg")
+    assert "no values yet" not in texts
+    assert "best -23 at epoch 2" in texts
+
+
 TABLE = Table(
     "Losses <of> runs",
     ["run", "loss", "epochs", "interval", "note"],

@@ -136,7 +136,7 @@ def _curves(compared: Compared, out: Path) -> dict[str, Path]:
     some = f"The best {_MOST_CURVES} of {len(points)}" if len(points) > _MOST_CURVES else "All"
     lines = "a colour for each point, a line for each of its seeds" if seeds else "a line for each run"
     caption = (
-        f"{some}, best first, {lines}: loss (logarithmic) and PSNR by epoch, on validation images whose noise never "
+        f"{some}, best first, {lines}: loss and PSNR by epoch, on validation images whose noise never "
         f"changes.{_numbers(names)}"
     )
     return {caption: out / "curves.svg"}

@@ -64,7 +64,9 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]], path: Path) ->
 def curves_figure(
     rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, groups: Mapping[str, str] | None = None
 ) -> None:
-    """Loss (logarithmic) and validation PSNR by epoch, runs over each other (the paper's Figure 4).
+    """Loss and validation PSNR by epoch, runs over each other (the paper's Figure 4).
+
+    Losses are on a logarithmic axis, unless some are negative, as `psnr` is.
 
     Where a judge looked at a run, a third panel shows its macro F1.
 
@@ -86,6 +88,8 @@ def curves_figure(
         fig = new_figure(12.0 if judged else 9.0, 3.8, "constrained")
         loss, psnr, *f1 = fig.subplots(1, 3 if judged else 2)
         with_training = len(rows) <= _MOST_WITH_TRAINING_LOSS
+        losses = [_column(table, key) for table in rows.values() for key in ("train_loss", "val_loss")]
+        least = -math.inf if any(value < 0 for column in losses for value in column) else 0.0
         shown: set[str] = set()
         for run, table in rows.items():
             k = places[named[run]]
@@ -97,16 +101,17 @@ def curves_figure(
                 looked = [row for row in table if "val_f1" in row]
                 _line(ax, _column(looked, "epoch"), _column(looked, "val_f1"), color=color, linestyle=dash)
             if with_training:
-                _line(loss, epochs, _column(table, "train_loss", above=0.0), color=color, alpha=0.45)
+                _line(loss, epochs, _column(table, "train_loss", above=least), color=color, alpha=0.45)
             label = "_" if named[run] in shown else named[run]  # matplotlib names nothing that begins so
             shown.add(named[run])
-            _line(loss, epochs, _column(table, "val_loss", above=0.0), color=color, linestyle=dash, label=label)
+            _line(loss, epochs, _column(table, "val_loss", above=least), color=color, linestyle=dash, label=label)
         if len(rows) == 1:
-            _mark_best(loss, epochs, _column(table, "val_loss", above=0.0), min)
+            _mark_best(loss, epochs, _column(table, "val_loss", above=least), min)
             _mark_best(psnr, epochs, _column(table, "val_psnr"), max)
         loss.set(title="loss (pale: training)" if with_training else "validation loss")
         psnr.set(title="validation PSNR (dB)")
-        log_scale(loss)
+        if least == 0.0:
+            log_scale(loss)
         for ax in f1:
             ax.set(title="macro F1 of the judge, denoised")
         for ax in (loss, psnr, *f1):
