@@ -153,6 +153,8 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
             other.parameters,
         )
         assert row.judged["photos"].macro_f1 == other.judged["photos"].macro_f1
+        assert list(row.scores) == list(other.scores) == [*board.noises, *board.unseen]
+        assert leaderboard.records(board, [row])[0].keys() == leaderboard.records(board, [other])[0].keys()
         for text, scores in row.scores.items():
             assert scores.noisy_sha256 == other.scores[text].noisy_sha256
             np.testing.assert_array_equal(scores.psnrs, other.scores[text].psnrs)

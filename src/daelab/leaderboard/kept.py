@@ -130,8 +130,8 @@ def _row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Image
         **header["row"],
         method=header["method"],
         scores={
-            text: Evaluation(scores(text), (), header["seed"], sha256, tensors[f"{text} psnrs"].numpy())
-            for text, sha256 in header["noisy"].items()
+            text: Evaluation(scores(text), (), header["seed"], header["noisy"][text], tensors[f"{text} psnrs"].numpy())
+            for text in header["of"]["noises"]  # a header's keys are sorted
         },
         judged={name: judged(name) for name in header["judges"]},
         crops={
