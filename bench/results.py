@@ -219,7 +219,7 @@ def short(board: list[dict[str, Any]]) -> Table:
 
 
 def millions(model: str, per_pixel: float | None) -> str | None:
-    """Millions of multiplications for an image of CIFAR-10; where a window covers it, fewer than per pixel elsewhere."""
+    """Millions of multiplications for an image of CIFAR-10, which a context of means covers at once."""
     path = modelfile.shipped_file(model)
     if path:
         return f"{modelfile.read_card(path).spec.macs(32, 32) / 1e6:.1f}"

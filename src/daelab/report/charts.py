@@ -15,6 +15,7 @@ from daelab.report.style import INK, MUTED, PALETTE, PAPER, new_figure, save_fig
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MOST_WITH_TRAINING_LOSS = 4
@@ -176,18 +177,39 @@ def pareto_figure(points: Mapping[str, tuple[float, float]], cost: str, value: s
         front = pareto_front(points)
         ax.plot(*zip(*(points[name] for name in front), strict=True), color=PALETTE[0], linewidth=1.2, zorder=2)
         for name, (x, y) in points.items():
-            best = name in front
-            color = PALETTE[0] if best else MUTED
+            color = PALETTE[0] if name in front else MUTED
             ax.plot([x], [y], "o", markersize=5.5, color=color, zorder=3)
-            # of the front above and to the left, where its line never runs; of its first below and to the right,
-            # since to its left is the axis
-            at, side = ((-5, 4), "right") if best else ((0, -11), "center")
-            at, side = ((5, -11), "left") if name == front[0] else (at, side)
-            ax.annotate(name, (x, y), at, textcoords="offset points", ha=side, fontsize=7.5)
         log_scale(ax, "x")
         ax.set(xlabel=cost, ylabel=value)
         ax.margins(x=0.12, y=0.12)
+        _name_points(fig, ax, points, front)
         save_figure(fig, path)
+
+
+_BELOW, _RIGHT, _LEFT = ((0, -11), "center"), ((6, -3), "left"), ((-6, -3), "right")
+_ABOVE_LEFT, _BELOW_RIGHT = ((-5, 4), "right"), ((5, -11), "left")
+
+
+def _name_points(fig: Figure, ax: Axes, points: Mapping[str, tuple[float, float]], front: Sequence[str]) -> None:
+    """Write each point's name beside it, where no other name and no point is, if there is such a place."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    fig.draw_without_rendering()
+    taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in ax.transData.transform(list(points.values()))]
+    for name in sorted(points, key=lambda name: name not in front):
+        # of the front above and to the left, where its line never runs; of its first below and to the right,
+        # since to its left is the axis
+        first = _BELOW_RIGHT if name == front[0] else _ABOVE_LEFT if name in front else _RIGHT
+        places = (first, _RIGHT, _LEFT, _BELOW, first)
+        for number, (at, side) in enumerate(places, 1):
+            text = ax.annotate(name, points[name], at, textcoords="offset points", ha=side, fontsize=7.5)
+            box = text.get_window_extent(renderer)
+            if number == len(places) or not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def trade_figure(points: Mapping[str, tuple[float, Mapping[str, float]]], label: str, value: str, path: Path) -> None:
