@@ -155,7 +155,7 @@ def test_built_saved_and_loaded_is_equal(shape: Network, tmp_path: Path, colours
     file.JudgeFile(net, card).save(tmp_path / "x.safetensors")
     loaded = file.load(tmp_path / "x.safetensors")
     assert loaded.card == card
-    net.load_state_dict(network.halved(net.state_dict()))
+    net.load_state_dict(tensorfile.halved(net.state_dict(), file.INPUT))
     x = torch.rand(5, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(loaded.network(x), net.eval()(x))
@@ -227,7 +227,7 @@ def test_macs_are_those_of_the_convolutions() -> None:
 @pytest.mark.parametrize("name", recipe.shipped())
 def test_what_ships_is_small(name: str) -> None:
     net = network.build(recipe.load(name).network, 10)
-    bytes_ = sum(t.numel() * t.element_size() for t in network.halved(net.state_dict()).values())
+    bytes_ = sum(t.numel() * t.element_size() for t in tensorfile.halved(net.state_dict(), file.INPUT).values())
     assert bytes_ < 10e6
 
 

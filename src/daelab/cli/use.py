@@ -129,6 +129,12 @@ def _say_trained(trained: Trained) -> None:
     say(f"  next     daelab evaluate {run.name}")
 
 
+JudgePath = Annotated[Path | None, typer.Option(help="Folder of the weights of the judge vit; `hub` downloads them.")]
+SelfEnsemble = Annotated[
+    bool, typer.Option("--self-ensemble", help="Average eight flips and rotations; eight times the work.")
+]
+
+
 @processes.joined()
 def evaluate(
     model: Scored,
@@ -143,12 +149,8 @@ def evaluate(
         str | None,
         typer.Option(help="Also score with: builtin, holdout, photos, vit, a file, or module:factory (which runs)."),
     ] = None,
-    judge_path: Annotated[
-        Path | None, typer.Option(help="Folder of the weights of the judge vit; `hub` downloads them.")
-    ] = None,
-    self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Average eight flips and rotations; eight times the work.")
-    ] = False,
+    judge_path: JudgePath = None,
+    self_ensemble: SelfEnsemble = False,
     data_root: DataRoot = None,
     save: Annotated[Path | None, typer.Option(help="Also write the model here, with the scores in its header.")] = None,
     half: Annotated[bool, typer.Option("--half", help="With --save: weights in half precision, scored so.")] = False,
@@ -165,10 +167,7 @@ def evaluate(
 
     if levels is not None and (noise or judge or save):
         raise ValueError("--levels is a table of its own; it takes no --noise, --judge or --save")
-    if self_ensemble and save is not None:
-        raise ValueError("--save keeps the scores of the model alone; leave out --self-ensemble")
-    if half and save is None:
-        raise ValueError("--half is how --save stores the model; add --save FILE")
+    _check_saving(save, half, self_ensemble)
     sigmas = _sigmas(levels) if levels is not None else None
     with bar("downloading", "bytes") as download, bar("tuning") as tuning, bar("evaluating") as progress:
         options: dict[str, Any] = {
@@ -196,6 +195,13 @@ def evaluate(
         _say_scores(found)
     if save is not None:
         api.save_scored(model, found, save, half=half)
+
+
+def _check_saving(save: Path | None, half: bool, self_ensemble: bool) -> None:
+    if self_ensemble and save is not None:
+        raise ValueError("--save keeps the scores of the model alone; leave out --self-ensemble")
+    if half and save is None:
+        raise ValueError("--half is how --save stores the model; add --save FILE")
 
 
 def _sigmas(text: str) -> list[float]:
