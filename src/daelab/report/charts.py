@@ -195,7 +195,7 @@ def _name_points(fig: Figure, ax: Axes, points: Mapping[str, tuple[float, float]
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
 
-    renderer = FigureCanvasAgg(fig).get_renderer()
+    renderer = FigureCanvasAgg(fig).get_renderer()  # type: ignore[no-untyped-call]
     fig.draw_without_rendering()
     taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in ax.transData.transform(list(points.values()))]
     for name in sorted(points, key=lambda name: name not in front):
