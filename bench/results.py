@@ -195,7 +195,7 @@ def short(board: list[dict[str, Any]]) -> Table:
     classical = [each["model"] for each in board if each["model"].startswith("baseline:")]
     shown = [each for each in board if each["model"] not in classical[1:]]
     columns = ["model", "parameters", "M MACs", "batch PSNR, dB", "PSNR, dB", "SSIM"]
-    judges = [key.removeprefix("recovered_") for key in board[0] if key.startswith("recovered_")]
+    judges = [key.removeprefix("recovered_") for key in board[0] if re.fullmatch("recovered_[a-z]+", key)]
     rows = [
         [
             each["model"],

@@ -116,6 +116,8 @@ def test_the_page_and_the_csv(
     first = kept[0]
     assert float(first["psnr_low"]) <= float(first["psnr"]) <= float(first["psnr_high"])
     assert float(first["f1_photos_low"]) <= float(first["f1_photos"]) <= float(first["f1_photos_high"])
+    assert float(first["recovered_photos_low"]) <= float(first["recovered_photos"])
+    assert float(first["recovered_photos"]) <= float(first["recovered_photos_high"])
     assert first["seen"] == "True"
     document = json.loads((tmp_path / "board" / "leaderboard.json").read_text())
     assert [each["model"] for each in document["rows"]] == [each["model"] for each in kept]

@@ -12,6 +12,7 @@ import numpy as np
 from daelab import report, runs
 from daelab.baselines import PREFIX
 from daelab.files import write_text
+from daelab.judge.f1 import recovered
 from daelab.leaderboard.boards import SIDE, Board
 from daelab.leaderboard.measure import NOTHING
 from daelab.leaderboard.row import Row, lead
@@ -22,7 +23,7 @@ COLUMNS = (
     *("psnr", "psnr_low", "psnr_high", "psnr_batch", "psnr_batch_low", "psnr_batch_high"),
     *("ssim", "ssim_low", "ssim_high", "mse", "parameters", "macs_per_pixel", "bytes", "images_per_second"),
 )
-"""Of `leaderboard.csv`; for each judge NAME also f1_NAME, f1_NAME_low, f1_NAME_high, recovered_NAME."""
+"""Of `leaderboard.csv`; for each judge NAME also f1_NAME, f1_NAME_low, f1_NAME_high, and recovered_NAME likewise."""
 
 
 def records(board: Board, rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -53,6 +54,8 @@ def records(board: Board, rows: Iterable[Row]) -> list[dict[str, Any]]:
                     f1, (low, high) = judged.macro_f1, judged.summary()["macro_f1"]["ci95"]
                     record |= {f"f1_{judge}": f1["denoised"], f"f1_{judge}_low": low, f"f1_{judge}_high": high}
                     record[f"recovered_{judge}"] = f1["recovered"]
+                    ends = (recovered(f1["noisy"], end, f1["clean"]) for end in (low, high))
+                    record |= dict(zip((f"recovered_{judge}_low", f"recovered_{judge}_high"), ends, strict=True))
             found.append(record)
     return found
 
