@@ -68,11 +68,9 @@ class Kept:
             return None
         try:
             header, tensors = tensorfile.read(place)
-        except ValueError:  # cut short, or not ours: measured anew, and written over
+            return _row(header, tensors, self.images) if header.get("of") == self._of(name, path) else None
+        except (ValueError, LookupError, TypeError):  # cut short, or of another daelab: measured anew, and written over
             return None
-        if header.get("of") != self._of(name, path):
-            return None
-        return _row(header, tensors, self.images)
 
     def write(self, row: Row, path: Path | None) -> None:
         """Keep a row, where rows are kept."""

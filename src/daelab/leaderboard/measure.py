@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ TUNING = 64
 """Side of the crops that classical methods are tuned on, in another data set: they look further than 32 pixels."""
 NOTHING = "noisy"
 """The row of the pictures as they are."""
-TIMED_BATCH, TIMED_BATCHES = 32, 5
+TIMED_BATCH, TIMED_BATCHES = 32, 7
 """Images of a batch, and batches, whose median is a model's speed."""
 
 Say = Callable[[str], None]
@@ -95,8 +96,7 @@ def measure(request: Request, say: Say, count: Count) -> tuple[Board, list[Row]]
         rows[name] = table.row(name, path, count)
         kept.write(rows[name], path)
     say("timing")
-    timed = [replace(row, images_per_second=table.speed(row, names[name])) for name, row in rows.items()]
-    return board, sorted(timed, key=lambda row: -float(row.psnrs(board.noises).mean()))
+    return board, sorted(table.timed(rows, names), key=lambda row: -float(row.psnrs(board.noises).mean()))
 
 
 def contenders(request: Request, board: Board) -> dict[str, Path | None]:
@@ -162,19 +162,24 @@ class _Table:
         macs = spec.macs(side, side) / side**2 if spec else None
         return Row(name, parameters, macs, path.stat().st_size if path else None, scores, judged, crops, method)
 
-    def speed(self, row: Row, path: Path | None) -> float:
-        """Images per second under the first noise, by the median batch of the first ones."""
+    def timed(self, rows: Mapping[str, Row], names: Mapping[str, Path | None]) -> list[Row]:
+        """The rows with their images per second under the first noise: the median of a few batches.
+
+        The models take turns batch by batch, so that what else the machine does falls on all of them.
+        """
         noise = parse(self.board.noises[0])
-        denoiser = self._denoiser(row.method or row.name, path, noise)
-        seconds: list[float] = []
-        for made in noisy_batches(self.images, noise, self.seed, TIMED_BATCH, denoiser.device):
-            began = time.perf_counter()
-            denoiser.batch(made.noisy).cpu()
-            seconds.append((time.perf_counter() - began) / len(made.noisy))
-            if len(seconds) >= TIMED_BATCHES:
-                break
-        # neither the first one's beginnings nor other work on the machine count
-        return 1 / max(float(np.median(seconds)), 1e-9)
+        denoisers = {name: self._denoiser(row.method or name, names[name], noise) for name, row in rows.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in rows}
+        for made in islice(noisy_batches(self.images, noise, self.seed, TIMED_BATCH), TIMED_BATCHES):
+            for name, denoiser in denoisers.items():
+                noisy = made.noisy.to(denoiser.device)
+                began = time.perf_counter()
+                denoiser.batch(noisy).cpu()
+                seconds[name].append((time.perf_counter() - began) / len(noisy))
+        # the median leaves out each one's beginnings
+        return [
+            replace(row, images_per_second=1 / max(float(np.median(seconds[name])), 1e-9)) for name, row in rows.items()
+        ]
 
     def _denoiser(self, name: str, path: Path | None, noise: Noise) -> Denoiser:
         if path:

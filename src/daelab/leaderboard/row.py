@@ -34,7 +34,7 @@ class Row:
     method: str = ""
     """Of a classical method, its text form as tuned to the first noise."""
     images_per_second: float = 0.0
-    """Under the first noise, on this machine; all rows are timed one after the other, in the same run."""
+    """Under the first noise, on this machine; all rows are timed in turns, in the same run."""
 
     def psnrs(self, noises: Iterable[str]) -> Floats:
         """dB of every image under these noises, one noise after the other."""

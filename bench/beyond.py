@@ -1,0 +1,176 @@
+"""Tables of what lies beyond the paper, from the leaderboards and studies that the repository keeps; see results.py."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+from daelab import modelfile
+from daelab.report import Table
+
+ROOT = Path(__file__).parents[1]
+FAMILY = {"dae-s": (26.95, 27.3, 0.15), "dae-m": (27.3, 27.8, 0.35), "dae-l": (27.6, 28.2, 0.5)}
+"""Batch PSNR at least and aimed at, dB, and the share of the F1 lost by model-c that is to be regained."""
+LEVELS = ("awgn(15)", "awgn(25)", "awgn(50)")
+PUBLISHED = {"CBM3D, as published": (33.52, 30.71, 27.38), "CDnCNN-B, as published": (33.89, 31.23, 27.92)}
+"""PSNR on CBSD68 under `LEVELS`, dB: Zhang et al., 2017, Beyond a Gaussian denoiser."""
+STUDY = ROOT / "docs" / "results" / "frontier-cifar10" / "points.csv"
+"""What each part of dae-s buys: `daelab compare --study frontier --against frontier-0 --plot DIR`."""
+TASK = ROOT / "docs" / "results" / "task-cifar10"
+"""Weights of a classifier's features: `runs.csv` of a comparison, and `leaderboard.csv` of the same runs."""
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file; numbers as numbers, None where there is none."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: _value(text) for key, text in each.items()} for each in csv.DictReader(file)]
+
+
+def ranked(board: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of a leaderboard's records, best first, those under the noises that it ranks by."""
+    return [each for each in board if each["seen"] == "True"]
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
+
+
+def short(board: list[dict[str, Any]]) -> Table:
+    """CIFAR-10's leaderboard; of the classical methods, the best."""
+    classical = [each["model"] for each in board if each["model"].startswith("baseline:")]
+    shown = [each for each in board if each["model"] not in classical[1:]]
+    columns = ["model", "parameters", "M MACs", "batch PSNR, dB", "PSNR, dB", "SSIM"]
+    judges = [key.removeprefix("recovered_") for key in board[0] if re.fullmatch("recovered_[a-z]+", key)]
+    rows = [
+        [
+            each["model"],
+            None if not each["parameters"] else f"{each['parameters']:,.0f}",
+            millions(each["model"], each["macs_per_pixel"]),
+            f"{each['psnr_batch']:.2f}",
+            f"{each['psnr']:.2f} ± {(each['psnr_high'] - each['psnr_low']) / 2:.2f}",
+            f"{each['ssim']:.4f}",
+            *(f"{100 * each[f'f1_{judge}']:.1f}" for judge in judges),
+        ]
+        for each in shown
+    ]
+    first = board[0]
+    note = (
+        f"CIFAR-10's {first['images']:,.0f} test images under the noise {first['noise']}, seed {first['seed']:.0f}. "
+        "MACs: for one image. Batch PSNR: the paper's metric; PSNR: mean over images, with its 95% interval. F1: macro "
+        "F1, %, that a classifier reaches on the denoised images; no denoiser was trained against the judge holdout. "
+        "paper/N: the paper's own weights."
+    )
+    return Table("CIFAR-10", [*columns, *(f"F1, {judge}" for judge in judges)], rows, note)
+
+
+def millions(model: str, per_pixel: float | None) -> str | None:
+    """Millions of multiplications for an image of CIFAR-10, which a context of means covers at once."""
+    path = modelfile.shipped_file(model)
+    if path:
+        return f"{modelfile.read_card(path).spec.macs(32, 32) / 1e6:.1f}"
+    return None if per_pixel is None else f"{per_pixel * 32 * 32 / 1e6:.1f}"
+
+
+def photographs(board: list[dict[str, Any]]) -> Table:
+    """CBSD68's leaderboard beside what is published."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in board:
+        found.setdefault(record["model"], {})[record["noise"]] = record
+    rows: list[list[Any]] = []
+    for model, by_noise in found.items():
+        middle = by_noise[LEVELS[1]]
+        rows.append(
+            [
+                model,
+                None if not middle["parameters"] else f"{middle['parameters']:,.0f}",
+                *(f"{by_noise[level]['psnr']:.2f}" for level in LEVELS),
+                f"{middle['ssim']:.4f}",
+            ]
+        )
+    rows += [[name, None, *(f"{value:.2f}" for value in levels), None] for name, levels in PUBLISHED.items()]
+    rows.sort(key=lambda row: -sum(map(float, row[2:5])))
+    first = board[0]
+    note = (
+        f"CBSD68, {first['images']:.0f} photographs, unclipped Gaussian noise of a standard deviation of 15, 25 and 50 "
+        "of 255 (the literature's protocol): mean PSNR, dB; SSIM at 25. Each network is one, told nothing of the "
+        "level; the classical methods are tuned to each. As published: Zhang et al., 2017. Speed: docs/performance.md."
+    )
+    columns = ["model", "parameters", "sigma 15", "25", "50", "SSIM"]
+    return Table("Photographs", columns, rows, note)
+
+
+def family(board: list[dict[str, Any]]) -> Table:
+    """What the family was to reach, and what it does."""
+    found = {each["model"]: each for each in board}
+    base = found["model-c"]["recovered_holdout"]
+    rows = []
+    for name, (floor, goal, share) in FAMILY.items():
+        for each in (found[key] for key in (name, f"{name}.task") if key in found):
+            regained = (each["recovered_holdout"] - base) / (1 - base)
+            rows.append(
+                [
+                    each["model"],
+                    f"{each['psnr_batch']:.2f}",
+                    f"{floor:.2f}",
+                    f"{goal:.2f}",
+                    f"{100 * each['recovered_holdout']:.1f}",
+                    f"{100 * regained:.0f}",
+                    f"{100 * share:.0f}",
+                ]
+            )
+    columns = ["model", "batch PSNR, dB", "floor", "goal", "recovered, %", "regained, %", "to regain, %"]
+    note = (
+        "Recovered: (F1 denoised - F1 noisy) / (F1 clean - F1 noisy) by judge:holdout, against which nothing is "
+        f"trained. Regained: the share of what model-c leaves lost by it ({100 * (1 - base):.1f}%)."
+    )
+    return Table("The family against its goals", columns, rows, note)
+
+
+def elsewhere(board: list[dict[str, Any]]) -> Table:
+    """What CIFAR-10's models do under noises that they were not made for."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for record in board:
+        if record["seen"] != "True":
+            found.setdefault(record["model"], {})[record["noise"]] = record
+    noises = list(next(iter(found.values())))
+    images = next(iter(found.values()))[noises[0]]["images"]
+    rows = [[model, *(f"{by_noise[noise]['psnr']:.2f}" for noise in noises)] for model, by_noise in found.items()]
+    note = (
+        f"Mean PSNR of {images:,.0f} test images, dB; noisy: of the images as they are. What stands below it makes "
+        "pictures worse. The classical methods are tuned under each noise anew; the networks are as they ship."
+    )
+    return Table("Under other noise", ["model", *noises], rows, note)
+
+
+def parts() -> Table:
+    """What each part of the small network and its training buys."""
+    with STUDY.open(encoding="utf-8", newline="") as file:
+        found = list(csv.DictReader(file))
+    columns = [column for column in found[0] if column != "time, times"]  # other work shared the core
+    rows = [[f"{int(row[key]):,}" if row[key].isdigit() else row[key] for key in columns] for row in found]
+    note = "One thing changed at a time, the best first; ≈: no further from frontier-0 than seeds lie apart."
+    return Table("What each part buys", columns, rows, note)
+
+
+def weights() -> Table:
+    """What a classifier's features buy, and what they cost in pixels."""
+    losses = {each["run"]: each["loss"] for each in records(TASK / "runs.csv")}
+    rows = []
+    for each in ranked(records(TASK / "leaderboard.csv")):
+        if each["model"] not in losses:
+            continue
+        weight = re.search(r"([\d.]+) \* judge_features", losses[each["model"]])
+        scores = [f"{100 * each[f'recovered_{judge}']:.1f}" for judge in ("builtin", "holdout")]
+        rows.append([float(weight[1]) if weight else 0.0, f"{each['psnr_batch']:.2f}", f"{each['psnr']:.2f}", *scores])
+    rows.sort(key=lambda row: row[0])
+    columns = ["weight", "batch PSNR, dB", "PSNR, dB", "recovered, %, builtin", "recovered, %, holdout"]
+    note = (
+        "dae-s taught further with the loss psnr + weight * judge_features, features of judge:builtin; judge:holdout "
+        "was never trained against."
+    )
+    return Table("Pixels against recognition", columns, [[f"{row[0]:g}", *row[1:]] for row in rows], note)
