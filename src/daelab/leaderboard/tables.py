@@ -104,7 +104,7 @@ def speed(rows: Sequence[Row]) -> Table:
         + [f"{row.images_per_second / other.images_per_second:.3g}" for other in slow]
         for row in done
     ]
-    note = "Of the median batch, the models taking turns with the same threads; a classical method's tuning is not counted."
+    note = "Of the median batch; models take turns, with the same threads. A classical method's tuning is not counted."
     return Table("Speed", columns, shown, note)
 
 
