@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from daelab import modelfile
-from daelab.report import Table
+from daelab.experiments.reports.table import Table
+from daelab.models.model_file import read_model_metadata
+from daelab.models.registry import find_shipped_model
 
 ROOT = Path(__file__).parents[1]
 FAMILY = {"dae-s": (26.95, 27.3, 0.15), "dae-m": (27.3, 27.8, 0.35), "dae-l": (27.6, 28.2, 0.5)}
@@ -70,9 +71,9 @@ def short(board: list[dict[str, Any]]) -> Table:
 
 def millions(model: str, per_pixel: float | None) -> str | None:
     """Millions of multiplications for an image of CIFAR-10, which a context of means covers at once."""
-    path = modelfile.shipped_file(model)
+    path = find_shipped_model(model)
     if path:
-        return f"{modelfile.read_card(path).spec.macs(32, 32) / 1e6:.1f}"
+        return f"{read_model_metadata(path).spec.macs(32, 32) / 1e6:.1f}"
     return None if per_pixel is None else f"{per_pixel * 32 * 32 / 1e6:.1f}"
 
 

@@ -20,13 +20,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from daelab import api, imagefiles, inspector, judge, modelfile
-from daelab.denoiser import Denoiser
-from daelab.files import write_text, written_beside
-from daelab.metrics import psnr_of
-from daelab.noise import parse
-from daelab.report import Table
-from daelab.report.table import shown
+from daelab._util.files import replace_file, write_text
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.noise_identification.network import find_shipped_identifier
+from daelab.denoising.noisy_images import make_noisy
+from daelab.evaluation.classifiers.classifier_file import read_classifier_metadata
+from daelab.evaluation.classifiers.registry import list_shipped_classifiers
+from daelab.evaluation.metrics import convert_mse_to_psnr
+from daelab.experiments.reports.noise_identification import make_identification_tables
+from daelab.experiments.reports.table import Table, format_cell
+from daelab.image_io.read import read_picture
+from daelab.models.model_file import ModelMetadata, read_model_metadata
+from daelab.models.registry import list_shipped_models, shorten_model_name
+from daelab.noise.grammar import parse_noise
 
 ROOT = Path(__file__).parents[1]
 BOARDS = ROOT / "docs" / "leaderboard"
@@ -46,7 +52,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of models.md")
     args = options.parse_args()
     parts = [HEAD]
-    for name, path in modelfile.shipped().items():
+    for name, path in list_shipped_models().items():
         if not args.only or name in args.only:
             print(name)
             parts += model_card(name, path, args.out)
@@ -81,13 +87,13 @@ def ranked(name: str, data: str) -> list[dict[str, str]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        return [record for record in csv.DictReader(file) if record["model"] == modelfile.short(name)]
+        return [record for record in csv.DictReader(file) if record["model"] == shorten_model_name(name)]
 
 
 def model_card(name: str, path: Path, out: Path) -> list[str]:
     """One model: what it is, what it reaches, and where it fails."""
-    card = modelfile.read_card(path)
-    noisy = parse(card.noise)
+    card = read_model_metadata(path)
+    noisy = parse_noise(card.noise)
     measured = photographs(Denoiser.load(path), [str(noisy), *ELSEWHERE])
     worst = sorted(measured[str(noisy)], key=lambda one: one["denoised"])[:WORST]
     picture = out / "images" / "cards" / f"{name}.webp"
@@ -108,7 +114,7 @@ def model_card(name: str, path: Path, out: Path) -> list[str]:
     ]
 
 
-def facts(card: modelfile.Card, path: Path) -> list[str]:
+def facts(card: ModelMetadata, path: Path) -> list[str]:
     """What the header says, as a list."""
     recipe, training = card.recipe, card.training
     split = {key: value for key, value in card.data.items() if key not in ("name", "terms") and value is not None}
@@ -118,7 +124,7 @@ def facts(card: modelfile.Card, path: Path) -> list[str]:
         "for": f"pictures under `{card.noise}`",
         "network": f"{card.spec.parameters:,} parameters, {card.spec.macs() / 1e6:.1f} M MACs for 32 x 32 pixels, "
         f"{path.stat().st_size / 1000:,.0f} KB; sizes of any kind, padded to multiples of {card.spec.multiple}",
-        "data": f"{card.data.get('name', '')}: {shown(split)}"
+        "data": f"{card.data.get('name', '')}: {format_cell(split)}"
         + (f"; {card.data['terms']}" if "terms" in card.data else ""),
         "trained": f"{how.get('optimiser', '')}, loss {recipe.get('loss', '')}, {training.get('epochs')} epochs"
         + (f", {hours:.1f} hours" if math.isfinite(hours) else "")
@@ -130,7 +136,7 @@ def facts(card: modelfile.Card, path: Path) -> list[str]:
     return [f"- **{key}**: {value}" for key, value in lines.items()]
 
 
-def by_noise(name: str, card: modelfile.Card) -> list[str]:
+def by_noise(name: str, card: ModelMetadata) -> list[str]:
     """Test scores by component from the header; under other noises from the leaderboard."""
     test = card.metrics.get("test")
     if not test:
@@ -175,10 +181,10 @@ def photographs(denoiser: Denoiser, noises: list[str]) -> dict[str, list[dict[st
 
 def _photographs(denoiser: Denoiser, text: str) -> Iterator[dict[str, Any]]:
     for index, name in enumerate(PHOTOS):
-        whole = imagefiles.read(f"photo:{name}").colour().pixels
+        whole = read_picture(f"photo:{name}").colour().pixels
         top, left = ((side - SIDE) // 2 for side in whole.shape[:2])
         clean = np.ascontiguousarray(whole[top : top + SIDE, left : left + SIDE])
-        noisy = api.make_noisy(clean, parse(text), 0, index)
+        noisy = make_noisy(clean, parse_noise(text), 0, index)
         denoised = denoiser(noisy)
         scores = [_psnr(picture, clean) for picture in (noisy, denoised)]
         pixels = (clean, noisy, denoised)
@@ -189,7 +195,7 @@ def _psnr(picture: np.ndarray[Any, Any], clean: np.ndarray[Any, Any]) -> float:
     import torch
 
     error = np.square((picture.astype(float) - clean.astype(float)) / 255).mean()
-    return float(psnr_of(torch.tensor(error)))
+    return float(convert_mse_to_psnr(torch.tensor(error)))
 
 
 def mosaic(rows: list[tuple[np.ndarray[Any, Any], ...]], path: Path) -> None:
@@ -202,26 +208,26 @@ def mosaic(rows: list[tuple[np.ndarray[Any, Any], ...]], path: Path) -> None:
             top, left = r * (SIDE + gap), c * (SIDE + gap)
             sheet[top : top + SIDE, left : left + SIDE] = picture
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as part:
+    with replace_file(path) as part:
         Image.fromarray(sheet).save(part, "WEBP", quality=80, method=6)
 
 
 def other_cards() -> Iterator[str]:
     """The classifiers, and what looks at noise."""
-    for name, path in judge.shipped().items():
-        card = judge.file.read_card(path)
+    for name, path in list_shipped_classifiers().items():
+        card = read_classifier_metadata(path)
         test = card.metrics["test"]
         yield from (
             f"### judge:{name}",
             "",
             f"- **for**: scoring denoisers of {card.data['name']}; classes: {', '.join(card.classes)}",
             "- **not for**: telling what is on pictures of yours",
-            f"- **data**: {shown(card.data)}",
+            f"- **data**: {format_cell(card.data)}",
             f"- **accuracy**: {test['accuracy'][card.tta]:.2%} of {test['images']:,} clean test images",
             f"- **file**: {path.stat().st_size / 1000:,.0f} KB, sha256 `{sha(path)}`",
             "",
         )
-    path = inspector.shipped()
+    path = find_shipped_identifier()
     yield from (
         "### inspector",
         "",
@@ -230,7 +236,7 @@ def other_cards() -> Iterator[str]:
         f"- **file**: {path.stat().st_size / 1000:,.0f} KB, sha256 `{sha(path)}`",
         "",
     )
-    for table in inspector.results_tables():
+    for table in make_identification_tables():
         yield table.to_markdown()
 
 

@@ -13,11 +13,13 @@ from typing import Any
 
 import torch
 
-from daelab import data
-from daelab.data.cifar10 import find
-from daelab.recipe import Recipe
-from daelab.runs import Ledger
-from daelab.training import Silent, fit
+from daelab.datasets.base import ImageSet
+from daelab.datasets.cifar10 import find_cifar10
+from daelab.datasets.registry import load_dataset
+from daelab.runs.ledger import Ledger
+from daelab.training.callbacks.record import SilentProgress
+from daelab.training.engine import fit_denoiser
+from daelab.training.recipe import Recipe
 
 TRAIN = {"cifar10": 40_000, "photos": 5_000}
 """Images to train on: the paper's last split, and all that `photos` has."""
@@ -42,7 +44,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 def pick_data(args: argparse.Namespace) -> str:
     """The data set that `--data` means here; ends the script where CIFAR-10 is asked for and is nowhere."""
-    found = args.data == "photos" or find(None if args.data_root is None else Path(args.data_root)) is not None
+    found = args.data == "photos" or find_cifar10(None if args.data_root is None else Path(args.data_root)) is not None
     if args.data == "cifar10" and not found:
         print("CIFAR-10 is nowhere; give its folder as --data-root, or take --data photos", file=sys.stderr)
         raise SystemExit(2)
@@ -52,11 +54,11 @@ def pick_data(args: argparse.Namespace) -> str:
     return "cifar10" if args.data == "auto" else str(args.data)
 
 
-def pictures(name: str, root: str | None, count: int) -> data.ImageSet:
+def pictures(name: str, root: str | None, count: int) -> ImageSet:
     """The first `count` training images of a set."""
-    train = data.load(name, root, download=False).train
-    assert isinstance(train, data.ImageSet)
-    return data.ImageSet(train.name, train.images[:count], train.labels[:count], train.classes)
+    train = load_dataset(name, root, download=False).train
+    assert isinstance(train, ImageSet)
+    return ImageSet(train.name, train.images[:count], train.labels[:count], train.classes)
 
 
 def whole_batches(images: int, batch: int) -> int:
@@ -89,8 +91,8 @@ class Stop(Exception):
     """Raised by whoever watches a training, to end it."""
 
 
-def run_loop(recipe: Recipe, data_root: str | None, watch: Silent) -> None:
+def run_loop(recipe: Recipe, data_root: str | None, watch: SilentProgress) -> None:
     """Train by a recipe with the package's own loop, in a folder that goes away, until `watch` stops it."""
     with tempfile.TemporaryDirectory(prefix="daelab-bench-") as folder, suppress(Stop):
         ledger = Ledger(f"sqlite:///{Path(folder) / 'ledger.db'}")
-        fit(recipe, "bench", runs_root=Path(folder), data_root=data_root, ledger=ledger, progress=watch)
+        fit_denoiser(recipe, "bench", runs_root=Path(folder), data_root=data_root, ledger=ledger, progress=watch)

@@ -20,9 +20,11 @@ from PIL import Image
 from torch import Tensor
 
 from common import parser, show, table
-from daelab import data
-from daelab.noise import PRESETS, BatchDraws
-from daelab.training.feed import Feed, mirror, turn
+from daelab.datasets.base import ImageSet
+from daelab.datasets.registry import load_dataset
+from daelab.noise.base import PRESETS
+from daelab.noise.random_streams import BatchStream
+from daelab.training.loader import BatchLoader, flip_randomly, rotate_randomly
 
 CPU = torch.device("cpu")
 
@@ -57,18 +59,20 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="daelab-bench-") as folder:
         written(Path(folder), args.pictures)
-        train = data.load(f"folder:{folder}", crop=args.crop).train
+        train = load_dataset(f"folder:{folder}", crop=args.crop).train
         cropped = train.take(np.repeat(np.arange(len(train)), args.crops))
-        feed = Feed(cropped, args.batch, 0, CPU)
+        feed = BatchLoader(cropped, args.batch, 0, CPU)
         batches = drain(feed.epoch(0))  # decodes every picture
     ready = torch.cat(batches).mul(255).round().to(torch.uint8).numpy()
-    resident = Feed(data.ImageSet("ready", ready, cropped.labels, cropped.classes), args.batch, 0, CPU)
-    draws = BatchDraws(args.batch, 0)
+    resident = BatchLoader(ImageSet("ready", ready, cropped.labels, cropped.classes), args.batch, 0, CPU)
+    draws = BatchStream(args.batch, 0)
     works: dict[str, Callable[[], object]] = {
         "images that lie ready": lambda: drain(resident.epoch(0)),
         "random crops": lambda: drain(feed.epoch(0)),
-        "flips and turns": lambda: [turn(mirror(x, draws.generator), draws.generator) for x in batches],
-        "the noise real": lambda: [PRESETS["real"].apply(x, BatchDraws(len(x), 0)) for x in batches],
+        "flips and turns": lambda: [
+            rotate_randomly(flip_randomly(x, draws.generator), draws.generator) for x in batches
+        ],
+        "the noise real": lambda: [PRESETS["real"].apply(x, BatchStream(len(x), 0)) for x in batches],
     }
     rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(args.rounds)]
     reference = "images that lie ready"

@@ -22,10 +22,15 @@ import numpy as np
 import numpy.typing as npt
 
 from common import show, table
-from daelab import api, data, imagefiles, modelfile
-from daelab.cleaning import LEFT, Automatic
-from daelab.data.photos import PHOTOS
-from daelab.noise import parse
+from daelab.datasets.registry import load_dataset
+from daelab.denoising.automatic import LEFT_UNCHANGED, AutomaticDenoiser
+from daelab.denoising.noise_identification import identify
+from daelab.denoising.noisy_images import make_noisy
+from daelab.image_io.bundled_photos import PHOTOS
+from daelab.image_io.read import read_picture
+from daelab.models import registry
+from daelab.models.registry import list_shipped_models
+from daelab.noise.grammar import parse_noise
 
 Bytes = npt.NDArray[np.uint8]
 LOSS = 0.1
@@ -78,7 +83,7 @@ def main() -> None:
     for path in args.model:
         ship(path)
     pictures = list(photographs(args))
-    chosen = Automatic()
+    chosen = AutomaticDenoiser()
     rows = []
     for noise in args.noise or NOISES:
         rows.append(measured(noise, pictures, chosen))
@@ -102,33 +107,34 @@ def options() -> argparse.ArgumentParser:
 
 def ship(path: Path) -> None:
     """Let a model's file be one of those that ship."""
-    shipped = modelfile.shipped() | {path.stem: path}
-    modelfile.shipped = lambda: shipped
+    shipped = list_shipped_models() | {path.stem: path}
+    for module in (registry, identify):
+        module.list_shipped_models = lambda: shipped
 
 
 def photographs(args: argparse.Namespace) -> Iterator[Bytes]:
     """(H, W, 3) each."""
     if args.data == "photos":
         for photo in PHOTOS[:: args.every]:
-            pixels = imagefiles.read(f"photo:{photo.name}").colour().pixels
+            pixels = read_picture(f"photo:{photo.name}").colour().pixels
             top, left = (max(0, side - SIDE) // 2 for side in pixels.shape[:2])
             yield np.ascontiguousarray(pixels[top : top + SIDE, left : left + SIDE])
         return
-    test = data.load("cbsd68", args.data_root, train=False).test
+    test = load_dataset("cbsd68", args.data_root, train=False).test
     for place in range(0, len(test), args.every):
         yield test.batch(np.array([place]))[0].transpose(1, 2, 0)
 
 
-def measured(text: str, pictures: list[Bytes], chosen: Automatic) -> Row:
+def measured(text: str, pictures: list[Bytes], chosen: AutomaticDenoiser) -> Row:
     """Every picture under a noise, and by what is chosen for it."""
-    row, noise = Row(text), parse(text)
+    row, noise = Row(text), parse_noise(text)
     for place, clean in enumerate(pictures):
-        noisy = api.make_noisy(clean, noise, 0, place)
+        noisy = make_noisy(clean, noise, 0, place)
         result, _, (seen,) = chosen.clean(noisy, lambda one, image, far: (one(image, strength=far), None))
         before, after = psnr(noisy, clean), psnr(result, clean)
         row.noisy.append(before)
         row.changes.append(after - before)
-        row.models[seen.choice or LEFT] += 1
+        row.models[seen.choice or LEFT_UNCHANGED] += 1
         row.families[seen.family] += 1
     return row
 

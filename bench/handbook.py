@@ -12,8 +12,8 @@ from typing import Any
 import typer
 import typer.main
 
+from daelab._util.files import write_text
 from daelab.cli import app
-from daelab.files import write_text
 
 ROOT = Path(__file__).parents[1]
 WIDTH = 84

@@ -30,9 +30,16 @@ from torch import Tensor
 
 import train_speed
 from common import parser, pick_data, show, table
-from daelab import api, baselines, data, imagefiles, metrics, modelfile
-from daelab.denoiser import Denoiser
-from daelab.noise import BatchDraws, IndexedDraws, parse
+from daelab.datasets.registry import load_dataset
+from daelab.datasets.splits import split_dataset
+from daelab.denoising.classical import parse_classical_method, tune_classical_method
+from daelab.denoising.denoiser import Denoiser, find_model
+from daelab.evaluation import metrics
+from daelab.experiments.evaluate_model import export_model
+from daelab.image_io.read import read_picture
+from daelab.models.model_file import load_network
+from daelab.noise.grammar import parse_noise
+from daelab.noise.random_streams import BatchStream, IndexedStream
 from train_speed import Commands, Reply, Worker, serve
 
 BATCH = 128
@@ -75,7 +82,7 @@ def options() -> argparse.ArgumentParser:
 def contender(name: str, args: argparse.Namespace) -> Clean:
     """A way to clean (N, 3, H, W) float32 on the CPU."""
     if name == "plain":
-        network, _ = modelfile.load(api.find(args.model))
+        network, _ = load_network(find_model(args.model))
 
         def plain(x: Tensor) -> Tensor:
             with torch.no_grad():
@@ -157,18 +164,18 @@ def names(args: argparse.Namespace) -> list[str]:
 def prepare(args: argparse.Namespace) -> dict[str, str]:
     """Write what all of them read: noisy images, the picture, the ONNX file. Tune the classical methods."""
     print("making noisy images, tuning the classical methods", file=sys.stderr)
-    noise = parse(args.noise)
-    found = data.load(args.data, args.data_root, download=False)
+    noise = parse_noise(args.noise)
+    found = load_dataset(args.data, args.data_root, download=False)
     clean = found.test.batch(np.arange(min(args.images, len(found.test))))
     x = torch.from_numpy(clean).float().div_(255)
     np.save(args.folder / "clean.npy", clean)
-    np.save(args.folder / "noisy.npy", noise.apply(x, IndexedDraws(np.arange(len(x)), 0)).numpy())
-    api.export(args.model, args.folder / "model.onnx")
-    parts = data.split(found, None, None, seed=0)
+    np.save(args.folder / "noisy.npy", noise.apply(x, IndexedStream(np.arange(len(x)), 0)).numpy())
+    export_model(args.model, args.folder / "model.onnx")
+    parts = split_dataset(found, None, None, seed=0)
     texts = {}
     for name in names(args):
         if name not in LEARNED:
-            texts[name] = str(baselines.tune(baselines.parse(name), *parts, noise).baseline)
+            texts[name] = str(tune_classical_method(parse_classical_method(name), *parts, noise).baseline)
     if args.megapixels:
         write_picture(args.folder, args.megapixels, args.noise)
     return texts
@@ -182,13 +189,13 @@ def write_picture(folder: Path, megapixels: float, noise: str) -> None:
     from PIL import Image
 
     rows = max(4, round((megapixels * 1e6 * 3 / 4) ** 0.5 / 4) * 4)
-    photo = Image.fromarray(imagefiles.read("photo:coffee").colour().pixels)
+    photo = Image.fromarray(read_picture("photo:coffee").colour().pixels)
     clean = np.asarray(photo.resize((rows * 4 // 3, rows), Image.Resampling.BICUBIC))
-    kind = parse(noise).options()[0]
+    kind = parse_noise(noise).options()[0]
     noisy = np.lib.format.open_memmap(folder / "picture-noisy.npy", "w+", np.uint8, clean.shape)
     for number, top in enumerate(range(0, rows, 256)):
         x = torch.from_numpy(clean[top : top + 256].copy()).permute(2, 0, 1)[None].float().div_(255)
-        made = kind.apply(x, BatchDraws(1, number))[0].mul_(255).round_().to(torch.uint8)
+        made = kind.apply(x, BatchStream(1, number))[0].mul_(255).round_().to(torch.uint8)
         noisy[top : top + 256] = made.permute(1, 2, 0).numpy()
     noisy.flush()
     np.save(folder / "picture-clean.npy", clean)

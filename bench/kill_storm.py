@@ -30,9 +30,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: a forked process 
 import numpy as np
 import torch
 
-from daelab import machine, recipe, runs, tensorfile
-from daelab.recipe import Recipe
-from daelab.training import Silent, fit, loop
+from daelab._util import hardware, tensor_file
+from daelab._util.tensor_file import read_tensors
+from daelab.runs.folder import RunFolder
+from daelab.runs.ledger import Ledger
+from daelab.training.callbacks.record import SilentProgress
+from daelab.training.engine import fit_denoiser
+from daelab.training.recipe import Recipe, load_recipe, parse_recipe
 
 TIMINGS = ("seconds", "images_per_second")
 EPOCHS = 4
@@ -46,8 +50,7 @@ def main() -> None:
     options.add_argument("--json", action="store_true")
     args = options.parse_args()
     torch.set_num_threads(1)
-    machine.keep_memory = lambda: False
-    loop.machine.keep_memory = lambda: False
+    hardware.KEEPS_FREED_MEMORY = False
     with tempfile.TemporaryDirectory() as folder:
         found = storm(args.kills, args.seed, Path(folder), show=not args.json)
     text = "\n".join(f"{key:<10}{value}" for key, value in found.items())
@@ -92,7 +95,7 @@ def _recipe(root: Path) -> Recipe:
     np.savez(root / "images.npz", images=images)
     training = {"epochs": EPOCHS, "batch": 8, "lr": 0.01, "ema": 0.9, "flips": True, "schedule": "cosine"}
     data = {"name": f"npz:{root / 'images.npz'}"}
-    return recipe.parse({"data": data, "spec": {"stages": [4, 4]}, "training": training | {"precision": "float32"}})
+    return parse_recipe({"data": data, "spec": {"stages": [4, 4]}, "training": training | {"precision": "float32"}})
 
 
 def _child(work: Callable[[], object], kill_after: float | None = None) -> int:
@@ -112,11 +115,13 @@ def _child(work: Callable[[], object], kill_after: float | None = None) -> int:
 
 
 def _train(wanted: Recipe, root: Path, name: str, *, resume: bool, moment: str = "", count: int = 0) -> None:
-    ledger = runs.Ledger(f"sqlite:///{root / name}.db")
-    progress = Silent()
+    ledger = Ledger(f"sqlite:///{root / name}.db")
+    progress = SilentProgress()
     if moment in PATCHES:
         PATCHES[moment](count, progress, ledger)
-    fit(wanted, name, resume=resume, runs_root=root, ledger=ledger, progress=progress, device=torch.device("cpu"))
+    fit_denoiser(
+        wanted, name, resume=resume, runs_root=root, ledger=ledger, progress=progress, device=torch.device("cpu")
+    )
 
 
 def _die(*_: object, **__: object) -> None:
@@ -135,34 +140,34 @@ def _at(count: int, what: Callable[..., Any], then: Callable[..., Any]) -> Calla
     return patched
 
 
-def _in_a_step(count: int, progress: Silent, ledger: runs.Ledger) -> None:
+def _in_a_step(count: int, progress: SilentProgress, ledger: Ledger) -> None:
     progress.step = _at(7 * count, lambda *_: None, _die)  # type: ignore[method-assign]
 
 
-def _half_a_checkpoint(count: int, progress: Silent, ledger: runs.Ledger) -> None:
+def _half_a_checkpoint(count: int, progress: SilentProgress, ledger: Ledger) -> None:
     def half(tensors: Any, part: Path, metadata: Any) -> None:
         saved(tensors, part, metadata=metadata)
         with part.open("r+b") as file:
             file.truncate(part.stat().st_size // 2)
         _die()
 
-    saved = tensorfile.save_file
-    tensorfile.save_file = _at(count, saved, half)
+    saved = tensor_file.save_file
+    tensor_file.save_file = _at(count, saved, half)
 
 
-def _before_its_name(count: int, progress: Silent, ledger: runs.Ledger) -> None:
-    tensorfile.load_file = _at(count, tensorfile.load_file, _die)
+def _before_its_name(count: int, progress: SilentProgress, ledger: Ledger) -> None:
+    tensor_file.load_file = _at(count, tensor_file.load_file, _die)
 
 
-def _before_the_metrics(count: int, progress: Silent, ledger: runs.Ledger) -> None:
-    runs.RunFolder.write_metrics = _at(count, runs.RunFolder.write_metrics, _die)  # type: ignore[method-assign]
+def _before_the_metrics(count: int, progress: SilentProgress, ledger: Ledger) -> None:
+    RunFolder.write_metrics = _at(count, RunFolder.write_metrics, _die)  # type: ignore[method-assign]
 
 
-def _before_the_ledger(count: int, progress: Silent, ledger: runs.Ledger) -> None:
+def _before_the_ledger(count: int, progress: SilentProgress, ledger: Ledger) -> None:
     ledger.record = _at(count + 1, ledger.record, _die)  # type: ignore[method-assign]
 
 
-PATCHES: dict[str, Callable[[int, Silent, runs.Ledger], None]] = {
+PATCHES: dict[str, Callable[[int, SilentProgress, Ledger], None]] = {
     "in a step": _in_a_step,
     "half a checkpoint": _half_a_checkpoint,
     "before its name": _before_its_name,
@@ -174,8 +179,8 @@ MOMENTS = ["any time", "any time", *PATCHES]
 
 def _state(folder: Path) -> dict[str, Any]:
     """Everything that must be the same."""
-    _, best = tensorfile.read(folder / "best.safetensors")
-    header, last = tensorfile.read(folder / "checkpoint.safetensors")
+    _, best = read_tensors(folder / "best.safetensors")
+    header, last = read_tensors(folder / "checkpoint.safetensors")
     with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [{key: cell for key, cell in row.items() if key not in TIMINGS} for row in csv.DictReader(file)]
     tensors = {
@@ -189,10 +194,10 @@ def _state(folder: Path) -> dict[str, Any]:
 def _torn(folder: Path) -> int:
     """Files with their final name that cannot be read."""
     readers: dict[str, Callable[[Path], object]] = {
-        ".safetensors": tensorfile.read,
-        ".toml": recipe.load,
+        ".safetensors": read_tensors,
+        ".toml": load_recipe,
         ".json": lambda path: json.loads(path.read_text(encoding="utf-8")),
-        ".csv": lambda path: runs.RunFolder(path.parent).read_metrics(),
+        ".csv": lambda path: RunFolder(path.parent).read_metrics(),
         ".npz": lambda path: dict(np.load(path)),
     }
     torn = 0

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from daelab.runs import Ledger
+from daelab.runs.ledger import Ledger
 from postgres import server
 
 

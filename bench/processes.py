@@ -29,12 +29,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch
 import torch
 
 from common import NO_END, Stop, parser, pick_data, run_loop, show, synchronise, table
-from daelab import processes, recipe
-from daelab.runs import folder
-from daelab.spec import PRESETS
-from daelab.training import Silent
+from daelab._util.distributed import LostProcessError, join_group
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.runs.folder import get_run_folder
+from daelab.training.callbacks.record import SilentProgress
+from daelab.training.recipe import parse_recipe
 
-SPEC = PRESETS["model-c"]
+SPEC = ARCHITECTURE_PRESETS["model-c"]
 GRADIENT_BYTES = 4 * SPEC.parameters
 NORMS = sum(layer.norm == "batch" for layer in SPEC.layers())
 IMAGE_BYTES = 2 * 4 * 3 * 32 * 32
@@ -105,7 +106,7 @@ def model() -> list[dict[str, Any]]:
     return rows
 
 
-class Timed(Silent):
+class Timed(SilentProgress):
     """Ends the training after a warm-up and the steps that are timed."""
 
     def __init__(self, warm_up: int, steps: int) -> None:
@@ -126,7 +127,7 @@ def worker(args: argparse.Namespace) -> None:
     """Be one of the processes, pinned to a core; the first says how many images a second all of them trained on."""
     os.sched_setaffinity(0, {args.worker})
     torch.set_num_threads(1)
-    wanted = recipe.parse(
+    wanted = parse_recipe(
         {
             "spec": "model-c",
             "data": {"name": args.data, "train": args.batch * 8, "val": args.batch},
@@ -135,7 +136,7 @@ def worker(args: argparse.Namespace) -> None:
     )
     watch = Timed(args.warm_up, args.steps)
     # the first times its steps and is gone
-    with suppress(processes.Lost), processes.joined():
+    with suppress(LostProcessError), join_group():
         run_loop(wanted, args.data_root, watch)
     if watch.began:
         print(args.steps * args.batch / watch.seconds)
@@ -174,7 +175,7 @@ def start(args: argparse.Namespace, cores: list[int]) -> list[subprocess.Popen[s
 
 def apart(names: list[str]) -> dict[str, Any]:
     """How far the second run is from the first, after the first epoch and after the last that both have."""
-    ours, theirs = (folder(name).read_metrics() for name in names)
+    ours, theirs = (get_run_folder(name).read_metrics() for name in names)
     found: dict[str, Any] = {}
     for epoch in (1, min(len(ours), len(theirs))):
         one, two = ours[epoch - 1], theirs[epoch - 1]

@@ -13,20 +13,21 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from common import NO_END, Stop, parser, pick_data, run_loop, show, synchronise, table
-from daelab import recipe
-from daelab.training import Silent, best_device, choose_precision
+from daelab._util.hardware import choose_device, choose_precision
+from daelab.training.callbacks.record import SilentProgress
+from daelab.training.recipe import Recipe, load_recipe
 
 WARM_UP = 3
 """Steps before anything is measured."""
 
 
-class Profiled(Silent):
+class Profiled(SilentProgress):
     """Times some steps of the package's own loop, then profiles as many, then ends it."""
 
     def __init__(self, steps: int, shapes: bool) -> None:
         self.steps = steps
         activities = [ProfilerActivity.CPU]
-        if best_device().type == "cuda":
+        if choose_device().type == "cuda":
             activities.append(ProfilerActivity.CUDA)
         self.profile = profile(activities=activities, record_shapes=shapes)
 
@@ -44,19 +45,19 @@ class Profiled(Silent):
             raise Stop
 
 
-def bench_recipe(args: argparse.Namespace) -> recipe.Recipe:
+def bench_recipe(args: argparse.Namespace) -> Recipe:
     """The recipe, on just as many images as the steps need."""
-    found = recipe.load(args.recipe, args.set)
+    found = load_recipe(args.recipe, args.set)
     stays = args.data == "auto" and found.data.name != "cifar10"
     name = found.data.name if stays else pick_data(args)
     images = found.training.batch * (WARM_UP + 2 * args.steps)
     overrides = (f"data.train={images}", "data.val=64", "data.replacement=false", f"training.epochs={NO_END}")
-    return recipe.load(args.recipe, [*args.set, f"data.name={name}", *overrides])
+    return load_recipe(args.recipe, [*args.set, f"data.name={name}", *overrides])
 
 
 def operators(profiled: profile, steps: int, shapes: bool) -> list[dict[str, Any]]:
     """Time in each operator itself, without what it calls, per step; the longest first."""
-    on_gpu = best_device().type == "cuda"
+    on_gpu = choose_device().type == "cuda"
     rows = []
     for event in profiled.key_averages(group_by_input_shape=shapes):
         spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
@@ -90,7 +91,7 @@ def main() -> None:
     wanted = bench_recipe(args)
     watch = Profiled(args.steps, args.shapes)
     run_loop(wanted, args.data_root, watch)
-    device = best_device()
+    device = choose_device()
     found = {
         "recipe": args.recipe,
         "batch": wanted.training.batch,

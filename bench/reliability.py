@@ -18,8 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from daelab.files import write_text
-from daelab.runs import environment
+from daelab._util.files import write_text
+from daelab.runs.folder import describe_environment
 
 ROOT = Path(__file__).parents[1]
 KEPT, DOCUMENT = ROOT / "docs" / "reliability.json", ROOT / "docs" / "reliability.md"
@@ -146,7 +146,7 @@ def main() -> None:
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
     """The figures, and where they were measured."""
-    here = environment()
+    here = describe_environment()
     machine = f"{here['processor']}, Python {platform.python_version()}, torch {here['versions']['torch']}"
     return {"found": found, "commit": (here["git_commit"] or "")[:12], "machine": machine}
 

@@ -19,10 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from beyond import STUDY, TASK, elsewhere, family, parts, photographs, ranked, records, short, weights
-from daelab import inspector, judge, modelfile
-from daelab.files import write_text
-from daelab.judge.file import JudgeFile
-from daelab.report import Table
+from daelab._util.files import write_text
+from daelab.evaluation.classifiers.classifier_file import ClassifierFile, read_classifier_file
+from daelab.evaluation.classifiers.registry import list_shipped_classifiers
+from daelab.experiments.reports.noise_identification import make_identification_tables
+from daelab.experiments.reports.table import Table
+from daelab.models.model_file import ModelMetadata, read_model_metadata
+from daelab.models.registry import list_shipped_models, shorten_model_name
 
 ROOT = Path(__file__).parents[1]
 BOARDS = {name: ROOT / "docs" / "leaderboard" / name / "leaderboard.csv" for name in ("cifar10", "cbsd68")}
@@ -181,13 +184,13 @@ def results(head: str, sections: list[str]) -> str:
     ]
     for text in sections:
         parts += [text, ""]
-    for found in inspector.results_tables():
+    for found in make_identification_tables():
         parts += [section(found), ""]
     parts += ["## How the weights were made", ""]
-    for name, path in modelfile.shipped().items():
-        parts += made(name, modelfile.read_card(path))
-    for name, path in judge.shipped().items():
-        parts += judged(name, judge.file.load(path))
+    for name, path in list_shipped_models().items():
+        parts += made(name, read_model_metadata(path))
+    for name, path in list_shipped_classifiers().items():
+        parts += judged(name, read_classifier_file(path))
     return "\n".join(parts)
 
 
@@ -211,11 +214,11 @@ def difference(tables: list[Table]) -> list[str]:
     return [f"## {DIFFERENCE}\n\n{schedule}"]
 
 
-def made(name: str, card: modelfile.Card) -> list[str]:
+def made(name: str, card: ModelMetadata) -> list[str]:
     """What a shipped file's header says of its training."""
     data, metrics, training = card.data, card.metrics, card.training
     versions = ", ".join(f"{key} {value}" for key, value in card.versions.items())
-    recipe = modelfile.short(name)
+    recipe = shorten_model_name(name)
     time = ""
     if "seconds_per_epoch" in training:
         minutes = training["epochs"] * training["seconds_per_epoch"] / 60
@@ -239,7 +242,7 @@ def made(name: str, card: modelfile.Card) -> list[str]:
     ]
 
 
-def judged(name: str, file: JudgeFile) -> list[str]:
+def judged(name: str, file: ClassifierFile) -> list[str]:
     """What a shipped judge's header says."""
     card = file.card
     test = card.metrics["test"]

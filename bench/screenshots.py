@@ -22,7 +22,7 @@ from typing import Any
 
 from PIL import Image
 
-from daelab.files import written_beside
+from daelab._util.files import replace_file
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -129,7 +129,7 @@ def keep(picture: bytes, path: Path) -> None:
     if stream.tell() > LARGEST:
         raise SystemExit(f"{path.name} would have {stream.tell():,} bytes; {LARGEST:,} are allowed")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_beside(path) as part:
+    with replace_file(path) as part:
         part.write_bytes(stream.getvalue())
     print(f"{path.name}: {stream.tell():,} bytes")
 

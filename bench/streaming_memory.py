@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from common import parser, run_loop, show, table
-from daelab import recipe
-from daelab.training import Silent
+from daelab.training.callbacks.record import SilentProgress
+from daelab.training.recipe import parse_recipe
 
 SIDE = 32
 
@@ -39,7 +39,7 @@ def written(folder: Path, pictures: int) -> None:
         Image.fromarray(pixels[i % 1000]).save(folder / f"{i // 1000}" / f"{i}.png", compress_level=1)
 
 
-class Epoch(Silent):
+class Epoch(SilentProgress):
     """Keeps what the one epoch's row says."""
 
     def epoch(self, row: dict[str, float], best: object) -> None:
@@ -49,7 +49,7 @@ class Epoch(Silent):
 def trained(folder: str, args: argparse.Namespace) -> dict[str, float]:
     """One epoch in this process: megabytes at most, here and in the largest worker; images per second."""
     torch.set_num_threads(1)
-    wanted = recipe.parse(
+    wanted = parse_recipe(
         {
             "spec": {"stages": [8]},
             "data": {"name": f"folder:{folder}", "crop": SIDE, "buffer": args.buffer, "val": args.validation},

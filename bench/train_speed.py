@@ -38,12 +38,13 @@ from common import (
     table,
     whole_batches,
 )
-from daelab import recipe
-from daelab.spec import PRESETS
-from daelab.training import Silent, best_device, choose_precision
+from daelab._util.hardware import choose_device, choose_precision
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.training.callbacks.record import SilentProgress
+from daelab.training.recipe import Recipe, parse_recipe
 from plain_loop import PlainLoop
 
-FLOPS = 6 * PRESETS["model-c"].macs()
+FLOPS = 6 * ARCHITECTURE_PRESETS["model-c"].macs()
 """To train on an image: 2 per multiply-accumulate, forward once and backward twice."""
 DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 
@@ -71,9 +72,9 @@ def options() -> argparse.ArgumentParser:
 # The processes that are measured: each reads a number of steps per line, and answers with a line of JSON.
 
 
-def training_recipe(args: argparse.Namespace, train: int, val: int) -> recipe.Recipe:
+def training_recipe(args: argparse.Namespace, train: int, val: int) -> Recipe:
     """What the textbook loop does, as a recipe: Model-C, Adam at 0.005, the published code's noise."""
-    return recipe.parse(
+    return parse_recipe(
         {
             "spec": "model-c",
             "noise": "published-code",
@@ -89,7 +90,7 @@ def training_recipe(args: argparse.Namespace, train: int, val: int) -> recipe.Re
     )
 
 
-class Commanded(Silent):
+class Commanded(SilentProgress):
     """Lets the package's own loop run as many steps as are asked for; an epoch's end stops the clock."""
 
     def __init__(self, commands: Commands, reply: Reply, batch: int) -> None:
@@ -133,7 +134,7 @@ def plain_worker(args: argparse.Namespace, commands: Commands, reply: Reply) -> 
         reply({"images": images, "seconds": seconds})
 
 
-class Epochs(Silent):
+class Epochs(SilentProgress):
     """Collects what each epoch's row says of training and validation, in seconds per image."""
 
     def __init__(self, commands: Commands, reply: Reply, train: int, val: int) -> None:
@@ -230,7 +231,7 @@ def peak(precision: str, size: int, device: torch.device, tries: int = 3) -> flo
 
 def measure(args: argparse.Namespace, arguments: list[str]) -> list[dict[str, float]]:
     """The rounds. Every other one has the loops in the other order, so that a drift cancels."""
-    device, rounds = best_device(), []
+    device, rounds = choose_device(), []
     steps = {"daelab": args.steps, "plain": args.plain_steps}
     with ExitStack() as stack:
         workers = {kind: stack.enter_context(Worker(kind, arguments)) for kind in steps}
@@ -259,7 +260,7 @@ def validation(args: argparse.Namespace, arguments: list[str]) -> dict[str, floa
 
 def summary(args: argparse.Namespace, rounds: list[dict[str, float]]) -> dict[str, Any]:
     """Medians over the rounds."""
-    precision = choose_precision(args.precision, best_device())
+    precision = choose_precision(args.precision, choose_device())
     share = [FLOPS * found["daelab"] / (1e9 * found[f"peak_{precision}"]) for found in rounds]
     return {
         "ratio": median(found["daelab"] / found["plain"] for found in rounds),
@@ -272,7 +273,7 @@ def summary(args: argparse.Namespace, rounds: list[dict[str, float]]) -> dict[st
         "batch": args.batch,
         "compile": args.compile,
         "data": args.data,
-        "device": best_device().type,
+        "device": choose_device().type,
         "threads": torch.get_num_threads(),
         "rounds": rounds,
     }

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 
 import train_speed
 from common import pick_data, show, table
-from daelab import machine
-from daelab.model import autoencoder, network
-from daelab.spec import Layer
+from daelab._util import hardware
+from daelab.models.architectures.base import Layer
+from daelab.models.autoencoder import AutoencoderNetwork
+from daelab.models.layers import Network, SameConvTranspose2d, _convolution
 from train_speed import Commands, Reply, Worker, daelab_worker, serve
 
 Patch = Callable[[argparse.Namespace], None]
@@ -35,7 +36,7 @@ def as_it_is(args: argparse.Namespace) -> None:
 
 def memory_given_back(args: argparse.Namespace) -> None:
     """The allocator as it comes: freed memory goes back to the kernel."""
-    machine.keep_memory = lambda reserve=0: False
+    hardware.KEEPS_FREED_MEMORY = False
 
 
 class PatchConv2d(nn.Conv2d):
@@ -50,7 +51,7 @@ class PatchConv2d(nn.Conv2d):
 
 def convolutions(choose: Callable[[Layer], type[nn.Conv2d | nn.ConvTranspose2d] | None]) -> Patch:
     """Another class of convolution for the layers that `choose` gives one for."""
-    usual = network._convolution
+    usual = _convolution
 
     def make(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
         kind = choose(layer)
@@ -59,7 +60,7 @@ def convolutions(choose: Callable[[Layer], type[nn.Conv2d | nn.ConvTranspose2d] 
         return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
 
     def patch(args: argparse.Namespace) -> None:
-        network._convolution = make
+        _convolution = make
 
     return patch
 
@@ -89,7 +90,7 @@ class NormRelu(torch.autograd.Function):
 def one_node(args: argparse.Namespace) -> None:
     """Batch norm and ReLU as `NormRelu`; the norm's own gradients are left out, which flatters it."""
 
-    def forward(self: network.Network, x: Tensor) -> Tensor:
+    def forward(self: Network, x: Tensor) -> Tensor:
         for name, (norm, activation) in self.after.items():
             x = self.get_submodule(name)(x)
             if norm == "batch" and self.training:
@@ -99,7 +100,7 @@ def one_node(args: argparse.Namespace) -> None:
                 x = F.relu_(x) if activation == "relu" else torch.sigmoid(x.float())
         return x
 
-    autoencoder.AutoencoderNetwork.forward = forward
+    AutoencoderNetwork.forward = forward
 
 
 def batch_of(size: int) -> Patch:
@@ -129,7 +130,7 @@ VARIANTS: dict[str, Patch] = {
         lambda layer: nn.ConvTranspose2d if layer.stride == 1 and layer.transposed else None
     ),
     "last layer as a convolution": convolutions(
-        lambda layer: network.SameConvTranspose2d if layer.transposed and layer.outputs == 3 else None
+        lambda layer: SameConvTranspose2d if layer.transposed and layer.outputs == 3 else None
     ),
     "norm and ReLU in one node": one_node,
     "batch 32": batch_of(32),

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from daelab import machine
-from daelab.data import ImageSet
-from daelab.data.cifar10 import find
+from daelab._util import hardware
+from daelab.datasets.base import ImageSet
+from daelab.datasets.cifar10 import find_cifar10
 
 REPOSITORY = Path(__file__).parents[1]
 # two processes run the tests, and threads that wait for a busy core cost more than they give
@@ -34,7 +34,7 @@ def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tiny trainings would pay for a gigabyte of them, and gain nothing."""
-    monkeypatch.setattr(machine, "keep_memory", lambda: False)
+    monkeypatch.setattr(hardware, "KEEPS_FREED_MEMORY", False)
 
 
 def smooth_pictures(count: int, side: int = 16) -> np.ndarray:
@@ -103,7 +103,7 @@ def sound_page() -> Callable[[Path], None]:
     """Hold a page to what all reports promise: of the one template, self-contained, every figure explained, every
     table's data there to take away.
     """
-    template = resources.files("daelab.report").joinpath("page.html").read_text(encoding="utf-8")
+    template = resources.files("daelab.experiments.reports").joinpath("page.html").read_text(encoding="utf-8")
 
     def check(path: Path) -> None:
         source = path.read_text(encoding="utf-8")
@@ -153,7 +153,7 @@ def parsed() -> Callable[..., None]:
 def cifar_root() -> Path:
     """The folder that holds CIFAR-10."""
     for root in (os.environ.get("DAELAB_DATA"), REPOSITORY / ".data"):
-        if root and find(Path(root)):
+        if root and find_cifar10(Path(root)):
             return Path(root)
     pytest.skip("CIFAR-10 is neither in $DAELAB_DATA nor in .data")
 

@@ -15,15 +15,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from daelab import data, machine, processes, recipe
-from daelab.evaluation import evaluate
-from daelab.model import build, inference
-from daelab.model.norm import BatchNorm
-from daelab.noise import parse
-from daelab.spec import PRESETS
-from daelab.training import fit
-from daelab.training.feed import Feed, chosen, window
-from daelab.training.lesson import Lesson
+from daelab._util import hardware
+from daelab._util.distributed import (
+    count_processes,
+    gather_values,
+    get_rank,
+    is_first_process,
+    join_group,
+    merge_results,
+    select_share,
+    slice_share,
+    sum_values,
+)
+from daelab.datasets.registry import load_dataset
+from daelab.evaluation.evaluate import evaluate_denoiser
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.build import build_network
+from daelab.models.layers import prepare_inference
+from daelab.models.normalization import BatchNorm
+from daelab.noise.grammar import parse_noise
+from daelab.training.engine import fit_denoiser
+from daelab.training.loader import BatchLoader, get_shuffle_window, select_images
+from daelab.training.objective import DenoisingObjective
+from daelab.training.recipe import Recipe, parse_recipe
 
 WAYS: dict[str, dict[str, Any]] = {
     "sgd": {"training": {"optimiser": "sgd", "momentum": 0.9, "schedule": "one-cycle"}},
@@ -42,21 +56,21 @@ WAYS: dict[str, dict[str, Any]] = {
 """Recipes; batches of 16 of which the last has one image, so that one of two processes has none of it."""
 
 
-def way(name: str, pictures: Path) -> recipe.Recipe:
+def way(name: str, pictures: Path) -> Recipe:
     fields = {"spec": {"stages": [8, 4]}, "data": {"name": f"npz:{pictures}", "train": 33}} | WAYS[name]
     fields["data"] = fields["data"] | {"name": fields["data"]["name"].replace("FOLDER", str(pictures.parent / "album"))}
     training = {"epochs": 2, "batch": 16, "lr": 0.01, "precision": "float32"}
-    return recipe.parse(fields | {"training": training | fields.get("training", {})})
+    return parse_recipe(fields | {"training": training | fields.get("training", {})})
 
 
 def train(name: str, pictures: Path) -> list[dict[str, float]]:
     """The rows of a run."""
-    return fit(way(name, pictures), name.replace(" ", "-")).rows
+    return fit_denoiser(way(name, pictures), name.replace(" ", "-")).rows
 
 
 def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
     """The batches of an epoch, put together from all processes' parts, from the second on."""
-    wanted = recipe.parse(
+    wanted = parse_recipe(
         {
             "noise": "(type-1 | poisson(5..50)) > speckle(0.1)",
             "spec": {"stages": [4]},
@@ -64,12 +78,12 @@ def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
             "training": {"batch": 8, "flips": True, "turns": True},
         }
     )
-    images, _ = chosen(wanted, data.load(wanted.data.name))
-    feed = Feed(images, 8, wanted.seed, torch.device("cpu"), window(wanted))
-    lesson = Lesson(wanted, images.size, feed.device)
+    images, _ = select_images(wanted, load_dataset(wanted.data.name))
+    feed = BatchLoader(images, 8, wanted.seed, torch.device("cpu"), get_shuffle_window(wanted))
+    lesson = DenoisingObjective(wanted, images.size, feed.device)
     found = []
     for clean, noisy, size in feed.pairs(lambda clean, step: lesson.show(clean, step, 0.1), 3, 1, start=1):
-        whole = processes.gathered((clean.contiguous(), noisy.contiguous()))
+        whole = gather_values((clean.contiguous(), noisy.contiguous()))
         found.append((torch.cat([pair[0] for pair in whole]), torch.cat([pair[1] for pair in whole])))
         assert len(found[-1][0]) == size
     return found
@@ -77,27 +91,27 @@ def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
 
 def scores(pictures: Path) -> dict[str, Any]:
     """An evaluation, with a batch for each of some processes only."""
-    network = build(PRESETS["model-b-35"], 0)
-    test = data.load(f"npz:{pictures}").train
-    return evaluate(inference(network), test, parse("table-1"), batch=10).to_dict()
+    network = build_network(ARCHITECTURE_PRESETS["model-b-35"], 0)
+    test = load_dataset(f"npz:{pictures}").train
+    return evaluate_denoiser(prepare_inference(network), test, parse_noise("table-1"), batch=10).to_dict()
 
 
 def norm(pictures: Path) -> list[Tensor]:
     """Batch norm's result, its gradients and its statistics, of 7 pictures far from zero."""
     torch.manual_seed(0)
     x, slope = 30 + torch.randn(7, 4, 6, 6), torch.randn(7, 4, 6, 6)
-    layer, mine = BatchNorm(4), processes.part(7)
+    layer, mine = BatchNorm(4), slice_share(7)
     part = x[mine].clone().requires_grad_()
     out = layer(part)
     (out * slope[mine]).sum().backward()
     assert part.grad is not None
-    whole = [torch.cat(processes.gathered(tensor)) for tensor in (out.detach(), part.grad)]
-    sums = [processes.total(weight.grad) for weight in layer.parameters() if weight.grad is not None]
+    whole = [torch.cat(gather_values(tensor)) for tensor in (out.detach(), part.grad)]
+    sums = [sum_values(weight.grad) for weight in layer.parameters() if weight.grad is not None]
     return [*whole, *sums, layer.running_mean, layer.running_var]  # type: ignore[list-item]
 
 
 WORKS: dict[str, Callable[[Path], Any]] = {
-    "order": lambda pictures: list(processes.together(n * n for n in processes.shared(range(7)))),
+    "order": lambda pictures: list(merge_results(n * n for n in select_share(range(7)))),
     "parts": parts,
     "scores": scores,
     "norm": norm,
@@ -106,13 +120,13 @@ WORKS: dict[str, Callable[[Path], Any]] = {
 
 
 def main(pictures: Path, out: Path) -> None:
-    machine.keep_memory = lambda: False  # type: ignore[assignment, misc]
+    hardware.KEEPS_FREED_MEMORY = False
     os.environ["DAELAB_RUNS"] = str(out.parent / "group-runs")
-    with processes.joined():
+    with join_group():
         found = {name: work(pictures) for name, work in WORKS.items()}
-        if processes.first():
+        if is_first_process():
             out.write_bytes(pickle.dumps(found))
-        assert processes.gathered(processes.rank()) == list(range(processes.count()))
+        assert gather_values(get_rank()) == list(range(count_processes()))
 
 
 if __name__ == "__main__":

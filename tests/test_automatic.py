@@ -13,23 +13,28 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import api, cleaning, denoise_file, imagefiles, load, modelfile
-from daelab.cleaning import AUTOMATIC, LEFT, Automatic, Cleaned
-from daelab.cleaning.automatic import told
-from daelab.inspector import FAMILIES, Effect, Inspection, inspect
-from daelab.model import build
-from daelab.modelfile import Card
-from daelab.noise import parse
-from daelab.spec import PRESETS as SPECS
+from daelab import denoise_file
+from daelab.denoising.automatic import AUTOMATIC, LEFT_UNCHANGED, AutomaticDenoiser, describe_choices, load_denoiser
+from daelab.denoising.noise_identification.families import FAMILIES, NoiseEffect
+from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
+from daelab.denoising.noisy_images import identify_file_noise, make_noisy
+from daelab.denoising.pipeline import DenoiseResult
+from daelab.experiments.evaluate_model import load_model
+from daelab.image_io.read import read_picture
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS as SPECS
+from daelab.models.build import build_network
+from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
+from daelab.models.registry import list_shipped_models, shorten_model_name
+from daelab.noise.grammar import parse_noise
 
 BENCH = Path(__file__).parents[1] / "bench" / "do_no_harm.py"
 
 
 def photo(text: str = "none", name: str = "cat", side: int = 160) -> np.ndarray:
     """The middle of a bundled photograph under a noise."""
-    pixels = imagefiles.read(f"photo:{name}").colour().pixels
+    pixels = read_picture(f"photo:{name}").colour().pixels
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
-    return api.make_noisy(np.ascontiguousarray(pixels[top : top + side, left : left + side]), parse(text), seed=3)
+    return make_noisy(np.ascontiguousarray(pixels[top : top + side, left : left + side]), parse_noise(text), seed=3)
 
 
 def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:
@@ -40,10 +45,10 @@ def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 # The rule
 
 
-def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **probabilities: float) -> Inspection:
+def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **probabilities: float) -> IdentifiedNoise:
     all_of = dict.fromkeys(FAMILIES, 0.0) | {name.replace("_", "-"): p for name, p in probabilities.items()}
     family = max(all_of, key=lambda name: all_of[name])
-    return Inspection(family, all_of, Effect(level, 1, 0), models, None)
+    return IdentifiedNoise(family, all_of, NoiseEffect(level, 1, 0), models, None)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +65,7 @@ def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **prob
     ],
 )
 def test_a_model_is_chosen_where_it_is_surely_noisy_and_one_fits(
-    seen: Inspection, choice: str | None, said: str
+    seen: IdentifiedNoise, choice: str | None, said: str
 ) -> None:
     assert seen.choice == choice
     assert said in seen.why
@@ -73,18 +78,21 @@ def test_faint_noise_is_taken_by_half(tmp_path: Path) -> None:
     assert (faint.strength, strong.strength, found((), clean=0.95).strength) == (0.5, 1.0, 0.0)
     assert faint.why.endswith("level 0.012, gain 1.00, offset +0.00; faint, so by half")
     noisy = photo("awgn(3.5) > quantised")
-    seen = inspect(noisy)
+    seen = identify_noise(noisy)
     assert (seen.choice is not None, seen.strength) == (True, 0.5)
-    by_half = load(str(seen.choice))(noisy, strength=0.5)
+    by_half = load_model(str(seen.choice))(noisy, strength=0.5)
     denoise_file(saved(tmp_path / "noisy.png", noisy), tmp_path / "clean.png")
     assert np.array_equal(np.asarray(Image.open(tmp_path / "clean.png")), by_half)
 
 
 def test_pages_that_differ_are_told_once_each() -> None:
     noisy, clean = found(awgn=0.99), found((), clean=0.99)
-    assert told([noisy]) == ("best", f"best: {noisy.why}")
-    assert told([clean, clean]) == ("", f"{LEFT}: {clean.why}")
-    assert told([clean, noisy, clean, noisy]) == ("best", f"{LEFT}: {clean.why} | best: {noisy.why}")
+    assert describe_choices([noisy]) == ("best", f"best: {noisy.why}")
+    assert describe_choices([clean, clean]) == ("", f"{LEFT_UNCHANGED}: {clean.why}")
+    assert describe_choices([clean, noisy, clean, noisy]) == (
+        "best",
+        f"{LEFT_UNCHANGED}: {clean.why} | best: {noisy.why}",
+    )
 
 
 def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -95,9 +103,10 @@ def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.Mo
         test = {} if psnr is None else {"test": {"psnr": {"denoised": psnr}}}
         noise = "type-1" if name == "other" else "awgn(0..55) | real"
         files[name] = tmp_path / f"{name}.safetensors"
-        modelfile.save(files[name], build(spec, 0), Card(spec, name, noise, metrics=test))
-    monkeypatch.setattr(modelfile, "shipped", lambda: files)
-    seen = api.inspect(photo("awgn(25) > quantised"))
+        save_model(files[name], build_network(spec, 0), ModelMetadata(spec, name, noise, metrics=test))
+    for module in ("models.registry", "denoising.noise_identification.identify"):
+        monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: files)
+    seen = identify_file_noise(photo("awgn(25) > quantised"))
     assert (seen.models, seen.choice) == (("small", "large", "unscored"), "small")
     # the models are found again by these names
     assert denoise_file(saved(tmp_path / "a.png", photo("camera(0.01, 0.005)"))).model == "small"
@@ -110,7 +119,7 @@ def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.Mo
 def test_the_papers_noise_gets_the_best_of_the_papers_family(noise: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "noisy.png", photo(noise))
     done = denoise_file(path)
-    cards = {modelfile.short(name): modelfile.read_card(path) for name, path in modelfile.shipped().items()}
+    cards = {shorten_model_name(name): read_model_metadata(path) for name, path in list_shipped_models().items()}
     papers = {name: card.psnr or 0 for name, card in cards.items() if card.noise == "published-code"}
     assert (done.status, done.model) == ("cleaned", max(papers, key=lambda name: papers[name]))
     assert done.why.startswith(f"{done.model}: ")
@@ -132,8 +141,8 @@ KINDS = {
 def test_a_clean_picture_comes_back_byte_for_byte(name: str, tmp_path: Path) -> None:
     path = saved(tmp_path / name, photo(), **KINDS[name])
     done = denoise_file(path, compare=True, uncertainty=True)
-    assert (done.status, done.model, done.note, done.uncertainty) == (LEFT, "", "", "")
-    assert done.why.startswith(f"{LEFT}: ")
+    assert (done.status, done.model, done.note, done.uncertainty) == (LEFT_UNCHANGED, "", "", "")
+    assert done.why.startswith(f"{LEFT_UNCHANGED}: ")
     assert Path(done.result).read_bytes() == path.read_bytes()
     assert Path(done.compare).is_file()
     assert not list(tmp_path.glob("*_uncertainty*"))
@@ -142,7 +151,7 @@ def test_a_clean_picture_comes_back_byte_for_byte(name: str, tmp_path: Path) -> 
 def test_in_place_a_clean_picture_is_not_touched(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", photo())
     before = path.stat()
-    assert denoise_file(path, in_place=True).status == LEFT
+    assert denoise_file(path, in_place=True).status == LEFT_UNCHANGED
     after = path.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
@@ -150,17 +159,18 @@ def test_in_place_a_clean_picture_is_not_touched(tmp_path: Path) -> None:
 def test_another_format_and_no_metadata_are_written_all_the_same(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", photo(), comment=b"told")
     other = denoise_file(path, tmp_path / "b.png")
-    assert other.status == LEFT
-    np.testing.assert_array_equal(imagefiles.read(other.result).pixels, imagefiles.read(path).pixels)
+    assert other.status == LEFT_UNCHANGED
+    np.testing.assert_array_equal(read_picture(other.result).pixels, read_picture(path).pixels)
     stripped = denoise_file(path, tmp_path / "c.jpg", strip=True)
-    assert "comment" not in imagefiles.read(stripped.result).info
+    assert "comment" not in read_picture(stripped.result).info
 
 
 def test_no_model_for_salt_and_pepper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    papers = {name: path for name, path in modelfile.shipped().items() if "published" in name}
-    monkeypatch.setattr(modelfile, "shipped", lambda: papers)
+    papers = {name: path for name, path in list_shipped_models().items() if "published" in name}
+    for module in ("models.registry", "denoising.noise_identification.identify"):
+        monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: papers)
     done = denoise_file(saved(tmp_path / "a.png", photo("salt-and-pepper(0.1)")))
-    assert (done.status, "no shipped model was trained for this" in done.why) == (LEFT, True)
+    assert (done.status, "no shipped model was trained for this" in done.why) == (LEFT_UNCHANGED, True)
 
 
 def test_each_picture_of_a_stack_has_its_own_choice(tmp_path: Path) -> None:
@@ -169,7 +179,7 @@ def test_each_picture_of_a_stack_has_its_own_choice(tmp_path: Path) -> None:
     done = denoise_file(tmp_path / "stack.npy", uncertainty=True)
     result = np.load(done.result)
     assert (result[1] == stack[1]).all()
-    denoiser = api.load(done.model)
+    denoiser = load_model(done.model)
     np.testing.assert_array_equal(result[[0, 2]], denoiser(stack[[0, 2]], self_ensemble=True))
     assert done.why.count(" | ") == 1
     assert done.status == "cleaned"
@@ -189,7 +199,7 @@ def test_pictures_of_few_pixels_and_of_any_type(shape: tuple[int, ...], kind: ty
 
 
 def test_of_a_small_clean_picture_nothing_is_lost() -> None:
-    chosen, changed = Automatic(), 0
+    chosen, changed = AutomaticDenoiser(), 0
     for row in range(8):
         for column in range(8):
             small = np.ascontiguousarray(photo(side=256)[32 * row : 32 * row + 32, 32 * column : 32 * column + 32])
@@ -200,11 +210,11 @@ def test_of_a_small_clean_picture_nothing_is_lost() -> None:
 
 def test_sigma_needs_a_model() -> None:
     with pytest.raises(ValueError, match="name one"):
-        cleaning.chosen(AUTOMATIC, tile=None, memory=None, sigma=25)
+        load_denoiser(AUTOMATIC, tile=None, memory=None, sigma=25)
 
 
 def test_what_is_said_of_a_picture_is_plain() -> None:
-    assert "model" not in Cleaned("a", "b").to_dict()
+    assert "model" not in DenoiseResult("a", "b").to_dict()
 
 
 # The commands
@@ -221,28 +231,28 @@ def test_the_command_says_what_it_chose_in_one_line_each(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     first, second, _ = done.stdout.decode().splitlines()
     assert "noisy_clean.png (dae" in first
-    assert f"plain_clean.jpg ({LEFT}: " in second
+    assert f"plain_clean.jpg ({LEFT_UNCHANGED}: " in second
     again = answer([str(noisy), str(clean), "--overwrite", "--json"])
     document = json.loads(again.stdout)
     assert (document["model"], document["done"]) == (AUTOMATIC, 2)
     one, other = document["pictures"]
-    assert (one["status"], one["model"][:3], other["status"]) == ("cleaned", "dae", LEFT)
-    assert other["why"].startswith(LEFT)
+    assert (one["status"], one["model"][:3], other["status"]) == ("cleaned", "dae", LEFT_UNCHANGED)
+    assert other["why"].startswith(LEFT_UNCHANGED)
 
 
 def test_standard_input_that_is_clean_goes_through(tmp_path: Path) -> None:
     data = saved(tmp_path / "a.jpg", photo()).read_bytes()
     done = answer(["-"], data)
     assert done.stdout == data
-    assert f"daelab: -: {LEFT}: ".encode() in done.stderr
+    assert f"daelab: -: {LEFT_UNCHANGED}: ".encode() in done.stderr
 
 
 def test_the_page_takes_the_same_choice(tmp_path: Path) -> None:
     from starlette.testclient import TestClient
 
-    from daelab import serving
+    from daelab.web.app import create_app
 
-    with TestClient(serving.create_app(), base_url="http://127.0.0.1:8000") as client:
+    with TestClient(create_app(), base_url="http://127.0.0.1:8000") as client:
         for noise, ending in (("none", "jpg"), ("type-1", "png")):
             path = saved(tmp_path / f"{noise}.{ending}", photo(noise))
             wanted = denoise_file(path)
@@ -269,7 +279,7 @@ def no_harm(*words: str) -> dict[str, Any]:
 def test_no_bundled_photograph_is_made_worse() -> None:
     document = no_harm("--data", "photos", "--every", "3")
     clean = next(row for row in document["rows"] if row["noise"] == "none")
-    assert clean["models"] == {LEFT: document["pictures"]}
+    assert clean["models"] == {LEFT_UNCHANGED: document["pictures"]}
     assert all(row["worst_change"] >= -0.1 for row in document["rows"])
     papers = next(row for row in document["rows"] if row["noise"] == "type-1")
     assert papers["mean_change"] > 3
@@ -286,11 +296,11 @@ def test_no_picture_of_cbsd68_is_made_worse() -> None:
 def test_harm_is_told_by_the_exit_code(tmp_path: Path) -> None:
     """A model that blackens pictures, and says that it was trained for their noise."""
     spec = SPECS["model-b-35"]
-    network = build(spec, 0)
+    network = build_network(spec, 0)
     for parameter in network.parameters():
         parameter.data.zero_()
-    card = Card(spec, "black", "awgn(0..55)", metrics={"val_psnr": 99.0})
-    modelfile.save(tmp_path / "black.safetensors", network, card)
+    card = ModelMetadata(spec, "black", "awgn(0..55)", metrics={"val_psnr": 99.0})
+    save_model(tmp_path / "black.safetensors", network, card)
     words = ["--data", "photos", "--every", "9", "--noise", "awgn(25) > quantised", "--model"]
     command = [sys.executable, str(BENCH), *words, str(tmp_path / "black.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

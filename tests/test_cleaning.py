@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import daelab
-from daelab import cleaning
-from daelab.cleaning import Cleaned, Options, Request, clean_file, compared, jobs
-from daelab.cleaning.many import done
-from daelab.denoiser import Denoiser
-from daelab.imagefiles import Picture, read
-from daelab.method import Method
+from daelab.denoising.backends import Backend
+from daelab.denoising.batch import BatchRequest, plan_batch, run_batch
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.image_comparison import compare_images
+from daelab.denoising.pipeline import DenoiseOptions, DenoiseResult, parse_format, run_file
+from daelab.image_io.picture import Picture
+from daelab.image_io.read import read_picture
 
-DARKER = Denoiser(Method("darker", lambda x: x * 0.5, multiple=2))
+DARKER = Denoiser(Backend("darker", lambda x: x * 0.5, multiple=2))
 
 
 def picture(path: Path, size: tuple[int, int] = (9, 7), **said: Any) -> Path:
@@ -36,16 +37,18 @@ def picture(path: Path, size: tuple[int, int] = (9, 7), **said: Any) -> Path:
     return path
 
 
-def run(*pictures: str | Path, workers: int = 1, options: Options | None = None, **request: Any) -> list[Cleaned]:
-    wanted = Request([str(item) for item in pictures], **request)
+def run(
+    *pictures: str | Path, workers: int = 1, options: DenoiseOptions | None = None, **request: Any
+) -> list[DenoiseResult]:
+    wanted = BatchRequest([str(item) for item in pictures], **request)
 
-    def work(source: str, target: Path, progress: Callable[[int, int], None]) -> Cleaned:
-        return clean_file(DARKER, source, target, options or Options(overwrite=wanted.overwrite), progress)
+    def work(source: str, target: Path, progress: Callable[[int, int], None]) -> DenoiseResult:
+        return run_file(DARKER, source, target, options or DenoiseOptions(overwrite=wanted.overwrite), progress)
 
-    return list(done(wanted, work, workers))
+    return list(run_batch(wanted, work, workers))
 
 
-def results(found: list[Cleaned]) -> list[tuple[str, str]]:
+def results(found: list[DenoiseResult]) -> list[tuple[str, str]]:
     return [(Path(result.result).name, result.status) for result in found]
 
 
@@ -99,12 +102,12 @@ def test_never_into_the_source_unless_asked(tmp_path: Path) -> None:
 
 def test_compare_and_uncertainty(tmp_path: Path) -> None:
     source = picture(tmp_path / "a.png")
-    shadow = Method("shadow", lambda x: x * (x.new_tensor(range(x.shape[-1])) / x.shape[-1]), multiple=1)
+    shadow = Backend("shadow", lambda x: x * (x.new_tensor(range(x.shape[-1])) / x.shape[-1]), multiple=1)
     found = daelab.denoise_file(source, model=Denoiser(shadow), compare=True, uncertainty=True)
-    both = read(found.compare).pixels
-    assert np.array_equal(both[:, :7], read(source).pixels)
-    assert np.array_equal(both[:, -7:], read(found.result).pixels)
-    spread = read(found.uncertainty)
+    both = read_picture(found.compare).pixels
+    assert np.array_equal(both[:, :7], read_picture(source).pixels)
+    assert np.array_equal(both[:, -7:], read_picture(found.result).pixels)
+    spread = read_picture(found.uncertainty)
     assert spread.pixels.dtype == np.uint16
     assert spread.pixels.max() == 65535
     assert found.largest_spread is not None
@@ -120,7 +123,7 @@ def test_a_format_that_cannot_hold_it_is_said_before_the_work(tmp_path: Path) ->
         raise AssertionError
 
     with pytest.raises(ValueError, match="JPEG cannot hold 16-bit"):
-        daelab.denoise_file(tmp_path / "a.npy", tmp_path / "a.jpg", model=Denoiser(Method("never", never)))
+        daelab.denoise_file(tmp_path / "a.npy", tmp_path / "a.jpg", model=Denoiser(Backend("never", never)))
     assert [path.name for path in tmp_path.iterdir()] == ["a.npy"]
 
 
@@ -144,7 +147,7 @@ def test_a_folder_and_the_second_run(tmp_path: Path) -> None:
 
 def test_extras_are_no_pictures_to_clean(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
-    run(tmp_path, options=Options(compare=True, uncertainty=True))
+    run(tmp_path, options=DenoiseOptions(compare=True, uncertainty=True))
     assert results(run(tmp_path)) == [("a_clean.png", "done before")]
     # but a name that only looks like a result's is a picture
     picture(tmp_path / "alone_clean.png")
@@ -183,11 +186,11 @@ def test_clashes_are_told_and_the_rest_is_done(tmp_path: Path) -> None:
 
 def test_in_place(tmp_path: Path) -> None:
     sources = [picture(tmp_path / name, dpi=(300, 300)) for name in ("a.png", "b.png")]
-    before = [read(path).pixels for path in sources]
+    before = [read_picture(path).pixels for path in sources]
     assert results(run(tmp_path, in_place=True)) == [("a.png", "cleaned"), ("b.png", "cleaned")]
     assert sorted(tmp_path.iterdir()) == sources
     for path, pixels in zip(sources, before, strict=True):
-        assert np.abs(read(path).pixels - pixels / 2.0).max() <= 0.5
+        assert np.abs(read_picture(path).pixels - pixels / 2.0).max() <= 0.5
     for wrong in ({"out": tmp_path}, {"suffix": "_x"}, {"form": "png"}, {"overwrite": True}):
         with pytest.raises(ValueError, match="--in-place replaces"):
             run(tmp_path, in_place=True, **wrong)
@@ -220,15 +223,15 @@ def test_workers_report_in_order(workers: int, tmp_path: Path) -> None:
         picture(tmp_path / f"{number}.png")
     (tmp_path / "5.png").write_bytes(b"")
     reports: list[tuple[float, int]] = []
-    request = Request([str(tmp_path)])
-    work = lambda source, target, progress: clean_file(DARKER, source, target, Options(), progress)  # noqa: E731
-    found = list(done(request, work, workers, lambda *now: reports.append(now)))
+    request = BatchRequest([str(tmp_path)])
+    work = lambda source, target, progress: run_file(DARKER, source, target, DenoiseOptions(), progress)  # noqa: E731
+    found = list(run_batch(request, work, workers, lambda *now: reports.append(now)))
     assert [Path(result.source).stem for result in found] == [str(number) for number in range(9)]
     assert [result.status for result in found].count("failed") == 1
     assert reports[-1] == (9, 9)
     assert all(after[0] >= before[0] for before, after in pairwise(reports))
     with pytest.raises(ValueError, match="--workers"):
-        list(done(request, work, 0))
+        list(run_batch(request, work, 0))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +257,7 @@ def test_mistakes(
 
 
 def test_jobs_of_bundled_photographs(tmp_path: Path) -> None:
-    assert [job.target for job in jobs(Request(["photo:cat"], out=tmp_path))] == [tmp_path / "cat.png"]
+    assert [job.target for job in plan_batch(BatchRequest(["photo:cat"], out=tmp_path))] == [tmp_path / "cat.png"]
 
 
 # Twenty ways to be broken
@@ -334,7 +337,7 @@ def test_compared_with_an_independent_measure() -> None:
     rng = np.random.default_rng(0)
     clean = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     noisy = np.clip(clean + rng.normal(0, 30, clean.shape), 0, 255).astype(np.uint8)
-    found = compared(Picture(clean), Picture(noisy), "a", "b")
+    found = compare_images(Picture(clean), Picture(noisy), "a", "b")
     assert list(found) == ["all", "red", "green", "blue"]
     window = {"data_range": 255, "gaussian_weights": True, "use_sample_covariance": False}
     for part, one, other in (
@@ -351,15 +354,15 @@ def test_compared_with_an_independent_measure() -> None:
 
 def test_compared_at_the_ends() -> None:
     grey = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000
-    same = compared(Picture(grey), Picture(grey), "a", "b")
+    same = compare_images(Picture(grey), Picture(grey), "a", "b")
     assert same == {"grey": {"psnr": None, "ssim": None, "si_psnr": None}}
-    flat = compared(Picture(grey), Picture(np.zeros_like(grey)), "a", "b")["grey"]
+    flat = compare_images(Picture(grey), Picture(np.zeros_like(grey)), "a", "b")["grey"]
     assert flat["si_psnr"] is not None
     assert flat["psnr"] is not None
     assert flat["si_psnr"] > flat["psnr"]
     with pytest.raises(ValueError, match=r"a and b cannot be compared: 4x4 and 4x5"):
-        compared(Picture(grey), Picture(np.zeros((4, 5), np.uint8)), "a", "b")
+        compare_images(Picture(grey), Picture(np.zeros((4, 5), np.uint8)), "a", "b")
 
 
 def test_formats_have_names() -> None:
-    assert cleaning.format_of("jpeg") == cleaning.format_of(".JPG") == "JPEG"
+    assert parse_format("jpeg") == parse_format(".JPG") == "JPEG"

@@ -15,9 +15,19 @@ from typing import Any
 import pytest
 import typer.main
 
-from daelab import explore, modelfile, recipe, settings
-from daelab.cli import app, main, manual
-from daelab.cli.manual import EPILOG, Command
+from daelab._util.config import list_shipped_configs
+from daelab.cli import app, main
+from daelab.cli.help import (
+    EPILOG,
+    HelpfulCommand,
+    complete_classifiers,
+    complete_models,
+    complete_recipes,
+    complete_spaces,
+)
+from daelab.experiments.search.search_space import list_search_spaces
+from daelab.models.registry import list_shipped_models
+from daelab.training.recipe import list_recipes
 
 ROOT = Path(__file__).parents[1]
 
@@ -34,7 +44,7 @@ COMMANDS = dict(commands(typer.main.get_command(app)))
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_ends_with_an_example_that_is_a_command(name: str, parsed: Callable[..., Any], capsys: Any) -> None:
     command = COMMANDS[name]
-    assert isinstance(command, Command)
+    assert isinstance(command, HelpfulCommand)
     # `daelab explore SPACE` is short for `daelab explore run SPACE`
     assert f"{command.example} ".startswith(f"daelab {name.removesuffix(' run')} ")
     parsed(*shlex.split(command.example.partition(" > ")[0])[1:])
@@ -110,10 +120,10 @@ def test_completion_does_not_wait_for_torch(tmp_path: Path) -> None:
 
 
 def test_every_name_that_ships_is_completed() -> None:
-    assert set(modelfile.shipped()) <= set(manual.models(""))
-    assert set(manual.recipes("")) == set(recipe.shipped())
-    assert set(manual.judges("")) == set(settings.shipped("judge"))
-    assert set(manual.spaces("")) == set(explore.shipped())
+    assert set(list_shipped_models()) <= set(complete_models(""))
+    assert set(complete_recipes("")) == set(list_recipes())
+    assert set(complete_classifiers("")) == set(list_shipped_configs("judge"))
+    assert set(complete_spaces("")) == set(list_search_spaces())
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

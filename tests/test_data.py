@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import data
-from daelab.data.cifar10 import find
-from daelab.data.photos import CELL, PHOTOS, SIDE
+from daelab.datasets.base import Dataset, Images, ImageSet
+from daelab.datasets.bundled_photos import CELL, SIDE, locate_photo_crops
+from daelab.datasets.cifar10 import find_cifar10
+from daelab.datasets.registry import DATASETS, load_dataset
+from daelab.datasets.splits import split_dataset
+from daelab.image_io.bundled_photos import PHOTOS
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -21,48 +24,48 @@ def pixels(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def image_set(n: int, name: str = "set", first: int = 0) -> data.ImageSet:
+def image_set(n: int, name: str = "set", first: int = 0) -> ImageSet:
     """A set whose image i is filled with the digits of first + i."""
     number = np.arange(first, first + n)
     images = np.zeros((n, 3, 2, 2), np.uint8)
     images[:, 0], images[:, 1] = (number % 256)[:, None, None], (number // 256)[:, None, None]
-    return data.ImageSet(name, images, np.arange(n) % 2, ("even", "odd"))
+    return ImageSet(name, images, np.arange(n) % 2, ("even", "odd"))
 
 
-def numbers(images: data.Images) -> np.ndarray:
+def numbers(images: Images) -> np.ndarray:
     """Undo `image_set`: which images these are."""
     batch = images.batch(np.arange(len(images))).astype(np.int64)
     return batch[:, 0, 0, 0] + 256 * batch[:, 1, 0, 0]
 
 
-def dataset(train: int, val: int | None = None) -> data.Dataset:
+def dataset(train: int, val: int | None = None) -> Dataset:
     own = None if val is None else image_set(val, first=10_000)
-    return data.Dataset("made", image_set(train), own, image_set(5), ("even", "odd"), "made up")
+    return Dataset("made", image_set(train), own, image_set(5), ("even", "odd"), "made up")
 
 
-def load_any(name: str, tmp_path: Path) -> data.Dataset:
+def load_any(name: str, tmp_path: Path) -> Dataset:
     if name == "cifar10":
-        if find(REPOSITORY / ".data") is None:
+        if find_cifar10(REPOSITORY / ".data") is None:
             pytest.skip("CIFAR-10 is neither in .data nor in $DAELAB_DATA")
-        return data.load("cifar10", REPOSITORY / ".data", download=False)
+        return load_dataset("cifar10", REPOSITORY / ".data", download=False)
     if name == "folder:PATH":
         for i in range(23):
             folder = tmp_path / "album" / f"class {i % 2}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels(20 + i, 60 - 2 * i, 3, seed=i)).save(folder / f"{i}.png")
-        return data.load(f"folder:{tmp_path / 'album'}", crop=16)
+        return load_dataset(f"folder:{tmp_path / 'album'}", crop=16)
     if name == "npz:PATH":
         np.savez(tmp_path / "a.npz", images=pixels(40, 8, 6, 3), labels=np.arange(40) % 4)
-        return data.load(f"npz:{tmp_path / 'a.npz'}")
+        return load_dataset(f"npz:{tmp_path / 'a.npz'}")
     if name == "cbsd68":
-        return data.load(name, photographs(tmp_path))
+        return load_dataset(name, photographs(tmp_path))
     if name == "cbsd432":
         root = photographs(tmp_path)
         (root / "cbsd432").mkdir()
         for i in range(432):
             (root / "cbsd432" / f"{i:03}.png").symlink_to(root / "cbsd68" / f"{i % 68:03}.png")
-        return data.load(name, root, crop=16)
-    return data.load(name)
+        return load_dataset(name, root, crop=16)
+    return load_dataset(name)
 
 
 def photographs(root: Path) -> Path:
@@ -76,14 +79,14 @@ def photographs(root: Path) -> Path:
 # Every data set
 
 
-@pytest.mark.parametrize("name", data.DATASETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_every_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
     loaded = load_any(name, tmp_path)
     assert loaded.note
     assert "\n" not in loaded.note
     assert len(loaded.train) or name == "cbsd68"  # a test set
     for images in [part for part in (loaded.train, loaded.test, loaded.val) if part]:
-        assert isinstance(images, data.Images)
+        assert isinstance(images, Images)
         assert images.classes == loaded.classes
         assert images.labels.dtype == np.int64
         assert len(images) == len(images.labels) == sum(images.class_counts().values()) > 0
@@ -102,7 +105,7 @@ def test_every_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
         assert np.array_equal(np.concatenate(groups), np.arange(len(images)))
 
 
-@pytest.mark.parametrize("name", data.DATASETS)
+@pytest.mark.parametrize("name", DATASETS)
 def test_every_set_streams_the_same_wherever_it_starts(name: str, tmp_path: Path) -> None:
     loaded = load_any(name, tmp_path)
     images = loaded.train if len(loaded.train) else loaded.test
@@ -125,12 +128,12 @@ def test_every_set_streams_the_same_wherever_it_starts(name: str, tmp_path: Path
 )
 def test_an_unknown_set_lists_the_valid_ones(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        data.load(name)
-    assert all(valid in str(error.value) for valid in data.DATASETS)
+        load_dataset(name)
+    assert all(valid in str(error.value) for valid in DATASETS)
 
 
 def test_importing_data_does_not_import_torch() -> None:
-    code = "import daelab.data, sys; sys.exit(bool({'torch', 'skimage', 'sklearn'} & set(sys.modules)))"
+    code = "import daelab.datasets.registry, sys; sys.exit(bool({'torch', 'skimage', 'sklearn'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -147,7 +150,7 @@ def test_importing_data_does_not_import_torch() -> None:
 )
 def test_an_image_set_checks_its_arrays(images: np.ndarray, labels: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        data.ImageSet("wrong", images, labels, ("a", "b"))
+        ImageSet("wrong", images, labels, ("a", "b"))
 
 
 # split
@@ -155,10 +158,10 @@ def test_an_image_set_checks_its_arrays(images: np.ndarray, labels: np.ndarray, 
 
 def test_a_split_is_seeded_distinct_and_disjoint() -> None:
     made = dataset(300)
-    train, val = data.split(made, 100, 50, seed=3)
+    train, val = split_dataset(made, 100, 50, seed=3)
     assert len(set(numbers(train)) | set(numbers(val))) == 150
-    again, _ = data.split(made, 100, 50, seed=3)
-    other, _ = data.split(made, 100, 50, seed=4)
+    again, _ = split_dataset(made, 100, 50, seed=3)
+    other, _ = split_dataset(made, 100, 50, seed=4)
     assert np.array_equal(numbers(train), numbers(again))
     assert not np.array_equal(numbers(train), numbers(other))
     assert np.array_equal(train.labels, numbers(train) % 2)
@@ -166,26 +169,26 @@ def test_a_split_is_seeded_distinct_and_disjoint() -> None:
 
 def test_a_split_keeps_its_validation_images_when_training_grows() -> None:
     made = dataset(300)
-    small, large = data.split(made, 100, 50, seed=3), data.split(made, 200, 50, seed=3)
+    small, large = split_dataset(made, 100, 50, seed=3), split_dataset(made, 200, 50, seed=3)
     assert np.array_equal(numbers(small[1]), numbers(large[1]))
     assert np.array_equal(numbers(small[0]), numbers(large[0])[:100])
 
 
 def test_a_split_is_the_same_on_every_platform() -> None:
-    train, val = data.split(dataset(20), 4, 3, seed=0)
+    train, val = split_dataset(dataset(20), 4, 3, seed=0)
     assert (numbers(train).tolist(), numbers(val).tolist()) == ([2, 13, 16, 3], [4, 19, 6])
 
 
 def test_a_split_by_default_holds_out_a_tenth() -> None:
-    train, val = data.split(dataset(300), None, None, seed=0)
+    train, val = split_dataset(dataset(300), None, None, seed=0)
     assert (len(train), len(val)) == (270, 30)
 
 
 def test_a_split_uses_the_sets_own_validation_part() -> None:
-    train, val = data.split(dataset(30, val=10), None, None, seed=0)
+    train, val = split_dataset(dataset(30, val=10), None, None, seed=0)
     assert sorted(numbers(train)) == list(range(30))
     assert sorted(numbers(val)) == list(range(10_000, 10_010))
-    train, val = data.split(dataset(30, val=10), 20, 5, seed=0)
+    train, val = split_dataset(dataset(30, val=10), 20, 5, seed=0)
     assert (len(train), len(set(numbers(train)))) == (20, 20)
     assert (len(val), len(set(numbers(val)))) == (5, 5)
 
@@ -204,14 +207,14 @@ def test_a_split_too_large_or_empty_names_both_numbers(
     train: int | None, val: int | None, own: int | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        data.split(dataset(300, own), train, val, seed=0)
+        split_dataset(dataset(300, own), train, val, seed=0)
 
 
 @pytest.mark.parametrize(
     ("train", "val", "distinct"), [(20_000, 5_000, 16_147), (40_000, 10_000, 25_285)], ids=["37", "38"]
 )
 def test_replacement_gives_the_papers_distinct_counts(train: int, val: int, distinct: int) -> None:
-    drawn, held = data.split(dataset(50_000), train, val, seed=0, replacement=True)
+    drawn, held = split_dataset(dataset(50_000), train, val, seed=0, replacement=True)
     assert (len(drawn), len(held)) == (train, val)
     drawn_numbers, held_numbers = set(numbers(drawn)), set(numbers(held))
     assert len(drawn_numbers) == pytest.approx(distinct, abs=250)
@@ -223,19 +226,19 @@ def test_replacement_gives_the_papers_distinct_counts(train: int, val: int, dist
 
 
 def test_photos_are_balanced_and_deterministic() -> None:
-    loaded = data.load("photos", download=False)
+    loaded = load_dataset("photos", download=False)
     assert loaded.val is not None
     for images, count in ((loaded.train, 500), (loaded.val, 50), (loaded.test, 100)):
         assert images.size == (32, 32)
         assert list(images.class_counts().values()) == [count] * 10
-    again = data.load("photos")
+    again = load_dataset("photos")
     every = np.arange(1000)
     assert np.array_equal(loaded.test.batch(every), again.test.batch(every))
 
 
 def test_photos_parts_share_no_pixel() -> None:
     covered = {}
-    for part, crops in data.photo_crops().items():
+    for part, crops in locate_photo_crops().items():
         covered[part] = np.zeros((len(PHOTOS), 1000, 1000), bool)
         for place, top, left in crops.tolist():
             covered[part][place, top : top + SIDE, left : left + SIDE] = True
@@ -247,8 +250,8 @@ def test_photos_parts_share_no_pixel() -> None:
 
 
 def test_photos_are_cut_where_they_say() -> None:
-    loaded = data.load("photos")
-    crops = data.photo_crops()["test"]
+    loaded = load_dataset("photos")
+    crops = locate_photo_crops()["test"]
     astronaut = np.asarray(Image.open(PHOTOS[0].path()).convert("RGB"))
     for i in (0, 50, 99):
         place, top, left = crops[i]
@@ -258,7 +261,7 @@ def test_photos_are_cut_where_they_say() -> None:
 
 
 def test_few_photos_are_empty() -> None:
-    images = data.load("photos").train
+    images = load_dataset("photos").train
     spread = images.batch(np.arange(len(images))).std(axis=(2, 3)).max(axis=1)
     assert (spread < 2).mean() < 0.01
 
@@ -266,7 +269,7 @@ def test_few_photos_are_empty() -> None:
 def test_photos_without_their_packages_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"pip install 'daelab\[photos\]'"):
-        data.load("photos")
+        load_dataset("photos")
 
 
 # npz
@@ -285,14 +288,14 @@ def test_photos_without_their_packages_say_what_to_install(monkeypatch: pytest.M
 )
 def test_npz_reads_any_layout(array: np.ndarray, channels: object, tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", train_images=array, test_images=array)
-    loaded = data.load(f"npz:{tmp_path / 'a.npz'}")
+    loaded = load_dataset(f"npz:{tmp_path / 'a.npz'}")
     assert np.array_equal(loaded.train.batch(np.arange(10)), channels(array))
     assert loaded.train.class_counts() == {"image": 10}
 
 
 def test_npz_without_parts_holds_out_a_fixed_tenth(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", images=pixels(40, 4, 4, 3), labels=np.array(["b", "a"] * 20))
-    loaded = data.load(f"npz:{tmp_path / 'a.npz'}")
+    loaded = load_dataset(f"npz:{tmp_path / 'a.npz'}")
     assert (len(loaded.train), len(loaded.test), loaded.val) == (36, 4, None)
     assert loaded.classes == ("a", "b")
 
@@ -302,7 +305,7 @@ def test_npz_reads_parts_as_medmnist_has_them(tmp_path: Path) -> None:
     images = {f"{part}_images": pixels(count, 28, 28) for part, count in parts.items()}
     labels = {f"{part}_labels": np.arange(count)[:, None] * 10 for part, count in parts.items()}
     np.savez(tmp_path / "a.npz", **images, **labels)
-    loaded = data.load(f"npz:{tmp_path / 'a.npz'}")
+    loaded = load_dataset(f"npz:{tmp_path / 'a.npz'}")
     assert loaded.val is not None
     assert (len(loaded.train), len(loaded.val), len(loaded.test)) == (6, 2, 4)
     assert loaded.classes == ("0", "10", "20", "30", "40", "50")
@@ -329,7 +332,7 @@ def test_an_unfit_npz_is_a_value_error(arrays: dict[str, np.ndarray], message: s
     path = tmp_path / "a.npz"
     np.savez(path, **arrays)
     with pytest.raises(ValueError, match=message) as error:
-        data.load(f"npz:{path}")
+        load_dataset(f"npz:{path}")
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -351,5 +354,5 @@ def test_a_file_that_is_no_npz_is_a_value_error(damage: str, tmp_path: Path) -> 
         flipped = content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :]
         path.write_bytes({"text": b"images", "truncated": content[:half], "flipped": flipped}[damage])
     with pytest.raises(ValueError, match=str(path)) as error:
-        data.load(f"npz:{path}")
+        load_dataset(f"npz:{path}")
     assert "\n" not in str(error.value)

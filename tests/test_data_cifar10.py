@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from daelab import data
-from daelab.data import cifar10 as cifar
-from daelab.data import fetch
+from daelab.datasets import cifar10
+from daelab.datasets.cifar10 import ARCHIVE, FOLDER, TRAIN, find_cifar10, unpickle
+from daelab.datasets.download import download_file, unpack_archive
+from daelab.datasets.registry import load_dataset
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -28,9 +29,9 @@ def pixels(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def test_cifar10_is_the_published_one() -> None:
-    if cifar.find(REPOSITORY / ".data") is None:
+    if find_cifar10(REPOSITORY / ".data") is None:
         pytest.skip("CIFAR-10 is neither in .data nor in $DAELAB_DATA")
-    loaded = data.load("cifar10", REPOSITORY / ".data", download=False)
+    loaded = load_dataset("cifar10", REPOSITORY / ".data", download=False)
     assert len(loaded.train) == 50_000
     assert set(loaded.train.class_counts().values()) == {5_000}
     assert set(loaded.test.class_counts().values()) == {1_000}
@@ -60,11 +61,11 @@ def write_archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> s
 def made_files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The seven files with four images each, and their MD5 in place of the published ones."""
     files = {}
-    for seed, name in enumerate([*cifar.TRAIN, "test_batch"]):
+    for seed, name in enumerate([*TRAIN, "test_batch"]):
         batch = {b"data": pixels(4, 3072, seed=seed), b"labels": [0, 1, 1, 0]}
         files[name] = pickle.dumps(batch, protocol=3)
     files["batches.meta"] = pickle.dumps({b"label_names": [b"cat", b"dog"]}, protocol=3)
-    monkeypatch.setattr(cifar, "MD5", {name: hashlib.md5(c).hexdigest() for name, c in files.items()})
+    monkeypatch.setattr(cifar10, "MD5", {name: hashlib.md5(c).hexdigest() for name, c in files.items()})
     return files
 
 
@@ -72,7 +73,7 @@ def made_files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's data folder of our own, and no $DAELAB_DATA."""
     monkeypatch.delenv("DAELAB_DATA", raising=False)
-    monkeypatch.setattr(cifar.platformdirs, "user_data_path", lambda *_, **__: tmp_path / "home")
+    monkeypatch.setattr(cifar10.platformdirs, "user_data_path", lambda *_, **__: tmp_path / "home")
     return tmp_path / "home"
 
 
@@ -80,17 +81,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def published(tmp_path: Path, made_files: dict[str, bytes], home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An archive of the made files, "published" at a file:// URL."""
     path = tmp_path / "published.tar.gz"
-    folder = tarfile.TarInfo(cifar.FOLDER)
+    folder = tarfile.TarInfo(FOLDER)
     folder.type = tarfile.DIRTYPE
-    readme = member(f"{cifar.FOLDER}/readme.html", b"hello")
-    files = [member(f"{cifar.FOLDER}/{name}", content) for name, content in made_files.items()]
-    monkeypatch.setattr(cifar, "ARCHIVE_MD5", write_archive(path, [(folder, b""), readme, *files]))
-    monkeypatch.setattr(cifar, "URL", path.as_uri())
+    readme = member(f"{FOLDER}/readme.html", b"hello")
+    files = [member(f"{FOLDER}/{name}", content) for name, content in made_files.items()]
+    monkeypatch.setattr(cifar10, "ARCHIVE_MD5", write_archive(path, [(folder, b""), readme, *files]))
+    monkeypatch.setattr(cifar10, "URL", path.as_uri())
     return path
 
 
 def write_folder(root: Path, files: dict[str, bytes]) -> Path:
-    folder = root / cifar.FOLDER
+    folder = root / FOLDER
     folder.mkdir(parents=True)
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -105,11 +106,11 @@ def test_cifar10_is_found(
     root = {"root": folder.parent, "root itself": folder}.get(place)
     if place == "environment":
         monkeypatch.setenv("DAELAB_DATA", str(folder.parent))
-    loaded = data.load("cifar10", root, download=False)
+    loaded = load_dataset("cifar10", root, download=False)
     assert (len(loaded.train), len(loaded.test), loaded.classes) == (20, 4, ("cat", "dog"))
     assert str(folder) in loaded.note
     assert np.array_equal(loaded.train.batch(np.array([4]))[0].ravel(), pixels(4, 3072, seed=1)[0])
-    assert len(data.load("cifar10", root, download=False, train=False).train) == 0
+    assert len(load_dataset("cifar10", root, download=False, train=False).train) == 0
 
 
 @pytest.mark.parametrize("damage", ["altered", "truncated", "missing"])
@@ -123,11 +124,11 @@ def test_a_damaged_file_is_named_with_both_md5(
     else:
         path.write_bytes(content[:-1] + (b"" if damage == "truncated" else b"?"))
     with pytest.raises(ValueError, match=str(path)) as error:
-        data.load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
     message = str(error.value)
     assert "\n" not in message
-    assert cifar.MD5["data_batch_3"] in message
-    assert cifar.URL in message
+    assert cifar10.MD5["data_batch_3"] in message
+    assert cifar10.URL in message
     if path.exists():
         assert hashlib.md5(path.read_bytes()).hexdigest() in message
 
@@ -151,44 +152,44 @@ def test_a_malicious_pickle_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     files = made_files | {"test_batch": content}
-    monkeypatch.setitem(cifar.MD5, "test_batch", hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(cifar10.MD5, "test_batch", hashlib.md5(content).hexdigest())
     write_folder(tmp_path, files)
     with pytest.raises(ValueError, match="refused"):
-        data.load("cifar10", tmp_path)
+        load_dataset("cifar10", tmp_path)
     assert not (tmp_path / "evil").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps([1, 2]), pickle.dumps({b"a": 1})[:-3]])
 def test_a_damaged_pickle_is_a_value_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^some/file is no CIFAR-10 file"):
-        cifar.unpickle(content, "some/file")
+        unpickle(content, "some/file")
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_arrays_of_either_numpy_are_unpickled(module: bytes) -> None:
     array = pixels(3, 5)
     content = pickle.dumps({b"data": array}, protocol=3).replace(b"numpy._core.multiarray", module)
-    assert np.array_equal(cifar.unpickle(content, "batch")[b"data"], array)
+    assert np.array_equal(unpickle(content, "batch")[b"data"], array)
 
 
 def test_cifar10_downloads_unpacks_and_is_found_again(published: Path, home: Path) -> None:
     seen: list[tuple[int, int]] = []
-    loaded = data.load("cifar10", progress=lambda done, total: seen.append((done, total)))
+    loaded = load_dataset("cifar10", progress=lambda done, total: seen.append((done, total)))
     size = published.stat().st_size
     assert seen[-1] == (size, size)
     assert len(loaded.train) == 20
-    assert sorted(path.name for path in home.iterdir()) == [cifar.FOLDER]
-    assert sorted(path.name for path in (home / cifar.FOLDER).iterdir()) == sorted(cifar.MD5)
+    assert sorted(path.name for path in home.iterdir()) == [FOLDER]
+    assert sorted(path.name for path in (home / FOLDER).iterdir()) == sorted(cifar10.MD5)
     published.unlink()
-    assert len(data.load("cifar10").train) == 20
+    assert len(load_dataset("cifar10").train) == 20
 
 
 def test_an_archive_that_lies_there_is_unpacked(published: Path, tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
-    published.rename(tmp_path / "root" / cifar.ARCHIVE)
-    loaded = data.load("cifar10", tmp_path / "root", download=False)
+    published.rename(tmp_path / "root" / ARCHIVE)
+    loaded = load_dataset("cifar10", tmp_path / "root", download=False)
     assert len(loaded.test) == 4
-    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [cifar.FOLDER, cifar.ARCHIVE]
+    assert sorted(path.name for path in (tmp_path / "root").iterdir()) == [FOLDER, ARCHIVE]
 
 
 @pytest.mark.parametrize("download", [True, False])
@@ -197,10 +198,10 @@ def test_no_cifar10_and_no_network_says_what_to_place_where(
 ) -> None:
     published.unlink()
     with pytest.raises(ValueError) as error:
-        data.load("cifar10", tmp_path / "root", download=download)
+        load_dataset("cifar10", tmp_path / "root", download=download)
     message = str(error.value)
     assert "\n" not in message
-    for part in (str(tmp_path / "root"), str(home), cifar.URL, cifar.FOLDER, cifar.ARCHIVE):
+    for part in (str(tmp_path / "root"), str(home), cifar10.URL, FOLDER, ARCHIVE):
         assert part in message
     assert not list((tmp_path / "root").glob("*"))
 
@@ -208,9 +209,9 @@ def test_no_cifar10_and_no_network_says_what_to_place_where(
 def test_a_changed_archive_is_refused_and_leaves_nothing(
     published: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cifar, "ARCHIVE_MD5", "0" * 32)
+    monkeypatch.setattr(cifar10, "ARCHIVE_MD5", "0" * 32)
     with pytest.raises(ValueError, match=f"expected MD5 {'0' * 32}, found"):
-        data.load("cifar10")
+        load_dataset("cifar10")
     assert not list(home.iterdir())
 
 
@@ -225,10 +226,10 @@ def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
     [
         ([member("../evil", b"x")], "'../evil' is no file inside"),
         ([member("evil", b"x")], "'evil' is no file inside"),
-        ([member(f"{cifar.FOLDER}/../../evil", b"x")], "refused"),
+        ([member(f"{FOLDER}/../../evil", b"x")], "refused"),
         ([member("/tmp/evil", b"x")], "refused"),
-        ([link(f"{cifar.FOLDER}/test_batch", "/etc/passwd")], "refused"),
-        ([member(f"{cifar.FOLDER}/test_batch", b"x")], "lacks batches.meta, data_batch_1"),
+        ([link(f"{FOLDER}/test_batch", "/etc/passwd")], "refused"),
+        ([member(f"{FOLDER}/test_batch", b"x")], "lacks batches.meta, data_batch_1"),
     ],
 )
 def test_an_archive_with_members_outside_its_folder_is_refused(
@@ -239,9 +240,9 @@ def test_an_archive_with_members_outside_its_folder_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cifar, "ARCHIVE_MD5", write_archive(published, members))
+    monkeypatch.setattr(cifar10, "ARCHIVE_MD5", write_archive(published, members))
     with pytest.raises(ValueError, match=message):
-        data.load("cifar10")
+        load_dataset("cifar10")
     assert not list(home.iterdir())
     assert not list(tmp_path.rglob("evil"))
 
@@ -251,7 +252,7 @@ def test_an_archive_that_cannot_be_read_is_a_value_error(content: bytes, tmp_pat
     path = tmp_path / "a.tar.gz"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="cannot be unpacked"):
-        fetch.unpack(path, "folder", ["a"], tmp_path / "out")
+        unpack_archive(path, "folder", ["a"], tmp_path / "out")
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):
@@ -295,7 +296,7 @@ def flaky(monkeypatch: pytest.MonkeyPatch) -> object:
 
 def test_a_broken_connection_is_taken_up_where_it_stopped(flaky: str, tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    fetch.download(f"{flaky}/file", tmp_path / "file", lambda done, total: seen.append((done, total)))
+    download_file(f"{flaky}/file", tmp_path / "file", lambda done, total: seen.append((done, total)))
     assert (tmp_path / "file").read_bytes() == Flaky.content
     assert Flaky.asked == [None, "bytes=120000-", "bytes=240000-"]
     assert {total for _, total in seen} == {300_000}
@@ -305,7 +306,7 @@ def test_a_broken_connection_is_taken_up_where_it_stopped(flaky: str, tmp_path: 
 def test_a_server_that_cannot_resume_is_given_up(flaky: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Flaky, "ranges", False)
     with pytest.raises(OSError, match="closed after 120,000 of 300,000 bytes"):
-        fetch.download(f"{flaky}/file", tmp_path / "file")
+        download_file(f"{flaky}/file", tmp_path / "file")
     with pytest.raises(OSError, match="404"):
-        fetch.download(f"{flaky}/no-such-file", tmp_path / "other")
+        download_file(f"{flaky}/no-such-file", tmp_path / "other")
     gc.collect()

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import data
-from daelab.data import pictures
-from daelab.data.folder import Names, draws
+from daelab._util.hardware import get_free_memory
+from daelab.datasets import decoding
+from daelab.datasets.decoding import decode_rgb, pad_by_reflection
+from daelab.datasets.image_folder import ImageFolder, PathList, draw_random_bits
+from daelab.datasets.registry import load_dataset
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
@@ -37,21 +39,21 @@ def album(tmp_path: Path) -> Path:
 
 
 def test_a_folder_has_classes_and_a_note(album: Path) -> None:
-    loaded = data.load(f"folder:{album}", crop=16)
+    loaded = load_dataset(f"folder:{album}", crop=16)
     assert loaded.classes == ("cats", "dogs")
     assert (len(loaded.train), len(loaded.test), loaded.val) == (21, 2, None)
     assert "23 pictures" in loaded.note
     assert "2 other files skipped" in loaded.note
     assert "kept in memory" in loaded.note
-    assert "streamed from disk" in data.load(f"folder:{album}", memory_budget=1000).note
+    assert "streamed from disk" in load_dataset(f"folder:{album}", memory_budget=1000).note
 
 
 def test_a_folder_without_sub_folders_is_one_class(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "c.JPEG"):
         save(tmp_path / "holiday" / name, pixels(40, 40, 3), format="PNG" if name == "b.png" else "JPEG")
-    loaded = data.load(f"folder:{tmp_path / 'holiday'}")
+    loaded = load_dataset(f"folder:{tmp_path / 'holiday'}")
     assert loaded.classes == ("holiday",)
-    assert isinstance(loaded.train, data.FolderSet)
+    assert isinstance(loaded.train, ImageFolder)
     assert [loaded.train.path(i).name for i in range(2)] == ["a.jpg", "b.png"]
 
 
@@ -59,7 +61,7 @@ def test_a_folder_with_parts_uses_them(tmp_path: Path) -> None:
     for part, kind, count in [("train", "a", 3), ("train", "b", 1), ("val", "b", 2), ("test", "a", 1)]:
         for i in range(count):
             save(tmp_path / part / kind / f"{i}.png", pixels(32, 32, 3))
-    loaded = data.load(f"folder:{tmp_path}")
+    loaded = load_dataset(f"folder:{tmp_path}")
     assert loaded.val is not None
     assert loaded.train.class_counts() == {"a": 3, "b": 1}
     assert loaded.val.class_counts() == {"a": 0, "b": 2}
@@ -69,13 +71,13 @@ def test_a_folder_with_parts_uses_them(tmp_path: Path) -> None:
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     for kind in ("car", "train"):
         save(tmp_path / kind / "1.png", pixels(32, 32, 3))
-    assert data.load(f"folder:{tmp_path}").classes == ("car", "train")
+    assert load_dataset(f"folder:{tmp_path}").classes == ("car", "train")
 
 
 @pytest.mark.parametrize("seed", [7, None])
 def test_a_folder_gives_the_same_pixels_from_memory_disk_and_any_workers(seed: int | None, album: Path) -> None:
-    in_memory = data.load(f"folder:{album}", crop=24).train
-    streamed = data.load(f"folder:{album}", crop=24, memory_budget=0).train
+    in_memory = load_dataset(f"folder:{album}", crop=24).train
+    streamed = load_dataset(f"folder:{album}", crop=24, memory_budget=0).train
     orders = [np.random.default_rng(i).permutation(len(in_memory))[:8] for i in range(4)]
     expected = list(in_memory.batches(orders, seed))
     assert expected[0].shape == (8, 3, 24, 24)
@@ -87,7 +89,7 @@ def test_a_folder_gives_the_same_pixels_from_memory_disk_and_any_workers(seed: i
 
 
 def test_a_streams_crops_differ_by_seed_and_position(album: Path) -> None:
-    train = data.load(f"folder:{album}", crop=8).train
+    train = load_dataset(f"folder:{album}", crop=8).train
     first, second = train.batches([np.arange(10), np.arange(10)], seed=1)
     (other,) = train.batches([np.arange(10)], seed=2)
     assert not np.array_equal(first, second)
@@ -101,7 +103,7 @@ def test_a_streams_crops_differ_by_seed_and_position(album: Path) -> None:
 def test_a_stream_leaves_torchs_generator_and_no_process_behind(album: Path) -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_rng_state()
-    streamed = data.load(f"folder:{album}", memory_budget=0).train
+    streamed = load_dataset(f"folder:{album}", memory_budget=0).train
     batches = streamed.batches((np.arange(4) for _ in range(1000)), seed=1, workers=1)
     next(batches)
     assert multiprocessing.active_children()
@@ -111,26 +113,26 @@ def test_a_stream_leaves_torchs_generator_and_no_process_behind(album: Path) -> 
 
 
 def test_random_crops_reach_every_place_evenly() -> None:
-    bits = draws(3, 0, 60_000)
+    bits = draw_random_bits(3, 0, 60_000)
     for half in (bits >> np.uint64(32), bits & np.uint64(0xFFFFFFFF)):
         counts = np.bincount(((half * np.uint64(6)) >> np.uint64(32)).astype(int))
         assert counts == pytest.approx(np.full(6, 10_000), abs=400)
     assert len(np.unique(bits)) == 60_000
-    assert not np.isin(draws(4, 0, 60_000), bits).any()
+    assert not np.isin(draw_random_bits(4, 0, 60_000), bits).any()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_broken_picture_is_named(workers: int, album: Path) -> None:
     path = album / "cats" / "10.png"
     path.write_bytes(path.read_bytes()[:1500])
-    streamed = data.load(f"folder:{album}", memory_budget=0).train
+    streamed = load_dataset(f"folder:{album}", memory_budget=0).train
     with pytest.raises(ValueError, match=f"{path} is a broken picture") as error:
         list(streamed.batches([np.arange(len(streamed))], seed=1, workers=workers))
     assert "\n" not in str(error.value)
     assert not multiprocessing.active_children()
     path.write_bytes(b"not even a header")
     with pytest.raises(ValueError, match=f"{path} is a broken picture"):
-        data.load(f"folder:{album}")
+        load_dataset(f"folder:{album}")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (5, 7), (31, 33), (90, 3)])
@@ -138,9 +140,9 @@ def test_a_small_picture_is_mirrored(shape: tuple[int, int], tmp_path: Path) -> 
     picture = pixels(*shape, 3)
     for i in range(2):
         save(tmp_path / f"{i}.png", picture)
-    batch = data.load(f"folder:{tmp_path}").train.batch(np.array([0]))
+    batch = load_dataset(f"folder:{tmp_path}").train.batch(np.array([0]))
     assert batch.shape == (1, 3, 32, 32)
-    padded = pictures.mirrored(picture, 32)
+    padded = pad_by_reflection(picture, 32)
     assert np.array_equal(padded[: shape[0], : shape[1]], picture)
     assert {tuple(p) for p in padded.reshape(-1, 3)} == {tuple(p) for p in picture.reshape(-1, 3)}
 
@@ -164,7 +166,7 @@ GREY = np.linspace(0, 255, 16, dtype=np.uint8).reshape(4, 4)
     ids=["L", "LA", "RGBA", "P", "CMYK", "I;16", "I", "F in [0, 1]", "F in [0, 255]"],
 )
 def test_any_mode_becomes_rgb(image: Image.Image, suffix: str, tmp_path: Path) -> None:
-    decoded = pictures.decode(save(tmp_path / f"picture{suffix}", image))
+    decoded = decode_rgb(save(tmp_path / f"picture{suffix}", image))
     assert decoded.dtype == np.uint8
     assert np.array_equal(decoded, np.repeat(GREY[..., None], 3, axis=2))
 
@@ -172,7 +174,7 @@ def test_any_mode_becomes_rgb(image: Image.Image, suffix: str, tmp_path: Path) -
 def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
     image = Image.fromarray(GREY).convert("P")
     path = save(tmp_path / "p.png", image, transparency=bytes(range(256)))
-    assert pictures.decode(path).shape == (4, 4, 3)
+    assert decode_rgb(path).shape == (4, 4, 3)
 
 
 def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     path = save(tmp_path / "turned.png", Image.fromarray(picture), exif=exif)
-    assert np.array_equal(pictures.decode(path), np.rot90(picture, -1))
+    assert np.array_equal(decode_rgb(path), np.rot90(picture, -1))
 
 
 @pytest.mark.parametrize(
@@ -203,13 +205,13 @@ def test_an_unfit_folder_is_a_value_error(files: list[str] | None, crop: int, me
     if files is not None:
         folder.mkdir(exist_ok=True)
     with pytest.raises(ValueError, match=message):
-        data.load(f"folder:{folder}", crop=crop)
+        load_dataset(f"folder:{folder}", crop=crop)
 
 
 def test_free_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1 << 24 < pictures.free_memory() < 1 << 46
+    assert 1 << 24 < get_free_memory() < 1 << 46
     monkeypatch.setattr(Path, "open", lambda *_, **__: (_ for _ in ()).throw(OSError()))
-    assert pictures.free_memory() > 1 << 24
+    assert get_free_memory() > 1 << 24
 
 
 # Streaming through a buffer
@@ -219,16 +221,16 @@ def test_free_memory_is_plausible(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_buffer_gives_the_same_pixels_and_decodes_a_picture_once_for_it(
     workers: int, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_memory = data.load(f"folder:{album}", crop=24).train
-    buffered = data.load(f"folder:{album}", crop=24, buffer=24).train
-    assert "streamed" in data.load(f"folder:{album}", buffer=24).note
+    in_memory = load_dataset(f"folder:{album}", crop=24).train
+    buffered = load_dataset(f"folder:{album}", crop=24, buffer=24).train
+    assert "streamed" in load_dataset(f"folder:{album}", buffer=24).note
     pictures = len(in_memory)
     # three windows of three batches, each of few pictures, many times
     orders = [np.array([n // 3, n // 3 + 1, pictures - 1, n // 3] * 2) for n in range(9)]
     expected = list(in_memory.batches(orders, 5))
     decoded: list[Path] = []
-    decode = data.pictures.decode
-    monkeypatch.setattr(data.pictures, "decode", lambda path: (decoded.append(path), decode(path))[1])
+    decode = decode_rgb
+    monkeypatch.setattr(decoding, "decode_rgb", lambda path: (decoded.append(path), decode(path))[1])
     found = list(buffered.batches(orders, 5, workers))
     assert all(np.array_equal(a, b) for a, b in zip(expected, found, strict=True))
     if workers == 0:
@@ -239,7 +241,7 @@ def test_a_buffer_gives_the_same_pixels_and_decodes_a_picture_once_for_it(
 
 def test_a_million_names_take_little_memory_and_come_back() -> None:
     names = [f"klasse {i % 10}/bild-{i}ä.png" for i in range(10_000)]
-    kept = Names(Path("root"), names)
+    kept = PathList(Path("root"), names)
     assert [str(kept[i]) for i in (0, 77, 9_999)] == [str(Path("root") / names[i]) for i in (0, 77, 9_999)]
     assert len(kept) == 10_000
     assert len(kept._text) + kept._ends.nbytes < 40 * len(names)

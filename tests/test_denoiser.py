@@ -15,47 +15,53 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from daelab import denoiser, modelfile, tiles
-from daelab.denoiser import Denoiser, find
-from daelab.method import Method, of_network
-from daelab.model import Network, build, fold, with_level
-from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet
+from daelab.denoising.backends import Backend, make_network_backend
+from daelab.denoising.denoiser import Denoiser, estimate_noise_level, find_model
+from daelab.denoising.tiling import TilePlace, denoise_tiles, reflect_indices
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.architectures.unet import UNet
+from daelab.models.build import build_network
+from daelab.models.layers import Network, append_noise_level, fold_batch_norms
+from daelab.models.model_file import ModelMetadata, load_network, save_model
+from daelab.models.registry import list_shipped_models
 
 
-def lively(spec: Spec) -> Network:
+def lively(spec: Architecture) -> Network:
     """A network whose norms have statistics, so that folding them matters."""
-    network = build(spec, seed=1)
+    network = build_network(spec, seed=1)
     with torch.no_grad():
         network.train()(torch.rand(8, spec.inputs, 32, 32, generator=torch.Generator().manual_seed(0)))
     return network.eval()
 
 
-def made(spec: Spec, **options: Any) -> Denoiser:
-    return Denoiser(of_network(lively(spec), modelfile.Card(spec=spec, name="made"), "cpu"), **options)
+def made(spec: Architecture, **options: Any) -> Denoiser:
+    return Denoiser(make_network_backend(lively(spec), ModelMetadata(spec=spec, name="made"), "cpu"), **options)
 
 
 def noisy(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-SMALL = made(PRESETS["model-b-35"])
+SMALL = made(ARCHITECTURE_PRESETS["model-b-35"])
 TOLD = UNet((4, 6), (1, 1), conditioned=True)
 
 
 # Tiles
 
-SHIPPED = modelfile.shipped()
-NETWORKS = {name: lively(spec) for name, spec in PRESETS.items()} | {
-    f"shipped {name}": modelfile.load(path)[0] for name, path in SHIPPED.items()
+SHIPPED = list_shipped_models()
+NETWORKS = {name: lively(spec) for name, spec in ARCHITECTURE_PRESETS.items()} | {
+    f"shipped {name}": load_network(path)[0] for name, path in SHIPPED.items()
 }
 SIZES = [(1, 1), (3, 5), (31, 33), (64, 64), (257, 129)]
 
 
-def method_of(name: str) -> Method:
-    return of_network(NETWORKS[name], modelfile.Card(spec=NETWORKS[name].spec), "cpu")
+def method_of(name: str) -> Backend:
+    return make_network_backend(NETWORKS[name], ModelMetadata(spec=NETWORKS[name].spec), "cpu")
 
 
-def padded_by_numpy(method: Method, x: Tensor) -> Tensor:
+def padded_by_numpy(method: Backend, x: Tensor) -> Tensor:
     """What the method makes of the whole picture, padded at once: what tiles must equal."""
     height, width = x.shape[-2:]
     below, right = -height % method.multiple, -width % method.multiple
@@ -75,30 +81,30 @@ def test_tiles_equal_the_whole(name: str, size: tuple[int, int], tile: int | Non
     torch.testing.assert_close(cleaned, padded_by_numpy(method, x), rtol=0, atol=1e-5)
 
 
-def exactly(spec: Autoencoder) -> Method:
+def exactly(spec: Autoencoder) -> Backend:
     """A network that computes in float64, so that nothing but the tiles themselves could differ."""
-    module = fold(lively(spec)).double()
-    return Method("exact", lambda x: module(x.double()), spec.multiple, spec.halo)
+    module = fold_batch_norms(lively(spec)).double()
+    return Backend("exact", lambda x: module(x.double()), spec.multiple, spec.halo)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
 def test_in_float64_tiles_equal_the_whole_to_its_last_digits(name: str) -> None:
-    method = exactly(PRESETS[name])
+    method = exactly(ARCHITECTURE_PRESETS[name])
     x = torch.rand(1, 3, 130, 77, generator=torch.Generator().manual_seed(0))
     whole: list[Tensor] = []
     parts = torch.empty(x.shape, dtype=torch.float64)
 
-    def store(place: tiles.Place, clean: Tensor, spread: Tensor | None) -> None:
+    def store(place: TilePlace, clean: Tensor, spread: Tensor | None) -> None:
         parts[place.images, :, place.rows, place.columns] = clean
 
     with torch.no_grad():
         whole.append(padded_by_numpy(method, x))
-        tiles.clean(method, (1, 130, 77), lambda p: x[p.images, :, p.rows, p.columns], store, side=32)
+        denoise_tiles(method, (1, 130, 77), lambda p: x[p.images, :, p.rows, p.columns], store, side=32)
     torch.testing.assert_close(parts, whole[0], rtol=0, atol=1e-14)
 
 
 def test_too_small_a_halo_would_be_seen() -> None:
-    method = exactly(PRESETS["model-c"])
+    method = exactly(ARCHITECTURE_PRESETS["model-c"])
     x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     short = Denoiser(replace(method, halo=method.multiple), tile=16).batch(x)
     assert (short - padded_by_numpy(method, x)).abs().max() > 1e-5
@@ -106,7 +112,7 @@ def test_too_small_a_halo_would_be_seen() -> None:
 
 def test_a_method_that_needs_the_whole_picture_gets_it() -> None:
     seen: list[tuple[int, ...]] = []
-    method = Method("whole", lambda x: seen.append(tuple(x.shape)) or x.flip(2), halo=None)  # type: ignore[func-returns-value]
+    method = Backend("whole", lambda x: seen.append(tuple(x.shape)) or x.flip(2), halo=None)  # type: ignore[func-returns-value]
     image = noisy(40, 50, 3)
     assert np.array_equal(Denoiser(method, tile=8)(image), image[::-1])
     assert seen == [(1, 3, 40, 50)]
@@ -133,7 +139,7 @@ def test_the_budget_makes_tiles_smaller(memory: int | str, side: int | None) -> 
         assert widest == side + 2 * method.halo
 
 
-def short_of_memory(most: int, error: Exception) -> tuple[Method, list[int]]:
+def short_of_memory(most: int, error: Exception) -> tuple[Backend, list[int]]:
     """A method that fails above so many pixels."""
     areas: list[int] = []
 
@@ -143,7 +149,7 @@ def short_of_memory(most: int, error: Exception) -> tuple[Method, list[int]]:
             raise error
         return 1 - x
 
-    return Method("short", run, multiple=4, halo=8), areas
+    return Backend("short", run, multiple=4, halo=8), areas
 
 
 OUT_OF_MEMORY = [
@@ -181,12 +187,12 @@ def test_another_error_is_no_lack_of_memory() -> None:
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "0", "12 TB", "1e9", "nan", "512 potatoes"])
 def test_no_amount_of_memory(text: str) -> None:
     with pytest.raises(ValueError, match="such as 512MB"):
-        made(PRESETS["model-b-35"], memory=text)
+        made(ARCHITECTURE_PRESETS["model-b-35"], memory=text)
 
 
 def test_a_tile_has_a_pixel() -> None:
     with pytest.raises(ValueError, match="tile must be at least 1"):
-        made(PRESETS["model-b-35"], tile=0)
+        made(ARCHITECTURE_PRESETS["model-b-35"], tile=0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -194,7 +200,7 @@ def test_no_copy_of_the_picture_is_made(dtype: type) -> None:
     import tracemalloc
 
     image = np.zeros((401, 599, 3), dtype)
-    denoiser = Denoiser(Method("same", lambda x: x, multiple=16, halo=16), tile=64)
+    denoiser = Denoiser(Backend("same", lambda x: x, multiple=16, halo=16), tile=64)
     denoiser(image[:200, :200])
     tracemalloc.start()  # numpy tells it of its arrays
     denoiser(image, self_ensemble=True)
@@ -301,8 +307,8 @@ def test_mistakes(image: np.ndarray, message: str) -> None:
 @pytest.mark.parametrize("side", [1, 2, 3, 7])
 def test_reflection_is_numpys(side: int) -> None:
     expected = np.pad(np.arange(side), (0, 20), mode="reflect")
-    assert np.array_equal(tiles.reflected(0, side + 20, side), expected)
-    assert np.array_equal(tiles.reflected(2, side + 7, side), expected[2 : side + 7])
+    assert np.array_equal(reflect_indices(0, side + 20, side), expected)
+    assert np.array_equal(reflect_indices(2, side + 7, side), expected[2 : side + 7])
 
 
 @pytest.mark.parametrize("view", [np.flipud, np.fliplr, lambda image: image.swapaxes(0, 1), lambda image: image[::2]])
@@ -323,13 +329,13 @@ def test_found_by_path_and_by_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     spec = Autoencoder((Stage(4),))
     network = lively(spec)
     path = tmp_path / "runs" / "mine" / "best.safetensors"
-    modelfile.save(path, network, modelfile.Card(spec=spec, name="mine"))
+    save_model(path, network, ModelMetadata(spec=spec, name="mine"))
     image = np.random.default_rng(0).integers(0, 256, (9, 7), dtype=np.uint8)
     assert np.array_equal(Denoiser.load("mine")(image), Denoiser.load(path)(image))
-    assert find("mine") == path
-    assert find(path.parent) == path
+    assert find_model("mine") == path
+    assert find_model(path.parent) == path
     with pytest.raises(FileNotFoundError, match="did you mean 'mine'"):
-        find("mime")
+        find_model("mime")
 
 
 # The level of the noise
@@ -340,14 +346,14 @@ def told(**options: Any) -> Denoiser:
     network = lively(TOLD)
     out = network.get_parameter("out.weight")
     out.data.normal_(0, 0.05, generator=torch.Generator().manual_seed(2))
-    return Denoiser(of_network(network, modelfile.Card(spec=TOLD, name="told"), "cpu"), **options)
+    return Denoiser(make_network_backend(network, ModelMetadata(spec=TOLD, name="told"), "cpu"), **options)
 
 
 @pytest.mark.parametrize("sigma", [5.0, 15.0, 50.0])
 def test_the_level_of_white_noise_is_found(sigma: float) -> None:
     flat = torch.linspace(0.3, 0.7, 128).expand(2, 3, 128, 128)
     noise = torch.randn(flat.shape, generator=torch.Generator().manual_seed(0))
-    levels = denoiser.noise_level(flat + noise * torch.tensor([sigma / 255, 0]).view(2, 1, 1, 1))
+    levels = estimate_noise_level(flat + noise * torch.tensor([sigma / 255, 0]).view(2, 1, 1, 1))
     assert float(levels[0]) * 255 == pytest.approx(sigma, rel=0.02)
     assert float(levels[1]) == pytest.approx(0, abs=1e-6)
 
@@ -356,7 +362,7 @@ def test_a_conditioned_network_is_told_the_level() -> None:
     images = noisy(2, 40, 24, 3)
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     one = told(sigma=25.5)
-    expected = one.method.run(with_level(x, torch.full((2,), 0.1)))
+    expected = one.method.run(append_noise_level(x, torch.full((2,), 0.1)))
     torch.testing.assert_close(one.batch(x), expected, rtol=0, atol=1e-6)
     # left to itself, it is each picture's own
     calm = np.stack([images[0], np.full_like(images[0], 99)])
@@ -375,6 +381,6 @@ def test_a_conditioned_networks_tiles_are_told_the_pictures_level() -> None:
 
 def test_a_sigma_that_nobody_can_be_told() -> None:
     with pytest.raises(ValueError, match="^made takes no sigma: it finds the noise's level itself$"):
-        made(PRESETS["model-b-35"], sigma=25)
+        made(ARCHITECTURE_PRESETS["model-b-35"], sigma=25)
     with pytest.raises(ValueError, match=r"^sigma must lie in \[0, 255\], not 300$"):
         told(sigma=300)

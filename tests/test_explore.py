@@ -11,14 +11,27 @@ from typing import Any
 
 import pytest
 
-from daelab import api, explore, recipe, report, runs, training
-from daelab.explore import Request, Study, search, space
-from daelab.explore.dimensions import Choice, Range
-from daelab.explore.kinds import GOALS, PRUNERS, SAMPLERS, numbered
-from daelab.explore.rows import Found, best
-from daelab.explore.search import begin
-from daelab.explore.space import grown, load, parse
-from daelab.explore.worker import Worker
+from daelab.experiments.comparison_page import check_comparison_page, compute_importances, write_comparison_page
+from daelab.experiments.explore import compare
+from daelab.experiments.search.dimensions import ChoiceDimension, RangeDimension
+from daelab.experiments.search.goals import PRUNERS, SAMPLERS, SEARCH_GOALS, make_numbered_sampler
+from daelab.experiments.search.search import SearchRequest, open_study, run_search
+from daelab.experiments.search.search_space import (
+    SearchSpace,
+    expand_architecture,
+    list_search_spaces,
+    load_search_space,
+    parse_search_space,
+)
+from daelab.experiments.search.study import Study
+from daelab.experiments.search.trials import SearchPoint, find_best_points
+from daelab.experiments.search.worker import SearchWorker
+from daelab.runs.database import hide_password
+from daelab.runs.folder import get_run_folder, get_runs_root
+from daelab.runs.ledger import Ledger
+from daelab.runs.process_lock import describe_process
+from daelab.training.engine import fit_denoiser, load_run_recipe
+from daelab.training.recipe import list_recipes, load_recipe, parse_recipe
 
 pytest.importorskip("optuna")
 
@@ -45,7 +58,7 @@ class Watcher:
 def _no_figures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """A page for each of many tiny runs would take longer than they do."""
     if not request.node.name.startswith("test_a_page_"):
-        monkeypatch.setattr(report, "available", lambda: False)
+        monkeypatch.setattr("daelab.experiments.reports.style.find_spec", lambda name: None)
 
 
 def tiny(file: Path, **fields: Any) -> dict[str, Any]:
@@ -60,7 +73,7 @@ def tiny(file: Path, **fields: Any) -> dict[str, Any]:
 
 def searched(plain: dict[str, Any], name: str = "tiny", **how: Any) -> Study:
     """Search a space in this process."""
-    return search(Request(parse(plain, where="tiny"), name, **how), Watcher())
+    return run_search(SearchRequest(parse_search_space(plain, where="tiny"), name, **how), Watcher())
 
 
 # Spaces
@@ -69,49 +82,58 @@ def searched(plain: dict[str, Any], name: str = "tiny", **how: Any) -> Study:
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        *itertools.product(sorted({*explore.shipped()} - {"explore/photo"}), ("photos", "cifar10")),
+        *itertools.product(sorted({*list_search_spaces()} - {"explore/photo"}), ("photos", "cifar10")),
         ("explore/photo", "cbsd432"),
     ],
 )
 def test_every_shipped_space_is_whole(name: str, data: str) -> None:
-    found = load(name, [f"data.name={data}"])
+    found = load_search_space(name, [f"data.name={data}"])
     assert found.note
     assert found.search.bounded
     assert found.dimensions(next(iter(found.variants), "")) or len(found.variants) > 1
-    again = parse(json.loads(json.dumps(found.to_dict())), where=name)
+    again = parse_search_space(json.loads(json.dumps(found.to_dict())), where=name)
     assert again == found
     assert {made.data.name for made in map(found.recipe, _some(found))} == {data}
 
 
-def _some(found: space.Space) -> list[dict[str, Any]]:
+def _some(found: SearchSpace) -> list[dict[str, Any]]:
     if found.search.sampler == "grid":
         return list(found.points())
     return [point for variant in found.variants or ("",) for point in found._corners(variant)]
 
 
 def test_a_space_is_no_recipe() -> None:
-    assert not set(explore.shipped()) & set(recipe.shipped())
+    assert not set(list_search_spaces()) & set(list_recipes())
     with pytest.raises(FileNotFoundError, match=r"no space file explore/deph; did you mean 'explore/depth'"):
-        load("explore/deph")
+        load_search_space("explore/deph")
 
 
 VARIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "a list": ({"training": {"lr": [0.1, 0.2]}}, {"training.lr": Choice(("0.1", "0.2"))}),
-    "a list that is a value": ({"training": {"betas": [0.9, 0.99]}, "seed": [1, 2]}, {"seed": Choice(("1", "2"))}),
+    "a list": ({"training": {"lr": [0.1, 0.2]}}, {"training.lr": ChoiceDimension(("0.1", "0.2"))}),
+    "a list that is a value": (
+        {"training": {"betas": [0.9, 0.99]}, "seed": [1, 2]},
+        {"seed": ChoiceDimension(("1", "2"))},
+    ),
     "a list of lists": (
         {"training": {"betas": [[0.9, 0.99], [0.5, 0.9]]}},
-        {"training.betas": Choice(("[0.9, 0.99]", "[0.5, 0.9]"))},
+        {"training.betas": ChoiceDimension(("[0.9, 0.99]", "[0.5, 0.9]"))},
     ),
-    "stages": ({"spec": {"stages": [[8], [8, 16]]}}, {"spec.stages": Choice(("[8]", "[8, 16]"))}),
+    "stages": ({"spec": {"stages": [[8], [8, 16]]}}, {"spec.stages": ChoiceDimension(("[8]", "[8, 16]"))}),
     "a stage's width": (
         {"spec": {"stages": [{"width": [8, 16]}, {"low": 4, "high": 6}]}},
-        {"spec.stages.0.width": Choice(("8", "16")), "spec.stages.1": Range(4, 6)},
+        {"spec.stages.0.width": ChoiceDimension(("8", "16")), "spec.stages.1": RangeDimension(4, 6)},
     ),
-    "whole specs": ({"spec": ["model-b-35", {"stages": [8]}]}, {"spec": Choice(('"model-b-35"', '{"stages": [8]}'))}),
-    "a range": ({"training": {"lr": {"low": 1e-4, "high": 1, "log": True}}}, {"training.lr": Range(1e-4, 1, True)}),
+    "whole specs": (
+        {"spec": ["model-b-35", {"stages": [8]}]},
+        {"spec": ChoiceDimension(('"model-b-35"', '{"stages": [8]}'))},
+    ),
+    "a range": (
+        {"training": {"lr": {"low": 1e-4, "high": 1, "log": True}}},
+        {"training.lr": RangeDimension(1e-4, 1, True)},
+    ),
     "depth": (
         {"spec": {"stages": [8, 16], "depth": {"low": 1, "high": 2}, "scale": [1, 2]}},
-        {"spec.depth": Range(1, 2), "spec.scale": Choice(("1", "2"))},
+        {"spec.depth": RangeDimension(1, 2), "spec.scale": ChoiceDimension(("1", "2"))},
     ),
 }
 
@@ -119,7 +141,7 @@ VARIES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", VARIES)
 def test_what_varies(case: str) -> None:
     plain, wanted = VARIES[case]
-    found = parse(plain)
+    found = parse_search_space(plain)
     assert found.dimensions() == wanted
     for point in found._corners(""):
         assert set(point) == set(wanted)
@@ -132,7 +154,7 @@ def test_variants_change_fields_together() -> None:
         "variants": {"adam": {}, "sgd": {"training": {"optimiser": "sgd", "lr": [0.1, 0.2], "momentum": 0.5}}},
         "explore": {"sampler": "grid"},
     }
-    found = parse(plain)
+    found = parse_search_space(plain)
     assert set(found.dimensions("adam")) == {"training.epochs"}
     assert set(found.dimensions("sgd")) == {"training.epochs", "sgd: training.lr"}
     made = [found.recipe(point).training for point in found.points()]
@@ -143,17 +165,17 @@ def test_variants_change_fields_together() -> None:
 
 
 def test_a_grid_goes_step_by_step() -> None:
-    assert Range(0.1, 0.5, step=0.2).grid("x") == [0.1, 0.3, 0.5]
-    assert Range(1, 4).grid("x") == [1, 2, 3, 4]
-    assert Range(8, 30, step=8).grid("x") == [8, 16, 24]
+    assert RangeDimension(0.1, 0.5, step=0.2).grid("x") == [0.1, 0.3, 0.5]
+    assert RangeDimension(1, 4).grid("x") == [1, 2, 3, 4]
+    assert RangeDimension(8, 30, step=8).grid("x") == [8, 16, 24]
 
 
 def test_depth_and_scale_make_networks() -> None:
     net = {"kind": "unet", "widths": [8, 16, 32], "blocks": [1, 2, 3], "decoder": [4, 5], "depth": 2, "scale": 0.5}
-    assert grown(net) == {"kind": "unet", "widths": [4, 8], "blocks": [1, 3], "decoder": [4]}
+    assert expand_architecture(net) == {"kind": "unet", "widths": [4, 8], "blocks": [1, 3], "decoder": [4]}
     staged = {"stages": [8, {"width": 16, "down": False}], "scale": 2}
-    assert grown(staged) == {"stages": [16, {"width": 32, "down": False}]}
-    assert grown("model-c") == "model-c"
+    assert expand_architecture(staged) == {"stages": [16, {"width": 32, "down": False}]}
+    assert expand_architecture("model-c") == "model-c"
 
 
 SEEDS = {"seed": [1, 2]}
@@ -205,7 +227,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_mistake_in_a_space_is_one_line(case: str) -> None:
     plain, message = MISTAKES[case]
     with pytest.raises(ValueError) as caught:
-        parse(plain)
+        parse_search_space(plain)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -226,13 +248,13 @@ def test_every_sampler_makes_runs_like_any_other(sampler: str, pictures_file: Pa
     rows = study.rows()
     assert [(row.number, row.state, row.run) for row in rows] == [(n, "finished", f"tiny-{n}") for n in range(3)]
     for row in rows:
-        kept = recipe.load(runs.folder(row.run).recipe)
+        kept = load_recipe(get_run_folder(row.run).recipe)
         assert len(kept.spec.to_dict()["stages"]) == row.point["spec.depth"]
         assert (kept.training.lr, kept.seed) == (row.point["training.lr"], row.seed)
         assert f"Study tiny, trial {row.number}" in kept.note
         assert study.ledger.row(row.run)["status"] == "finished"
-        assert runs.folder(row.run).best.is_file()
-        assert {*GOALS, "epochs"} <= {*row.result, "seconds"}
+        assert get_run_folder(row.run).best.is_file()
+        assert {*SEARCH_GOALS, "epochs"} <= {*row.result, "seconds"}
     # a point that comes again has another seed
     assert len({(str(row.point), row.seed) for row in rows}) == 3
     assert {found.runs[0] for found in study.best()} <= {row.run for row in rows}
@@ -242,7 +264,7 @@ def test_a_sampler_draws_by_trial_whoever_asks() -> None:
     import optuna
 
     def drawn(order: list[int]) -> dict[int, float]:
-        study = optuna.create_study(sampler=numbered("random", 7))
+        study = optuna.create_study(sampler=make_numbered_sampler("random", 7))
         trials = [study.ask() for _ in range(4)]
         return {number: trials[number].suggest_float("x", 0, 1) for number in order}
 
@@ -264,7 +286,7 @@ PLANS = {
 def test_how_many_trials_of_which_point(case: str, pictures_file: Path) -> None:
     sampler, trials, seeds, wanted = PLANS[case]
     table = {"sampler": sampler, "seeds": seeds} | ({"trials": trials} if trials else {})
-    study = begin(Request(parse(tiny(pictures_file) | {"explore": table}), "plan"))
+    study = open_study(SearchRequest(parse_search_space(tiny(pictures_file) | {"explore": table}), "plan"))
     assert [row.repeats for row in study.rows()] == wanted
     assert [row.state for row in study.rows()] == ["waiting"] * len(wanted)
 
@@ -273,19 +295,19 @@ def test_a_study_grows_and_never_shrinks(pictures_file: Path) -> None:
     plain = tiny(pictures_file) | {"explore": {"sampler": "grid", "seeds": 2, "trials": 2}}
     plain["training"]["epochs"] = 1
     assert len(searched(plain).rows()) == 2
-    grown_ = search(Request(None, "tiny", resume=True, limits=("explore.trials=4",)), Watcher())
+    grown_ = run_search(SearchRequest(None, "tiny", resume=True, limits=("explore.trials=4",)), Watcher())
     assert [(row.seed, row.state) for row in grown_.rows()] == [(0, "finished")] * 2 + [(1, "finished")] * 2
     assert grown_.rows()[2].point == grown_.rows()[0].point
     assert [len(point.runs) for point in grown_.best()] == [2]
     with pytest.raises(ValueError, match="study tiny has 4 trials; --trials is how many there are to be in all"):
-        search(Request(None, "tiny", resume=True, limits=("explore.trials=3",)), Watcher())
+        run_search(SearchRequest(None, "tiny", resume=True, limits=("explore.trials=3",)), Watcher())
     with pytest.raises(ValueError, match=r"explore\.seeds cannot change"):
-        search(Request(None, "tiny", resume=True, limits=("explore.seeds=3",)), Watcher())
+        run_search(SearchRequest(None, "tiny", resume=True, limits=("explore.seeds=3",)), Watcher())
 
 
 def test_who_watches_is_told_each_trial_once(pictures_file: Path) -> None:
     watcher = Watcher()
-    search(Request(parse(tiny(pictures_file), where="tiny"), "tiny"), watcher)
+    run_search(SearchRequest(parse_search_space(tiny(pictures_file), where="tiny"), "tiny"), watcher)
     assert [(row.run, ended, trials) for row, ended, trials in watcher.trials] == [("tiny-0", 1, 2), ("tiny-1", 2, 2)]
     assert watcher.said[0].startswith("study tiny: 2 trials of tiny in sqlite:///")
 
@@ -293,8 +315,8 @@ def test_who_watches_is_told_each_trial_once(pictures_file: Path) -> None:
 def test_pruners_end_what_lags_behind(pictures_file: Path) -> None:
     plain = tiny(pictures_file, training={"epochs": 9}, explore={"sampler": "random", "trials": 5}, seed=[1, 2])
     for pruner in PRUNERS:
-        made = parse(plain, [f"explore.pruner={pruner}"])
-        study = begin(Request(made, f"by-{pruner}"))
+        made = parse_search_space(plain, [f"explore.pruner={pruner}"])
+        study = open_study(SearchRequest(made, f"by-{pruner}"))
         good = [study.take(made) for _ in range(4)]
         for trial in good:
             assert trial is not None
@@ -312,29 +334,29 @@ def test_a_pruned_trial_is_a_run_that_could_go_on(pictures_file: Path, monkeypat
     row = study.ledger.row("tiny-1")
     assert (row["status"], row["epochs_done"]) == ("pruned", 1)
     assert "other trials were better" in row["reason"]
-    assert len(training.fit(training.resume_recipe("tiny-1"), "tiny-1", resume=True).rows) == 2
+    assert len(fit_denoiser(load_run_recipe("tiny-1"), "tiny-1", resume=True).rows) == 2
 
 
 def test_it_stops_at_an_epochs_end_and_goes_on(pictures_file: Path) -> None:
-    study = begin(Request(parse(tiny(pictures_file), where="tiny"), "tiny"))
-    Worker(study, look=study.stop).work()
+    study = open_study(SearchRequest(parse_search_space(tiny(pictures_file), where="tiny"), "tiny"))
+    SearchWorker(study, look=study.stop).work()
     assert [(row.state, row.epochs, row.owner) for row in study.rows()] == [("waiting", 1, {}), ("waiting", 0, {})]
     assert study.ledger.row("tiny-0")["status"] == "interrupted"
-    assert Worker(study).work() is None  # nobody said that it goes on
+    assert SearchWorker(study).work() is None  # nobody said that it goes on
     assert study.counts()["waiting"] == 2
     watcher = Watcher()
-    search(Request(None, "tiny", resume=True), watcher)
+    run_search(SearchRequest(None, "tiny", resume=True), watcher)
     assert [row.state for row in study.rows()] == ["finished"] * 2
-    assert [row["epoch"] for row in runs.folder("tiny-0").read_metrics()] == [1, 2]
+    assert [row["epoch"] for row in get_run_folder("tiny-0").read_metrics()] == [1, 2]
 
 
 def test_budgets_of_epochs_and_minutes(pictures_file: Path) -> None:
     watcher = Watcher()
     plain = tiny(pictures_file, seed={"low": 0, "high": 99}, explore={"sampler": "random", "total_epochs": 4})
-    study = search(Request(parse(plain), "epochs"), watcher)
+    study = run_search(SearchRequest(parse_search_space(plain), "epochs"), watcher)
     assert study.counts()["finished"] == 2
     plain["explore"] = {"sampler": "random", "minutes": 1e-9}
-    study = search(Request(parse(plain), "minutes"), watcher)
+    study = run_search(SearchRequest(parse_search_space(plain), "minutes"), watcher)
     assert study.rows() == []
     assert "the time is over" in watcher.said[-1]
 
@@ -344,13 +366,13 @@ def test_budgets_of_epochs_and_minutes(pictures_file: Path) -> None:
 
 def dead(study: Study, number: int) -> None:
     """Let a trial be one of a process that is no more."""
-    study.note(number, owner=runs.here() | {"born": "1+1"})
+    study.note(number, owner=describe_process() | {"born": "1+1"})
 
 
 def test_a_dead_workers_trial_is_taken_again_as_it_was(pictures_file: Path) -> None:
     plain = tiny(pictures_file, training={"lr": {"low": 0.01, "high": 0.1}}, explore={"sampler": "random", "trials": 1})
-    made = parse(plain)
-    study = begin(Request(made, "tiny"))
+    made = parse_search_space(plain)
+    study = open_study(SearchRequest(made, "tiny"))
     for deaths in range(2):
         trial = study.take(made)
         assert trial is not None
@@ -370,8 +392,8 @@ def test_a_dead_workers_trial_is_taken_again_as_it_was(pictures_file: Path) -> N
 def test_a_silent_worker_of_another_machine_is_taken_for_dead(
     pictures_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = parse(tiny(pictures_file) | {"explore": {"sampler": "grid", "trials": 1}})
-    study, clock = begin(Request(made, "tiny")), [0.0]
+    made = parse_search_space(tiny(pictures_file) | {"explore": {"sampler": "grid", "trials": 1}})
+    study, clock = open_study(SearchRequest(made, "tiny")), [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     assert study.take(made) is not None
     study.note(0, owner={"host": "elsewhere", "pid": 1, "born": "1+1"}, beat=0)
@@ -381,13 +403,15 @@ def test_a_silent_worker_of_another_machine_is_taken_for_dead(
         assert study.take(made) is None
     clock[0] = 530
     assert study.take(made) is not None
-    assert study.rows()[0].owner == runs.here()
+    assert study.rows()[0].owner == describe_process()
 
 
 def test_who_was_taken_for_dead_leaves_the_trial_alone(pictures_file: Path) -> None:
-    study = begin(Request(parse(tiny(pictures_file) | {"explore": {"sampler": "grid", "trials": 1}}), "tiny"))
+    study = open_study(
+        SearchRequest(parse_search_space(tiny(pictures_file) | {"explore": {"sampler": "grid", "trials": 1}}), "tiny")
+    )
     other = {"host": "elsewhere", "pid": 1, "born": "1+1"}
-    worker = Worker(study)
+    worker = SearchWorker(study)
     trial = study.take(study.space)
     assert trial is not None
     study.note(0, owner=other)
@@ -416,7 +440,7 @@ def test_a_full_disk_puts_the_trial_back(pictures_file: Path, monkeypatch: pytes
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "runs/tiny-0/best.safetensors")
 
-    monkeypatch.setattr(training, "fit", full)
+    monkeypatch.setattr("daelab.experiments.search.worker.fit_denoiser", full)
     with pytest.raises(OSError, match="No space left"):
         searched(tiny(pictures_file))
     assert Study("tiny").open().counts()["waiting"] == 2
@@ -426,32 +450,35 @@ def test_a_full_disk_puts_the_trial_back(pictures_file: Path, monkeypatch: pytes
 
 
 def test_mistakes_about_studies(pictures_file: Path, tmp_path: Path) -> None:
-    made = parse(tiny(pictures_file), where="tiny")
+    made = parse_search_space(tiny(pictures_file), where="tiny")
     with pytest.raises(ValueError, match="no study in sqlite:.*daelab explore SPACE begins one"):
         Study("tiny").open()
-    begin(Request(made, "tiny"))
+    open_study(SearchRequest(made, "tiny"))
     for request, message in [
-        (Request(made, "tiny"), "study tiny exists; go on with it by --resume, or take another --name"),
-        (Request(None, "tinny", resume=True), "unknown study 'tinny'; did you mean 'tiny'"),
-        (Request(None), "name a space, such as explore/depth, or with --resume the --name of a study"),
-        (Request(None, "new"), "name a space for study new"),
-        (Request(load("explore/depth"), "tiny", resume=True), "study tiny is of another space"),
-        (Request(parse({"seed": [1, 2]}), "free"), "says no end; give --trials, --total-epochs or --minutes"),
-        (Request(made, "a b"), "run name 'a b': use letters"),
-        (Request(made, "tiny", workers=0), "--workers is 0"),
-        (Request(made, "x", url="sqlite://"), "a SQLite file .* or PostgreSQL is needed"),
-        (Request(made, "x", url="nonesuch://x"), "nonesuch"),
+        (SearchRequest(made, "tiny"), "study tiny exists; go on with it by --resume, or take another --name"),
+        (SearchRequest(None, "tinny", resume=True), "unknown study 'tinny'; did you mean 'tiny'"),
+        (SearchRequest(None), "name a space, such as explore/depth, or with --resume the --name of a study"),
+        (SearchRequest(None, "new"), "name a space for study new"),
+        (SearchRequest(load_search_space("explore/depth"), "tiny", resume=True), "study tiny is of another space"),
+        (
+            SearchRequest(parse_search_space({"seed": [1, 2]}), "free"),
+            "says no end; give --trials, --total-epochs or --minutes",
+        ),
+        (SearchRequest(made, "a b"), "run name 'a b': use letters"),
+        (SearchRequest(made, "tiny", workers=0), "--workers is 0"),
+        (SearchRequest(made, "x", url="sqlite://"), "a SQLite file .* or PostgreSQL is needed"),
+        (SearchRequest(made, "x", url="nonesuch://x"), "nonesuch"),
     ]:
         with pytest.raises(ValueError, match=message) as caught:
-            search(request, Watcher())
+            run_search(request, Watcher())
         assert "\n" not in str(caught.value)
-    runs.folder("taken-3").path.mkdir(parents=True)
+    get_run_folder("taken-3").path.mkdir(parents=True)
     with pytest.raises(ValueError, match="run taken-3 exists, which study taken would make"):
-        begin(Request(made, "taken"))
+        open_study(SearchRequest(made, "taken"))
 
 
 def test_a_password_is_never_shown() -> None:
-    assert runs.hidden("postgresql://me:secret@host:1/db") == "postgresql://me:***@host:1/db"
+    assert hide_password("postgresql://me:secret@host:1/db") == "postgresql://me:***@host:1/db"
     with pytest.raises(ValueError) as caught:
         Study("x", "nonesuch://me:secret@host/db")
     assert "secret" not in str(caught.value)
@@ -462,9 +489,9 @@ def test_a_password_is_never_shown() -> None:
 
 def written(name: str, psnr: float | None, status: str = "finished", **fields: Any) -> None:
     """A run that only the ledger knows."""
-    made = recipe.parse({"spec": fields.pop("spec", "model-c"), "seed": fields.pop("seed", 0), "training": fields})
+    made = parse_recipe({"spec": fields.pop("spec", "model-c"), "seed": fields.pop("seed", 0), "training": fields})
     scores = {"val_loss": 0.01, "val_psnr": psnr, "val_psnr_image": psnr} if psnr else {}
-    runs.Ledger().record(
+    Ledger().record(
         name, status=status, epochs_done=3, images_per_second=100.0, recipe=made.to_dict(), folder="", **scores
     )
 
@@ -473,7 +500,7 @@ def test_only_what_differs_is_shown_best_first() -> None:
     written("a", 25.0, lr=0.1)
     written("b", 26.0, lr=0.2, seed=1)
     written("c", None, "running", lr=0.2, batch=64)
-    found = api.compare(["a", "b", "c"])
+    found = compare(["a", "b", "c"])
     assert set(found.fields) == {"seed", "training.lr", "training.batch"}
     assert [run.name for run in found.runs] == ["b", "a", "c"]
     table = found.run_table()
@@ -507,7 +534,7 @@ def test_what_is_no_further_apart_than_seeds_is_too_close(case: str) -> None:
         for seed, psnr in enumerate(psnrs):
             names.append(f"run-{lr}-{seed}")
             written(names[-1], psnr, lr=lr, seed=seed)
-    found = api.compare(names)
+    found = compare(names)
     assert verdict in found.verdict
     assert [point.close for point in found.points[:-1]] == close
     cells = [row[-4] for row in found.point_table().rows]
@@ -520,7 +547,7 @@ def test_every_point_beside_one_run() -> None:
         written(name, psnr, seed=seed)
     written("wide", 26.0, spec={"stages": [64]}, lr=0.5)
     written("slow", 25.05, lr=0.0001)
-    found = api.compare(["as-it-is", "again", "wide", "slow"])
+    found = compare(["as-it-is", "again", "wide", "slow"])
     table = found.against("again")
     assert [row[:4] for row in table.rows] == [
         (1, "stages 64; lr 0.5", 1, "26.00"),
@@ -539,18 +566,18 @@ def test_every_point_beside_one_run() -> None:
 def test_the_same_seed_twice_is_no_spread() -> None:
     for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.2)):
         written(name, 25.0 if lr == 0.1 else 24.0, lr=lr)
-    assert "No seed was repeated" in api.compare(["a", "b", "c"]).verdict
+    assert "No seed was repeated" in compare(["a", "b", "c"]).verdict
 
 
 def test_mistakes_in_what_to_compare(tmp_path: Path) -> None:
     written("a", 25.0)
     with pytest.raises(ValueError, match="name two runs or more to compare, or --study STUDY; there is a"):
-        api.compare(["a", "a"])
+        compare(["a", "a"])
     with pytest.raises(ValueError, match="unknown run 'bb'"):
-        api.compare(["a", "bb"])
-    runs.Ledger().record("logged", status="imported")
+        compare(["a", "bb"])
+    Ledger().record("logged", status="imported")
     with pytest.raises(ValueError, match="run logged was imported from a log; it has no recipe"):
-        api.compare(["a", "logged"])
+        compare(["a", "logged"])
 
 
 def test_the_field_that_matters_is_found() -> None:
@@ -558,8 +585,8 @@ def test_the_field_that_matters_is_found() -> None:
     for number, (lr, batch) in enumerate((lr, batch) for lr in (0.1, 0.2, 0.3) for batch in (16, 32, 64)):
         names.append(f"r{number}")
         written(names[-1], 20 + 30 * lr + batch / 640, lr=lr, batch=batch)
-    found = api.compare(names)
-    shares, _ = explore.page.importances(list(found.runs), {"training.lr": "lr", "training.batch": "batch"})
+    found = compare(names)
+    shares, _ = compute_importances(list(found.runs), {"training.lr": "lr", "training.batch": "batch"})
     assert shares["lr"] > 0.9
     assert sum(shares.values()) == pytest.approx(1)
 
@@ -568,33 +595,33 @@ def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_pa
     pytest.importorskip("matplotlib")
     plain = tiny(pictures_file, training={"epochs": 1})
     searched(plain | {"explore": {"sampler": "grid", "seeds": 2, "trials": 3}})
-    assert runs.folder("tiny-0").path.joinpath("report.html").is_file()
+    assert get_run_folder("tiny-0").path.joinpath("report.html").is_file()
     out = tmp_path / "out"
-    found = api.compare(study="tiny")
-    explore.check(out)
-    assert explore.write(found, out, "Study tiny", "daelab compare") == []
+    found = compare(study="tiny")
+    check_comparison_page(out)
+    assert write_comparison_page(found, out, "Study tiny", "daelab compare") == []
     there = {path.name for path in out.iterdir()}
     figures = {"curves.svg", "parallel.svg", "psnr-over-macs.svg", "psnr-over-parameters.svg"}
     assert {"compare.html", "compare.md", "compare.json", "runs.csv", "points.csv"} | figures <= there
     page = (out / "compare.html").read_text(encoding="utf-8")
     assert page.count("data:image/svg+xml") >= len(figures)
-    assert explore.write(found, out, "Study tiny", "daelab compare", "tiny-0") == []
+    assert write_comparison_page(found, out, "Study tiny", "daelab compare", "tiny-0") == []
     assert "Against tiny-0" in (out / "compare.html").read_text(encoding="utf-8")
     sound_page(out / "compare.html")
     assert json.loads((out / "compare.json").read_text())["fields"] == ["seed", "spec.stages"]
-    explore.check(out)
+    check_comparison_page(out)
     before = (out / "curves.svg").read_bytes()
-    explore.write(found, out, "Study tiny", "daelab compare")
+    write_comparison_page(found, out, "Study tiny", "daelab compare")
     assert (out / "curves.svg").read_bytes() == before
     with pytest.raises(ValueError, match="holds something else than a comparison"):
-        explore.check(runs.root())
+        check_comparison_page(get_runs_root())
     with pytest.raises(ValueError, match="is a file; name a folder"):
-        explore.check(out / "runs.csv")
+        check_comparison_page(out / "runs.csv")
 
 
 def test_the_best_of_two_goals_is_what_nothing_beats() -> None:
     points = {"a": (25.0, 10.0), "b": (26.0, 20.0), "c": (24.0, 15.0), "d": (26.0, 30.0)}
-    found = [Found({"x": name}, (name,), {"psnr": psnr, "macs": macs}) for name, (psnr, macs) in points.items()]
-    assert [one.runs[0] for one in best(found, ["psnr", "macs"])] == ["a", "b"]
-    assert [one.runs[0] for one in best(found, ["psnr"])] == ["b"]
-    assert best([], ["psnr"]) == []
+    found = [SearchPoint({"x": name}, (name,), {"psnr": psnr, "macs": macs}) for name, (psnr, macs) in points.items()]
+    assert [one.runs[0] for one in find_best_points(found, ["psnr", "macs"])] == ["a", "b"]
+    assert [one.runs[0] for one in find_best_points(found, ["psnr"])] == ["b"]
+    assert find_best_points([], ["psnr"]) == []

@@ -12,20 +12,26 @@ import pytest
 import torch
 from torch import nn
 
-from daelab import api, export, modelfile
-from daelab.denoiser import Denoiser
-from daelab.export import AnySize, OnnxModel, ParityError, compare
-from daelab.model import Network, build
-from daelab.modelfile import Card
-from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet
+from daelab._util.hardware import collect_versions
+from daelab.denoising.denoiser import Denoiser
+from daelab.experiments.evaluate_model import ExportedModel, export_model
+from daelab.models import onnx as onnx_module
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.architectures.unet import UNet
+from daelab.models.build import build_network
+from daelab.models.layers import Network, fold_batch_norms
+from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
+from daelab.models.onnx import TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_runs
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
 
-def lively(spec: Spec) -> Network:
+def lively(spec: Architecture) -> Network:
     """A network whose pictures vary, however deep it is, and whose norms have statistics."""
-    network = build(spec)
+    network = build_network(spec)
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
         if parameter.ndim == 4:
@@ -41,34 +47,34 @@ def lively(spec: Spec) -> Network:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every architecture as a model file."""
     folder = tmp_path_factory.mktemp("models")
-    for name, spec in PRESETS.items():
-        card = Card(spec, name, "type-1", recipe_sha256="ab" * 32, versions=modelfile.versions())
-        modelfile.save(folder / f"{name}.safetensors", lively(spec), card)
+    for name, spec in ARCHITECTURE_PRESETS.items():
+        card = ModelMetadata(spec, name, "type-1", recipe_sha256="ab" * 32, versions=collect_versions())
+        save_model(folder / f"{name}.safetensors", lively(spec), card)
     return {path.stem: path for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")
-def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, api.Exported]:
+def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportedModel]:
     """The same, written as ONNX."""
     folder = tmp_path_factory.mktemp("onnx")
-    return {name: api.export(path, folder / f"{name}.onnx") for name, path in files.items()}
+    return {name: export_model(path, folder / f"{name}.onnx") for name, path in files.items()}
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_architecture_is_within_the_tolerance(name: str, made: dict[str, api.Exported]) -> None:
+@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
+def test_every_architecture_is_within_the_tolerance(name: str, made: dict[str, ExportedModel]) -> None:
     parity = made[name].parity
     assert parity.holds
-    assert 0 < parity.largest < export.TOLERANCE
-    multiple = PRESETS[name].multiple
+    assert 0 < parity.largest < TOLERANCE
+    multiple = ARCHITECTURE_PRESETS[name].multiple
     sizes = [shape for shape, _ in parity.differences]
     assert (1, 1, 1) in sizes
     assert any(h % multiple and w % multiple for _, h, w in sizes)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (3, 5), (31, 33), (64, 48), (129, 7)])
 def test_awkward_sizes_equal_the_models_own(
-    name: str, size: tuple[int, int], files: dict[str, Path], made: dict[str, api.Exported]
+    name: str, size: tuple[int, int], files: dict[str, Path], made: dict[str, ExportedModel]
 ) -> None:
     x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(3))
     cleaned = Denoiser.load(files[name]).batch(x)
@@ -76,7 +82,7 @@ def test_awkward_sizes_equal_the_models_own(
     torch.testing.assert_close(OnnxModel(made[name].path)(x), cleaned, rtol=0, atol=1e-5)
 
 
-def test_many_images_go_through_in_parts(made: dict[str, api.Exported]) -> None:
+def test_many_images_go_through_in_parts(made: dict[str, ExportedModel]) -> None:
     run = OnnxModel(made["model-b-35"].path)
     x = torch.rand(150, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(run(x), torch.cat([run(one[None]) for one in x]), rtol=0, atol=1e-6)
@@ -84,13 +90,13 @@ def test_many_images_go_through_in_parts(made: dict[str, api.Exported]) -> None:
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 8])
 def test_the_padding_is_numpys_reflection(side: int) -> None:
-    places = AnySize(build(Autoencoder(tuple(Stage(1) for _ in range(4)))))._places(side)
+    places = AnySizeNetwork(build_network(Autoencoder(tuple(Stage(1) for _ in range(4)))))._places(side)
     assert len(places) % 16 == 0
     assert places.tolist() == np.pad(np.arange(side), (0, len(places) - side), mode="reflect").tolist()
 
 
-def test_the_file_knows_what_it_is(files: dict[str, Path], made: dict[str, api.Exported]) -> None:
-    card, original = OnnxModel(made["model-b"].path).card, modelfile.read_card(files["model-b"])
+def test_the_file_knows_what_it_is(files: dict[str, Path], made: dict[str, ExportedModel]) -> None:
+    card, original = OnnxModel(made["model-b"].path).card, read_model_metadata(files["model-b"])
     assert card == original
     assert (card.name, card.noise, card.spec.halo) == ("model-b", "type-1", original.spec.halo)
     model = onnx.load(made["model-b"].path)
@@ -98,22 +104,22 @@ def test_the_file_knows_what_it_is(files: dict[str, Path], made: dict[str, api.E
     assert json.loads({entry.key: entry.value for entry in model.metadata_props}["daelab"])["versions"]["torch"]
 
 
-def test_a_denoiser_runs_it_in_tiles(files: dict[str, Path], made: dict[str, api.Exported]) -> None:
+def test_a_denoiser_runs_it_in_tiles(files: dict[str, Path], made: dict[str, ExportedModel]) -> None:
     denoiser = Denoiser.load(made["model-c"].path, tile=32)
     assert (denoiser.name, denoiser.parameters, denoiser.method.noise) == ("model-c", 80515, "type-1")
     image = np.random.default_rng(0).random((130, 77, 3), dtype=np.float32)
     np.testing.assert_allclose(denoiser(image), Denoiser.load(files["model-c"])(image), rtol=0, atol=1e-5)
 
 
-def test_the_bytes_are_the_same_again(files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path) -> None:
-    again = api.export(files["model-a"], tmp_path / "model-a.onnx")
+def test_the_bytes_are_the_same_again(files: dict[str, Path], made: dict[str, ExportedModel], tmp_path: Path) -> None:
+    again = export_model(files["model-a"], tmp_path / "model-a.onnx")
     assert again.path.read_bytes() == made["model-a"].path.read_bytes()
 
 
 def test_a_difference_leaves_no_file(
-    files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    files: dict[str, Path], made: dict[str, ExportedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = export.fold
+    usual = fold_batch_norms
 
     def off(network: Network) -> Network:
         folded = usual(network)
@@ -121,22 +127,22 @@ def test_a_difference_leaves_no_file(
             folded.get_parameter("enc1.bias").add_(1e-3)
         return folded
 
-    monkeypatch.setattr(export, "fold", off)
+    monkeypatch.setattr(onnx_module, "fold_batch_norms", off)
     with pytest.raises(ParityError, match="was not written"):
-        api.export(files["model-b-35"], tmp_path / "x.onnx")
+        export_model(files["model-b-35"], tmp_path / "x.onnx")
     assert list(tmp_path.iterdir()) == []
     # and one that was there stays as it was
     path = made["model-b-35"].path
     before = path.read_bytes()
     with pytest.raises(ParityError):
-        api.export(files["model-b-35"], path, overwrite=True)
+        export_model(files["model-b-35"], path, overwrite=True)
     assert path.read_bytes() == before
 
 
 def test_pictures_that_are_no_numbers_do_not_pass() -> None:
-    assert not compare(lambda x: x * torch.nan, lambda x: x).holds
-    assert compare(lambda x: x, lambda x: x + 9e-6, [(1, 2, 2)]).holds
-    assert not compare(lambda x: x, lambda x: x + 2e-5, [(1, 2, 2)]).holds
+    assert not compare_runs(lambda x: x * torch.nan, lambda x: x).holds
+    assert compare_runs(lambda x: x, lambda x: x + 9e-6, [(1, 2, 2)]).holds
+    assert not compare_runs(lambda x: x, lambda x: x + 2e-5, [(1, 2, 2)]).holds
 
 
 def foreign(path: Path) -> None:
@@ -152,7 +158,7 @@ def changed(path: Path, **fields: object) -> None:
     """One of ours with another card."""
     foreign(path)
     model = onnx.load(path)
-    card = Card(PRESETS["model-c"]).to_dict() | fields
+    card = ModelMetadata(ARCHITECTURE_PRESETS["model-c"]).to_dict() | fields
     onnx.helper.set_model_props(model, {"daelab": json.dumps(card)})
     onnx.save(model, path)
 
@@ -177,13 +183,13 @@ def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message
     assert "\n" not in str(caught.value)
 
 
-def test_mistakes(files: dict[str, Path], made: dict[str, api.Exported], tmp_path: Path) -> None:
+def test_mistakes(files: dict[str, Path], made: dict[str, ExportedModel], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"ends in \.onnx"):
-        api.export(files["model-c"], tmp_path / "x.pb")
+        export_model(files["model-c"], tmp_path / "x.pb")
     with pytest.raises(ValueError, match="ONNX file already"):
-        api.export(made["model-c"].path, tmp_path / "x.onnx")
+        export_model(made["model-c"].path, tmp_path / "x.onnx")
     with pytest.raises(FileExistsError, match="--overwrite"):
-        api.export(files["model-c"], made["model-c"].path)
+        export_model(files["model-c"], made["model-c"].path)
     with pytest.raises(FileNotFoundError):
         OnnxModel(tmp_path / "nowhere.onnx")
     assert list(tmp_path.iterdir()) == []
@@ -216,7 +222,7 @@ def test_the_command(
     assert found["largest_difference"] < found["tolerance"] == 1e-5
     assert found["bytes"] == place.stat().st_size
     assert answer(capsys, "models", place)[0] == 0
-    monkeypatch.setattr(export, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(onnx_module, "TOLERANCE", 1e-12)
     code, out, err = answer(capsys, "export", files["model-b-35"], "--onnx", tmp_path / "y.onnx")
     assert (code, out) == (1, "")
     assert "was not written" in err

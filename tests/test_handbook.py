@@ -36,8 +36,10 @@ from markdown_it import MarkdownIt
 from PIL import Image
 
 import daelab
-from daelab import explore, recipe, report, serving
 from daelab.cli import app, main
+from daelab.experiments.search.search_space import load_search_space
+from daelab.training.recipe import load_recipe
+from daelab.web.app import create_app
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -221,7 +223,7 @@ def check_curl(given: list[str], _: Shell) -> None:
     """A path of the API, asked by the method that it takes."""
     (address,) = [word for word in given if word.startswith("http")]
     path = re.sub(r"^http://[^/]+|\?.*", "", address)
-    application: Any = serving.create_app().app
+    application: Any = create_app().app
     described = application.openapi()["paths"]
     assert ("post" if "--data-binary" in given else "get") in described[path], address
 
@@ -324,7 +326,7 @@ def toml_block(block: Block, _place: str, _shell: Shell, _: dict[str, Any]) -> N
     """A recipe, or a space of them."""
     file = Path(block.title or "block.toml")
     file.write_text(block.text)
-    explore.load(file) if "a space" in block.rules else recipe.load(file)
+    load_search_space(file) if "a space" in block.rules else load_recipe(file)
 
 
 def other_block(block: Block, place: str, _shell: Shell, _: dict[str, Any]) -> None:
@@ -352,7 +354,7 @@ KINDS = {
 def test_every_block_does_what_it_says(page: Path, shell: Shell) -> None:
     names: dict[str, Any] = {}
     if page.name != "index.md":  # a run's report takes as long as its training here, and is drawn there
-        shell.patch.setattr(report, "write_run", lambda run: run.path / "report.html")
+        shell.patch.setattr("daelab.experiments.train.write_run_report", lambda run: run.path / "report.html")
     if page.name == "README.md":
         supposed()
         names["noisy"] = np.asarray(Image.open("noisy.png"))

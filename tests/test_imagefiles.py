@@ -17,13 +17,16 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from daelab import denoise_file, imagefiles
-from daelab.denoiser import Denoiser
-from daelab.method import Method
+from daelab import denoise_file
+from daelab.denoising.backends import Backend
+from daelab.denoising.denoiser import Denoiser
+from daelab.image_io.picture import Picture
+from daelab.image_io.read import read_picture
+from daelab.image_io.write import write_picture
 
 SIDE = (21, 13)
 HEIGHT, WIDTH = SIDE
-DARKER = Denoiser(Method("darker", lambda x: x * 0.4, multiple=4))
+DARKER = Denoiser(Backend("darker", lambda x: x * 0.4, multiple=4))
 """What it does to a pixel is known; to alpha it must do nothing."""
 
 
@@ -177,9 +180,9 @@ def test_a_picture_comes_back_as_it_was(case: str, tmp_path: Path) -> None:
 def test_sixteen_bits_of_png_are_exact(samples: int, tmp_path: Path) -> None:
     values = pixels(*SIDE, samples, dtype=np.uint16)
     png16(tmp_path / "a.png", values)
-    found = imagefiles.read(tmp_path / "a.png")
-    imagefiles.write(tmp_path / "b.png", found)
-    again = imagefiles.read(tmp_path / "b.png")
+    found = read_picture(tmp_path / "a.png")
+    write_picture(tmp_path / "b.png", found)
+    again = read_picture(tmp_path / "b.png")
     for picture in (found, again):
         assert np.array_equal(next(picture.bands()), values)
     with Image.open(tmp_path / "b.png") as image:  # which takes the upper bytes of colour
@@ -199,10 +202,10 @@ def interlaced(values: np.ndarray) -> bytes:
 def test_interlaced_png(size: tuple[int, int], dtype: Any, tmp_path: Path) -> None:
     values = pixels(*size, 3, dtype=dtype)
     png16(tmp_path / "a.png", values, interlaced(values))
-    assert np.array_equal(imagefiles.read(tmp_path / "a.png").pixels, values)
+    assert np.array_equal(read_picture(tmp_path / "a.png").pixels, values)
     png16(tmp_path / "b.png", values, interlaced(values)[:-1])
     with pytest.raises(ValueError, match="broken"):
-        imagefiles.read(tmp_path / "b.png")
+        read_picture(tmp_path / "b.png")
 
 
 def test_darker_is_darker_in_every_range(tmp_path: Path) -> None:
@@ -396,7 +399,7 @@ def whole_png() -> bytes:
 def test_no_picture(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}: .*") as caught:
-        imagefiles.read(tmp_path / name)
+        read_picture(tmp_path / name)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -408,19 +411,19 @@ def test_large_pictures_are_refused_by_their_header(tmp_path: Path) -> None:
     )
     (tmp_path / "a.png").write_bytes(lying + whole_png()[33:])
     with pytest.raises(ValueError, match=r"3,600,000,000 pixels; at most 300,000,000 .*--max-pixels"):
-        imagefiles.read(tmp_path / "a.png")
+        read_picture(tmp_path / "a.png")
     np.save(tmp_path / "a.npy", np.zeros((10, 10)))
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((3, 10, 10), np.uint8), photometric="minisblack")
     for name, most in (("a.npy", 99), ("a.tif", 299)):
         with pytest.raises(ValueError, match="pixels; at most"):
-            imagefiles.read(tmp_path / name, max_pixels=most)
-        assert imagefiles.read(tmp_path / name, max_pixels=most + 1).size == (10, 10)
+            read_picture(tmp_path / name, max_pixels=most)
+        assert read_picture(tmp_path / name, max_pixels=most + 1).size == (10, 10)
 
 
 def test_pillows_own_limit_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     (tmp_path / "a.png").write_bytes(whole_png())
-    assert imagefiles.read(tmp_path / "a.png").size == (64, 64)
+    assert read_picture(tmp_path / "a.png").size == (64, 64)
     assert Image.MAX_IMAGE_PIXELS == 10
     with pytest.raises(Image.DecompressionBombError):
         Image.open(tmp_path / "a.png")
@@ -429,26 +432,26 @@ def test_pillows_own_limit_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("suffix", "picture", "reason"),
     [
-        (".jpg", imagefiles.Picture(pixels(4, 4, dtype=np.uint16)), "16-bit integers"),
-        (".webp", imagefiles.Picture(pixels(4, 4, 3, dtype=np.uint16)), "16-bit integers"),
-        (".png", imagefiles.Picture(pixels(4, 4, dtype=np.float32)), "32-bit floats"),
-        (".png", imagefiles.Picture(pixels(4, 4, 4)), "CMYK"),
-        (".jpg", imagefiles.Picture(pixels(4, 4, 3), pixels(4, 4)), "alpha"),
-        (".bmp", imagefiles.Picture(pixels(4, 4, 3), pixels(4, 4)), "alpha"),
-        (".gif", imagefiles.Picture(pixels(4, 4, 3), pixels(4, 4)), "partial alpha"),
-        (".png", imagefiles.Picture(pixels(4, 4), more=(imagefiles.Picture(pixels(4, 4)),)), "further pages"),
-        (".tif", imagefiles.Picture(pixels(2, 4, 4, 3)), "several pictures"),
+        (".jpg", Picture(pixels(4, 4, dtype=np.uint16)), "16-bit integers"),
+        (".webp", Picture(pixels(4, 4, 3, dtype=np.uint16)), "16-bit integers"),
+        (".png", Picture(pixels(4, 4, dtype=np.float32)), "32-bit floats"),
+        (".png", Picture(pixels(4, 4, 4)), "CMYK"),
+        (".jpg", Picture(pixels(4, 4, 3), pixels(4, 4)), "alpha"),
+        (".bmp", Picture(pixels(4, 4, 3), pixels(4, 4)), "alpha"),
+        (".gif", Picture(pixels(4, 4, 3), pixels(4, 4)), "partial alpha"),
+        (".png", Picture(pixels(4, 4), more=(Picture(pixels(4, 4)),)), "further pages"),
+        (".tif", Picture(pixels(2, 4, 4, 3)), "several pictures"),
     ],
 )
-def test_what_a_format_cannot_hold(tmp_path: Path, suffix: str, picture: imagefiles.Picture, reason: str) -> None:
+def test_what_a_format_cannot_hold(tmp_path: Path, suffix: str, picture: Picture, reason: str) -> None:
     with pytest.raises(ValueError, match=f"{suffix}: .* cannot hold {reason}"):
-        imagefiles.write(tmp_path / f"a{suffix}", picture)
+        write_picture(tmp_path / f"a{suffix}", picture)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_encoders_error_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"wide\.jpg: "):
-        imagefiles.write(tmp_path / "wide.jpg", imagefiles.Picture(np.zeros((1, 70_000), np.uint8)))
+        write_picture(tmp_path / "wide.jpg", Picture(np.zeros((1, 70_000), np.uint8)))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -456,16 +459,16 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
     with pytest.raises(FileExistsError, match="--overwrite"):
-        imagefiles.write(path, imagefiles.Picture(pixels(4, 4)))
+        write_picture(path, Picture(pixels(4, 4)))
     assert path.read_bytes() == b"mine"
-    imagefiles.write(path, imagefiles.Picture(pixels(4, 4)), overwrite=True)
-    assert imagefiles.read(path).size == (4, 4)
+    write_picture(path, Picture(pixels(4, 4)), overwrite=True)
+    assert read_picture(path).size == (4, 4)
 
 
 def test_bundled_photographs() -> None:
-    assert imagefiles.read("photo:cat").pixels.shape == (300, 451, 3)
+    assert read_picture("photo:cat").pixels.shape == (300, 451, 3)
     with pytest.raises(ValueError, match="did you mean 'coffee'"):
-        imagefiles.read("photo:cofee")
+        read_picture("photo:cofee")
 
 
 @pytest.mark.parametrize(
@@ -473,7 +476,7 @@ def test_bundled_photographs() -> None:
     [pixels(5, 6), pixels(5, 6, 3), pixels(5, 6, 4), pixels(5, 6, dtype=np.uint16), pixels(5, 6, dtype=np.float64)],
 )
 def test_colour(values: np.ndarray) -> None:
-    found = imagefiles.Picture(values).colour().pixels
+    found = Picture(values).colour().pixels
     assert (found.shape, found.dtype) == ((5, 6, 3), np.uint8)
     if values.ndim == 3 and values.shape[2] == 4:
         plain = np.asarray(Image.fromarray(values, "CMYK").convert("RGB"))

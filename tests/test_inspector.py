@@ -12,15 +12,42 @@ import pytest
 import torch
 from PIL import Image
 
-from daelab import api, data, inspector, modelfile, tensorfile
-from daelab.data import ImageSet
-from daelab.inspector import FAMILIES, Effect, InspectorFile, inspection, training
-from daelab.inspector.estimator import Estimator, decoded, encoded
-from daelab.inspector.families import effects, family, fits, mixture
-from daelab.inspector.features import COUNT, SIDE, features, patches
-from daelab.modelfile import Card
-from daelab.noise import FORMULAS, PRESETS, BatchDraws, parse
-from daelab.spec import PRESETS as SPECS
+from daelab._util.tensor_file import write_tensors
+from daelab.datasets.base import ImageSet
+from daelab.datasets.registry import load_dataset
+from daelab.denoising.noise_identification.families import (
+    FAMILIES,
+    NoiseEffect,
+    classify_noise,
+    make_family_mixture,
+    measure_effects,
+    was_trained_for,
+)
+from daelab.denoising.noise_identification.features import COUNT, SIDE, compute_features, extract_patches
+from daelab.denoising.noise_identification.network import (
+    NoiseEstimator,
+    NoiseIdentifier,
+    decode_effects,
+    encode_effects,
+    find_shipped_identifier,
+    load_noise_identifier,
+)
+from daelab.denoising.noisy_images import identify_file_noise, make_noisy
+from daelab.experiments.reports.noise_identification import make_identification_tables
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS as SPECS
+from daelab.models.model_file import ModelMetadata, save_model
+from daelab.models.registry import list_shipped_models
+from daelab.noise.base import PRESETS
+from daelab.noise.grammar import parse_noise
+from daelab.noise.presets import FORMULAS
+from daelab.noise.random_streams import BatchStream
+from daelab.training.tasks import noise_identification
+from daelab.training.tasks.noise_identification import (
+    NoiseExamples,
+    make_examples,
+    score_estimator,
+    train_noise_identifier,
+)
 
 ACCURACY = 0.72
 """What the shipped inspector reaches at least on held-out crops of the bundled photographs, 32 pixels a side."""
@@ -31,18 +58,18 @@ ACCURACY = 0.72
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_family_is_its_own(name: str) -> None:
-    assert family(parse(FAMILIES[name])) == name
+    assert classify_noise(parse_noise(FAMILIES[name])) == name
 
 
 # `real` is of photographs, which the inspector does not know yet
 @pytest.mark.parametrize("name", sorted(set(FORMULAS) - {"real"}))
 def test_the_presets_options_have_families(name: str) -> None:
-    assert None not in {family(option) for option in PRESETS[name].options()}
+    assert None not in {classify_noise(option) for option in PRESETS[name].options()}
 
 
 @pytest.mark.parametrize("text", ["uniform(0, 0.1)", "speckle(0.1)", "poisson(30) > gaussian(0, 0.1)"])
 def test_what_it_does_not_know_has_none(text: str) -> None:
-    assert family(parse(text)) is None
+    assert classify_noise(parse_noise(text)) is None
 
 
 @pytest.mark.parametrize(
@@ -56,14 +83,14 @@ def test_what_it_does_not_know_has_none(text: str) -> None:
 )
 def test_effects_are_the_noises_own(text: str, effect: tuple[float, ...]) -> None:
     clean = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(9)) * 0.5 + 0.25
-    found = effects(clean, parse(text).apply(clean, BatchDraws(4, 0)))
+    found = measure_effects(clean, parse_noise(text).apply(clean, BatchStream(4, 0)))
     assert found.mean(0).tolist() == pytest.approx(effect, abs=5e-3)
-    torch.testing.assert_close(decoded(encoded(found)), found.clamp_min(torch.tensor([1e-3, -9, -9])))
+    torch.testing.assert_close(decode_effects(encode_effects(found)), found.clamp_min(torch.tensor([1e-3, -9, -9])))
 
 
 def test_of_a_flat_picture_the_gain_is_one() -> None:
     flat = torch.full((1, 3, 32, 32), 0.4)
-    level, gain, offset = effects(flat, flat * 1.5)[0].tolist()
+    level, gain, offset = measure_effects(flat, flat * 1.5)[0].tolist()
     assert (level, gain, offset) == pytest.approx((0, 1, 0.2), abs=1e-6)
 
 
@@ -75,37 +102,37 @@ def test_of_a_flat_picture_the_gain_is_one() -> None:
 )
 def test_patches_of_any_size(size: tuple[int, int], count: int) -> None:
     picture = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
-    found = patches(picture)
+    found = extract_patches(picture)
     assert found.shape == (count, 3, SIDE, SIDE)
-    assert features(found[None]).isfinite().all()
+    assert compute_features(found[None]).isfinite().all()
     if min(size) >= SIDE:
         assert torch.equal(found[0, :, 0, 0], picture[:, 0, 0]) or count == 1
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_features_of_a_flat_picture_are_finite(value: float) -> None:
-    found = features(torch.full((2, 3, 3, SIDE, SIDE), value))
+    found = compute_features(torch.full((2, 3, 3, SIDE, SIDE), value))
     assert found.shape == (2, COUNT)
     assert found.isfinite().all()
 
 
 def test_features_of_several_pictures_are_those_of_each() -> None:
     x = torch.rand(4, 2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(features(x), torch.cat([features(one[None]) for one in x]))
+    torch.testing.assert_close(compute_features(x), torch.cat([compute_features(one[None]) for one in x]))
 
 
 # Training
 
 
 @pytest.fixture(scope="module")
-def small() -> InspectorFile:
+def small() -> NoiseIdentifier:
     """Trained on little."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "TEST", 200)
-        return inspector.train(["photos"], examples=600)
+        patch.setattr(noise_identification, "TEST", 200)
+        return train_noise_identifier(["photos"], examples=600)
 
 
-def test_training_beats_guessing_and_says_how_it_went(small: InspectorFile) -> None:
+def test_training_beats_guessing_and_says_how_it_went(small: NoiseIdentifier) -> None:
     test = small.card["test"]["photos"]
     assert test["accuracy"] > 3 / len(FAMILIES)
     table = np.array(test["confusion"])
@@ -116,16 +143,16 @@ def test_training_beats_guessing_and_says_how_it_went(small: InspectorFile) -> N
 
 
 def test_the_same_seed_makes_the_same_examples(pictures: ImageSet) -> None:
-    one, same, other = (training.made(pictures, 50, seed, "train 0") for seed in (0, 0, 1))
+    one, same, other = (make_examples(pictures, 50, seed, "train 0") for seed in (0, 0, 1))
     assert torch.equal(one.seen, same.seen)
     assert torch.equal(one.effect, same.effect)
     assert not torch.equal(one.seen, other.seen)
     assert len(one.family.unique()) > 4
 
 
-def test_a_file_comes_back(small: InspectorFile, tmp_path: Path) -> None:
+def test_a_file_comes_back(small: NoiseIdentifier, tmp_path: Path) -> None:
     small.save(tmp_path / "x.safetensors")
-    back = inspector.load(tmp_path / "x.safetensors")
+    back = load_noise_identifier(tmp_path / "x.safetensors")
     assert back.card == small.card
     x = torch.rand(1, 1, 3, SIDE, SIDE)
     torch.testing.assert_close(back.estimator.estimate(x), small.estimator.estimate(x))
@@ -133,19 +160,19 @@ def test_a_file_comes_back(small: InspectorFile, tmp_path: Path) -> None:
 
 def other_order(path: Path) -> None:
     families = [[name, text] for name, text in reversed(FAMILIES.items())]
-    tensorfile.write(path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
+    write_tensors(path, NoiseEstimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
 
 
 def other_family(path: Path) -> None:
     families = [*([name, text] for name, text in FAMILIES.items()), ["new", "none"]]
-    tensorfile.write(path, Estimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
+    write_tensors(path, NoiseEstimator().state_dict(), {"kind": "inspector", "format": 1, "families": families})
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda path: path.write_bytes(b"nothing"), "not a safetensors file"),
-        (lambda path: path.write_bytes(next(iter(modelfile.shipped().values())).read_bytes()), "no inspector's file"),
+        (lambda path: path.write_bytes(next(iter(list_shipped_models().values())).read_bytes()), "no inspector's file"),
         (other_family, "another version"),
         (other_order, "another version"),
     ],
@@ -153,50 +180,50 @@ def other_family(path: Path) -> None:
 def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     spoil(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=message):
-        inspector.load(tmp_path / "x.safetensors")
+        load_noise_identifier(tmp_path / "x.safetensors")
     with pytest.raises(FileNotFoundError, match="train-inspector"):
-        inspector.load(tmp_path / "nowhere.safetensors")
+        load_noise_identifier(tmp_path / "nowhere.safetensors")
 
 
 # The one that ships
 
 
-def held_out(count: int = 400) -> training.Examples:
-    return training.made(data.load("photos").test, count, 17, "a test of its own")
+def held_out(count: int = 400) -> NoiseExamples:
+    return make_examples(load_dataset("photos").test, count, 17, "a test of its own")
 
 
 def test_the_shipped_one_reaches_what_is_stated() -> None:
-    found = training.score(inspector.load().estimator, held_out())
+    found = score_estimator(load_noise_identifier().estimator, held_out())
     assert found["accuracy"] >= ACCURACY
     assert found["accuracy_where_sure"] >= 0.9
     assert found["mean_absolute_error"]["offset"] < 0.06
-    assert inspector.shipped().stat().st_size < 200_000
+    assert find_shipped_identifier().stat().st_size < 200_000
 
 
 def test_its_header_says_where_it_comes_from() -> None:
-    card = inspector.load().card
+    card = load_noise_identifier().card
     assert {"examples", "seed", "test", "versions"} <= set(card)
     text = json.dumps(card)
     assert "/" not in text.replace("folder of", "")
-    assert set(inspector.load().card["test"]) >= {"photos"}
+    assert set(load_noise_identifier().card["test"]) >= {"photos"}
 
 
 def test_its_tables_add_up() -> None:
-    scores, confusion = inspector.results_tables()
-    counts = [test["examples"] for test in inspector.load().card["test"].values()]
+    scores, confusion = make_identification_tables()
+    counts = [test["examples"] for test in load_noise_identifier().card["test"].values()]
     assert len(scores.rows) == len(counts)
     for row in scores.rows:
         cells = dict(zip(scores.columns, row, strict=True))
-        for target, error in inspector.load().card["test"][row[0]]["mean_absolute_error"].items():
+        for target, error in load_noise_identifier().card["test"][row[0]]["mean_absolute_error"].items():
             assert cells[f"error in {target}"] == f"{error:.3f}"
     assert sum(sum(row[1:]) for row in confusion.rows) == sum(counts)
     assert "salt-and-pepper" in confusion.to_markdown()
 
 
 def noisy_photo(text: str, name: str = "cat") -> np.ndarray:
-    from daelab import imagefiles
+    from daelab.image_io.read import read_picture
 
-    return api.make_noisy(imagefiles.read(f"photo:{name}").colour().pixels, parse(text), seed=3)
+    return make_noisy(read_picture(f"photo:{name}").colour().pixels, parse_noise(text), seed=3)
 
 
 @pytest.mark.parametrize("name", ["cat", "motorcycle", "rocket"])
@@ -212,10 +239,10 @@ def noisy_photo(text: str, name: str = "cat") -> np.ndarray:
     ],
 )
 def test_whole_photographs(text: str, kind: str, name: str) -> None:
-    found = api.inspect(noisy_photo(text, name))
+    found = identify_file_noise(noisy_photo(text, name))
     assert found.family == kind
     if kind == "clean":
-        assert (found.models, found.effect) == ((), Effect(0, 1, 0))
+        assert (found.models, found.effect) == ((), NoiseEffect(0, 1, 0))
         assert "leave it" in found.advice
     if kind == "awgn":
         assert found.effect.level == pytest.approx(0.1, rel=0.25)
@@ -235,7 +262,7 @@ def test_whole_photographs(text: str, kind: str, name: str) -> None:
     ],
 )
 def test_any_size_and_type(image: np.ndarray) -> None:
-    found = api.inspect(image)
+    found = identify_file_noise(image)
     json.dumps(found.to_dict(), allow_nan=False)
     assert str(found)
 
@@ -245,15 +272,15 @@ def test_any_size_and_type(image: np.ndarray) -> None:
 )
 def test_no_image(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="an image must be"):
-        api.inspect(image)
+        identify_file_noise(image)
 
 
 # Which model fits
 
 
-def effect_of(text: str) -> Effect:
+def effect_of(text: str) -> NoiseEffect:
     ramp = torch.linspace(0, 1, 64).expand(8, 3, 8, 64)
-    return Effect(*effects(ramp, parse(text).apply(ramp, BatchDraws(8, 1))).mean(0).tolist())
+    return NoiseEffect(*measure_effects(ramp, parse_noise(text).apply(ramp, BatchStream(8, 1))).mean(0).tolist())
 
 
 @pytest.mark.parametrize(
@@ -279,24 +306,25 @@ def effect_of(text: str) -> Effect:
     ],
 )
 def test_a_model_fits_what_it_was_trained_for(trained: str, text: str, fit: bool) -> None:
-    kind = family(parse(text))
+    kind = classify_noise(parse_noise(text))
     assert kind is not None
-    assert fits(parse(trained), kind, effect_of(text)) is fit
+    assert was_trained_for(parse_noise(trained), kind, effect_of(text)) is fit
 
 
 def test_the_models_named_are_those_whose_card_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from daelab.model import build
+    from daelab.models.build import build_network
 
     noises = {"dark": "published-code", "blind": "gaussian(0, 0.02..0.2)", "silent": ""}
     files = {name: tmp_path / f"{name}.safetensors" for name in noises}
     for name, path in files.items():
-        modelfile.save(path, build(SPECS["model-b-35"], 0), Card(SPECS["model-b-35"], name, noises[name]))
-    monkeypatch.setattr(inspection.modelfile, "shipped", lambda: files)
-    zero_mean = api.inspect(noisy_photo("gaussian(0, 0.1)"))
+        save_model(path, build_network(SPECS["model-b-35"], 0), ModelMetadata(SPECS["model-b-35"], name, noises[name]))
+    for module in ("models.registry", "denoising.noise_identification.identify"):
+        monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: files)
+    zero_mean = identify_file_noise(noisy_photo("gaussian(0, 0.1)"))
     assert zero_mean.models == ("blind",)
     assert "blind was trained for such noise" in zero_mean.advice
-    assert api.inspect(noisy_photo("type-1")).models == ("dark",)
-    spots = api.inspect(noisy_photo("salt-and-pepper(0.1)"))
+    assert identify_file_noise(noisy_photo("type-1")).models == ("dark",)
+    spots = identify_file_noise(noisy_photo("salt-and-pepper(0.1)"))
     assert spots.models == ()
     assert "no shipped model" in spots.advice
 
@@ -304,16 +332,16 @@ def test_the_models_named_are_those_whose_card_says_so(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("name", ["cat", "coffee", "astronaut"])
 @pytest.mark.parametrize("text", ["type-1", "type-2", "type-1+2", "type-2+1"])
 def test_the_papers_noise_finds_the_papers_model(text: str, name: str) -> None:
-    assert "model-c" in api.inspect(noisy_photo(text, name)).models
+    assert "model-c" in identify_file_noise(noisy_photo(text, name)).models
 
 
 @pytest.mark.parametrize("text", ["none", "gaussian(0, 0.1)", "salt-and-pepper(0.1)", "poisson(30)"])
 def test_other_noise_does_not(text: str) -> None:
-    assert "model-c" not in api.inspect(noisy_photo(text, "cat")).models
+    assert "model-c" not in identify_file_noise(noisy_photo(text, "cat")).models
 
 
 def test_every_family_is_drawn() -> None:
-    assert len(mixture().options()) == len(FAMILIES)
+    assert len(make_family_mixture().options()) == len(FAMILIES)
 
 
 # The commands
@@ -351,7 +379,7 @@ def test_training_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert code == 0, err
     assert "confusion" not in err
     assert "salt-and-pepper" in out
-    assert inspector.load(place).card["seed"] == 0
+    assert load_noise_identifier(place).card["seed"] == 0
     assert answer(capsys, "train-inspector", "--save", place)[0] == 2
     code, _, err = answer(capsys, "train-inspector", "--save", tmp_path / "x.pt")
     assert (code, "ends in .safetensors" in err) == (2, True)

@@ -17,14 +17,64 @@ import torch.nn.functional as F
 from sklearn import metrics as reference
 from torch import Tensor, nn
 
-from daelab import api, evaluation, judge, modelfile, spec, tensorfile, training
-from daelab import data as datasets
+from daelab._util.tensor_file import to_half_precision, write_tensors
 from daelab.cli import main
-from daelab.data import Dataset, ImageSet
-from daelab.judge import f1, file, loop, network, outside, recipe, state, vit
-from daelab.judge.recipe import JudgeRecipe, Network
-from daelab.model import build as build_model
-from daelab.noise import parse
+from daelab.datasets.base import Dataset, ImageSet
+from daelab.datasets.registry import load_dataset
+from daelab.evaluation.classifiers import registry
+from daelab.evaluation.classifiers.classifier import Classifier
+from daelab.evaluation.classifiers.classifier_file import (
+    INPUT_STATISTICS,
+    ClassifierFile,
+    ClassifierMetadata,
+    read_classifier_file,
+    read_classifier_metadata,
+)
+from daelab.evaluation.classifiers.external import resize_images
+from daelab.evaluation.classifiers.network import (
+    SCALE,
+    TTA,
+    average_views,
+    build_classifier,
+    compute_view_logits,
+    compute_whitening,
+    count_macs,
+    make_views,
+)
+from daelab.evaluation.classifiers.recipe import (
+    ClassifierNetworkConfig,
+    ClassifierRecipe,
+    ClassifierTrainingConfig,
+    list_classifier_recipes,
+    load_classifier_recipe,
+    parse_classifier_recipe,
+)
+from daelab.evaluation.classifiers.registry import list_shipped_classifiers, load_classifier
+from daelab.evaluation.classifiers.vit import preprocess_for_vit
+from daelab.evaluation.evaluate import evaluate_denoiser
+from daelab.evaluation.f1 import (
+    bootstrap_f1,
+    confusion_matrix,
+    macro_f1,
+    macro_f1_batch4,
+    per_class_scores,
+    recovered_f1,
+)
+from daelab.experiments.train import train_classifier
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.build import build_network as build_model
+from daelab.models.model_file import ModelMetadata, save_model
+from daelab.noise.grammar import parse_noise
+from daelab.training.callbacks.record import TrainingInterrupted
+from daelab.training.tasks.classification import (
+    ClassifierTrainer,
+    SilentClassifierProgress,
+    TrainingStopped,
+    _parts,
+    fit_classifier,
+    translate_images,
+)
+from daelab.training.tasks.classification_state import classifier_learning_rate
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")
@@ -53,14 +103,14 @@ def colours_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"npz:{path}"
 
 
-def tiny(**changes: object) -> JudgeRecipe:
+def tiny(**changes: object) -> ClassifierRecipe:
     """Three epochs of six steps, of two parts each, in float32 so that every machine computes it."""
     training = {"epochs": 3, "batch": 16, "part": 8, "lr": 0.05, "lookahead": 4, "whiten_bias_epochs": 1}
     fields = {"network": {"widths": [6, 8]}, "training": training | {"precision": "float32"} | changes}
-    return recipe.parse(fields)
+    return parse_classifier_recipe(fields)
 
 
-def tensors(made: judge.JudgeFile) -> dict[str, Tensor]:
+def tensors(made: ClassifierFile) -> dict[str, Tensor]:
     return made.network.state_dict()
 
 
@@ -84,18 +134,18 @@ def sk_f1(labels: np.ndarray, said: np.ndarray) -> float:
 
 def test_f1_is_scikit_learns(answers: tuple[np.ndarray, np.ndarray, int]) -> None:
     labels, said, classes = answers
-    assert f1.macro_f1(labels, said, classes) == pytest.approx(sk_f1(labels, said), abs=1e-12)
+    assert macro_f1(labels, said, classes) == pytest.approx(sk_f1(labels, said), abs=1e-12)
     fours = [sk_f1(labels[i : i + 4], said[i : i + 4]) for i in range(0, len(labels), 4)]
-    assert f1.macro_f1_batch4(labels, said, classes) == pytest.approx(np.mean(fours), abs=1e-12)
+    assert macro_f1_batch4(labels, said, classes) == pytest.approx(np.mean(fours), abs=1e-12)
 
 
 def test_tables_are_scikit_learns(answers: tuple[np.ndarray, np.ndarray, int]) -> None:
     labels, said, classes = answers
     every = np.arange(classes)
-    matrix = f1.confusion(labels, said, classes)
+    matrix = confusion_matrix(labels, said, classes)
     np.testing.assert_array_equal(matrix, reference.confusion_matrix(labels, said, labels=every))
     expected = reference.precision_recall_fscore_support(labels, said, labels=every, zero_division=0)
-    for column, values in zip(f1.per_class(matrix).values(), expected[:3], strict=True):
+    for column, values in zip(per_class_scores(matrix).values(), expected[:3], strict=True):
         np.testing.assert_allclose(column, values)
 
 
@@ -104,32 +154,36 @@ def test_tables_are_scikit_learns(answers: tuple[np.ndarray, np.ndarray, int]) -
     [(0.5, 0.8, 0.9, 0.75), (0.5, 0.4, 0.9, -0.25), (0.2, 0.2, 0.7, 0.0), (0.6, 0.7, 0.6, math.nan)],
 )
 def test_recovered(noisy: float, denoised: float, clean: float, expected: float) -> None:
-    assert f1.recovered(noisy, denoised, clean) == pytest.approx(expected, nan_ok=True)
+    assert recovered_f1(noisy, denoised, clean) == pytest.approx(expected, nan_ok=True)
 
 
 def test_the_interval_is_that_of_resampled_images() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 500)
     said = np.where(rng.random(500) < 0.7, labels, rng.integers(0, 4, 500))
-    low, high = f1.bootstrap_f1(f1.confusion(labels, said, 4))
+    low, high = bootstrap_f1(confusion_matrix(labels, said, 4))
     drawn = rng.integers(0, 500, (1000, 500))
-    expected = np.quantile([f1.macro_f1(labels[d], said[d], 4) for d in drawn], [0.025, 0.975])
+    expected = np.quantile([macro_f1(labels[d], said[d], 4) for d in drawn], [0.025, 0.975])
     assert (low, high) == pytest.approx(expected, abs=0.005)
-    assert f1.bootstrap_f1(f1.confusion(labels, said, 4)) == (low, high)
+    assert bootstrap_f1(confusion_matrix(labels, said, 4)) == (low, high)
 
 
 def test_nothing_to_score_is_no_number() -> None:
     none = np.zeros(0, np.int64)
-    assert math.isnan(f1.macro_f1(none, none, 3))
-    assert math.isnan(f1.macro_f1_batch4(none, none, 3))
-    assert math.isnan(f1.bootstrap_f1(f1.confusion(none, none, 3))[0])
+    assert math.isnan(macro_f1(none, none, 3))
+    assert math.isnan(macro_f1_batch4(none, none, 3))
+    assert math.isnan(bootstrap_f1(confusion_matrix(none, none, 3))[0])
 
 
 # The network
 
 SHAPES = [
-    *(Network(widths=(4,), kernel=1), Network(widths=(8, 4)), Network(widths=(4, 4, 8), kernel=3)),
-    Network(widths=(4, 8), skips="residual"),
+    *(
+        ClassifierNetworkConfig(widths=(4,), kernel=1),
+        ClassifierNetworkConfig(widths=(8, 4)),
+        ClassifierNetworkConfig(widths=(4, 4, 8), kernel=3),
+    ),
+    ClassifierNetworkConfig(widths=(4, 8), skips="residual"),
 ]
 
 
@@ -137,43 +191,43 @@ SHAPES = [
 def test_the_first_layer_whitens(side: int) -> None:
     x = torch.from_numpy(coloured(64, 2).images).float() / 255
     x = F.avg_pool2d(x - x.mean((0, 2, 3), keepdim=True), 2, 1)  # neighbours alike, as in pictures
-    filters = network.whitening(x, side, eps=0.0)
+    filters = compute_whitening(x, side, eps=0.0)
     assert filters.shape == (3 * side**2, 3, side, side)
     out = F.conv2d(x, filters).transpose(0, 1).flatten(1)
     torch.testing.assert_close(torch.cov(out), torch.eye(len(out)), atol=2e-3, rtol=0)
 
 
 def test_whitening_stays_finite_without_content() -> None:
-    assert network.whitening(torch.zeros(4, 3, 8, 8), 2).isfinite().all()
+    assert compute_whitening(torch.zeros(4, 3, 8, 8), 2).isfinite().all()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_built_saved_and_loaded_is_equal(shape: Network, tmp_path: Path, colours: Dataset) -> None:
-    net = network.build(shape, 3)
+def test_built_saved_and_loaded_is_equal(shape: ClassifierNetworkConfig, tmp_path: Path, colours: Dataset) -> None:
+    net = build_classifier(shape, 3)
     net.prepare(torch.from_numpy(colours.train.batch(np.arange(96))))
-    card = file.Card(name="x", network=shape, classes=NAMES, size=(16, 16), tta="none")
-    file.JudgeFile(net, card).save(tmp_path / "x.safetensors")
-    loaded = file.load(tmp_path / "x.safetensors")
+    card = ClassifierMetadata(name="x", network=shape, classes=NAMES, size=(16, 16), tta="none")
+    ClassifierFile(net, card).save(tmp_path / "x.safetensors")
+    loaded = read_classifier_file(tmp_path / "x.safetensors")
     assert loaded.card == card
-    net.load_state_dict(tensorfile.halved(net.state_dict(), file.INPUT))
+    net.load_state_dict(to_half_precision(net.state_dict(), INPUT_STATISTICS))
     x = torch.rand(5, 3, 16, 16)
     with torch.no_grad():
         assert torch.equal(loaded.network(x), net.eval()(x))
-    file.JudgeFile(loaded.network, card).save(tmp_path / "y.safetensors")
+    ClassifierFile(loaded.network, card).save(tmp_path / "y.safetensors")
     assert (tmp_path / "y.safetensors").read_bytes() == (tmp_path / "x.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_features_are_what_each_block_gives(shape: Network) -> None:
-    net, x = network.build(shape, 3).eval(), torch.rand(2, 3, 16, 16)
+def test_features_are_what_each_block_gives(shape: ClassifierNetworkConfig) -> None:
+    net, x = build_classifier(shape, 3).eval(), torch.rand(2, 3, 16, 16)
     found = net.features(x)
     assert [one.shape[1] for one in found] == list(shape.widths)
-    torch.testing.assert_close(net(x), net.head(found[-1].amax((-2, -1))) * network.SCALE)
+    torch.testing.assert_close(net(x), net.head(found[-1].amax((-2, -1))) * SCALE)
 
 
 def test_macs_count_every_convolution() -> None:
     for shape in SHAPES:
-        net, counted = network.build(shape, 3).eval(), 0
+        net, counted = build_classifier(shape, 3).eval(), 0
 
         def count(module: nn.Module, _: object, out: Tensor) -> None:
             nonlocal counted
@@ -184,11 +238,11 @@ def test_macs_count_every_convolution() -> None:
             if isinstance(module, nn.Conv2d):
                 module.register_forward_hook(count)
         net(torch.rand(1, 3, 32, 32))
-        assert network.macs(shape, 32, 32) == counted
+        assert count_macs(shape, 32, 32) == counted
 
 
 def test_convolutions_begin_as_identities() -> None:
-    weight = network.build(Network(widths=(30, 40), kernel=2), 3).blocks[0].conv1.weight
+    weight = build_classifier(ClassifierNetworkConfig(widths=(30, 40), kernel=2), 3).blocks[0].conv1.weight
     x = torch.rand(1, 24, 6, 6)
     torch.testing.assert_close(F.conv2d(x, weight.detach(), padding=1)[:, :24], x)
     assert weight[24:].std() > 0.01
@@ -196,24 +250,24 @@ def test_convolutions_begin_as_identities() -> None:
 
 def test_one_seed_one_network_and_no_trace_in_the_global_one() -> None:
     before = torch.get_rng_state()
-    one, same, other = (network.build(SHAPES[1], 3, seed).head.weight for seed in (1, 1, 2))
+    one, same, other = (build_classifier(SHAPES[1], 3, seed).head.weight for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("tta", network.TTA)
+@pytest.mark.parametrize("tta", TTA)
 def test_views_are_weighted_to_one(tta: str) -> None:
-    assert sum(network.TTA[tta]) == 1
+    assert sum(TTA[tta]) == 1
     x = torch.rand(2, 3, 8, 8)
-    seen = list(network.views(x, len(network.TTA[tta])))
-    assert len(seen) == len(network.TTA[tta])
+    seen = list(make_views(x, len(TTA[tta])))
+    assert len(seen) == len(TTA[tta])
     assert torch.equal(seen[0], x)
     assert all(view.shape == x.shape for view in seen)
     if tta != "none":
-        net = network.build(SHAPES[1], 3).eval()
+        net = build_classifier(SHAPES[1], 3).eval()
         one, mirrored = (
-            network.weighted(network.view_logits(net, image, len(seen), "float32"), tta) for image in (x, x.flip(-1))
+            average_views(compute_view_logits(net, image, len(seen), "float32"), tta) for image in (x, x.flip(-1))
         )
         assert one.shape == (2, 3)
         if tta == "mirror":
@@ -221,13 +275,13 @@ def test_views_are_weighted_to_one(tta: str) -> None:
 
 
 def test_macs_are_those_of_the_convolutions() -> None:
-    assert network.macs(Network(widths=(64, 256, 256)), 32, 32) == pytest.approx(118.2e6, rel=0.01)
+    assert count_macs(ClassifierNetworkConfig(widths=(64, 256, 256)), 32, 32) == pytest.approx(118.2e6, rel=0.01)
 
 
-@pytest.mark.parametrize("name", recipe.shipped())
+@pytest.mark.parametrize("name", list_classifier_recipes())
 def test_what_ships_is_small(name: str) -> None:
-    net = network.build(recipe.load(name).network, 10)
-    bytes_ = sum(t.numel() * t.element_size() for t in tensorfile.halved(net.state_dict(), file.INPUT).values())
+    net = build_classifier(load_classifier_recipe(name).network, 10)
+    bytes_ = sum(t.numel() * t.element_size() for t in to_half_precision(net.state_dict(), INPUT_STATISTICS).values())
     assert bytes_ < 10e6
 
 
@@ -235,56 +289,56 @@ def test_what_ships_is_small(name: str) -> None:
 
 
 def test_a_judge_learns(colours: Dataset, tmp_path: Path) -> None:
-    made = judge.train(tiny(epochs=6), colours, tmp_path)
+    made = fit_classifier(tiny(epochs=6), colours, tmp_path)
     accuracy = made.card.metrics["test"]["accuracy"]
-    assert set(accuracy) == set(network.TTA)
+    assert set(accuracy) == set(TTA)
     assert accuracy["mirror"] > 0.9
     assert made.card.metrics["test"]["images"] == 30
     assert made.card.classes == NAMES
     assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "checkpoint.safetensors", "judge.safetensors"}
-    loaded = file.load(tmp_path / "judge.safetensors")
+    loaded = read_classifier_file(tmp_path / "judge.safetensors")
     assert loaded.card == made.card
     x = torch.from_numpy(colours.test.batch(np.arange(30))).float() / 255
-    answers = judge.load(str(tmp_path / "judge.safetensors"), device=CPU)(x)
+    answers = load_classifier(str(tmp_path / "judge.safetensors"), device=CPU)(x)
     assert (answers.numpy() == colours.test.labels).mean() > 0.9
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> judge.JudgeFile:
-    return judge.train(tiny(), colours, tmp_path_factory.mktemp("whole"))
+def uninterrupted(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ClassifierFile:
+    return fit_classifier(tiny(), colours, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.parametrize("after", [1, 5, 6, 7, 17, 18])
-def test_resumed_is_uninterrupted(after: int, uninterrupted: judge.JudgeFile, colours: Dataset, tmp_path: Path) -> None:
+def test_resumed_is_uninterrupted(after: int, uninterrupted: ClassifierFile, colours: Dataset, tmp_path: Path) -> None:
     asked = iter(range(1, 1000))
-    with pytest.raises(judge.Stopped):
-        judge.train(tiny(), colours, tmp_path, stop=lambda: next(asked) >= after)
-    again = judge.train(tiny(), colours, tmp_path, resume=True)
+    with pytest.raises(TrainingStopped):
+        fit_classifier(tiny(), colours, tmp_path, stop=lambda: next(asked) >= after)
+    again = fit_classifier(tiny(), colours, tmp_path, resume=True)
     assert tensors(again).keys() == tensors(uninterrupted).keys()
     assert all(torch.equal(value, tensors(uninterrupted)[name]) for name, value in tensors(again).items())
     assert again.card.metrics == uninterrupted.card.metrics
 
 
-def test_another_seed_is_another_judge(uninterrupted: judge.JudgeFile, colours: Dataset, tmp_path: Path) -> None:
-    other = judge.train(tiny().model_copy(update={"seed": 1}), colours, tmp_path)
+def test_another_seed_is_another_judge(uninterrupted: ClassifierFile, colours: Dataset, tmp_path: Path) -> None:
+    other = fit_classifier(tiny().model_copy(update={"seed": 1}), colours, tmp_path)
     assert not torch.equal(tensors(other)["head.weight"], tensors(uninterrupted)["head.weight"])
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(colours: Dataset, tmp_path: Path) -> None:
-    judge.train(tiny(epochs=1), colours, tmp_path)
+    fit_classifier(tiny(epochs=1), colours, tmp_path)
     with pytest.raises(ValueError, match="another recipe"):
-        judge.train(tiny(epochs=2), colours, tmp_path, resume=True)
+        fit_classifier(tiny(epochs=2), colours, tmp_path, resume=True)
 
 
 def test_a_diverging_judge_says_so(colours: Dataset, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"epoch 1: the loss is no number; try a lower training.lr"):
-        judge.train(tiny(lr=1e30), colours, tmp_path)
+        fit_classifier(tiny(lr=1e30), colours, tmp_path)
 
 
 def test_parts_change_only_the_statistics() -> None:
     x = torch.arange(10)
     for size, lengths in ((10, [10]), (4, [5, 5]), (3, [4, 3, 3]), (100, [10])):
-        assert [len(part) for part in loop._parts(x, size)] == lengths
+        assert [len(part) for part in _parts(x, size)] == lengths
 
 
 def test_images_move_over_a_reflected_border() -> None:
@@ -292,11 +346,11 @@ def test_images_move_over_a_reflected_border() -> None:
     corners = np.random.default_rng(0).integers(0, 5, (2, 5))
     padded = np.pad(x.numpy(), ((0, 0), (0, 0), (2, 2), (2, 2)), "reflect")
     expected = [padded[i, :, top : top + 6, left : left + 7] for i, (top, left) in enumerate(corners.T)]
-    np.testing.assert_array_equal(loop.translated(x, corners, 2).numpy(), np.stack(expected))
+    np.testing.assert_array_equal(translate_images(x, corners, 2).numpy(), np.stack(expected))
 
 
 def test_each_image_is_mirrored_every_second_epoch(colours: Dataset, tmp_path: Path) -> None:
-    trainer = loop.Trainer(tiny(translate=0), colours, tmp_path, CPU, judge.Silent(), lambda: False)
+    trainer = ClassifierTrainer(tiny(translate=0), colours, tmp_path, CPU, SilentClassifierProgress(), lambda: False)
     plain = trainer.images.float() / 255
     first, second, third = (trainer._augmented(np.arange(96), epoch) for epoch in (0, 1, 2))
     mirrored = (first != plain).flatten(1).any(1)
@@ -306,8 +360,8 @@ def test_each_image_is_mirrored_every_second_epoch(colours: Dataset, tmp_path: P
 
 
 def test_the_rate_is_a_triangle() -> None:
-    settings = recipe.Training()
-    rates = [state.learning_rate(settings, step / 1000) for step in range(1001)]
+    settings = ClassifierTrainingConfig()
+    rates = [classifier_learning_rate(settings, step / 1000) for step in range(1001)]
     assert rates[0] == settings.start_lr
     assert max(rates) == rates[230] == 1
     assert rates[-1] == pytest.approx(settings.final_lr)
@@ -315,21 +369,23 @@ def test_the_rate_is_a_triangle() -> None:
 
 def test_only_some_images_are_learnt_where_asked(colours: Dataset, tmp_path: Path) -> None:
     fields = tiny().to_dict() | {"data": {"train": 20}}
-    trainer = loop.Trainer(recipe.parse(fields), colours, tmp_path, CPU, judge.Silent(), lambda: False)
+    trainer = ClassifierTrainer(
+        parse_classifier_recipe(fields), colours, tmp_path, CPU, SilentClassifierProgress(), lambda: False
+    )
     assert len(trainer.images) == 20
 
 
 # Recipes
 
 
-@pytest.mark.parametrize("name", [*recipe.shipped(), "judge", "photos"])
+@pytest.mark.parametrize("name", [*list_classifier_recipes(), "judge", "photos"])
 def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
-    found = recipe.load(name, ["seed=3"])
+    found = load_classifier_recipe(name, ["seed=3"])
     assert found.seed == 3
     path = tmp_path / "copy.toml"
     path.write_text(found.to_toml())
-    assert recipe.load(path) == found
-    assert recipe.load(path).sha256 == found.sha256 != recipe.load(name).sha256
+    assert load_classifier_recipe(path) == found
+    assert load_classifier_recipe(path).sha256 == found.sha256 != load_classifier_recipe(name).sha256
 
 
 @pytest.mark.parametrize(
@@ -346,7 +402,7 @@ def test_shipped_recipes_load_and_come_back(name: str, tmp_path: Path) -> None:
 )
 def test_mistakes_in_a_recipe_are_one_line(overrides: list[str], hint: str) -> None:
     with pytest.raises(ValueError, match=hint.replace("[", r"\[")) as caught:
-        recipe.load("judge/photos", overrides)
+        load_classifier_recipe("judge/photos", overrides)
     assert "\n" not in str(caught.value)
 
 
@@ -388,7 +444,7 @@ def test_a_judge_from_a_factory(
 ) -> None:
     write_module(tmp_path, monkeypatch)
     for text in ("mine_for_daelab:Net", "judge:mine_for_daelab:Net"):
-        found = judge.load(text)
+        found = load_classifier(text)
         assert found.classes == NAMES
         assert found(pixels).dtype == torch.int64
         np.testing.assert_array_equal(found(pixels).numpy(), colours.test.labels)
@@ -413,7 +469,7 @@ def test_a_judge_from_onnx(fixed: tuple[int, ...], tmp_path: Path, colours: Data
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
     onnx.helper.set_model_props(model, {"classes": json.dumps(NAMES)})
     onnx.save(model, tmp_path / "mine.onnx")
-    found = judge.load(str(tmp_path / "mine.onnx"))
+    found = load_classifier(str(tmp_path / "mine.onnx"))
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     assert found.classes == NAMES
     if fixed[:1] != (7,):
@@ -451,14 +507,14 @@ def test_the_papers_judge_prepares_images_as_transformers_does(vit_folder: Path)
     expected = processor(pictures, return_tensors="pt")["pixel_values"]
     half = torch.full((3, 1, 1), 0.5)
     x = torch.from_numpy(images).float() / 255
-    found = vit.preprocess(x, (224, 224), half, half)
+    found = preprocess_for_vit(x, (224, 224), half, half)
     # Pillow rounds once more between the two axes
     assert (found - expected).abs().max() <= 2.01 * 2 / 255
     assert (found - expected).abs().mean() < 0.5 * 2 / 255
 
 
 def test_the_papers_judge_maps_its_labels_by_name(vit_folder: Path) -> None:
-    found = judge.load("judge:vit", vit_folder, CPU)
+    found = load_classifier("judge:vit", vit_folder, CPU)
     x = torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert found.classes == CIFAR[::-1]
     own = found(x)
@@ -472,31 +528,31 @@ def test_weights_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     for path in (None, tmp_path):
         with pytest.raises(FileNotFoundError, match="--judge-path DIR") as caught:
-            judge.load("vit", path)
+            load_classifier("vit", path)
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", judge.shipped())
+@pytest.mark.parametrize("name", list_shipped_classifiers())
 def test_what_ships_judges_as_its_header_says(name: str, request: pytest.FixtureRequest) -> None:
-    path = judge.shipped()[name]
+    path = list_shipped_classifiers()[name]
     assert path.stat().st_size < 10e6
-    card = file.read_card(path)
+    card = read_classifier_metadata(path)
     assert card.name == name
     said = card.metrics["test"]["accuracy"][card.tta]
     assert said >= 0.94
     root = request.getfixturevalue("cifar_root") if card.data["name"] == "cifar10" else None
-    test = datasets.load(card.data["name"], root, download=False, train=False).test
+    test = load_dataset(card.data["name"], root, download=False, train=False).test
     places = np.linspace(0, len(test) - 1, 400).astype(np.int64)
     x = torch.from_numpy(test.batch(places)).float() / 255
-    right = float((judge.load(name)(x).numpy() == test.labels[places]).mean())
+    right = float((load_classifier(name)(x).numpy() == test.labels[places]).mean())
     assert right == pytest.approx(said, abs=0.04)
 
 
 def test_shipped_weights_that_are_not_there_say_what_makes_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge.table, "shipped", dict)
+    monkeypatch.setattr(registry, "list_shipped_classifiers", dict)
     for name, words in (("builtin", "judge/cifar10"), ("photos", "judge/photos")):
         with pytest.raises(FileNotFoundError, match=f"daelab train-judge --recipe {words}"):
-            judge.load(name)
+            load_classifier(name)
 
 
 MISTAKES = [
@@ -520,17 +576,17 @@ MISTAKES = [
 @pytest.fixture
 def wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_module(tmp_path, monkeypatch)
-    model = build_model(spec.PRESETS["model-b-35"], 0)
-    modelfile.save(tmp_path / "model.safetensors", model, modelfile.Card(spec=model.spec))
+    model = build_model(ARCHITECTURE_PRESETS["model-b-35"], 0)
+    save_model(tmp_path / "model.safetensors", model, ModelMetadata(spec=model.spec))
     for name in ("text.safetensors", "text.onnx"):
         (tmp_path / name).write_text("hello " * 10)
-    net = network.build(SHAPES[1], 3)
-    card = file.Card(name="x", network=SHAPES[1], classes=NAMES, size=(16, 16), tta="none")
-    file.JudgeFile(net, card).save(tmp_path / "whole.safetensors")
+    net = build_classifier(SHAPES[1], 3)
+    card = ClassifierMetadata(name="x", network=SHAPES[1], classes=NAMES, size=(16, 16), tta="none")
+    ClassifierFile(net, card).save(tmp_path / "whole.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
-    file.JudgeFile(net, card.model_copy(update={"network": SHAPES[2]})).save(tmp_path / "other.safetensors")
+    ClassifierFile(net, card.model_copy(update={"network": SHAPES[2]})).save(tmp_path / "other.safetensors")
     header = card.model_dump(mode="json") | {"classes": 3}
-    tensorfile.write(tmp_path / "header.safetensors", net.state_dict(), header)
+    write_tensors(tmp_path / "header.safetensors", net.state_dict(), header)
 
 
 @pytest.mark.parametrize(("text", "hint"), MISTAKES)
@@ -539,31 +595,31 @@ def test_a_mistake_is_one_line(text: str, hint: str) -> None:
     if text.endswith(".onnx"):
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     with pytest.raises((ValueError, OSError), match=hint) as caught:
-        judge.load(text)
+        load_classifier(text)
     assert "\n" not in str(caught.value)
 
 
 def test_scores_of_the_wrong_shape_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: Tensor) -> None:
     write_module(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"\(1440,\) for 30 images|for 30 images"):
-        judge.load("mine_for_daelab:Flat")(pixels)
+        load_classifier("mine_for_daelab:Flat")(pixels)
 
 
 def test_only_vit_takes_a_path() -> None:
     with pytest.raises(ValueError, match="only vit"):
-        judge.load("builtin", "somewhere")
+        load_classifier("builtin", "somewhere")
 
 
 # A judge and a data set's classes
 
 
-def channel_judge(classes: tuple[str, ...] = NAMES, seen: list[int] | None = None) -> judge.Judge:
+def channel_judge(classes: tuple[str, ...] = NAMES, seen: list[int] | None = None) -> Classifier:
     def logits(x: Tensor) -> Tensor:
         if seen is not None:
             seen.append(len(x))
         return x.mean((2, 3))
 
-    return judge.Judge("channels", logits, classes)
+    return Classifier("channels", logits, classes)
 
 
 def test_classes_are_matched_by_name(pixels: Tensor, colours: Dataset) -> None:
@@ -586,8 +642,8 @@ def test_clean_answers_are_remembered(pixels: Tensor) -> None:
 
 
 def test_resizing_leaves_the_right_size_alone(pixels: Tensor) -> None:
-    assert outside.resized(pixels, (16, 16)) is pixels
-    assert outside.resized(pixels, (24, 20)).shape == (30, 3, 24, 20)
+    assert resize_images(pixels, (16, 16)) is pixels
+    assert resize_images(pixels, (24, 20)).shape == (30, 3, 24, 20)
 
 
 # In an evaluation
@@ -599,7 +655,7 @@ def test_an_evaluation_with_a_judge(colours: Dataset) -> None:
     def half(x: Tensor) -> Tensor:
         return x.roll(1, 1)  # red becomes green: every answer is wrong
 
-    found = evaluation.evaluate(half, colours.test, parse(MIXED), judge=channel_judge(), batch=7)
+    found = evaluate_denoiser(half, colours.test, parse_noise(MIXED), judge=channel_judge(), batch=7)
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert plain["judge"] == "channels"
     assert set(plain["macro_f1"]) == {"clean", "noisy", "denoised", "recovered", "ci95"}
@@ -621,13 +677,13 @@ def test_an_evaluation_with_a_judge(colours: Dataset) -> None:
 
 
 def test_without_a_judge_nothing_changes(colours: Dataset) -> None:
-    plain = evaluation.evaluate(lambda x: x, colours.test, parse(MIXED)).to_dict()
+    plain = evaluate_denoiser(lambda x: x, colours.test, parse_noise(MIXED)).to_dict()
     assert not {"judge", "macro_f1", "confusion"} & set(plain)
 
 
 def test_a_judge_of_other_classes_is_refused(colours: Dataset) -> None:
     with pytest.raises(ValueError, match="does not know red, green, blue of coloured"):
-        evaluation.evaluate(lambda x: x, colours.test, parse(MIXED), judge=channel_judge(CIFAR))
+        evaluate_denoiser(lambda x: x, colours.test, parse_noise(MIXED), judge=channel_judge(CIFAR))
 
 
 # The commands
@@ -667,12 +723,12 @@ def test_train_judge_and_evaluate_with_it(run: Callable[..., tuple[int, str, str
         "checkpoint.safetensors",
         "judge.safetensors",
     }
-    assert file.load("j.safetensors").card.name == "j"
+    assert read_classifier_file("j.safetensors").card.name == "j"
     code, out, _ = run("train-judge", "--resume", "j")
     assert code == 0
     assert "accuracy" in out
-    model = build_model(spec.PRESETS["model-b-35"], 0)
-    modelfile.save(Path("m.safetensors"), model, modelfile.Card(spec=model.spec, noise="type-1"))
+    model = build_model(ARCHITECTURE_PRESETS["model-b-35"], 0)
+    save_model(Path("m.safetensors"), model, ModelMetadata(spec=model.spec, noise="type-1"))
     words = ["evaluate", "m.safetensors", "--data", colours_file, "--judge", "j.safetensors"]
     code, out, err = run(*words, "--json")
     assert code == 0, err
@@ -688,20 +744,20 @@ def test_train_judge_and_evaluate_with_it(run: Callable[..., tuple[int, str, str
 def test_a_signal_saves_and_says_how_to_go_on(
     colours_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Kill(judge.Silent):
+    class Kill(SilentClassifierProgress):
         def step(self, epoch: int, step: int, images_per_second: float) -> None:
             if (epoch, step) == (1, 2):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     fields = tiny().to_dict() | {"data": {"name": colours_file}}
-    with pytest.raises(training.Interrupted, match="daelab train-judge --resume j") as caught:
-        api.train_judge(recipe.parse(fields), "j", progress=Kill())
+    with pytest.raises(TrainingInterrupted, match="daelab train-judge --resume j") as caught:
+        train_classifier(parse_classifier_recipe(fields), "j", progress=Kill())
     assert caught.value.signum == signal.SIGTERM
-    again = api.train_judge(name="j", resume=True)
-    whole = api.train_judge(recipe.parse(fields), "whole")
+    again = train_classifier(name="j", resume=True)
+    whole = train_classifier(parse_classifier_recipe(fields), "whole")
     assert all(torch.equal(value, tensors(whole.file)[name]) for name, value in tensors(again.file).items())
     with pytest.raises(ValueError, match="exists"):
-        api.train_judge(recipe.parse(fields), "j")
+        train_classifier(parse_classifier_recipe(fields), "j")
 
 
 @pytest.mark.parametrize(

@@ -14,23 +14,30 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import data, judge, leaderboard, modelfile, noise, tensorfile
+from daelab._util.tensor_file import read_tensors, write_tensors
 from daelab.cli import main
-from daelab.denoiser import Denoiser
-from daelab.evaluation import Evaluation, Scores, evaluate
-from daelab.leaderboard import BOARDS, Board, Lead, Request, Row, boards
-from daelab.leaderboard.boards import Crop
-from daelab.metrics import summarise
-from daelab.report.charts import pareto_front, trade_figure
+from daelab.datasets.registry import load_dataset, match_dataset_name
+from daelab.denoising.denoiser import Denoiser
+from daelab.evaluation.classifiers.registry import CLASSIFIERS, list_shipped_classifiers, load_classifier
+from daelab.evaluation.evaluate import EvaluationScores, NoiseScores, evaluate_denoiser
+from daelab.evaluation.metrics import summarize_metric
+from daelab.experiments.leaderboard import boards
+from daelab.experiments.leaderboard.boards import BOARDS, Board, Crop
+from daelab.experiments.leaderboard.measure import LeaderboardRequest, list_contenders, measure_leaderboard
+from daelab.experiments.leaderboard.row import Lead, LeaderboardRow, compute_lead
+from daelab.experiments.leaderboard.tables import make_ranking_table, make_records, make_speed_table, write_leaderboard
+from daelab.experiments.reports.charts import pareto_front, trade_figure
+from daelab.models.registry import find_model_file
+from daelab.noise.grammar import parse_noise
 
 MODELS = ("model-b-35", "baseline:median,size=3,raw")
 
 
-def row(name: str, psnrs: list[float]) -> Row:
+def row(name: str, psnrs: list[float]) -> LeaderboardRow:
     values = np.array(psnrs)
-    metrics = {key: summarise(values, values) for key in ("mse", "psnr", "psnr_batch", "ssim")}
-    found = Evaluation(Scores("type-1", len(values), metrics), (), 0, "0" * 64, values)
-    return Row(name, 0, None, None, {"type-1": found}, {}, images_per_second=1.0)
+    metrics = {key: summarize_metric(values, values) for key in ("mse", "psnr", "psnr_batch", "ssim")}
+    found = EvaluationScores(NoiseScores("type-1", len(values), metrics), (), 0, "0" * 64, values)
+    return LeaderboardRow(name, 0, None, None, {"type-1": found}, {}, images_per_second=1.0)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +50,7 @@ def row(name: str, psnrs: list[float]) -> Row:
     ],
 )
 def test_a_lead_is_of_pairs(one: list[float], other: list[float], mean: float, certain: bool) -> None:
-    found = leaderboard.lead(row("a", one), row("b", other), ["type-1"])
+    found = compute_lead(row("a", one), row("b", other), ["type-1"])
     assert found.mean == pytest.approx(mean)
     assert found.certain is certain
     assert found.ci95[0] <= found.mean <= found.ci95[1]
@@ -56,19 +63,21 @@ def test_a_lead_that_touches_zero_is_not_certain() -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_is_of_a_data_set_and_of_noises(name: str) -> None:
     board = BOARDS[name]
-    data.known(name)
-    assert all(noise.parse(text) for text in (*board.noises, *board.unseen))
-    assert set(board.judges) <= set(judge.JUDGES)
+    match_dataset_name(name)
+    assert all(parse_noise(text) for text in (*board.noises, *board.unseen))
+    assert set(board.judges) <= set(CLASSIFIERS)
     assert not set(board.noises) & set(board.unseen)
 
 
 @pytest.fixture(scope="module")
-def measured() -> tuple[Board, list[Row]]:
-    request = Request("photos", models=MODELS, limit=24)
-    return leaderboard.measure(request, lambda text: None, lambda done, images: None)
+def measured() -> tuple[Board, list[LeaderboardRow]]:
+    request = LeaderboardRequest("photos", models=MODELS, limit=24)
+    return measure_leaderboard(request, lambda text: None, lambda done, images: None)
 
 
-def test_all_rows_are_of_the_same_noisy_pixels_and_the_best_comes_first(measured: tuple[Board, list[Row]]) -> None:
+def test_all_rows_are_of_the_same_noisy_pixels_and_the_best_comes_first(
+    measured: tuple[Board, list[LeaderboardRow]],
+) -> None:
     board, rows = measured
     assert {each.name for each in rows} == {"noisy", *MODELS}
     for text in (*board.noises, *board.unseen):
@@ -77,12 +86,12 @@ def test_all_rows_are_of_the_same_noisy_pixels_and_the_best_comes_first(measured
     assert means == sorted(means, reverse=True)
 
 
-def test_the_scores_are_those_of_an_evaluation(measured: tuple[Board, list[Row]]) -> None:
+def test_the_scores_are_those_of_an_evaluation(measured: tuple[Board, list[LeaderboardRow]]) -> None:
     board, rows = measured
-    images = data.load("photos").test.take(np.arange(24))
+    images = load_dataset("photos").test.take(np.arange(24))
     denoiser = Denoiser.load("model-b-35")
-    asked = judge.load("photos")
-    wanted = evaluate(denoiser.batch, images, noise.parse(board.noises[0]), judge=asked)
+    asked = load_classifier("photos")
+    wanted = evaluate_denoiser(denoiser.batch, images, parse_noise(board.noises[0]), judge=asked)
     found = next(each for each in rows if each.name == "model-b-35")
     assert found.scores[board.noises[0]].overall.metrics == wanted.overall.metrics
     assert wanted.overall.judged is not None
@@ -93,12 +102,19 @@ def test_the_scores_are_those_of_an_evaluation(measured: tuple[Board, list[Row]]
 def test_a_second_judge_sees_the_same_images(monkeypatch: pytest.MonkeyPatch) -> None:
     board = Board(("type-1",), (), ("photos", "again"))
     monkeypatch.setitem(BOARDS, "photos", board)
-    shipped = judge.shipped()
-    monkeypatch.setattr(judge, "shipped", lambda: shipped | {"again": shipped["photos"]})
-    load = judge.load
-    monkeypatch.setattr(judge, "load", lambda name: load(str(shipped["photos"])) if name == "again" else load(name))
-    _, rows = leaderboard.measure(
-        Request("photos", models=("model-b-35",), limit=12), lambda text: None, lambda done, images: None
+    shipped = list_shipped_classifiers()
+    for module in ("cache", "measure"):
+        monkeypatch.setattr(
+            f"daelab.experiments.leaderboard.{module}.list_shipped_classifiers",
+            lambda: shipped | {"again": shipped["photos"]},
+        )
+    load = load_classifier
+    monkeypatch.setattr(
+        "daelab.experiments.leaderboard.measure.load_classifier",
+        lambda name: load(str(shipped["photos"])) if name == "again" else load(name),
+    )
+    _, rows = measure_leaderboard(
+        LeaderboardRequest("photos", models=("model-b-35",), limit=12), lambda text: None, lambda done, images: None
     )
     one, other = rows[0].judged.values()
     assert (one.denoised == other.denoised).all()
@@ -106,10 +122,10 @@ def test_a_second_judge_sees_the_same_images(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_page_and_the_csv(
-    measured: tuple[Board, list[Row]], tmp_path: Path, sound_page: Callable[[Path], None]
+    measured: tuple[Board, list[LeaderboardRow]], tmp_path: Path, sound_page: Callable[[Path], None]
 ) -> None:
     board, rows = measured
-    leaderboard.write(tmp_path / "board", "photos", board, rows)
+    write_leaderboard(tmp_path / "board", "photos", board, rows)
     with (tmp_path / "board" / "leaderboard.csv").open(newline="") as file:
         kept = list(csv.DictReader(file))
     assert len(kept) == len(rows) * (len(board.noises) + len(board.unseen))
@@ -129,11 +145,11 @@ def test_the_page_and_the_csv(
     assert "mathdefault" not in (tmp_path / "board" / "psnr-over-milliseconds.svg").read_text()
 
 
-def measure(folder: Path, *models: str, **options: Any) -> tuple[list[Row], list[str]]:
+def measure(folder: Path, *models: str, **options: Any) -> tuple[list[LeaderboardRow], list[str]]:
     """Rows, best first, and which models were evaluated for them."""
     said: list[str] = []
-    request = Request("photos", models=models, **{"limit": 12, "kept": folder, **options})
-    _, rows = leaderboard.measure(request, said.append, lambda done, images: None)
+    request = LeaderboardRequest("photos", models=models, **{"limit": 12, "kept": folder, **options})
+    _, rows = measure_leaderboard(request, said.append, lambda done, images: None)
     return rows, [text.removeprefix("evaluating ") for text in said if text.startswith("evaluating")]
 
 
@@ -144,7 +160,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     assert evaluated == ["model-a"]
     again = [row for row in again if row.name != "model-a"]
     board = BOARDS["photos"]
-    assert leaderboard.ranking(board, [replace(row, images_per_second=1.0) for row in again]) == leaderboard.ranking(
+    assert make_ranking_table(board, [replace(row, images_per_second=1.0) for row in again]) == make_ranking_table(
         board, [replace(row, images_per_second=1.0) for row in first]
     )
     for row, other in zip(first, again, strict=True):
@@ -156,7 +172,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
         )
         assert row.judged["photos"].macro_f1 == other.judged["photos"].macro_f1
         assert list(row.scores) == list(other.scores) == [*board.noises, *board.unseen]
-        assert leaderboard.records(board, [row])[0].keys() == leaderboard.records(board, [other])[0].keys()
+        assert make_records(board, [row])[0].keys() == make_records(board, [other])[0].keys()
         for text, scores in row.scores.items():
             assert scores.noisy_sha256 == other.scores[text].noisy_sha256
             np.testing.assert_array_equal(scores.psnrs, other.scores[text].psnrs)
@@ -170,32 +186,32 @@ def test_another_question_is_measured(changed: dict[str, Any], tmp_path: Path) -
 
 def test_a_model_that_changed_and_a_damaged_row_are_measured_anew(tmp_path: Path) -> None:
     model = tmp_path / "mine.safetensors"
-    shutil.copy(modelfile.find("model-b-35"), model)
+    shutil.copy(find_model_file("model-b-35"), model)
     kept = tmp_path / "kept"
     measure(kept, str(model))
-    shutil.copy(modelfile.find("model-b"), model)
+    shutil.copy(find_model_file("model-b"), model)
     assert measure(kept, str(model))[1] == [str(model)]
     row = next(path for path in kept.iterdir() if "mine" in path.name)
     row.write_bytes(row.read_bytes()[:-100])
     assert measure(kept, str(model))[1] == [str(model)]
-    header, tensors = tensorfile.read(row)
-    tensorfile.write(row, tensors, {key: value for key, value in header.items() if key != "judges"})
+    header, tensors = read_tensors(row)
+    write_tensors(row, tensors, {key: value for key, value in header.items() if key != "judges"})
     assert measure(kept, str(model))[1] == [str(model)]
 
 
 def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     board = Board(("type-1",), (), crops=(Crop("corner", 1, 8, 4), Crop("not there", 99, 0, 0)))
     monkeypatch.setitem(BOARDS, "photos", board)
-    request = Request("photos", models=("model-b-35",), limit=4)
-    _, rows = leaderboard.measure(request, lambda text: None, lambda done, images: None)
-    images = data.load("photos").test
+    request = LeaderboardRequest("photos", models=("model-b-35",), limit=4)
+    _, rows = measure_leaderboard(request, lambda text: None, lambda done, images: None)
+    images = load_dataset("photos").test
     for row in rows:
         clean, given = row.crops["corner"]
         np.testing.assert_array_equal(clean, images.batch(np.array([1]))[0][:, 8:, 4:])
         assert list(row.crops) == ["corner"]
         assert (given != clean).any()
     assert not (rows[0].crops["corner"][1] == rows[1].crops["corner"][1]).all()
-    leaderboard.write(tmp_path, "photos", board, rows)
+    write_leaderboard(tmp_path, "photos", board, rows)
     assert "Parts of the test pictures under type-1" in (tmp_path / "leaderboard.html").read_text()
     assert (tmp_path / "side-by-side.png").stat().st_size > 2000
 
@@ -210,23 +226,23 @@ def test_what_is_not_installed_takes_no_part(there: bool, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize(("name", "there", "absent"), [("cifar10", "dae-m", "photo-s"), ("cbsd68", "photo-s", "dae-m")])
 def test_models_made_for_other_images_take_part_by_name_alone(name: str, there: str, absent: str) -> None:
-    taking_part = leaderboard.contenders(Request(name), BOARDS[name])
+    taking_part = list_contenders(LeaderboardRequest(name), BOARDS[name])
     assert there in taking_part
     assert absent not in taking_part
-    assert absent in leaderboard.contenders(Request(name, models=(absent,)), BOARDS[name])
+    assert absent in list_contenders(LeaderboardRequest(name, models=(absent,)), BOARDS[name])
 
 
 def test_a_test_set_is_ranked_with_methods_tuned_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(BOARDS, "cbsd68", Board(("awgn(25)",), (), tuned_on="photos", raw=True))
     (tmp_path / "cbsd68").mkdir()
-    pixels = data.load("photos").test.batch(np.arange(68)).transpose(0, 2, 3, 1)
+    pixels = load_dataset("photos").test.batch(np.arange(68)).transpose(0, 2, 3, 1)
     for place, picture in enumerate(pixels):
         Image.fromarray(picture).save(tmp_path / "cbsd68" / f"{place:02}.png")
-    request = Request("cbsd68", tmp_path, models=("baseline:median,raw",), limit=3)
-    _, rows = leaderboard.measure(request, lambda text: None, lambda done, images: None)
+    request = LeaderboardRequest("cbsd68", tmp_path, models=("baseline:median,raw",), limit=3)
+    _, rows = measure_leaderboard(request, lambda text: None, lambda done, images: None)
     best, noisy = rows
     assert (best.name, noisy.name) == ("baseline:median,raw", "noisy")
-    table = leaderboard.speed(rows)
+    table = make_speed_table(rows)
     assert list(table.columns) == ["model", "seconds per image", "times median,raw"]
     assert [row[0] for row in table.rows] == ["baseline:median,raw"]
     assert table.rows[0][2] == "1"
@@ -235,7 +251,7 @@ def test_a_test_set_is_ranked_with_methods_tuned_elsewhere(monkeypatch: pytest.M
 def test_speed_is_told_beside_every_classical_method() -> None:
     quick, slow = row("quick", [30.0]), row("baseline:slow", [20.0])
     rows = [replace(quick, images_per_second=50.0), replace(slow, images_per_second=0.25)]
-    shown = [list(cells) for cells in leaderboard.speed(rows).rows]
+    shown = [list(cells) for cells in make_speed_table(rows).rows]
     assert shown == [["quick", "0.02", "200"], ["baseline:slow", "4", "1"]]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from daelab.losses import LOSSES, JudgeFeatures, parse
+from daelab.training.losses import LOSSES, ClassifierFeatureLoss, parse_loss
 
 CLEAN = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
 NOISE = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -67,21 +67,21 @@ def test_the_psnr_loss_counts_every_image_alike() -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_name_alone_is_the_function_itself(name: str) -> None:
-    assert parse(name) is LOSSES[name]
-    assert parse(f" {name} ") is LOSSES[name]
+    assert parse_loss(name) is LOSSES[name]
+    assert parse_loss(f" {name} ") is LOSSES[name]
 
 
 @pytest.mark.parametrize("a, b", list(itertools.combinations(LOSSES, 2)))
 def test_a_sum_is_weighted_and_has_a_gradient(a: str, b: str) -> None:
     image = noisy(0.1)
-    total = parse(f"{a} + .5*{b}")(image, CLEAN)
+    total = parse_loss(f"{a} + .5*{b}")(image, CLEAN)
     parts = (LOSSES[a](image, CLEAN) + 0.5 * LOSSES[b](image, CLEAN)).item()
     assert total.item() == pytest.approx(parts, rel=1e-6)
     assert torch.autograd.grad(total, image)[0].isfinite().all()
 
 
 def test_the_judges_features_are_far_apart_for_other_images_and_the_judge_never_changes() -> None:
-    loss = JudgeFeatures("photos")
+    loss = ClassifierFeatureLoss("photos")
     assert 0.1 < float(loss(CLEAN.flip(0), CLEAN)) < 3
     (network,) = loss._networks.values()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -89,7 +89,7 @@ def test_the_judges_features_are_far_apart_for_other_images_and_the_judge_never_
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(parameter.requires_grad for parameter in network.parameters())
     with pytest.raises(FileNotFoundError, match="judge nobody: its weights are not in this installation"):
-        JudgeFeatures("nobody")(CLEAN, CLEAN)
+        ClassifierFeatureLoss("nobody")(CLEAN, CLEAN)
 
 
 WRONG = {
@@ -105,6 +105,6 @@ WRONG = {
 @pytest.mark.parametrize("text", WRONG)
 def test_a_wrong_text_is_one_line_that_says_why(text: str) -> None:
     with pytest.raises(ValueError) as caught:
-        parse(text)
+        parse_loss(text)
     assert str(caught.value).startswith(WRONG[text])
     assert "\n" not in str(caught.value)

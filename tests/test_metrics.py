@@ -11,7 +11,16 @@ from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structu
 from torch import Tensor
 from torchmetrics.functional import image as torchmetrics
 
-from daelab.metrics import METRICS, bootstrap, mse, psnr, psnr_batch_of, psnr_of, ssim, summarise
+from daelab.evaluation.metrics import (
+    METRICS,
+    bootstrap_interval,
+    compute_batch_psnr,
+    convert_mse_to_psnr,
+    mse,
+    psnr,
+    ssim,
+    summarize_metric,
+)
 
 
 def pair(shape: tuple[int, ...], noise: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -118,34 +127,34 @@ def test_psnr_batch_is_the_papers(images: int, batch: int) -> None:
     batches = [(noisy[at : at + batch], clean[at : at + batch]) for at in starts]
     written_out = [10 * math.log10(float(y.max()) ** 2 / float(((x - y) ** 2).mean())) for x, y in batches]
     peaks = clean.flatten(1).amax(1).double().numpy()
-    found = psnr_batch_of(mse(noisy, clean).numpy(), peaks, batch)
+    found = compute_batch_psnr(mse(noisy, clean).numpy(), peaks, batch)
     np.testing.assert_allclose(found, written_out, rtol=1e-6)
 
 
 def test_psnr_batch_without_error_is_infinite_and_silent() -> None:
-    assert psnr_batch_of(np.zeros(4), np.ones(4), 4).tolist() == [math.inf]
+    assert compute_batch_psnr(np.zeros(4), np.ones(4), 4).tolist() == [math.inf]
 
 
 def test_psnr_of() -> None:
-    assert psnr_of(torch.tensor([1.0, 0.1, 0.001])).tolist() == pytest.approx([0, 10, 30])
+    assert convert_mse_to_psnr(torch.tensor([1.0, 0.1, 0.001])).tolist() == pytest.approx([0, 10, 30])
 
 
 def test_bootstrap_is_the_interval_of_the_mean_and_seeded() -> None:
     values = np.random.default_rng(0).normal(5, 2, 400)
-    low, high = bootstrap(values)
+    low, high = bootstrap_interval(values)
     error = values.std() / len(values) ** 0.5
     assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.03)
-    assert bootstrap(values) == (low, high)
-    assert bootstrap(values, seed=1) != (low, high)
-    assert bootstrap(np.ones(5)) == (1, 1)
+    assert bootstrap_interval(values) == (low, high)
+    assert bootstrap_interval(values, seed=1) != (low, high)
+    assert bootstrap_interval(np.ones(5)) == (1, 1)
 
 
 def test_bootstrap_of_an_infinity_is_not_a_number() -> None:
-    assert all(map(math.isnan, bootstrap(np.array([1.0, math.inf, -math.inf]))))
+    assert all(map(math.isnan, bootstrap_interval(np.array([1.0, math.inf, -math.inf]))))
 
 
 def test_summary() -> None:
-    summary = summarise(np.array([1.0, 3.0]), np.array([5.0, 5.0]))
+    summary = summarize_metric(np.array([1.0, 3.0]), np.array([5.0, 5.0]))
     assert summary.to_dict() == {"noisy": 2, "denoised": 5, "ci95": [5, 5]}
 
 
@@ -153,5 +162,5 @@ def test_summary() -> None:
 def test_ssim_is_the_same_in_bands_of_rows(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
     image, clean = PAIRS["long"]
     whole = ssim(image, clean)
-    monkeypatch.setattr("daelab.metrics._SSIM_VALUES", values)
+    monkeypatch.setattr("daelab.evaluation.metrics._SSIM_VALUES", values)
     assert torch.allclose(ssim(image, clean), whole, rtol=0, atol=1e-6)

@@ -6,16 +6,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from daelab.model import Network, build, fold, inference
-from daelab.model.unet import window_means
-from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.architectures.unet import UNet
+from daelab.models.build import build_network
+from daelab.models.layers import Network, fold_batch_norms, prepare_inference
+from daelab.models.unet import compute_window_means
 
-AUTOENCODERS = {name: spec for name, spec in PRESETS.items() if isinstance(spec, Autoencoder)} | {
+AUTOENCODERS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isinstance(spec, Autoencoder)} | {
     "no downs": Autoencoder((Stage(5, down=False), Stage(7, down=False))),
     "mixed": Autoencoder((Stage(4), Stage(6, down=False), Stage(2)), norm="none", channels=1),
     "one": Autoencoder((Stage(4),)),
 }
-UNETS = {name: spec for name, spec in PRESETS.items() if isinstance(spec, UNet)} | {
+UNETS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isinstance(spec, UNet)} | {
     "one level": UNet((6,), (2,)),
     "levels": UNet((4, 6, 8), (1, 0, 1), decoder=(2, 1), unshuffle=1),
     "gated": UNet((4, 6), (1, 1), block="gated"),
@@ -26,15 +30,15 @@ UNETS = {name: spec for name, spec in PRESETS.items() if isinstance(spec, UNet)}
     "conditioned": UNet((4, 6), (1, 1), conditioned=True, saturated=True),
     "no skips, sigmoid": UNet((4, 6), (1, 1), skips=False, residual=False),
 }
-SPECS: dict[str, Spec] = AUTOENCODERS | UNETS
+SPECS: dict[str, Architecture] = AUTOENCODERS | UNETS
 every = pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
 every_autoencoder = pytest.mark.parametrize("spec", AUTOENCODERS.values(), ids=list(AUTOENCODERS))
 every_unet = pytest.mark.parametrize("spec", UNETS.values(), ids=list(UNETS))
 
 
-def lively(spec: Spec, dtype: torch.dtype = torch.float32) -> Network:
+def lively(spec: Architecture, dtype: torch.dtype = torch.float32) -> Network:
     """A network whose norms have statistics of their own and whose weights are not zero, as a trained one."""
-    network = build(spec, seed=1).to(dtype)
+    network = build_network(spec, seed=1).to(dtype)
     generator = torch.Generator().manual_seed(2)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -48,7 +52,7 @@ def lively(spec: Spec, dtype: torch.dtype = torch.float32) -> Network:
     return network
 
 
-def images(spec: Spec, dtype: torch.dtype = torch.float32) -> Tensor:
+def images(spec: Architecture, dtype: torch.dtype = torch.float32) -> Tensor:
     m = max(spec.multiple, 8)
     return noise(2, spec.inputs, m, 2 * m).to(dtype)
 
@@ -86,9 +90,9 @@ def plain(network: Network) -> Plain:
 
 
 @every
-def test_the_output_is_an_image_of_the_same_shape(spec: Spec) -> None:
+def test_the_output_is_an_image_of_the_same_shape(spec: Architecture) -> None:
     x = images(spec)
-    for network in (build(spec).train(), build(spec).eval()):
+    for network in (build_network(spec).train(), build_network(spec).eval()):
         y = network(x)
         assert (y.shape, y.dtype) == (x[:, : spec.channels].shape, x.dtype)
         if spec.layers()[-1].activation == "sigmoid":
@@ -97,8 +101,8 @@ def test_the_output_is_an_image_of_the_same_shape(spec: Spec) -> None:
 
 
 @every
-def test_the_state_dict_is_the_specs(spec: Spec) -> None:
-    network = build(spec)
+def test_the_state_dict_is_the_specs(spec: Architecture) -> None:
+    network = build_network(spec)
     assert {name: tuple(t.shape) for name, t in network.state_dict().items()} == spec.tensors()
     assert list(network.state_dict()) == list(spec.tensors())
     assert sum(p.numel() for p in network.parameters()) == spec.parameters
@@ -124,7 +128,7 @@ def test_forward_and_gradients_equal_those_of_plain_layers(spec: Autoencoder, tr
 
 @every
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_the_layout_in_memory_changes_nothing(spec: Spec, layout: torch.memory_format) -> None:
+def test_the_layout_in_memory_changes_nothing(spec: Architecture, layout: torch.memory_format) -> None:
     network = lively(spec).eval()
     x = images(spec)
     other = network(x)
@@ -133,41 +137,41 @@ def test_the_layout_in_memory_changes_nothing(spec: Spec, layout: torch.memory_f
 
 
 @every
-def test_folding_the_norms_changes_nothing(spec: Spec) -> None:
+def test_folding_the_norms_changes_nothing(spec: Architecture) -> None:
     network = lively(spec).train()
     before = {name: t.clone() for name, t in network.state_dict().items()}
-    folded = fold(network)
+    folded = fold_batch_norms(network)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
     assert network.training
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items())
     x = images(spec)
     torch.testing.assert_close(folded(x), network.eval()(x), rtol=0, atol=1e-5)
     double = lively(spec, torch.float64).eval()
-    torch.testing.assert_close(fold(double)(x.double()), double(x.double()), rtol=0, atol=1e-12)
+    torch.testing.assert_close(fold_batch_norms(double)(x.double()), double(x.double()), rtol=0, atol=1e-12)
 
 
 @every_autoencoder
 def test_float64_stays_float64(spec: Autoencoder) -> None:
     network = lively(spec, torch.float64).eval()
     x = images(spec, dtype=torch.float64)
-    assert network(x).dtype == fold(network)(x).dtype == torch.float64
+    assert network(x).dtype == fold_batch_norms(network)(x).dtype == torch.float64
     # and is computed in it: float32 on the way would leave an error of 1e-8
     torch.testing.assert_close(network(x), plain(network)(x), rtol=0, atol=1e-13)
 
 
 @every
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.1)])
-def test_inference_equals_the_module(spec: Spec, dtype: torch.dtype, tolerance: float) -> None:
+def test_inference_equals_the_module(spec: Architecture, dtype: torch.dtype, tolerance: float) -> None:
     network, x = lively(spec).eval(), images(spec)
-    y = inference(network, dtype=dtype)(x)
+    y = prepare_inference(network, dtype=dtype)(x)
     assert y.dtype == torch.float32
     assert not y.requires_grad
     torch.testing.assert_close(y, network(x).detach(), rtol=0, atol=tolerance)
 
 
-def positive(spec: Spec) -> Network:
+def positive(spec: Architecture) -> Network:
     """A network in float64 in which no path cancels another and no ReLU is shut: every reach shows."""
-    network = build(spec).double().eval()
+    network = build_network(spec).double().eval()
     for name, tensor in network.state_dict().items():
         if name.endswith("weight") and tensor.ndim == 4:
             tensor.fill_(1 / (tensor[0].numel()))
@@ -176,7 +180,7 @@ def positive(spec: Spec) -> Network:
     return network
 
 
-def far_enough(spec: Spec) -> int:
+def far_enough(spec: Architecture) -> int:
     """A multiple of the spec's that is farther than the radius."""
     return (spec.radius // spec.multiple + 1) * spec.multiple
 
@@ -197,7 +201,7 @@ def test_radius_is_how_far_the_input_matters_and_no_farther(spec: Autoencoder) -
 
 
 @every
-def test_changes_beyond_the_radius_change_nothing(spec: Spec) -> None:
+def test_changes_beyond_the_radius_change_nothing(spec: Architecture) -> None:
     network, at, radius = positive(spec), far_enough(spec), spec.radius
     x = noise(1, spec.inputs, 2 * at + spec.multiple, 2 * at + spec.multiple)
     changed = 1 - x
@@ -210,7 +214,7 @@ def test_changes_beyond_the_radius_change_nothing(spec: Spec) -> None:
 
 
 @every
-def test_tiles_with_a_halo_equal_the_whole(spec: Spec) -> None:
+def test_tiles_with_a_halo_equal_the_whole(spec: Architecture) -> None:
     network = lively(spec, torch.float64).eval()
     halo, m = spec.halo, spec.multiple
     side = 2 * halo + 4 * m
@@ -224,7 +228,7 @@ def test_tiles_with_a_halo_equal_the_whole(spec: Spec) -> None:
 
 
 def test_a_smaller_halo_would_not_do() -> None:
-    spec = PRESETS["model-c"]
+    spec = ARCHITECTURE_PRESETS["model-c"]
     network, halo, m = lively(spec, torch.float64).eval(), spec.halo - spec.multiple, spec.multiple
     x = noise(1, 3, 32, 32)
     with torch.inference_mode():
@@ -234,7 +238,7 @@ def test_a_smaller_halo_would_not_do() -> None:
 
 def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone() -> None:
     def weights(seed: int) -> Tensor:
-        return build(PRESETS["model-c"], seed).get_parameter("enc1.weight")
+        return build_network(ARCHITECTURE_PRESETS["model-c"], seed).get_parameter("enc1.weight")
 
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
@@ -245,15 +249,15 @@ def test_a_seed_gives_the_same_weights_and_leaves_the_generator_alone() -> None:
 
 def test_the_initial_weights_are_torchs_own() -> None:
     torch.manual_seed(7)
-    reference = Plain(PRESETS["model-c"])
-    for name, tensor in build(PRESETS["model-c"], 7).state_dict().items():
+    reference = Plain(ARCHITECTURE_PRESETS["model-c"])
+    for name, tensor in build_network(ARCHITECTURE_PRESETS["model-c"], 7).state_dict().items():
         assert torch.equal(tensor, reference.state_dict()[name])
 
 
 @every_unet
 def test_a_residual_network_begins_as_the_identity(spec: UNet) -> None:
     x = images(spec)
-    assert torch.equal(build(spec)(x), x[:, : spec.channels]) == spec.residual
+    assert torch.equal(build_network(spec)(x), x[:, : spec.channels]) == spec.residual
 
 
 @every_unet
@@ -285,7 +289,7 @@ def test_a_block_is_what_its_paper_says(name: str) -> None:
 
 def test_window_means_are_those_of_the_pixels_that_are_there() -> None:
     x = noise(2, 3, 7, 9)
-    means = window_means(x, 2)
+    means = compute_window_means(x, 2)
     for row, column in ((0, 0), (3, 4), (6, 8), (0, 8)):
         window = x[..., max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
         torch.testing.assert_close(means[..., row, column], window.mean((-2, -1)))
@@ -294,7 +298,7 @@ def test_window_means_are_those_of_the_pixels_that_are_there() -> None:
 def test_a_context_over_the_whole_picture_is_one_mean() -> None:
     network = lively(UNet((4,), (1,), context=3, window=63), torch.float64).eval()
     x = noise(1, 4, 16, 16)
-    one, local = network._context(x), network.run("context2", window_means(network.run("context1", x), 15))
+    one, local = network._context(x), network.run("context2", compute_window_means(network.run("context1", x), 15))
     assert one.shape == (1, 3, 1, 1)
     torch.testing.assert_close(one.expand_as(local), local, rtol=0, atol=1e-13)
 

@@ -15,20 +15,25 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from daelab import modelfile, recipe
-from daelab.model import Network, build
-from daelab.modelfile import Card, load, read_card, read_header, round_to_half, save
-from daelab.spec import PRESETS, Autoencoder
+from daelab._util.hardware import collect_versions
+from daelab._util.tensor_file import read_tensor_header
+from daelab.models.architectures.autoencoder import Autoencoder
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.build import build_network
+from daelab.models.layers import Network
+from daelab.models.model_file import ModelMetadata, load_network, read_model_metadata, round_to_half, save_model
+from daelab.models.registry import find_model_file, list_shipped_models
+from daelab.training.recipe import load_recipe
 
-CARD = Card(
-    PRESETS["model-b-35"],
+CARD = ModelMetadata(
+    ARCHITECTURE_PRESETS["model-b-35"],
     name="test",
     noise="type-1",
     data={"name": "photos", "train": 9},
     metrics={"val_loss": 0.1},
     recipe={"seed": 0},
     recipe_sha256="ab",
-    versions=modelfile.versions(),
+    versions=collect_versions(),
 )
 
 
@@ -39,32 +44,32 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 def trained(name: str) -> Network:
     """A network whose statistics have moved, in channels-last order, as a training leaves it."""
-    network = build(PRESETS[name], seed=1)
+    network = build_network(ARCHITECTURE_PRESETS[name], seed=1)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     return network
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
 def test_build_save_load_equal(name: str, tmp_path: Path) -> None:
     network, path = trained(name), tmp_path / "m.safetensors"
-    save(path, network, CARD)
-    loaded, card = load(path)
+    save_model(path, network, CARD)
+    loaded, card = load_network(path)
     assert same(loaded, network)
     assert not loaded.training
-    assert card == read_card(path) == replace(CARD, spec=PRESETS[name])
+    assert card == read_model_metadata(path) == replace(CARD, spec=ARCHITECTURE_PRESETS[name])
     x = torch.rand(1, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(loaded(x), network.eval()(x), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
 def test_half_precision_comes_back_as_it_was_rounded(name: str, tmp_path: Path) -> None:
     network, path, whole = trained(name), tmp_path / "half.safetensors", tmp_path / "whole.safetensors"
-    save(whole, network, CARD)
-    save(path, network, replace(CARD, stored="float16"))
-    loaded, card = load(path)
-    assert card.stored == read_card(path).stored == "float16"
+    save_model(whole, network, CARD)
+    save_model(path, network, replace(CARD, stored="float16"))
+    loaded, card = load_network(path)
+    assert card.stored == read_model_metadata(path).stored == "float16"
     assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
     assert not same(loaded, network)
     round_to_half(network)
@@ -74,29 +79,29 @@ def test_half_precision_comes_back_as_it_was_rounded(name: str, tmp_path: Path) 
 
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in "ab":
-        save(tmp_path / name, trained("model-c"), CARD)
+        save_model(tmp_path / name, trained("model-c"), CARD)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_the_header_is_read_without_the_tensors(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save(path, trained("model-c"), CARD)
+    save_model(path, trained("model-c"), CARD)
     whole = path.read_bytes()
     path.write_bytes(whole[: 8 + struct.unpack("<Q", whole[:8])[0]])
-    header, entries = read_header(path)
-    assert {name: entry.shape for name, entry in entries.items()} == PRESETS["model-c"].tensors()
+    header, entries = read_tensor_header(path)
+    assert {name: entry.shape for name, entry in entries.items()} == ARCHITECTURE_PRESETS["model-c"].tensors()
     assert header["format"] == 1
     assert json.loads(json.dumps(header)) == header
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save(path, trained("model-b-35"), CARD)
+    save_model(path, trained("model-b-35"), CARD)
     before = path.read_bytes()
     with pytest.raises(ValueError):
-        save(path, trained("model-c"), replace(CARD, metrics={"val_loss": float("nan")}))
+        save_model(path, trained("model-c"), replace(CARD, metrics={"val_loss": float("nan")}))
     with pytest.raises(TypeError):
-        save(path, trained("model-c"), replace(CARD, metrics={"val_loss": object()}))
+        save_model(path, trained("model-c"), replace(CARD, metrics={"val_loss": object()}))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -167,11 +172,11 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_bad_file_is_named_in_one_line(case: str, tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save(path, trained("model-b-35"), CARD)
+    save_model(path, trained("model-b-35"), CARD)
     spoil, message = BAD[case]
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ValueError) as caught:
-        load(path)
+        load_network(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -179,15 +184,15 @@ def test_a_bad_file_is_named_in_one_line(case: str, tmp_path: Path) -> None:
 
 def test_an_unknown_field_of_a_later_minor_version_is_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
-    save(path, trained("model-b-35"), CARD)
+    save_model(path, trained("model-b-35"), CARD)
     path.write_bytes(with_card(path.read_bytes(), author="somebody"))
-    assert read_card(path) == CARD
+    assert read_model_metadata(path) == CARD
 
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(3)}, tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"a safetensors file, but not one of daelab's"):
-        load(tmp_path / "x.safetensors")
+        load_network(tmp_path / "x.safetensors")
 
 
 # Pickles
@@ -214,12 +219,12 @@ def test_a_pickle_that_would_run_code_is_refused(
     path, trace = tmp_path / f"m{suffix}", tmp_path / "it ran"
     write(wrap(Hostile(trace)), path)
     with pytest.raises(ValueError) as caught:
-        load(path)
+        load_network(path)
     assert not trace.exists()
     assert str(caught.value) == f"{path}: not loaded: it holds more than tensors, which could run code"
 
 
-PLAIN = dict(build(PRESETS["model-b-35"]).state_dict())
+PLAIN = dict(build_network(ARCHITECTURE_PRESETS["model-b-35"]).state_dict())
 NOT_THE_PAPERS: dict[str, tuple[object, str]] = {
     "a tensor": (torch.zeros(3), "not a state dict of tensors"),
     "numbers": ({"enc1.weight": 3}, "not a state dict of tensors"),
@@ -235,7 +240,7 @@ def test_a_foreign_state_dict_is_refused(case: str, tmp_path: Path) -> None:
     value, message = NOT_THE_PAPERS[case]
     torch.save(value, tmp_path / "m.pt")
     with pytest.raises(ValueError) as caught:
-        load(tmp_path / "m.pt")
+        load_network(tmp_path / "m.pt")
     assert str(caught.value).startswith(f"{tmp_path / 'm.pt'}: {message}")
     assert "\n" not in str(caught.value)
 
@@ -244,22 +249,22 @@ def test_a_foreign_state_dict_is_refused(case: str, tmp_path: Path) -> None:
 def test_a_damaged_pt_file_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "m.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"m\.pt: not loaded: damaged$"):
-        load(tmp_path / "m.pt")
+        load_network(tmp_path / "m.pt")
 
 
-@pytest.mark.parametrize("name", [name for name, spec in PRESETS.items() if isinstance(spec, Autoencoder)])
+@pytest.mark.parametrize("name", [name for name, spec in ARCHITECTURE_PRESETS.items() if isinstance(spec, Autoencoder)])
 def test_a_state_dict_is_read_with_its_spec_inferred(name: str, tmp_path: Path) -> None:
     network = trained(name)
     torch.save(network.state_dict(), tmp_path / "m.pt")
-    loaded, card = load(tmp_path / "m.pt")
+    loaded, card = load_network(tmp_path / "m.pt")
     assert same(loaded, network)
-    assert (card.spec, card.name, card.noise) == (PRESETS[name], "m", "published-code")
+    assert (card.spec, card.name, card.noise) == (ARCHITECTURE_PRESETS[name], "m", "published-code")
 
 
 @pytest.mark.parametrize("test, name", [("35", "model-b-35"), ("37", "model-c"), ("38", "model-c")])
 def test_the_papers_checkpoints_load_strictly(test: str, name: str, paper: Path) -> None:
-    network, card = load(paper / f"{test}.pt")
-    assert card.spec == network.spec == PRESETS[name]
+    network, card = load_network(paper / f"{test}.pt")
+    assert card.spec == network.spec == ARCHITECTURE_PRESETS[name]
     state = torch.load(paper / f"{test}.pt", map_location="cpu", weights_only=True)
     assert set(state) == set(network.state_dict())
     assert all(torch.equal(tensor, network.state_dict()[key]) for key, tensor in state.items())
@@ -270,20 +275,20 @@ def test_the_papers_checkpoints_load_strictly(test: str, name: str, paper: Path)
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no model file .*m\.safetensors"):
-        load(tmp_path / "m.safetensors")
+        load_network(tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize("name", modelfile.shipped())
+@pytest.mark.parametrize("name", list_shipped_models())
 def test_every_shipped_model_loads_by_name(name: str) -> None:
-    path = modelfile.find(name)
-    network, card = load(path)
+    path = find_model_file(name)
+    network, card = load_network(path)
     assert card.name == name
     command, option, made = card.training["command"].rpartition(" --recipe ")
     assert (command, option) == ("daelab train", " --recipe ")
-    assert recipe.load(made).sha256 == card.recipe_sha256
+    assert load_recipe(made).sha256 == card.recipe_sha256
     assert network.spec == card.spec
 
 
 def test_a_name_that_is_no_model() -> None:
     with pytest.raises(FileNotFoundError, match="model"):
-        modelfile.find("nonesuch")
+        find_model_file("nonesuch")

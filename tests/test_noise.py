@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
-from daelab.data import photo_path
-from daelab.noise import FORMULAS, PRESETS, BatchDraws, Chain, IndexedDraws, Mixture, Noise, Range, parse, terms
-from daelab.noise.draws import philox
-from daelab.noise.photographic import _to_linear, _to_srgb
+from daelab.image_io.bundled_photos import find_photo
+from daelab.noise.base import PRESETS, LevelRange, Noise, list_terms
+from daelab.noise.camera import _to_linear, _to_srgb
+from daelab.noise.composition import Chain, Mixture
+from daelab.noise.grammar import parse_noise
+from daelab.noise.presets import FORMULAS
+from daelab.noise.random_streams import BatchStream, IndexedStream, philox
 
 GREY = torch.full((64, 3, 16, 16), 0.5)
 TEXTURE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)).repeat(64, 1, 1, 1)
@@ -44,14 +47,14 @@ SILENT = {"none", "quantised", "jpeg"}
 
 
 def example(name: str) -> Noise:
-    kind = terms()[name]
+    kind = list_terms()[name]
     return kind(*LEVELS.get(name, (0.1,) * len(fields(kind))))
 
 
-EVERY = {name: example(name) for name in terms()} | PRESETS
+EVERY = {name: example(name) for name in list_terms()} | PRESETS
 RANDOM = {name: noise for name, noise in EVERY.items() if name not in SILENT}
 TRICKY = {
-    text: parse(text)
+    text: parse_noise(text)
     for text in (
         "gaussian(0..0.2, 0.05..0.1)",
         "(gaussian(0, 0.1) | poisson(9)) > uniform(-0.1, 0.1)",
@@ -61,35 +64,35 @@ TRICKY = {
 
 
 def indexed(noise: Noise, indices: list[int], seed: int = 0) -> Tensor:
-    return noise.apply(GREY[: len(indices), :, :3, :5], IndexedDraws(indices, seed))
+    return noise.apply(GREY[: len(indices), :, :3, :5], IndexedStream(indices, seed))
 
 
 # Text
 
 
-def levels(low: float, high: float) -> st.SearchStrategy[float | Range]:
+def levels(low: float, high: float) -> st.SearchStrategy[float | LevelRange]:
     number = st.floats(low, high, allow_nan=False)
-    return number | st.tuples(number, number).map(lambda pair: Range(*sorted(pair)))
+    return number | st.tuples(number, number).map(lambda pair: LevelRange(*sorted(pair)))
 
 
 def single() -> st.SearchStrategy[Noise]:
     """Any term, with levels inside its bounds, numbers or ranges."""
     made = []
-    for kind in terms().values():
+    for kind in list_terms().values():
         bounds = [kind.bounds.get(field.name, (-9.0, 9.0)) for field in fields(kind)]
         numbers = st.tuples(*(levels(low, min(high, 1e6)) for low, high in bounds))
         made.append(numbers.map(lambda numbers, kind=kind: ordered(kind, numbers)))
     return st.one_of(made)
 
 
-def ordered(kind: type, numbers: tuple[float | Range, ...]) -> Noise:
+def ordered(kind: type, numbers: tuple[float | LevelRange, ...]) -> Noise:
     """uniform(low, high) wants them in order; for the others any order is as good."""
     if [field.name for field in fields(kind)] == ["low", "high"]:
-        numbers = tuple(sorted(numbers, key=lambda n: n.low if isinstance(n, Range) else n))
+        numbers = tuple(sorted(numbers, key=lambda n: n.low if isinstance(n, LevelRange) else n))
     try:
         return kind(*numbers)
     except ValueError:  # ranges that overlap
-        return kind(*(n.low if isinstance(n, Range) else n for n in numbers))
+        return kind(*(n.low if isinstance(n, LevelRange) else n for n in numbers))
 
 
 def groups(inner: st.SearchStrategy[Noise]) -> st.SearchStrategy[Noise]:
@@ -103,28 +106,28 @@ NOISES = st.recursive(single() | st.sampled_from(list(PRESETS.values())), groups
 @settings(max_examples=200, deadline=None)
 @given(NOISES)
 def test_a_printed_noise_reads_back_equal(noise: Noise) -> None:
-    assert parse(str(noise)) == noise
-    assert parse(noise.formula()) == noise
-    assert str(parse(str(noise))) == str(noise)
+    assert parse_noise(str(noise)) == noise
+    assert parse_noise(noise.formula()) == noise
+    assert str(parse_noise(str(noise))) == str(noise)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_every_name_reads_back(name: str) -> None:
-    assert parse(str(EVERY[name])) == EVERY[name]
+    assert parse_noise(str(EVERY[name])) == EVERY[name]
     if name in PRESETS:
-        assert str(parse(FORMULAS[name])) == name
+        assert str(parse_noise(FORMULAS[name])) == name
 
 
 def test_the_presets_are_the_papers_table_1_and_its_code() -> None:
     four = "gaussian(0.3, 0.05) | multiplicative(0.8, 0.5) | gaussian(0.2, 0.05) > multiplicative(0.2, 0.1)"
-    assert parse(f"{four} | multiplicative(0.2, 0.2) > gaussian(0.2, 0.05)") == PRESETS["table-1"]
-    assert parse(f"{four} | multiplicative(0.2, 0.2) > gaussian(0.1, 0.08)") == PRESETS["published-code"]
+    assert parse_noise(f"{four} | multiplicative(0.2, 0.2) > gaussian(0.2, 0.05)") == PRESETS["table-1"]
+    assert parse_noise(f"{four} | multiplicative(0.2, 0.2) > gaussian(0.1, 0.08)") == PRESETS["published-code"]
 
 
 def test_then_binds_tighter_than_or() -> None:
-    a, b, c = (parse(f"speckle(0.{n})") for n in "123")
-    assert parse("speckle(0.1) > speckle(0.2) | speckle(0.3)") == Mixture((Chain((a, b)), c))
-    assert parse("speckle(0.1) > (speckle(0.2) | speckle(0.3))") == Chain((a, Mixture((b, c))))
+    a, b, c = (parse_noise(f"speckle(0.{n})") for n in "123")
+    assert parse_noise("speckle(0.1) > speckle(0.2) | speckle(0.3)") == Mixture((Chain((a, b)), c))
+    assert parse_noise("speckle(0.1) > (speckle(0.2) | speckle(0.3))") == Chain((a, Mixture((b, c))))
 
 
 WRONG = {
@@ -156,7 +159,7 @@ WRONG = {
 def test_an_error_shows_the_place_with_a_caret(text: str) -> None:
     what, place = WRONG[text]
     with pytest.raises(ValueError) as caught:
-        parse(text)
+        parse_noise(text)
     first, shown, caret = str(caught.value).split("\n")
     assert first.startswith("noise: ")
     assert what in first
@@ -166,24 +169,24 @@ def test_an_error_shows_the_place_with_a_caret(text: str) -> None:
 
 def test_an_unknown_noise_lists_every_name() -> None:
     with pytest.raises(ValueError) as caught:
-        parse("nonesuch")
-    assert all(name in str(caught.value) for name in [*terms(), *FORMULAS])
+        parse_noise("nonesuch")
+    assert all(name in str(caught.value) for name in [*list_terms(), *FORMULAS])
 
 
 def test_a_very_long_text_is_refused() -> None:
     with pytest.raises(ValueError, match="2002 characters; at most 2000"):
-        parse(" " * 1998 + "none")
+        parse_noise(" " * 1998 + "none")
 
 
 # Every noise
 
 
 @pytest.mark.parametrize("name", EVERY | TRICKY)
-@pytest.mark.parametrize("source", [BatchDraws, IndexedDraws])
+@pytest.mark.parametrize("source", [BatchStream, IndexedStream])
 def test_the_result_is_an_image_and_the_input_is_left_alone(name: str, source: type) -> None:
     x = torch.rand(7, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     before = x.clone()
-    noisy = (EVERY | TRICKY)[name].apply(x, source(7 if source is BatchDraws else range(7), 0))
+    noisy = (EVERY | TRICKY)[name].apply(x, source(7 if source is BatchStream else range(7), 0))
     assert torch.equal(x, before)
     assert (noisy.shape, noisy.dtype) == (x.shape, torch.float32)
     assert noisy.isfinite().all()
@@ -194,23 +197,23 @@ def test_the_result_is_an_image_and_the_input_is_left_alone(name: str, source: t
 
 
 @pytest.mark.parametrize("name", RANDOM | TRICKY)
-@pytest.mark.parametrize("source", [BatchDraws, IndexedDraws])
+@pytest.mark.parametrize("source", [BatchStream, IndexedStream])
 def test_same_seed_same_noise_other_seed_other_noise(name: str, source: type) -> None:
     noise = (RANDOM | TRICKY)[name]
 
     def noisy(seed: int) -> Tensor:
-        return noise.apply(GREY, source(64 if source is BatchDraws else range(64), seed))
+        return noise.apply(GREY, source(64 if source is BatchStream else range(64), seed))
 
     assert torch.equal(noisy(3), noisy(3))
     # torch's generator on a CPU heeds 32 bits of a seed
-    for other in (4,) if source is BatchDraws else (4, 3 + (1 << 32), 3 + (1 << 62)):
+    for other in (4,) if source is BatchStream else (4, 3 + (1 << 32), 3 + (1 << 62)):
         assert not torch.equal(noisy(3), noisy(other))
 
 
 @pytest.mark.parametrize("name", RANDOM | TRICKY)
 def test_no_two_images_get_the_same_noise(name: str) -> None:
     # not of grey, in which JPEG leaves no trace of a weak noise
-    whole = (RANDOM | TRICKY)[name].apply(TEXTURE, IndexedDraws(range(64), 0)).flatten(1)
+    whole = (RANDOM | TRICKY)[name].apply(TEXTURE, IndexedStream(range(64), 0)).flatten(1)
     # a mixture may hold `none`: images that are still clean say nothing
     changed = [row for row in whole if not torch.equal(row, TEXTURE[0].flatten())]
     assert len(changed) > 32
@@ -235,16 +238,16 @@ def test_an_index_may_pass_32_bits() -> None:
     assert torch.equal(indexed(noise, [5 + (1 << 32)])[0], b)
 
 
-@pytest.mark.parametrize("source", [BatchDraws(64, 0), IndexedDraws(range(64), 0)])
-def test_a_chain_after_a_mixture_draws_afresh(source: BatchDraws | IndexedDraws) -> None:
+@pytest.mark.parametrize("source", [BatchStream(64, 0), IndexedStream(range(64), 0)])
+def test_a_chain_after_a_mixture_draws_afresh(source: BatchStream | IndexedStream) -> None:
     # were the numbers the same, the noises would add up to twice one of them: a std of 0.2
-    noise = parse("(gaussian(0, 0.1) | gaussian(0, 0.1)) > gaussian(0, 0.1)")
+    noise = parse_noise("(gaussian(0, 0.1) | gaussian(0, 0.1)) > gaussian(0, 0.1)")
     assert float((noise.apply(GREY, source) - 0.5).std()) == pytest.approx(0.1 * 2**0.5, rel=0.02)
 
 
 def test_a_mixture_leaves_the_others_draws_alone() -> None:
     """What an image gets after a mixture does not depend on what its neighbours drew in it."""
-    noise = parse("(none | gaussian(0, 0.1) > gaussian(0, 0.1) | (none | speckle(0.1))) > speckle(0.1)")
+    noise = parse_noise("(none | gaussian(0, 0.1) > gaussian(0, 0.1) | (none | speckle(0.1))) > speckle(0.1)")
     whole = indexed(noise, list(range(24)))
     assert torch.equal(torch.cat([indexed(noise, [i]) for i in range(24)]), whole)
 
@@ -252,20 +255,20 @@ def test_a_mixture_leaves_the_others_draws_alone() -> None:
 @pytest.mark.parametrize("name", EVERY | TRICKY)
 def test_component_says_which_option_an_image_got(name: str) -> None:
     noise = (EVERY | TRICKY)[name]
-    component = noise.component(IndexedDraws(range(64), 0))
+    component = noise.component(IndexedStream(range(64), 0))
     assert component.dtype == torch.int64
     assert set(component.tolist()) == set(range(len(noise.options())))
     if isinstance(noise, Mixture):
         noisy = indexed(noise, list(range(64)))
         for number, option in enumerate(noise.options()):
             chosen = torch.nonzero(component == number).flatten()
-            draws = IndexedDraws(range(64), 0)
+            draws = IndexedStream(range(64), 0)
             draws.pick(len(noise.options()))
             assert torch.equal(option.apply(GREY[chosen, :, :3, :5], draws.take(chosen)), noisy[chosen])
 
 
 def test_a_mixture_draws_its_options_alike() -> None:
-    for draws in (BatchDraws(8000, 0), IndexedDraws(range(8000), 0)):
+    for draws in (BatchStream(8000, 0), IndexedStream(range(8000), 0)):
         counts = torch.bincount(draws.pick(4))
         assert counts.sum() == 8000
         assert ((counts - 2000).abs() < 5 * (8000 * 0.25 * 0.75) ** 0.5).all()
@@ -300,10 +303,10 @@ OWN = {"correlated": 1 / 5, "grain": 1 / 15, "chroma": 1 / 8, "stripes": 1 / 16,
 LOOSE = {"demosaicked": 0.12}
 
 
-@pytest.mark.parametrize("name", terms())
-@pytest.mark.parametrize("source", [BatchDraws, IndexedDraws])
+@pytest.mark.parametrize("name", list_terms())
+@pytest.mark.parametrize("source", [BatchStream, IndexedStream])
 def test_moments(name: str, source: type) -> None:
-    noisy = example(name).apply(GREY, source(64 if source is BatchDraws else range(64), 1))
+    noisy = example(name).apply(GREY, source(64 if source is BatchStream else range(64), 1))
     mean, variance = MOMENTS[name]
     own = GREY.numel() * OWN.get(name, 1)
     # the sRGB curve bends, which shifts the mean by less than a ten-thousandth
@@ -313,19 +316,19 @@ def test_moments(name: str, source: type) -> None:
 
 
 def test_a_chain_is_one_after_the_other_clipped_after_each() -> None:
-    noisy = parse("gaussian(0.8, 0) > gaussian(-0.3, 0)").apply(GREY, BatchDraws(64, 0))
+    noisy = parse_noise("gaussian(0.8, 0) > gaussian(-0.3, 0)").apply(GREY, BatchStream(64, 0))
     assert torch.allclose(noisy, torch.tensor(0.7))
 
 
 def test_salt_and_pepper_come_half_and_half() -> None:
-    noisy = parse("salt-and-pepper(0.2)").apply(GREY, IndexedDraws(range(64), 0))
+    noisy = parse_noise("salt-and-pepper(0.2)").apply(GREY, IndexedStream(range(64), 0))
     share = [float((noisy == value).double().mean()) for value in (0, 0.5, 1)]
     assert share == pytest.approx([0.1, 0.8, 0.1], abs=0.01)
-    assert set(parse("salt-and-pepper(1)").apply(GREY, BatchDraws(64, 0)).unique().tolist()) == {0, 1}
+    assert set(parse_noise("salt-and-pepper(1)").apply(GREY, BatchStream(64, 0)).unique().tolist()) == {0, 1}
 
 
 def test_a_range_is_drawn_per_image_and_uniformly() -> None:
-    noisy = parse("gaussian(-0.3..0.3, 0)").apply(torch.full((4000, 1, 2, 2), 0.5), IndexedDraws(range(4000), 0))
+    noisy = parse_noise("gaussian(-0.3..0.3, 0)").apply(torch.full((4000, 1, 2, 2), 0.5), IndexedStream(range(4000), 0))
     shift = noisy[:, 0, 0, 0] - 0.5
     assert torch.equal(noisy, noisy[:, :, :1, :1].expand_as(noisy))
     expected = torch.linspace(-0.3, 0.3, 4000)
@@ -333,15 +336,15 @@ def test_a_range_is_drawn_per_image_and_uniformly() -> None:
 
 
 def test_a_range_does_not_depend_on_the_size_of_the_picture() -> None:
-    noise = parse("gaussian(0.1..0.3, 0)")
-    small, large = (noise.apply(torch.full((9, 3, n, n), 0.5), IndexedDraws(range(9), 0)) for n in (1, 8))
+    noise = parse_noise("gaussian(0.1..0.3, 0)")
+    small, large = (noise.apply(torch.full((9, 3, n, n), 0.5), IndexedStream(range(9), 0)) for n in (1, 8))
     assert torch.equal(small[:, 0, 0, 0], large[:, 2, 7, 7])
 
 
 @pytest.mark.parametrize("rate", [0.0, 1e-9, 0.02, 0.7, 3.0, 25.0, 900.0, 1e6])
 def test_poisson_counts_follow_the_exact_distribution(rate: float) -> None:
     n = 20_000
-    counts = IndexedDraws(range(n), 0).poisson(torch.full((n,), rate)).double()
+    counts = IndexedStream(range(n), 0).poisson(torch.full((n,), rate)).double()
     assert float(counts.mean()) == pytest.approx(rate, abs=5 * (rate / n) ** 0.5)
     k, seen = counts.unique(return_counts=True)
     below = seen.cumsum(0).double() / n
@@ -355,7 +358,7 @@ def test_poisson_counts_follow_the_exact_distribution(rate: float) -> None:
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
     """uint8 (H, W, 3), sides no multiples of 16."""
-    with Image.open(photo_path("astronaut")) as image:
+    with Image.open(find_photo("astronaut")) as image:
         return np.asarray(image.convert("RGB").crop((100, 20, 349, 201)))
 
 
@@ -376,17 +379,17 @@ def shifted(noise: Tensor, down: int, right: int) -> float:
 
 def test_awgn_leaves_the_range_and_keeps_its_deviation() -> None:
     x = torch.zeros(8, 3, 64, 64)
-    noisy = parse("awgn(25)").apply(x, IndexedDraws(range(8), 0))
+    noisy = parse_noise("awgn(25)").apply(x, IndexedStream(range(8), 0))
     assert noisy.min() < 0
     assert float(noisy.std()) == pytest.approx(25 / 255, rel=0.01)
     assert float(noisy.square().mean()) == pytest.approx((25 / 255) ** 2, rel=0.02)
-    clipped = parse("awgn(25) > quantised").apply(x, IndexedDraws(range(8), 0))
+    clipped = parse_noise("awgn(25) > quantised").apply(x, IndexedStream(range(8), 0))
     assert torch.equal(clipped, noisy.clamp(0, 1).mul(255).round() / 255)
 
 
 @pytest.mark.parametrize("text", ["awgn(50) > quantised", "awgn(50) > jpeg(40)"])
 def test_a_files_values_are_of_8_bits(text: str) -> None:
-    noisy = parse(text).apply(GREY, BatchDraws(64, 0))
+    noisy = parse_noise(text).apply(GREY, BatchStream(64, 0))
     levels = noisy * 255
     assert torch.equal(levels.round() / 255, noisy)
     assert (float(levels.min()), float(levels.max())) >= (0, 0)
@@ -407,24 +410,24 @@ def test_a_cameras_variance_in_linear_light_is_gain_y_plus_read_squared(value: f
     y = float(_to_linear(x[0, 0, 0, 0]))
     wide = (gain * y + read**2) ** 0.5
     assert 4 * wide < y < 1 - 4 * wide  # nothing is clipped
-    light = _to_linear(parse(f"camera({gain}, {read})").apply(x, BatchDraws(8, 0)))
+    light = _to_linear(parse_noise(f"camera({gain}, {read})").apply(x, BatchStream(8, 0)))
     assert float(light.mean()) == pytest.approx(y, abs=5 * wide / light.numel() ** 0.5)
     assert float(light.var()) == pytest.approx(gain * y + read**2, rel=0.03)
 
 
 def test_few_photons_are_counted() -> None:
     """At 20 electrons for white, a sensor gives 21 values, and not a Gaussian's."""
-    light = _to_linear(parse("camera(0.05, 0)").apply(uniform_grey(0.3), BatchDraws(8, 0)))
+    light = _to_linear(parse_noise("camera(0.05, 0)").apply(uniform_grey(0.3), BatchStream(8, 0)))
     counts = light / 0.05
     assert torch.allclose(counts, counts.round(), atol=1e-3)
 
 
 def test_demosaicking_correlates_neighbours_and_leaves_the_picture() -> None:
     x = torch.rand(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    untouched = parse("demosaicked(1e-6, 0)").apply(x, BatchDraws(8, 0))
+    untouched = parse_noise("demosaicked(1e-6, 0)").apply(x, BatchStream(8, 0))
     # sqrt(1e-6) of noise, which the curve magnifies by 13 in the shadows
     assert float((untouched - x).abs().max()) < 0.03
-    noise = _to_linear(parse("demosaicked(0.0002, 0.002)").apply(uniform_grey(0.5), BatchDraws(8, 0))) - LINEAR
+    noise = _to_linear(parse_noise("demosaicked(0.0002, 0.002)").apply(uniform_grey(0.5), BatchStream(8, 0))) - LINEAR
     variance = noise[..., 4:-4, 4:-4].square().mean((0, 2, 3))
     whole = 0.0002 * LINEAR + 0.002**2
     assert (variance / whole).tolist() == pytest.approx([9 / 16, 5 / 8, 9 / 16], rel=0.05)
@@ -432,11 +435,11 @@ def test_demosaicking_correlates_neighbours_and_leaves_the_picture() -> None:
     # 1 2 1 in both directions, over a grid of every other pixel
     assert [shifted(red, 0, d) for d in (1, 2, 3)] == pytest.approx([2 / 3, 1 / 6, 0], abs=0.04)
     with pytest.raises(ValueError, match="1x5 pixels is smaller than the mosaic"):
-        parse("demosaicked(0.1, 0)").apply(x[..., :1, :5], BatchDraws(8, 0))
+        parse_noise("demosaicked(0.1, 0)").apply(x[..., :1, :5], BatchStream(8, 0))
 
 
 def test_every_phase_of_the_mosaic_is_drawn() -> None:
-    noisy = parse("demosaicked(0.0002, 0)").apply(uniform_grey(0.5).repeat(4, 1, 1, 1), BatchDraws(32, 0))
+    noisy = parse_noise("demosaicked(0.0002, 0)").apply(uniform_grey(0.5).repeat(4, 1, 1, 1), BatchStream(32, 0))
     # a measured value varies more than an interpolated one: where red varies most is the phase
     red = (_to_linear(noisy[:, 0]) - LINEAR)[:, 4:-4, 4:-4]
     variances = torch.stack([red[:, i::2, j::2].square().mean((1, 2)) for i in (0, 1) for j in (0, 1)], 1)
@@ -447,7 +450,7 @@ def test_every_phase_of_the_mosaic_is_drawn() -> None:
 @pytest.mark.parametrize("radius", [0, 1, 2.5])
 def test_a_smoothed_noise_has_the_correlation_of_its_radius(name: str, radius: float) -> None:
     x = uniform_grey(0.5).repeat(2, 1, 1, 1)
-    noise = parse(name.format(radius)).apply(x, IndexedDraws(range(16), 0)) - 0.5
+    noise = parse_noise(name.format(radius)).apply(x, IndexedStream(range(16), 0)) - 0.5
     for distance in (1, 2, 4):
         expected = np.exp(-(distance**2) / (4 * radius**2)) if radius else 0
         assert shifted(noise, 0, distance) == pytest.approx(expected, abs=0.05)
@@ -458,7 +461,7 @@ def test_a_smoothed_noise_has_the_correlation_of_its_radius(name: str, radius: f
 
 
 def test_a_range_of_radii_keeps_the_deviation() -> None:
-    noise = parse("correlated(10, 0..3)").apply(torch.full((64, 3, 64, 64), 0.5), BatchDraws(64, 0)) - 0.5
+    noise = parse_noise("correlated(10, 0..3)").apply(torch.full((64, 3, 64, 64), 0.5), BatchStream(64, 0)) - 0.5
     spread = noise.flatten(1).std(1) * 255
     assert float(spread.mean()) == pytest.approx(10, rel=0.03)
     near = (noise[..., 1:] * noise[..., :-1]).mean((1, 2, 3)) / noise.square().mean((1, 2, 3))
@@ -467,26 +470,26 @@ def test_a_range_of_radii_keeps_the_deviation() -> None:
 
 
 def test_grain_is_grey_and_strongest_in_the_mid_tones() -> None:
-    grain = parse("grain(0.05, 1)")
+    grain = parse_noise("grain(0.05, 1)")
     deviations = []
     for value in (0.05, 0.25, 0.5, 0.75, 0.95):
-        noise = grain.apply(uniform_grey(value), BatchDraws(8, 0)) - value
+        noise = grain.apply(uniform_grey(value), BatchStream(8, 0)) - value
         assert float((noise[:, 0] - noise[:, 2]).abs().max()) < 1e-6
         deviations.append(float(noise.std()))
     assert deviations[1:4] == pytest.approx([0.05 * 0.75**0.5, 0.05, 0.05 * 0.75**0.5], rel=0.05)
     assert max(deviations[0], deviations[4]) < 0.5 * deviations[2]
-    assert torch.equal(grain.apply(torch.ones(8, 3, 9, 9), BatchDraws(8, 0)), torch.ones(8, 3, 9, 9))
+    assert torch.equal(grain.apply(torch.ones(8, 3, 9, 9), BatchStream(8, 0)), torch.ones(8, 3, 9, 9))
 
 
 def test_chroma_leaves_the_luma() -> None:
-    noise = parse("chroma(10, 2)").apply(uniform_grey(0.5), BatchDraws(8, 0)) - 0.5
+    noise = parse_noise("chroma(10, 2)").apply(uniform_grey(0.5), BatchStream(8, 0)) - 0.5
     red, green, blue = noise.unbind(1)
     assert float((0.299 * red + 0.587 * green + 0.114 * blue).abs().max()) < 1e-5
     assert float((blue / 1.772).std()) == pytest.approx(10 / 255, rel=0.1)
 
 
 def test_stripes_run_down_or_across() -> None:
-    noisy = parse("stripes(0.05)").apply(GREY, IndexedDraws(range(64), 0))
+    noisy = parse_noise("stripes(0.05)").apply(GREY, IndexedStream(range(64), 0))
     down = (noisy == noisy[:, :, :1]).flatten(1).all(1)
     across = (noisy == noisy[:, :, :, :1]).flatten(1).all(1)
     assert torch.equal(down, ~across)
@@ -498,7 +501,7 @@ def test_jpeg_is_what_pillow_writes_and_reads(photograph: np.ndarray, quality: i
     file = io.BytesIO()
     Image.fromarray(photograph).save(file, "JPEG", quality=quality)
     real = tensor(np.asarray(Image.open(file)))
-    made = parse(f"jpeg({quality})").apply(tensor(photograph), BatchDraws(1, 0))
+    made = parse_noise(f"jpeg({quality})").apply(tensor(photograph), BatchStream(1, 0))
     between = -10 * torch.log10((made - real).square().mean())
     loss = -10 * torch.log10((made - tensor(photograph)).square().mean())
     true_loss = -10 * torch.log10((real - tensor(photograph)).square().mean())
@@ -508,15 +511,15 @@ def test_jpeg_is_what_pillow_writes_and_reads(photograph: np.ndarray, quality: i
 
 def test_each_image_has_its_own_jpeg_quality(photograph: np.ndarray) -> None:
     x = tensor(photograph)
-    both = parse("jpeg(5..100)").apply(x.repeat(6, 1, 1, 1), IndexedDraws(range(6), 0))
-    quality = (IndexedDraws(range(6), 0).uniform(1, 1, 1) * 95 + 5).flatten().round()
+    both = parse_noise("jpeg(5..100)").apply(x.repeat(6, 1, 1, 1), IndexedStream(range(6), 0))
+    quality = (IndexedStream(range(6), 0).uniform(1, 1, 1) * 95 + 5).flatten().round()
     for image, level in zip(both, quality.tolist(), strict=True):
-        assert torch.equal(parse(f"jpeg({level})").apply(x, BatchDraws(1, 0))[0], image)
+        assert torch.equal(parse_noise(f"jpeg({level})").apply(x, BatchStream(1, 0))[0], image)
 
 
 def test_real_draws_every_kind_of_degradation() -> None:
     assert len(PRESETS["real"].options()) == 11
-    photographic = [name for name, kind in terms().items() if kind.__module__.endswith("photographic")]
+    photographic = [name for name, kind in list_terms().items() if kind.__module__.endswith("noise.camera")]
     assert len(photographic) == 9
     assert all(f"{name}(" in FORMULAS["real"] for name in photographic if name != "quantised")
 
@@ -544,14 +547,14 @@ def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int]) ->
 @pytest.mark.parametrize("kind", ["uniform", "normal"])
 @pytest.mark.parametrize("shape", [(), (1,), (3, 5), (2, 3, 7)])
 def test_draws_have_the_shape_asked_for_and_are_fresh(kind: str, shape: tuple[int, ...]) -> None:
-    for draws in (BatchDraws(6, 0), IndexedDraws(range(6), 0)):
+    for draws in (BatchStream(6, 0), IndexedStream(range(6), 0)):
         first, second = getattr(draws, kind)(*shape), getattr(draws, kind)(*shape)
         assert (first.shape, first.dtype) == ((6, *shape), torch.float32)
         assert not torch.equal(first, second)
 
 
 def test_indexed_draws_are_distributed_as_they_say() -> None:
-    draws = IndexedDraws(range(200), 0)
+    draws = IndexedStream(range(200), 0)
     uniform, normal = draws.uniform(1000).flatten().double(), draws.normal(1000).flatten().double()
     n = len(uniform)
     cdf = {"uniform": uniform, "normal": torch.special.ndtr(normal)}

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from daelab import losses, noise, recipe, spec
-from daelab.data import DATASETS
-from daelab.recipe import Recipe, load, parse
+from daelab.datasets.registry import DATASETS
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.noise.base import PRESETS
+from daelab.noise.grammar import parse_noise
+from daelab.noise.presets import FORMULAS
+from daelab.training.losses import LOSSES
+from daelab.training.recipe import DataConfig, Recipe, TrainingConfig, list_recipes, load_recipe, parse_recipe
 
 RECIPES: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -26,63 +30,63 @@ RECIPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", RECIPES)
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_recipe_survives_toml(name: str, whole: bool, tmp_path: Path) -> None:
-    made = parse(RECIPES[name])
-    assert parse(tomllib.loads(made.to_toml())) == made
-    assert parse(made.to_dict(whole=whole)) == made
+    made = parse_recipe(RECIPES[name])
+    assert parse_recipe(tomllib.loads(made.to_toml())) == made
+    assert parse_recipe(made.to_dict(whole=whole)) == made
     (tmp_path / "r.toml").write_text(made.to_toml(), encoding="utf-8")
-    assert load(tmp_path / "r.toml") == made
-    assert load(tmp_path / "r.toml").sha256 == made.sha256
+    assert load_recipe(tmp_path / "r.toml") == made
+    assert load_recipe(tmp_path / "r.toml").sha256 == made.sha256
 
 
 def test_toml_holds_every_field() -> None:
     fields = tomllib.loads(Recipe().to_toml())
     assert set(fields) == set(Recipe.model_fields) - {"judge", "teacher"}
-    assert set(fields["training"]) == set(recipe.Training.model_fields) - {
+    assert set(fields["training"]) == set(TrainingConfig.model_fields) - {
         "minutes",
         "float32_from",
         "turns",
         "start",
         "curriculum",
     }
-    assert set(fields["data"]) == set(recipe.Data.model_fields) - {"train", "val", "crops", "buffer"}
-    assert parse({}).to_dict(whole=False) == {}
+    assert set(fields["data"]) == set(DataConfig.model_fields) - {"train", "val", "crops", "buffer"}
+    assert parse_recipe({}).to_dict(whole=False) == {}
 
 
-@pytest.mark.parametrize("name", recipe.shipped())
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_shipped_recipe_loads(name: str) -> None:
-    found = load(name)
+    found = load_recipe(name)
     assert found.note
     assert "\n" not in found.note
-    assert parse(tomllib.loads(found.to_toml())) == found
+    assert parse_recipe(tomllib.loads(found.to_toml())) == found
 
 
-@pytest.mark.parametrize("name", [*noise.PRESETS, *noise.FORMULAS.values()])
+@pytest.mark.parametrize("name", [*PRESETS, *FORMULAS.values()])
 def test_every_noise_preset_is_taken(name: str) -> None:
-    assert parse({"noise": name}).noise == noise.parse(name)
+    assert parse_recipe({"noise": name}).noise == parse_noise(name)
 
 
-@pytest.mark.parametrize("name", spec.PRESETS)
+@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
 def test_every_architecture_is_taken_and_kept_by_name(name: str) -> None:
-    assert parse({"spec": name}).spec == spec.PRESETS[name]
-    assert parse({"spec": spec.PRESETS[name].to_dict()}).to_dict()["spec"] == name
+    assert parse_recipe({"spec": name}).spec == ARCHITECTURE_PRESETS[name]
+    assert parse_recipe({"spec": ARCHITECTURE_PRESETS[name].to_dict()}).to_dict()["spec"] == name
 
 
-@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("name", LOSSES)
 def test_every_loss_is_taken(name: str) -> None:
-    assert parse({"loss": name}).loss == name
+    assert parse_recipe({"loss": name}).loss == name
 
 
 @pytest.mark.parametrize("name", DATASETS)
 def test_every_data_set_is_taken(name: str) -> None:
-    assert parse({"data": {"name": name}}).data.name == name
+    assert parse_recipe({"data": {"name": name}}).data.name == name
 
 
 def test_the_hash_is_of_every_field_but_the_note() -> None:
     # an old run is resumed by this hash: whoever changes it strands them all
     assert Recipe().sha256 == "cd09db9bfdfde32876d6b8020fdafc5cd65ab7f9863e6e4d94f5771016935e0c"
-    assert parse({"note": "x"}).sha256 == Recipe().sha256
+    assert parse_recipe({"note": "x"}).sha256 == Recipe().sha256
     changes = [RECIPES[name] for name in RECIPES if name != "defaults"] + [{"seed": 1}, {"training": {"lr": 0.1}}]
-    assert len({parse(change).sha256 for change in changes} | {Recipe().sha256}) == len(changes) + 1
+    assert len({parse_recipe(change).sha256 for change in changes} | {Recipe().sha256}) == len(changes) + 1
 
 
 def test_a_recipe_is_frozen() -> None:
@@ -108,13 +112,13 @@ OVERRIDES: dict[str, tuple[list[str], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", OVERRIDES)
 def test_overrides(case: str) -> None:
     overrides, fields = OVERRIDES[case]
-    assert parse({}, overrides) == parse(fields)
+    assert parse_recipe({}, overrides) == parse_recipe(fields)
 
 
 def test_an_override_changes_a_shipped_recipe() -> None:
-    changed = load("paper/38", ["training.epochs=2"])
+    changed = load_recipe("paper/38", ["training.epochs=2"])
     assert changed.training.epochs == 2
-    assert changed.to_dict() | {"training": 0} == load("paper/38").to_dict() | {"training": 0}
+    assert changed.to_dict() | {"training": 0} == load_recipe("paper/38").to_dict() | {"training": 0}
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
@@ -163,7 +167,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_mistake_is_one_line_that_says_what_to_write(case: str) -> None:
     fields, message = WRONG[case]
     with pytest.raises(ValueError) as caught:
-        parse(fields, where="my.toml")
+        parse_recipe(fields, where="my.toml")
     first, *rest = str(caught.value).split("\n")
     assert first.startswith("my.toml: ")
     assert message in first
@@ -174,8 +178,8 @@ def test_a_mistake_is_one_line_that_says_what_to_write(case: str) -> None:
 
 def test_the_valid_keys_are_all_listed() -> None:
     with pytest.raises(ValueError) as caught:
-        parse({"training": {"x": 1}})
-    assert all(f"training.{key}" in str(caught.value) for key in recipe.Training.model_fields)
+        parse_recipe({"training": {"x": 1}})
+    assert all(f"training.{key}" in str(caught.value) for key in TrainingConfig.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +195,7 @@ def test_the_valid_keys_are_all_listed() -> None:
 )
 def test_a_wrong_override(override: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
-        parse({"seed": 4}, [override])
+        parse_recipe({"seed": 4}, [override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -207,12 +211,12 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     ]:
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"{path}: {message}") as caught:
-            load(path)
+            load_recipe(path)
         assert "\n" not in str(caught.value)
 
 
 def test_an_unknown_recipe_gives_the_nearest() -> None:
     with pytest.raises(FileNotFoundError, match=r"no recipe file papr/38; did you mean 'paper/38'\? `daelab recipes`"):
-        load("papr/38")
+        load_recipe("papr/38")
     with pytest.raises(FileNotFoundError, match="no recipe file zzz; `daelab recipes` lists those that ship"):
-        load("zzz")
+        load_recipe("zzz")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from daelab import recipe
-from daelab.spec import PRESETS, Autoencoder, Stage
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.training.recipe import DataConfig, TrainingConfig, list_recipes, load_recipe
 
 DOWNLESS = Stage(64, down=False)
 ARCHITECTURES = {
-    "A": PRESETS["model-a"],
-    "A+norm": Autoencoder(PRESETS["model-a"].stages, norm="batch"),
+    "A": ARCHITECTURE_PRESETS["model-a"],
+    "A+norm": Autoencoder(ARCHITECTURE_PRESETS["model-a"].stages, norm="batch"),
     "rev": Autoencoder((Stage(8), Stage(16), Stage(32), DOWNLESS), norm="none"),
     "rev+norm": Autoencoder((Stage(8), Stage(16), Stage(32), DOWNLESS)),
-    "B": PRESETS["model-b"],
+    "B": ARCHITECTURE_PRESETS["model-b"],
     "8-16-32": Autoencoder((Stage(8), Stage(16), Stage(32))),
-    "B35": PRESETS["model-b-35"],
+    "B35": ARCHITECTURE_PRESETS["model-b-35"],
     "B35-less": Autoencoder((Stage(8), Stage(16, down=False))),
-    "C": PRESETS["model-c"],
+    "C": ARCHITECTURE_PRESETS["model-c"],
 }
 # test id, architecture, batch, lr, epochs, training images, validation images, what else differs from Adam
 LOG = """
@@ -69,27 +70,27 @@ ROWS = [line.split() for line in LOG.strip().splitlines()]
 
 
 def test_all_38_ship_in_the_order_of_the_log() -> None:
-    shipped = [name for name in recipe.shipped() if name.startswith("paper/")]
+    shipped = [name for name in list_recipes() if name.startswith("paper/")]
     assert shipped == [f"paper/{row[0]}" for row in ROWS] == [f"paper/{test}" for test in range(1, 39)]
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_holds_what_the_log_says(row: list[str]) -> None:
     test, architecture, batch, lr, epochs, train, val, *otherwise = row
-    found = recipe.load(f"paper/{test}")
+    found = load_recipe(f"paper/{test}")
     assert found.note.startswith(f"The paper's test {test}: ")
     assert found.spec == ARCHITECTURES[architecture]
-    assert found.training == recipe.Training(
+    assert found.training == TrainingConfig(
         batch=int(batch),
         lr=float(lr),
         epochs=int(epochs),
         **{key: value for word in otherwise for key, value in OTHERWISE[word].items()},
     )
     # 45,000 was all that validation left; a smaller part was drawn with replacement
-    assert found.data == recipe.Data(name="cifar10", train=int(train), val=int(val), replacement=int(train) < 45_000)
+    assert found.data == DataConfig(name="cifar10", train=int(train), val=int(val), replacement=int(train) < 45_000)
     assert (str(found.noise), found.loss) == ("published-code", "mse")
 
 
 @pytest.mark.parametrize("test, parameters", [(1, 95_307), (35, 5_539), (37, 80_515), (38, 80_515)])
 def test_has_the_parameters_of_the_figures_and_the_published_weights(test: int, parameters: int) -> None:
-    assert recipe.load(f"paper/{test}").spec.parameters == parameters
+    assert load_recipe(f"paper/{test}").spec.parameters == parameters

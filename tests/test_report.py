@@ -19,21 +19,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import report
-from daelab.report import (
-    LoggedTest,
-    Section,
-    Table,
-    class_balance_figure,
-    confusion_figure,
-    curves_figure,
-    log_figure,
-    noise_figure,
-    run_page,
-    samples_figure,
-    write_markdown,
-    write_page,
-)
+from daelab.experiments import reports
+from daelab.experiments.reports.charts import class_balance_figure, confusion_figure, curves_figure
+from daelab.experiments.reports.images import noise_figure, samples_figure
+from daelab.experiments.reports.log_chart import LoggedTest, log_figure
+from daelab.experiments.reports.page import ReportSection, write_markdown, write_page, write_run_page
+from daelab.experiments.reports.table import Table
 
 HOSTILE = "</title><script>alert(1)</script> $\\frac{ & \"' --> \N{SNOWMAN} 猫"
 
@@ -123,7 +114,7 @@ def test_another_suffix_is_refused_and_nothing_is_written(tmp_path: Path) -> Non
 
 
 def test_nothing_imports_torch_and_nothing_imports_matplotlib_at_the_top() -> None:
-    for path in Path(report.__file__).parent.glob("*.py"):
+    for path in Path(reports.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert "torch" not in {_package(node) for node in ast.walk(tree)}, path
         assert "matplotlib" not in {_package(node) for node in tree.body}, path
@@ -329,7 +320,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     _curves(tmp_path / "curves.svg")
     _samples(tmp_path / "samples.png")
     figures = {"the curves": tmp_path / "curves.svg", "the samples": tmp_path / "samples.png"}
-    run_page("a run", {"parameters": 80515}, figures, [TABLE], tmp_path / "page.html")
+    write_run_page("a run", {"parameters": 80515}, figures, [TABLE], tmp_path / "page.html")
     page = _Page(tmp_path / "page.html")
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
@@ -345,7 +336,7 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
 
 
 def test_a_page_prints_and_follows_the_readers_colours() -> None:
-    source = (Path(report.__file__).parent / "page.html").read_text(encoding="utf-8")
+    source = (Path(reports.__file__).parent / "page.html").read_text(encoding="utf-8")
     for rule in ("@page", "@media print", "prefers-color-scheme: dark", "break-inside: avoid", "table-header-group"):
         assert rule in source
 
@@ -353,7 +344,11 @@ def test_a_page_prints_and_follows_the_readers_colours() -> None:
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
     _balance(tmp_path / "f.png")
     table = Table(HOSTILE, [HOSTILE], [[HOSTILE]], note=HOSTILE)
-    sections = [Section(HOSTILE, HOSTILE, {HOSTILE: tmp_path / "f.png"}, [table]), Section("b"), Section("")]
+    sections = [
+        ReportSection(HOSTILE, HOSTILE, {HOSTILE: tmp_path / "f.png"}, [table]),
+        ReportSection("b"),
+        ReportSection(""),
+    ]
     write_page(HOSTILE, {HOSTILE: HOSTILE}, sections, tmp_path / "page.html")
     page = _Page(tmp_path / "page.html")
     assert "script" not in page.tags
@@ -362,7 +357,7 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 
 def test_a_long_page_has_contents_that_lead_to_its_sections(tmp_path: Path) -> None:
-    sections = [Section("One", "first\n\nsecond"), Section(""), Section("Two"), Section("Two")]
+    sections = [ReportSection("One", "first\n\nsecond"), ReportSection(""), ReportSection("Two"), ReportSection("Two")]
     write_page("a study", {}, sections, tmp_path / "page.html")
     page = _Page(tmp_path / "page.html")
     links = [address[1:] for address in page.addresses if address.startswith("#")]
@@ -373,13 +368,13 @@ def test_a_long_page_has_contents_that_lead_to_its_sections(tmp_path: Path) -> N
 
 def test_a_page_is_always_the_same_and_refuses_unknown_pictures(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        run_page("t", {"x": None}, {}, [TABLE], tmp_path / f"{name}.html")
+        write_run_page("t", {"x": None}, {}, [TABLE], tmp_path / f"{name}.html")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     (tmp_path / "f.tiff").touch()
     with pytest.raises(ValueError, match=r"unknown picture format for a page '\.tiff'"):
-        run_page("t", {}, {"caption": tmp_path / "f.tiff"}, [], tmp_path / "c.html")
+        write_run_page("t", {}, {"caption": tmp_path / "f.tiff"}, [], tmp_path / "c.html")
     with pytest.raises(FileNotFoundError):
-        run_page("t", {}, {"caption": tmp_path / "none.png"}, [], tmp_path / "c.html")
+        write_run_page("t", {}, {"caption": tmp_path / "none.png"}, [], tmp_path / "c.html")
     assert not (tmp_path / "c.html").exists()
 
 
@@ -415,7 +410,7 @@ def test_markdown_says_what_the_page_says(tmp_path: Path) -> None:
     picture = tmp_path / "figures" / "a b.svg"
     picture.parent.mkdir()
     picture.write_text("<svg/>")
-    parts = [Section("One *star*", "First.\n\nSecond <b>.", {"What to see.": picture}, [TABLE])]
+    parts = [ReportSection("One *star*", "First.\n\nSecond <b>.", {"What to see.": picture}, [TABLE])]
     write_markdown("Title", {"images": 10_000}, parts, tmp_path / "page.md")
     text = (tmp_path / "page.md").read_text()
     assert text.startswith("# Title\n\n- images: 10,000\n")

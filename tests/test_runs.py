@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from daelab import files, runs
-from daelab.runs import METRIC_COLUMNS, PAPER_COLUMNS, Ledger, folder
+from daelab._util.files import replace_file, write_text
+from daelab.runs.folder import METRIC_COLUMNS, choose_run_name, get_run_folder, write_environment
+from daelab.runs.ledger import PAPER_COLUMNS, Ledger
+from daelab.runs.process_lock import describe_process
 
 HEADER = (
     "test_id,batch_size,learning_rate,epochs,amsgrad,Val Loss,Val PSNR,Val F1,"
@@ -174,7 +176,7 @@ def test_a_ledger_of_the_first_version_is_brought_forward(tmp_path: Path) -> Non
     ledger = Ledger(f"sqlite:///{path}")
     row = ledger.row("old")
     assert (row["test_id"], row["learning_rate"], row["recipe"], row["host"]) == (7, 0.1, {"seed": 4}, None)
-    ledger.record("new", status="running", **runs.here())
+    ledger.record("new", status="running", **describe_process())
     assert ledger.settle() == []
     again = Ledger(f"sqlite:///{path}")
     assert [row["name"] for row in again.rows()] == ["old", "new"]
@@ -183,11 +185,12 @@ def test_a_ledger_of_the_first_version_is_brought_forward(tmp_path: Path) -> Non
 
 def test_a_run_of_a_dead_process_is_interrupted(ledger: Ledger) -> None:
     code = (
-        "import os, signal; from daelab import runs;"
-        "runs.Ledger().record('dead', status='running', **runs.here()); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from daelab.runs.ledger import Ledger;"
+        "from daelab.runs.process_lock import describe_process;"
+        "Ledger().record('dead', status='running', **describe_process()); os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=120).returncode == -9
-    here = runs.here()
+    here = describe_process()
     ledger.record("alive", status="running", **here)
     ledger.record("elsewhere", status="running", **here | {"host": "another", "pid": 2**22})
     ledger.record("reused", status="running", **here | {"born": "1+1"})
@@ -213,7 +216,7 @@ def test_many_threads_write_one_ledger(ledger: Ledger) -> None:
 
 
 def test_many_processes_make_one_ledger() -> None:
-    code = "import sys; from daelab.runs import Ledger; Ledger().record(sys.argv[1], status='running')"
+    code = "import sys; from daelab.runs.ledger import Ledger; Ledger().record(sys.argv[1], status='running')"
     started = [subprocess.Popen([sys.executable, "-c", code, f"run-{n}"]) for n in range(4)]
     assert [process.wait(120) for process in started] == [0] * 4
     assert sorted(row["name"] for row in Ledger().rows()) == [f"run-{n}" for n in range(4)]
@@ -227,7 +230,7 @@ def test_the_papers_columns_are_its_header() -> None:
 
 
 def test_metrics_survive(tmp_path: Path) -> None:
-    run = folder("a")
+    run = get_run_folder("a")
     assert run.path == tmp_path / "runs" / "a"
     assert run.read_metrics() == []
     rows = [dict.fromkeys(METRIC_COLUMNS, 0.1 + number) for number in range(3)]
@@ -239,20 +242,20 @@ def test_metrics_survive(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a b", "-x", ".x", "a\n", "é", "x" * 101])
 def test_a_name_that_is_no_folder_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="run name .*: use letters, digits"):
-        folder(name)
+        get_run_folder(name)
 
 
 def test_free_names_count_up(tmp_path: Path) -> None:
-    assert runs.free_name("paper/38") == "paper-38-1"
+    assert choose_run_name("paper/38") == "paper-38-1"
     (tmp_path / "runs" / "paper-38-1").mkdir(parents=True)
-    assert runs.free_name("paper/38") == "paper-38-2"
-    assert runs.free_name("../..") == "run-1"
-    assert folder(runs.free_name("é" * 300)).name
+    assert choose_run_name("paper/38") == "paper-38-2"
+    assert choose_run_name("../..") == "run-1"
+    assert get_run_folder(choose_run_name("é" * 300)).name
 
 
 def test_the_environment_says_what_a_result_depends_on() -> None:
-    run = folder("a")
-    runs.write_environment(run)
+    run = get_run_folder("a")
+    write_environment(run)
     found = json.loads(run.environment.read_text())
     assert set(found) == {
         *("versions", "platform", "processor", "cores", "threads", "processes", "group", "gpu", "git_commit")
@@ -265,9 +268,9 @@ def test_the_environment_says_what_a_result_depends_on() -> None:
 
 def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.txt"
-    files.write_text(path, "é\n")
+    write_text(path, "é\n")
     assert path.read_text(encoding="utf-8") == "é\n"
-    with pytest.raises(RuntimeError), files.written_beside(path) as part:
+    with pytest.raises(RuntimeError), replace_file(path) as part:
         part.write_text("half")
         assert part.suffix == ".txt"
         raise RuntimeError
@@ -276,9 +279,9 @@ def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
 
 
 def test_who_reads_a_file_while_it_is_replaced_reads_the_old_one_whole(tmp_path: Path) -> None:
-    files.write_text(tmp_path / "a", "old")
+    write_text(tmp_path / "a", "old")
     with (tmp_path / "a").open() as reader:
-        files.write_text(tmp_path / "a", "new")
+        write_text(tmp_path / "a", "new")
         assert reader.read() == "old"
     assert (tmp_path / "a").read_text() == "new"
 
@@ -286,7 +289,7 @@ def test_who_reads_a_file_while_it_is_replaced_reads_the_old_one_whole(tmp_path:
 def test_a_file_has_the_rights_of_any_other(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
-        files.write_text(tmp_path / "a", "")
+        write_text(tmp_path / "a", "")
     finally:
         os.umask(before)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640

@@ -18,28 +18,36 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
-from daelab import api, denoise_file, modelfile, serving
+from daelab import denoise_file
 from daelab.cli import main
-from daelab.model import build
-from daelab.noise import parse
-from daelab.runs import Ledger
-from daelab.serving import answers, desk
-from daelab.serving.book import without_paths
-from daelab.serving.guard import Guard, is_loopback
-from daelab.serving.site import assets
-from daelab.spec import Autoencoder, Stage
+from daelab.denoising.noisy_images import write_noisy_file
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.build import build_network
+from daelab.models.model_file import ModelMetadata, save_model
+from daelab.models.registry import list_shipped_models, shorten_model_name
+from daelab.noise.grammar import parse_noise
+from daelab.runs.ledger import Ledger
+from daelab.web.admission import AdmissionQueue, QueueFull
+from daelab.web.app import ServerSettings, create_app
+from daelab.web.assets import list_assets
+from daelab.web.handlers import AnswerFile
+from daelab.web.limits import ServerLimits
+from daelab.web.run_store import RunStore, shorten_paths
+from daelab.web.security import SecurityMiddleware, is_loopback
+from daelab.web.server import serve
+from daelab.web.static_page import write_static_page
 
 ADDRESS = "http://127.0.0.1:8000"
 TOKEN = "correct horse battery"
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
 
 
-def settings(**limits: Any) -> serving.Settings:
-    return serving.Settings(serving.Limits(**{"body": 200_000, "pixels": 10_000, **limits}))
+def settings(**limits: Any) -> ServerSettings:
+    return ServerSettings(ServerLimits(**{"body": 200_000, "pixels": 10_000, **limits}))
 
 
-def client_of(given: serving.Settings, address: str = ADDRESS) -> TestClient:
-    return TestClient(serving.create_app(given), base_url=address, raise_server_exceptions=False)
+def client_of(given: ServerSettings, address: str = ADDRESS) -> TestClient:
+    return TestClient(create_app(given), base_url=address, raise_server_exceptions=False)
 
 
 @pytest.fixture
@@ -54,7 +62,7 @@ def small(tmp_path: Path) -> str:
     spec = Autoencoder((Stage(2),))
     path = tmp_path / "runs" / "small" / "best.safetensors"
     path.parent.mkdir(parents=True)
-    modelfile.save(path, build(spec, seed=0), modelfile.Card(spec=spec, name="small", noise="type-1"))
+    save_model(path, build_network(spec, seed=0), ModelMetadata(spec=spec, name="small", noise="type-1"))
     return "small"
 
 
@@ -95,7 +103,7 @@ def test_denoising_gives_the_bytes_of_the_command_line(
 def test_noise_gives_the_bytes_of_the_command_line(client: TestClient, tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     source.write_bytes(PICTURES["a.png"]())
-    api.noise_file(str(source), tmp_path / "b.png", parse("type-1 > poisson(30)"), 7)
+    write_noisy_file(str(source), tmp_path / "b.png", parse_noise("type-1 > poisson(30)"), 7)
     query = {"noise": "type-1 > poisson(30)", "seed": 7, "name": "a.png"}
     answer = client.post("/api/noise", params=query, content=source.read_bytes())
     assert answer.headers["content-type"] == "image/png"
@@ -135,7 +143,7 @@ def test_inspecting_and_previews(client: TestClient) -> None:
 def test_what_there_is_to_choose(client: TestClient, small: str) -> None:
     models = client.get("/api/models").json()
     named = {model["name"]: model for model in models}
-    assert set(named) == {*map(modelfile.short, modelfile.shipped()), "small"}
+    assert set(named) == {*map(shorten_model_name, list_shipped_models()), "small"}
     assert named["model-c"]["parameters"] == 80515
     assert named["model-c"]["psnr"] > named["model-c"]["psnr_noisy"]
     assert models[-1] is named["small"]
@@ -192,11 +200,11 @@ def test_a_failure_of_ours_tells_nothing(client: TestClient, monkeypatch: pytest
     def fails(*_: Any) -> Any:
         raise RuntimeError("/srv/secret")
 
-    monkeypatch.setattr(answers, "preview", fails)
+    monkeypatch.setattr("daelab.web.app.answer_preview", fails)
     answer = client.post("/api/preview", content=b"")
     assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
     assert answer.headers["content-security-policy"]
-    monkeypatch.setattr(answers, "denoise", fails)
+    monkeypatch.setattr("daelab.web.app.answer_denoise", fails)
     last = client.post("/api/denoise?answer=events", content=b"").text.splitlines()[-1]
     assert json.loads(last) == {"event": "error", "status": 500, "error": "the server failed; its log says why"}
 
@@ -210,7 +218,7 @@ def test_nothing_else_is_there(client: TestClient, path: str) -> None:
 
 def test_the_page_is_its_own_files_alone(client: TestClient) -> None:
     html = client.get("/").text
-    for name, asset in assets().items():
+    for name, asset in list_assets().items():
         answer = client.get(f"/static/{name}")
         assert answer.content == asset.data
         again = client.get(f"/static/{name}", headers={"if-none-match": answer.headers["etag"]})
@@ -218,7 +226,7 @@ def test_the_page_is_its_own_files_alone(client: TestClient) -> None:
     assert re.findall(r'(?:src|href)="(?!static/|#)([^"]*)"', html) == []
     assert " style=" not in html
     assert not re.search(r"<script(?! type=\"module\" src=)|\bon[a-z]+=", html)
-    for name, asset in assets().items():
+    for name, asset in list_assets().items():
         for address in re.findall(r"https?://[^\s\"'`)]+", asset.data.decode()):
             assert address == "http://www.w3.org/2000/svg", name
 
@@ -259,7 +267,7 @@ HOSTS = {
 
 @pytest.mark.parametrize("host", HOSTS)
 def test_a_page_that_rebinds_its_name_is_refused(host: str) -> None:
-    client = client_of(serving.Settings(names=("lab.example",)))
+    client = client_of(ServerSettings(names=("lab.example",)))
     assert client.get("/api/about", headers={"host": host}).status_code == (200 if HOSTS[host] else 400)
 
 
@@ -278,7 +286,7 @@ def test_other_sites_pages_are_refused(client: TestClient, origin: str, status: 
     [(None, 401), ("Bearer wrong", 401), (f"Basic {TOKEN}", 401), ("Bearer ü", 401), (f"Bearer {TOKEN}", 200)],
 )
 def test_the_token_opens_the_api(said: str | None, status: int) -> None:
-    client = client_of(serving.Settings(token=TOKEN))
+    client = client_of(ServerSettings(token=TOKEN))
     headers = {} if said is None else {"authorization": said.encode()}
     for path in ("/api/models", "/api/openapi.json"):
         assert client.get(path, headers=headers).status_code == status
@@ -287,9 +295,9 @@ def test_the_token_opens_the_api(said: str | None, status: int) -> None:
 
 def test_another_host_demands_a_token() -> None:
     with pytest.raises(ValueError, match="must know a --token"):
-        serving.serve(serving.Settings(), "0.0.0.0", 0)
+        serve(ServerSettings(), "0.0.0.0", 0)
     with pytest.raises(ValueError, match="--token has 5 characters; take at least 12"):
-        serving.serve(serving.Settings(token="short"), "127.0.0.1", 0)
+        serve(ServerSettings(token="short"), "127.0.0.1", 0)
     assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "lab")] == [True] * 3 + [
         False
     ] * 2
@@ -298,7 +306,7 @@ def test_another_host_demands_a_token() -> None:
 @pytest.mark.parametrize("field", ["body", "pixels", "queue", "seconds", "workers"])
 def test_limits_are_checked(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} must be at least"):
-        serving.Limits(**{field: -1})
+        ServerLimits(**{field: -1})
 
 
 # The queue
@@ -309,9 +317,9 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go, self.stopped = threading.Event(), threading.Event(), threading.Event()
-        monkeypatch.setattr(answers, "denoise", self)
+        monkeypatch.setattr("daelab.web.app.answer_denoise", self)
 
-    def __call__(self, model: str, pictures: Any, options: Any, progress: Any) -> answers.File:
+    def __call__(self, model: str, pictures: Any, options: Any, progress: Any) -> AnswerFile:
         self.begun.set()
         try:
             while not self.go.wait(0.01):
@@ -319,7 +327,7 @@ class Slow:
         except BaseException:
             self.stopped.set()
             raise
-        return answers.File(pictures["picture"].data, "a.png", "image/png", {})
+        return AnswerFile(pictures["picture"].data, "a.png", "image/png", {})
 
 
 def in_threads(count: int, call: Callable[[int], Any]) -> list[Any]:
@@ -368,7 +376,7 @@ def test_time_is_bounded_and_the_work_stops(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     slow = Slow(monkeypatch)
-    app = serving.create_app(settings(queue=0))
+    app = create_app(settings(queue=0))
     scope = {
         "type": "http",
         "method": "POST",
@@ -405,8 +413,8 @@ def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_place_is_free_again_after_every_end() -> None:
     async def tried() -> None:
-        table = desk.Desk(serving.Limits(queue=0))
-        with table.place(), pytest.raises(desk.Busy), table.place():
+        table = AdmissionQueue(ServerLimits(queue=0))
+        with table.place(), pytest.raises(QueueFull), table.place():
             pass
         assert table.taken == 0
         with table.place() as place:
@@ -488,12 +496,12 @@ def test_the_ledger_without_where_things_lie(client: TestClient, tmp_path: Path)
     ],
 )
 def test_paths_are_left_out(text: str, shown: str) -> None:
-    assert without_paths(text) == shown
+    assert shorten_paths(text) == shown
 
 
 def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
     file = tmp_path / "leaderboard.csv"
-    client = client_of(serving.Settings(book=serving.Book(leaderboard=file)))
+    client = client_of(ServerSettings(book=RunStore(leaderboard=file)))
     assert client.get("/api/leaderboard").json() == {"columns": [], "rows": []}
     file.write_text("model,psnr\nmodel-c,27.55\nbroken\n\n")
     assert client.get("/api/leaderboard").json() == {"columns": ["model", "psnr"], "rows": [["model-c", "27.55"]]}
@@ -528,7 +536,7 @@ def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeyp
         given["runtime"] = None
         monkeypatch.setattr("shutil.which", lambda name: None if what == "no npm" else "false")
     with pytest.raises((ValueError, FileExistsError), match=REFUSED[what]):
-        serving.write_page(folder, **given)
+        write_static_page(folder, **given)
     assert folder.exists() == (what == "full folder")
 
 
@@ -573,5 +581,5 @@ def test_guard_lets_other_kinds_of_traffic_pass() -> None:
     async def inner(scope: Any, receive: Any, send: Any) -> None:
         seen.append(scope["type"])
 
-    asyncio.run(Guard(inner, token=TOKEN)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
+    asyncio.run(SecurityMiddleware(inner, token=TOKEN)({"type": "lifespan"}, None, None))  # type: ignore[arg-type]
     assert seen == ["lifespan"]

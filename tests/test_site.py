@@ -14,7 +14,10 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from PIL import Image
 
-from daelab import api, inspector, judge, modelfile
+from daelab import __all__
+from daelab.denoising.noise_identification.network import find_shipped_identifier
+from daelab.evaluation.classifiers.registry import list_shipped_classifiers
+from daelab.models.registry import list_shipped_models
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -97,15 +100,15 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 
 def test_the_api_and_every_command_are_on_their_pages(site: Path) -> None:
     reference = Page(site / "reference.html")
-    assert {f"daelab.api.{name}" for name in api.__all__} <= reference.places
-    assert {"daelab.api.Denoiser.__call__", "daelab.metrics.ssim"} <= reference.places
+    assert set(__all__) <= {place.rpartition(".")[2] for place in reference.places}
+    assert {"daelab.denoising.denoiser.Denoiser.__call__", "daelab.evaluation.metrics.ssim"} <= reference.places
     assert {"denoise", "ledger-export"} <= Page(site / "commands.html").places
 
 
 def shipped() -> dict[str, Path]:
     """All weights that ship, by the title of their card."""
-    judges = {f"judge:{name}": path for name, path in judge.shipped().items()}
-    return {**modelfile.shipped(), **judges, "inspector": inspector.shipped()}
+    judges = {f"judge:{name}": path for name, path in list_shipped_classifiers().items()}
+    return {**list_shipped_models(), **judges, "inspector": find_shipped_identifier()}
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from daelab import spec
-from daelab.spec import PRESETS, Autoencoder, Spec, Stage, UNet, check_shapes, from_dict, infer
+from daelab.models.architectures.autoencoder import Autoencoder, Stage, infer_architecture
+from daelab.models.architectures.base import Architecture, check_tensor_shapes
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS, parse_architecture
+from daelab.models.architectures.unet import UNet
 
 # Rows of the paper's layer tables: channels, side, parameters; C Conv2d, N BatchNorm2d, T ConvTranspose2d
 FIGURES: dict[str, tuple[str, list[tuple[int, int, int]]]] = {
@@ -50,8 +52,8 @@ OTHERS = {
     "no downs": Autoencoder((Stage(5, down=False), Stage(7, down=False))),
     "mixed": Autoencoder((Stage(4), Stage(6, down=False), Stage(2)), norm="none", channels=1),
 }
-AUTOENCODERS = {name: one for name, one in (PRESETS | OTHERS).items() if isinstance(one, Autoencoder)}
-UNETS = {name: one for name, one in PRESETS.items() if isinstance(one, UNet)} | {
+AUTOENCODERS = {name: one for name, one in (ARCHITECTURE_PRESETS | OTHERS).items() if isinstance(one, Autoencoder)}
+UNETS = {name: one for name, one in ARCHITECTURE_PRESETS.items() if isinstance(one, UNet)} | {
     "small": UNet((8,), (1,)),
     "everything": UNet(
         (8, 12, 16), (1, 2, 1), (2, 1), "gated", "layer", 4, context=6, window=31, saturated=True, channels=2
@@ -68,19 +70,19 @@ def test_the_papers_figure_row_by_row(name: str) -> None:
         (f"{KINDS[kind]}-{number}", (channels, side, side), parameters)
         for number, (kind, (channels, side, parameters)) in enumerate(zip(kinds, rows, strict=True), 1)
     ]
-    assert [(row.layer, row.shape, row.parameters) for row in PRESETS[name].table()] == wanted
-    assert PRESETS[name].parameters == sum(row[2] for row in rows)
+    assert [(row.layer, row.shape, row.parameters) for row in ARCHITECTURE_PRESETS[name].table()] == wanted
+    assert ARCHITECTURE_PRESETS[name].parameters == sum(row[2] for row in rows)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters(name: str) -> None:
-    assert PRESETS[name].parameters == PARAMETERS[name]
+    assert ARCHITECTURE_PRESETS[name].parameters == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("autoencoder", AUTOENCODERS.values(), ids=list(AUTOENCODERS))
 class TestEveryAutoencoder:
     def test_it_is_inferred_from_its_shapes(self, autoencoder: Autoencoder) -> None:
-        assert infer(autoencoder.tensors()) == autoencoder
+        assert infer_architecture(autoencoder.tensors()) == autoencoder
 
     def test_the_decoder_mirrors_the_encoder(self, autoencoder: Autoencoder) -> None:
         layers = autoencoder.layers()
@@ -95,27 +97,27 @@ class TestEveryAutoencoder:
 
 @pytest.mark.parametrize("any_spec", (AUTOENCODERS | UNETS).values(), ids=list(AUTOENCODERS | UNETS))
 class TestEverySpec:
-    def test_it_reads_back_from_json(self, any_spec: Spec) -> None:
-        assert from_dict(json.loads(json.dumps(any_spec.to_dict()))) == any_spec
+    def test_it_reads_back_from_json(self, any_spec: Architecture) -> None:
+        assert parse_architecture(json.loads(json.dumps(any_spec.to_dict()))) == any_spec
 
-    def test_its_table_ends_as_it_began(self, any_spec: Spec) -> None:
+    def test_its_table_ends_as_it_began(self, any_spec: Architecture) -> None:
         height, width = 3 * any_spec.multiple, 5 * any_spec.multiple
         r = any_spec.unshuffle
         assert any_spec.table(height, width)[-1].shape == (any_spec.channels * r * r, height // r, width // r)
         assert sum(row.parameters for row in any_spec.table()) == any_spec.parameters
 
-    def test_a_changed_shape_is_named(self, any_spec: Spec) -> None:
+    def test_a_changed_shape_is_named(self, any_spec: Architecture) -> None:
         shapes = any_spec.tensors()
         for name in shapes:
             without = {key: shape for key, shape in shapes.items() if key != name}
             with pytest.raises(ValueError, match=rf"^tensor {name} is missing; expected \("):
-                check_shapes(any_spec, without)
+                check_tensor_shapes(any_spec, without)
             with pytest.raises(ValueError, match=rf"^tensor {name} has shape \(9, 9\); expected \("):
-                check_shapes(any_spec, shapes | {name: (9, 9)})
+                check_tensor_shapes(any_spec, shapes | {name: (9, 9)})
         with pytest.raises(ValueError, match=r"^tensor extra has shape \(1,\); the architecture has no such"):
-            check_shapes(any_spec, shapes | {"extra": (1,)})
+            check_tensor_shapes(any_spec, shapes | {"extra": (1,)})
 
-    def test_macs_grow_with_the_picture(self, any_spec: Spec) -> None:
+    def test_macs_grow_with_the_picture(self, any_spec: Architecture) -> None:
         m = 64 * any_spec.multiple  # wider than any window
         assert any_spec.macs(3 * m, 4 * m) == 12 * any_spec.macs(m, m)
 
@@ -124,7 +126,7 @@ def test_macs_counted_by_hand() -> None:
     # 3x3 1->2 and back on 4x4 pixels, 2x2 2->2 on the 2x2 it gives, and back from them
     one = Autoencoder((Stage(2),), channels=1)
     assert one.macs(4, 4) == 2 * (1 * 2 * 9 * 16) + 2 * (2 * 2 * 4 * 4)
-    assert PRESETS["model-c"].macs() == 15_400_960
+    assert ARCHITECTURE_PRESETS["model-c"].macs() == 15_400_960
     # 12 -> 4 -> 12 in 3x3 on 4x4 of 8x8 pixels; between them two gated halves: 4->8, 8x9, 4->4, 4->8, 4->4
     gated = UNet((4,), (1,), block="gated")
     assert gated.macs(8, 8) == 16 * (2 * 12 * 4 * 9 + 32 + 72 + 16 + 32 + 16)
@@ -134,7 +136,7 @@ def test_macs_counted_by_hand() -> None:
 
 def test_radius_and_halo_of_model_c() -> None:
     # that those of every preset hold of its module is proven in test_model.py
-    assert (PRESETS["model-c"].radius, PRESETS["model-c"].halo) == (9, 8)
+    assert (ARCHITECTURE_PRESETS["model-c"].radius, ARCHITECTURE_PRESETS["model-c"].halo) == (9, 8)
 
 
 WRONG: dict[str, tuple[Any, str]] = {
@@ -178,12 +180,12 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_a_wrong_spec_is_one_line_that_says_why(case: str) -> None:
     data, message = WRONG[case]
     with pytest.raises(ValueError) as caught:
-        from_dict(data)
+        parse_architecture(data)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-C = PRESETS["model-c"].tensors()
+C = ARCHITECTURE_PRESETS["model-c"].tensors()
 NOT_OURS: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     "nothing": ({}, "there is no enc1.weight"),
     "flat": ({"enc1.weight": (3, 4)}, r"enc1.weight of shape \(3, 4\) is no convolution"),
@@ -199,26 +201,28 @@ NOT_OURS: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
 def test_shapes_of_something_else_are_refused(case: str) -> None:
     shapes, message = NOT_OURS[case]
     with pytest.raises(ValueError, match=message):
-        infer(shapes)
+        infer_architecture(shapes)
 
 
 def test_a_spec_in_brief() -> None:
-    assert PRESETS["model-a"].brief == "64, 32, 16, 8 (no down)"
+    assert ARCHITECTURE_PRESETS["model-a"].brief == "64, 32, 16, 8 (no down)"
     assert UNet((8, 16, 24), (1, 2, 3), (0, 4)).brief == "U-Net 8 (1+0), 16 (2+4), 24 (3)"
 
 
 def test_a_spec_is_a_value() -> None:
-    assert len({spec.from_dict(name) for name in PRESETS} | set(PRESETS.values())) == len(PRESETS)
+    assert len({parse_architecture(name) for name in ARCHITECTURE_PRESETS} | set(ARCHITECTURE_PRESETS.values())) == len(
+        ARCHITECTURE_PRESETS
+    )
 
 
-GROWN: dict[str, tuple[Spec, bool]] = {
+GROWN: dict[str, tuple[Architecture, bool]] = {
     "itself": (UNet((8, 16), (1, 2)), True),
     "fewer blocks": (UNet((8, 16), (0, 2), (1,)), True),
     "more blocks": (UNet((8, 16), (1, 3), (1,)), False),
     "more in the decoder": (UNet((8, 16), (1, 2), (2,)), False),
     "narrower": (UNet((8, 12), (1, 2)), False),
     "another number of levels": (UNet((8,), (1,)), False),
-    "another kind": (PRESETS["model-c"], False),
+    "another kind": (ARCHITECTURE_PRESETS["model-c"], False),
 }
 
 
@@ -226,4 +230,4 @@ GROWN: dict[str, tuple[Spec, bool]] = {
 def test_a_unet_grows_from_one_of_fewer_blocks(case: str) -> None:
     other, grows = GROWN[case]
     assert UNet((8, 16), (1, 2)).grown_from(other) is grows
-    assert PRESETS["model-c"].grown_from(other) is (case == "another kind")
+    assert ARCHITECTURE_PRESETS["model-c"].grown_from(other) is (case == "another kind")

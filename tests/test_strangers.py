@@ -23,13 +23,22 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import daelab
-from daelab import data, imagefiles, judge, modelfile, recipe, tensorfile
-from daelab.data.pictures import decode
-from daelab.model import build
-from daelab.spec import PRESETS
+from daelab._util import tensor_file
+from daelab._util.tensor_file import read_tensor_header, read_tensors
+from daelab.datasets import arrays
+from daelab.datasets.decoding import decode_rgb
+from daelab.datasets.registry import load_dataset
+from daelab.evaluation.classifiers.registry import list_shipped_classifiers, load_classifier
+from daelab.image_io.read import read_picture
+from daelab.image_io.write import write_picture
+from daelab.models import model_file
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.build import build_network
+from daelab.models.model_file import ModelMetadata, load_network, save_model
+from daelab.training.recipe import load_recipe, parse_recipe
 
 PACKAGE = Path(daelab.__file__).parent
-SPEC = PRESETS["model-b-35"]
+SPEC = ARCHITECTURE_PRESETS["model-b-35"]
 
 
 def refused(path: Path, read: Callable[[Path], object]) -> str:
@@ -81,7 +90,7 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "m.safetensors"
-    modelfile.save(path, build(SPEC), modelfile.Card(SPEC))
+    save_model(path, build_network(SPEC), ModelMetadata(SPEC))
     content = path.read_bytes()
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
@@ -89,34 +98,34 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(
     spoil(header)
     raw = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(raw)) + raw + content[8 + length :])
-    for module, name in ((tensorfile, "load_file"), (modelfile, "build")):
+    for module, name in ((tensor_file, "load_file"), (model_file, "build_network")):
         monkeypatch.setattr(module, name, lambda *_: pytest.fail("it was allocated"))
-    assert message in refused(path, modelfile.load)
+    assert message in refused(path, load_network)
 
 
 def judges_file(path: Path, **changes: object) -> Path:
     """A judge's file whose card is changed."""
-    header, _ = tensorfile.read_header(judge.shipped()["photos"])
-    _, tensors = tensorfile.read(judge.shipped()["photos"])
+    header, _ = read_tensor_header(list_shipped_classifiers()["photos"])
+    _, tensors = read_tensors(list_shipped_classifiers()["photos"])
     save_file(tensors, path, metadata={"daelab": json.dumps(header | changes)})
     return path
 
 
 @pytest.mark.parametrize("size", [[-8, 8], [1, 1], [10**12, 10**12], [8]])
 def test_a_judge_of_impossible_images(size: list[int], tmp_path: Path) -> None:
-    refused(judges_file(tmp_path / "j.safetensors", size=size), lambda path: judge.load(str(path)))
+    refused(judges_file(tmp_path / "j.safetensors", size=size), lambda path: load_classifier(str(path)))
 
 
 @pytest.mark.parametrize(
     "metrics", [{}, {"test": 3}, {"test": {"accuracy": "x"}}, {"test": {"accuracy": {"mirror": []}}}]
 )
 def test_a_judge_that_does_not_say_how_well_it_does(metrics: object, tmp_path: Path) -> None:
-    assert "right" not in judge.load(str(judges_file(tmp_path / "j.safetensors", metrics=metrics))).note
+    assert "right" not in load_classifier(str(judges_file(tmp_path / "j.safetensors", metrics=metrics))).note
 
 
 # The paper's .pt files
 
-STATE = dict(build(SPEC).state_dict())
+STATE = dict(build_network(SPEC).state_dict())
 BIAS = "dec4.bias"
 PT: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "a number that stands for gigabytes": (
@@ -132,7 +141,7 @@ PT: dict[str, tuple[dict[str, torch.Tensor], str]] = {
 def test_tensors_that_are_more_than_they_seem(case: str, tmp_path: Path) -> None:
     state, message = PT[case]
     torch.save(state, tmp_path / "m.pt")
-    assert message in refused(tmp_path / "m.pt", modelfile.load)
+    assert message in refused(tmp_path / "m.pt", load_network)
 
 
 def test_a_compressed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
@@ -140,7 +149,7 @@ def test_a_compressed_checkpoint_is_not_unpacked(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "good.pt") as good, zipfile.ZipFile(tmp_path / "m.pt", "w", 8) as bomb:
         for name in good.namelist():
             bomb.writestr(name, good.read(name))
-    assert "it is compressed" in refused(tmp_path / "m.pt", modelfile.load)
+    assert "it is compressed" in refused(tmp_path / "m.pt", load_network)
 
 
 # Pictures
@@ -213,9 +222,9 @@ def test_a_picture_that_is_refused(name: str, tmp_path: Path) -> None:
     content, message = REFUSED[name]
     (tmp_path / name).write_bytes(content)
     before = _peak()
-    assert message in refused(tmp_path / name, imagefiles.read)
+    assert message in refused(tmp_path / name, read_picture)
     if not name.endswith(".npy"):
-        refused(tmp_path / name, decode)
+        refused(tmp_path / name, decode_rgb)
     assert _peak() - before < 200_000_000
 
 
@@ -247,10 +256,10 @@ def test_an_odd_picture_is_read_and_written_or_refused_in_one_line(name: str, ta
     (tmp_path / name).write_bytes(ODD[name])
     place = tmp_path / name
     try:
-        found = imagefiles.read(place)
+        found = read_picture(place)
         place = tmp_path / f"out{target}"
-        imagefiles.write(place, found)
-        done = imagefiles.read(place).size == found.size
+        write_picture(place, found)
+        done = read_picture(place).size == found.size
     except ValueError as error:
         done = str(error).startswith(f"{place}: ")
     assert done
@@ -260,14 +269,14 @@ def test_a_picture_of_a_data_set_starts_no_program(tmp_path: Path, monkeypatch: 
     """Pillow gives PostScript to Ghostscript, whatever the file is named."""
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
     (tmp_path / "a.png").write_bytes(REFUSED["postscript.png"][0])
-    assert "broken picture" in refused(tmp_path / "a.png", decode)
+    assert "broken picture" in refused(tmp_path / "a.png", decode_rgb)
 
 
 def test_arrays_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.savez_compressed(tmp_path / "a.npz", images=np.zeros((100, 32, 32, 3), np.uint8))
-    monkeypatch.setattr(data.npz, "free_memory", lambda: 300_000)
+    monkeypatch.setattr(arrays, "get_free_memory", lambda: 300_000)
     assert "its arrays are 307,328 bytes unpacked; 300,000 are free" in refused(
-        tmp_path / "a.npz", lambda path: data.load(f"npz:{path}")
+        tmp_path / "a.npz", lambda path: load_dataset(f"npz:{path}")
     )
 
 
@@ -287,7 +296,7 @@ TOML = {
 def test_a_recipe_without_measure(case: str, tmp_path: Path) -> None:
     text, message = TOML[case]
     (tmp_path / "r.toml").write_text(text)
-    assert message in refused(tmp_path / "r.toml", recipe.load)
+    assert message in refused(tmp_path / "r.toml", load_recipe)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +304,7 @@ def test_a_recipe_without_measure(case: str, tmp_path: Path) -> None:
 )
 def test_an_override_without_measure(override: str) -> None:
     with pytest.raises(ValueError) as caught:
-        recipe.parse({}, [override])
+        parse_recipe({}, [override])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 1500
 
@@ -341,26 +350,26 @@ def test_nothing_is_evaluated_and_no_shell_is_asked() -> None:
 NETWORK = ("urllib", "http", "socket", "ssl", "ftplib", "smtplib", "requests", "httpx", "aiohttp", "asyncio")
 ALLOWED = {
     # what the user asked for by naming a data set that is not here
-    ("data/fetch.py", "http.client"),
-    ("data/fetch.py", "urllib.request"),
+    ("datasets/download.py", "http.client"),
+    ("datasets/download.py", "urllib.request"),
     # the name of this machine
-    ("runs/process.py", "socket"),
+    ("runs/process_lock.py", "socket"),
 }
 
 
 def test_only_downloads_that_were_asked_for_know_the_network() -> None:
-    # `serving` answers on the port that it is told to
+    # `web` answers on the port that it is told to
     known = {(file, name) for file, name in imported() if name.partition(".")[0] in NETWORK}
-    assert {entry for entry in known if not entry[0].startswith("serving")} == ALLOWED
-    assert {name for file, name, _ in calls() if file == "runs/process.py" and name.startswith("socket")} == {
+    assert {entry for entry in known if not entry[0].startswith("web/")} == ALLOWED
+    assert {name for file, name, _ in calls() if file == "runs/process_lock.py" and name.startswith("socket")} == {
         "socket.gethostname"
     }
 
 
 def test_onnxruntime_is_imported_in_one_place_which_turns_its_telemetry_off_before() -> None:
     places = {file for file, name in imported() if name.startswith("onnxruntime")}
-    assert places == {"machine.py"}
-    text = (PACKAGE / "machine.py").read_text(encoding="utf-8")
+    assert places == {"_util/hardware.py"}
+    text = (PACKAGE / "_util" / "hardware.py").read_text(encoding="utf-8")
     assert text.index('setdefault("ORT_DISABLE_TELEMETRY", "1")') < text.index("import onnxruntime")
 
 
@@ -373,8 +382,8 @@ def watch(event, args):
             os._exit(9)
 sys.addaudithook(watch)
 from daelab.cli import main
-from daelab import report
-report.available = lambda: False
+from daelab.experiments.reports import style
+style.find_spec = lambda name: None
 tiny = "--set data.train=16 --set data.val=8 --set training.batch=8 --set spec=model-b-35 --epochs 1 --name a"
 for words in (
     f"train --recipe quick {tiny}",

@@ -9,17 +9,20 @@ from typing import Any
 
 import pytest
 
-from daelab import api, recipe, runs, trackers
-from daelab.recipe import Recipe
-from daelab.training import Interrupted, Silent
-from daelab.training.state import Best
+from daelab.experiments.train import train
+from daelab.runs.folder import get_run_folder
+from daelab.training.callbacks import trackers
+from daelab.training.callbacks.record import SilentProgress, TrainingInterrupted
+from daelab.training.callbacks.trackers import TRACKERS, TrackerKind
+from daelab.training.checkpoint import BestEpoch
+from daelab.training.recipe import Recipe, parse_recipe
 
 COLUMNS = {"learning_rate", "train_loss", "val_loss", "val_psnr", "val_psnr_batch", "seconds", "images_per_second"}
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daelab.report.available", lambda: False)
+    monkeypatch.setattr("daelab.experiments.reports.style.find_spec", lambda name: None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
@@ -27,29 +30,29 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def tiny(pictures_file: Path) -> Recipe:
     data = {"name": f"npz:{pictures_file}"}
     training = {"epochs": 3, "batch": 32, "precision": "float32"}
-    return recipe.parse({"data": data, "spec": {"stages": [4]}, "training": training})
+    return parse_recipe({"data": data, "spec": {"stages": [4]}, "training": training})
 
 
-class Stop(Silent):
+class Stop(SilentProgress):
     """Ends a training after its second epoch, as a signal would."""
 
-    def epoch(self, row: Mapping[str, float], best: Best) -> None:
+    def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
         if row["epoch"] == 2:
-            raise Interrupted("a", 15)
+            raise TrainingInterrupted("a", 15)
 
 
 def interrupted(wanted: Recipe, track: str) -> None:
     """A training that is interrupted once and resumed."""
-    with pytest.raises(Interrupted):
-        api.train(wanted, "a", track=[track], progress=Stop())
-    api.train(wanted, "a", track=[track], resume=True)
+    with pytest.raises(TrainingInterrupted):
+        train(wanted, "a", track=[track], progress=Stop())
+    train(wanted, "a", track=[track], resume=True)
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_tensorboard_reads_scalars_images_graph_and_hparams(tiny: Recipe) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     interrupted(tiny, "tensorboard")
-    run = runs.folder("a")
+    run = get_run_folder("a")
     found = accumulator.EventAccumulator(str(run.path / "tensorboard"))
     found.Reload()
     tags = found.Tags()
@@ -84,7 +87,7 @@ def test_mlflow_gets_parameters_metrics_and_files(
     assert (kept.info.status, kept.info.run_name) == ("FINISHED", "a")
     assert kept.data.params["training.batch"] == "32"
     assert kept.data.params["noise"] == str(tiny.noise)
-    rows = runs.folder("a").read_metrics()
+    rows = get_run_folder("a").read_metrics()
     history = {metric.step: metric.value for metric in client.get_metric_history(kept.info.run_id, "val_loss")}
     assert history == pytest.approx({int(row["epoch"]): row["val_loss"] for row in rows})
     files = {file.path for file in client.list_artifacts(kept.info.run_id)}
@@ -115,9 +118,9 @@ class Broken:
 
 @pytest.mark.parametrize("moment", ["made", "epoch", "end"])
 def test_a_tracker_that_fails_is_one_line(moment: str, tiny: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(trackers.TRACKERS, "broken", trackers.Kind(Broken(moment), "torch", "track"))
+    monkeypatch.setitem(TRACKERS, "broken", TrackerKind(Broken(moment), "torch", "track"))
     said: list[str] = []
-    trained = api.train(tiny, "a", track=["broken"], warn=said.append)
+    trained = train(tiny, "a", track=["broken"], warn=said.append)
     assert said == ["broken is told no more, since it failed: no answer"]
     assert len(trained.rows) == 3
 
@@ -133,8 +136,8 @@ def test_a_tracker_that_fails_is_one_line(moment: str, tiny: Recipe, monkeypatch
 def test_a_tracker_that_cannot_be_is_a_mistake(
     text: str, message: str, tiny: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(trackers.TRACKERS, "absent", trackers.Kind(Broken(""), "nonesuch", "track"))
+    monkeypatch.setitem(TRACKERS, "absent", TrackerKind(Broken(""), "nonesuch", "track"))
     monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None if name == "nonesuch" else name)
     with pytest.raises(ValueError, match=message):
-        api.train(tiny, "a", track=[text])
-    assert not runs.folder("a").path.exists()
+        train(tiny, "a", track=[text])
+    assert not get_run_folder("a").path.exists()

@@ -20,17 +20,37 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from daelab import data, losses, modelfile, noise, recipe, tensorfile
-from daelab.data import ImageSet
-from daelab.model import build
-from daelab.recipe import Recipe, Training
-from daelab.runs import METRIC_COLUMNS, Ledger, RunFolder, folder
-from daelab.spec import PRESETS, Autoencoder, Stage
-from daelab.training import Interrupted, Silent, Trained, choose_precision, fit, parse_every, resume_recipe
-from daelab.training.feed import Feed, chosen, derive, epoch_order, mirror, turn, window
-from daelab.training.lesson import Lesson
-from daelab.training.optimise import SCHEDULES, Average, learning_rate, make_optimiser, orthogonal
-from daelab.training.state import State
+from daelab._util import tensor_file
+from daelab._util.hardware import choose_precision
+from daelab._util.tensor_file import read_tensor_header, read_tensors, write_tensors
+from daelab.datasets.base import ImageSet
+from daelab.datasets.registry import load_dataset
+from daelab.datasets.splits import split_dataset
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
+from daelab.models.build import build_network
+from daelab.models.model_file import ModelMetadata, load_network, read_model_metadata, save_model
+from daelab.models.registry import find_model_file
+from daelab.noise.base import Term, list_terms
+from daelab.runs.folder import METRIC_COLUMNS, RunFolder, get_run_folder
+from daelab.runs.ledger import Ledger
+from daelab.training.callbacks.record import SilentProgress, TrainingInterrupted
+from daelab.training.checkpoint import TrainingState
+from daelab.training.checkpoint_schedule import parse_checkpoint_schedule
+from daelab.training.engine import TrainingResult, fit_denoiser, load_run_recipe
+from daelab.training.loader import (
+    BatchLoader,
+    derive_seed,
+    flip_randomly,
+    get_shuffle_window,
+    rotate_randomly,
+    select_images,
+    shuffle_epoch,
+)
+from daelab.training.losses import LOSSES
+from daelab.training.objective import DenoisingObjective
+from daelab.training.optimizers import SCHEDULES, WeightAverage, compute_learning_rate, make_optimizer, orthogonalize
+from daelab.training.recipe import Recipe, TrainingConfig, load_recipe, parse_recipe
 
 CPU = torch.device("cpu")
 TIMINGS = ("seconds", "images_per_second")
@@ -45,13 +65,13 @@ def tiny(pictures_file: Path) -> Callable[..., Recipe]:
         training: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.01, "precision": "float32"}
         others: dict[str, Any] = {"spec": {"stages": [8, 4]}, "data": {"name": f"npz:{pictures_file}"}}
         for key, value in changes.items():
-            (training if key in Training.model_fields else others)[key] = value
-        return recipe.parse(others | {"training": training})
+            (training if key in TrainingConfig.model_fields else others)[key] = value
+        return parse_recipe(others | {"training": training})
 
     return make
 
 
-class Watcher(Silent):
+class Watcher(SilentProgress):
     """Sends a signal after a step, counted from the beginning of the watch."""
 
     def __init__(self, at: int, signum: int = signal.SIGINT) -> None:
@@ -65,21 +85,21 @@ class Watcher(Silent):
 
 def outcome(run: RunFolder) -> tuple[bytes, list[dict[str, str]]]:
     """The best model's bytes, its run's name apart, and metrics.csv without what the clock says."""
-    header, tensors = tensorfile.read(run.best)
+    header, tensors = read_tensors(run.best)
     stable = run.path / "stable.safetensors"
-    tensorfile.write(stable, tensors, header | {"name": ""})
+    write_tensors(stable, tensors, header | {"name": ""})
     with run.metrics.open(newline="") as file:
         rows = [{key: value for key, value in row.items() if key not in TIMINGS} for row in csv.DictReader(file)]
     return stable.read_bytes(), rows
 
 
-def interrupt(wanted: Recipe, name: str, *steps: int, signum: int = signal.SIGINT) -> Trained:
+def interrupt(wanted: Recipe, name: str, *steps: int, signum: int = signal.SIGINT) -> TrainingResult:
     """Train, interrupted after so many steps, resumed, interrupted again, and resumed to the end."""
     for number, at in enumerate(steps):
-        with pytest.raises(Interrupted, match=f"go on with: daelab train --resume {name}"):
-            fit(wanted, name, resume=number > 0, progress=Watcher(at, signum))
+        with pytest.raises(TrainingInterrupted, match=f"go on with: daelab train --resume {name}"):
+            fit_denoiser(wanted, name, resume=number > 0, progress=Watcher(at, signum))
         assert Ledger().row(name)["status"] == "interrupted"
-    return fit(resume_recipe(name), name, resume=True)
+    return fit_denoiser(load_run_recipe(name), name, resume=True)
 
 
 # Resuming
@@ -107,8 +127,8 @@ def test_a_resumed_training_ends_as_one_that_never_stopped(way: str, tiny: Calla
     changes = dict(WAYS[way])
     wanted = tiny(**{key: value for key, value in changes.items() if "." not in key})
     if "data.replacement" in changes:
-        wanted = recipe.parse(wanted.to_dict(), ["data.replacement=true"])
-    whole = fit(wanted, "whole")
+        wanted = parse_recipe(wanted.to_dict(), ["data.replacement=true"])
+    whole = fit_denoiser(wanted, "whole")
     resumed = interrupt(wanted, "resumed", 2, 3)
     assert outcome(resumed.run) == outcome(whole.run)
     assert resumed.best == whole.best
@@ -116,7 +136,7 @@ def test_a_resumed_training_ends_as_one_that_never_stopped(way: str, tiny: Calla
 
 def test_it_may_be_interrupted_after_every_step(tiny: Callable[..., Recipe]) -> None:
     wanted = tiny(ema=0.5)
-    whole = fit(wanted, "whole")
+    whole = fit_denoiser(wanted, "whole")
     # the last step of an epoch is one of them: its validation is still to come
     resumed = interrupt(wanted, "resumed", *[1] * (2 * STEPS))
     assert outcome(resumed.run) == outcome(whole.run)
@@ -125,24 +145,24 @@ def test_it_may_be_interrupted_after_every_step(tiny: Callable[..., Recipe]) -> 
 def test_sigterm_saves_too_and_the_handlers_come_back(tiny: Callable[..., Recipe]) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     wanted = tiny(epochs=2)
-    with pytest.raises(Interrupted) as caught:
-        fit(wanted, "a", progress=Watcher(3, signal.SIGTERM))
+    with pytest.raises(TrainingInterrupted) as caught:
+        fit_denoiser(wanted, "a", progress=Watcher(3, signal.SIGTERM))
     assert caught.value.signum == signal.SIGTERM
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
-    assert tensorfile.read_header(folder("a").checkpoint)[0]["step"] == 3
+    assert read_tensor_header(get_run_folder("a").checkpoint)[0]["step"] == 3
 
 
 def test_a_finished_run_resumes_to_the_same(tiny: Callable[..., Recipe]) -> None:
     wanted = tiny()
-    once = fit(wanted, "a")
+    once = fit_denoiser(wanted, "a")
     content = once.run.best.read_bytes()
-    again = fit(wanted, "a", resume=True)
+    again = fit_denoiser(wanted, "a", resume=True)
     assert again.rows == once.rows
     assert once.run.best.read_bytes() == content
 
 
 def test_the_same_recipe_gives_the_same_run_and_another_seed_another(tiny: Callable[..., Recipe]) -> None:
-    runs = [fit(tiny(epochs=2, seed=seed), name).run for name, seed in [("a", 0), ("b", 0), ("c", 1)]]
+    runs = [fit_denoiser(tiny(epochs=2, seed=seed), name).run for name, seed in [("a", 0), ("b", 0), ("c", 1)]]
     assert outcome(runs[0]) == outcome(runs[1])
     assert outcome(runs[0])[1] != outcome(runs[2])[1]
 
@@ -155,36 +175,36 @@ def test_the_same_recipe_gives_the_same_bits(threads: int, precision: str, tiny:
     try:
         # wide enough that two threads share the work
         wanted = tiny(epochs=1, precision=precision, spec={"stages": [32, 16]}, ema=0.9, flips=True)
-        runs = [fit(wanted, name).run for name in "abc"]
+        runs = [fit_denoiser(wanted, name).run for name in "abc"]
     finally:
         torch.set_num_threads(before)
     assert outcome(runs[0]) == outcome(runs[1]) == outcome(runs[2])
 
 
 def test_only_its_own_recipe_resumes_a_run(tiny: Callable[..., Recipe]) -> None:
-    fit(tiny(epochs=1), "a")
+    fit_denoiser(tiny(epochs=1), "a")
     with pytest.raises(ValueError, match="belongs to another recipe"):
-        fit(tiny(epochs=1, seed=1), "a", resume=True)
+        fit_denoiser(tiny(epochs=1, seed=1), "a", resume=True)
     with pytest.raises(ValueError, match=r"run a exists in .*; go on with --resume a, or take another --name"):
-        fit(tiny(epochs=1), "a")
+        fit_denoiser(tiny(epochs=1), "a")
     with pytest.raises(FileNotFoundError, match="no run b in .*; there are: a"):
-        resume_recipe("b")
+        load_run_recipe("b")
 
 
 @pytest.mark.parametrize("spoil", [lambda raw: raw[:-50], lambda raw: raw[:9], lambda raw: b""])
 def test_a_damaged_checkpoint_is_named(spoil: Callable[[bytes], bytes], tiny: Callable[..., Recipe]) -> None:
-    path = fit(tiny(epochs=1), "a").run.checkpoint
+    path = fit_denoiser(tiny(epochs=1), "a").run.checkpoint
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(ValueError, match=str(path)) as caught:
-        fit(tiny(epochs=1), "a", resume=True)
+        fit_denoiser(tiny(epochs=1), "a", resume=True)
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_file_is_no_checkpoint(tiny: Callable[..., Recipe]) -> None:
-    run = fit(tiny(epochs=1), "a").run
+    run = fit_denoiser(tiny(epochs=1), "a").run
     run.checkpoint.write_bytes(run.best.read_bytes())
     with pytest.raises(ValueError, match="not a checkpoint of this version of daelab"):
-        fit(tiny(epochs=1), "a", resume=True)
+        fit_denoiser(tiny(epochs=1), "a", resume=True)
 
 
 # What a run leaves
@@ -192,14 +212,14 @@ def test_a_model_file_is_no_checkpoint(tiny: Callable[..., Recipe]) -> None:
 
 def test_a_run_learns_and_leaves_what_it_promises(tiny: Callable[..., Recipe]) -> None:
     wanted = tiny(epochs=12, lr=0.03, noise="type-1", note="a test")
-    trained = fit(wanted, "a")
+    trained = fit_denoiser(wanted, "a")
     run, rows = trained.run, trained.rows
     assert rows[-1]["val_loss"] < 0.9 * rows[0]["val_loss"]
     assert [row["epoch"] for row in rows] == list(range(1, 13))
     assert run.read_metrics() == rows
     assert all(set(row) == set(METRIC_COLUMNS) - {"val_f1"} for row in rows)
-    assert recipe.load(run.recipe) == wanted
-    network, card = modelfile.load(run.best)
+    assert load_recipe(run.recipe) == wanted
+    network, card = load_network(run.best)
     assert (network.spec, card.name, card.noise) == (wanted.spec, "a", "type-1")
     assert (card.recipe, card.recipe_sha256) == (wanted.to_dict(), wanted.sha256)
     assert card.metrics["val_loss"] == min(row["val_loss"] for row in rows) == trained.best.val_loss
@@ -217,18 +237,18 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny: Callable[..., Recipe]) -
 
 def test_the_best_model_is_the_one_of_the_best_epoch(tiny: Callable[..., Recipe]) -> None:
     # at a rate this high the first epoch is the best one
-    trained, until = (fit(tiny(epochs=epochs, lr=0.1, seed=3), f"run-{epochs}") for epochs in (3, 1))
+    trained, until = (fit_denoiser(tiny(epochs=epochs, lr=0.1, seed=3), f"run-{epochs}") for epochs in (3, 1))
     assert trained.best.epoch == 1 + int(np.argmin([row["val_loss"] for row in trained.rows])) == 1
-    kept, first = (tensorfile.read(each.run.best)[1] for each in (trained, until))
+    kept, first = (read_tensors(each.run.best)[1] for each in (trained, until))
     assert all(torch.equal(kept[name], first[name]) for name in first)
 
 
 def test_the_average_is_what_is_validated_and_kept(tiny: Callable[..., Recipe]) -> None:
     wanted = tiny(epochs=1, ema=0.99, noise="none", loss="l1")
-    trained = fit(wanted, "a")
+    trained = fit_denoiser(wanted, "a")
     run = trained.run
-    kept = tensorfile.read(run.best)[1]
-    checkpoint = tensorfile.read(run.checkpoint)[1]
+    kept = read_tensors(run.best)[1]
+    checkpoint = read_tensors(run.checkpoint)[1]
     assert all(torch.equal(kept[name], checkpoint[f"average.{name}"]) for name in kept)
     assert not torch.equal(kept["enc1.weight"], checkpoint["network.enc1.weight"])
     assert trained.best.val_loss == pytest.approx(l1_of_best(wanted, run)[1], rel=1e-5)
@@ -236,8 +256,8 @@ def test_the_average_is_what_is_validated_and_kept(tiny: Callable[..., Recipe]) 
 
 def l1_of_best(wanted: Recipe, run: RunFolder) -> list[float]:
     """Mean absolute error of the best model, on the clean training and on the clean validation images."""
-    network, _ = modelfile.load(run.best)
-    parts = data.split(data.load(wanted.data.name), None, None, wanted.seed)
+    network, _ = load_network(run.best)
+    parts = split_dataset(load_dataset(wanted.data.name), None, None, wanted.seed)
     clean = [torch.from_numpy(part.batch(np.arange(len(part)))).float() / 255 for part in parts]
     with torch.inference_mode():
         return [float((network(x) - x).abs().mean()) for x in clean]
@@ -247,13 +267,13 @@ def test_the_losses_are_means_over_the_images(tiny: Callable[..., Recipe]) -> No
     # at a rate of almost nothing the network stays what it was, and its loss can be counted afresh
     spec = {"stages": [8, 4], "norm": "none"}
     wanted = tiny(epochs=2, lr=1e-30, optimiser="sgd", noise="none", loss="l1", spec=spec)
-    trained = fit(wanted, "a")
+    trained = fit_denoiser(wanted, "a")
     expected = l1_of_best(wanted, trained.run)
     for row in trained.rows:
         assert [row["train_loss"], row["val_loss"]] == pytest.approx(expected, rel=1e-5)
 
 
-class Report(Silent):
+class Report(SilentProgress):
     def __init__(self) -> None:
         self.told: list[Any] = []
 
@@ -271,13 +291,13 @@ class Report(Silent):
 
 def test_progress_is_told_every_step(tiny: Callable[..., Recipe]) -> None:
     report = Report()
-    fit(tiny(epochs=2), "a", progress=report)
+    fit_denoiser(tiny(epochs=2), "a", progress=report)
     steps = [[*((epoch, step) for step in range(1, STEPS + 1)), epoch] for epoch in (1, 2)]
     assert report.told == [("a", 2, STEPS), *steps[0], *steps[1]]
 
 
 def test_a_time_budget_ends_the_training_and_its_schedule(tiny: Callable[..., Recipe]) -> None:
-    trained = fit(tiny(epochs=1_000_000, minutes=0.02, schedule="cosine"), "a")
+    trained = fit_denoiser(tiny(epochs=1_000_000, minutes=0.02, schedule="cosine"), "a")
     assert 1 <= len(trained.rows) < 1000
     assert trained.seconds >= 1.2
     rates = [row["learning_rate"] for row in trained.rows]
@@ -288,37 +308,37 @@ def test_a_time_budget_ends_the_training_and_its_schedule(tiny: Callable[..., Re
 def test_the_time_left_is_that_of_the_epochs_or_of_the_minutes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from daelab.cli.console import TrainingProgress
-    from daelab.training.state import Best
+    from daelab.cli.console import ConsoleProgress
+    from daelab.training.checkpoint import BestEpoch
 
     clock = iter(())
     monkeypatch.setattr("daelab.cli.console.time.monotonic", lambda: next(clock, 4.0))
     row = {"epoch": 1, "train_loss": 0.1, "val_loss": 0.1, "val_psnr": 20.0, "images_per_second": 9.0}
     for epochs, seconds, left in ((3, math.inf, "0:00:08"), (1_000, 60.0, "0:00:56"), (1_000, 2.0, "0:00:00")):
         clock = iter([0.0, 0.0])  # made and started; its one step ends at 4 s
-        progress = TrainingProgress()
+        progress = ConsoleProgress()
         progress.start("a", epochs, 1, {}, seconds)
         progress.step(1, 1, 9.0)
-        progress.epoch(row, Best(1, 0.1, 20.0))
+        progress.epoch(row, BestEpoch(1, 0.1, 20.0))
         assert f"left {left}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_precision_is_used_and_said(precision: str, tiny: Callable[..., Recipe]) -> None:
-    run = fit(tiny(epochs=1, precision=precision), "a").run
-    assert Ledger().row("a")["precision"] == modelfile.read_card(run.best).training["precision"] == precision
-    assert {tensor.dtype for tensor in tensorfile.read(run.best)[1].values()} == {torch.float32, torch.int64}
+    run = fit_denoiser(tiny(epochs=1, precision=precision), "a").run
+    assert Ledger().row("a")["precision"] == read_model_metadata(run.best).training["precision"] == precision
+    assert {tensor.dtype for tensor in read_tensors(run.best)[1].values()} == {torch.float32, torch.int64}
 
 
 def test_bf16_differs_from_float32_but_little(tiny: Callable[..., Recipe]) -> None:
-    one, other = (fit(tiny(epochs=2, precision=p), p).rows[-1]["val_loss"] for p in ("float32", "bf16"))
+    one, other = (fit_denoiser(tiny(epochs=2, precision=p), p).rows[-1]["val_loss"] for p in ("float32", "bf16"))
     assert one != other
     assert one == pytest.approx(other, rel=0.05)
 
 
 def test_the_end_of_a_training_may_be_exact(tiny: Callable[..., Recipe]) -> None:
     exact, rough, mixed, none = (
-        fit(tiny(precision=precision, float32_from=start), name).rows
+        fit_denoiser(tiny(precision=precision, float32_from=start), name).rows
         for name, precision, start in [
             ("a", "float32", None),
             ("b", "bf16", None),
@@ -342,8 +362,8 @@ def test_auto_precision_is_one_of_the_two() -> None:
 
 def test_the_noise_of_a_curriculum_grows_to_its_strength(tiny: Callable[..., Recipe]) -> None:
     clean = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    at_once = Lesson(tiny(flips=True), (16, 16), CPU)
-    slowly = Lesson(tiny(flips=True, curriculum=0.5), (16, 16), CPU)
+    at_once = DenoisingObjective(tiny(flips=True), (16, 16), CPU)
+    slowly = DenoisingObjective(tiny(flips=True, curriculum=0.5), (16, 16), CPU)
     for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
         shown, noisy = slowly.show(clean, 3, progress)
         whole, full = at_once.show(clean, 3, progress)
@@ -352,7 +372,9 @@ def test_the_noise_of_a_curriculum_grows_to_its_strength(tiny: Callable[..., Rec
 
 
 def test_a_conditioned_network_is_given_the_level(tiny: Callable[..., Recipe]) -> None:
-    lesson = Lesson(tiny(spec={"kind": "unet", "widths": [4], "blocks": [1], "conditioned": True}), (16, 16), CPU)
+    lesson = DenoisingObjective(
+        tiny(spec={"kind": "unet", "widths": [4], "blocks": [1], "conditioned": True}), (16, 16), CPU
+    )
     clean, noisy = lesson.show(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
     assert noisy.shape == (4, 4, 16, 16)
     wanted = (noisy[:, :3] - clean).square().mean((1, 2, 3)).sqrt()
@@ -361,9 +383,9 @@ def test_a_conditioned_network_is_given_the_level(tiny: Callable[..., Recipe]) -
 
 
 def test_a_teacher_takes_its_share_of_the_loss(tiny: Callable[..., Recipe]) -> None:
-    lesson = Lesson(tiny(teacher={"model": "model-c", "weight": 0.25}), (16, 16), CPU)
+    lesson = DenoisingObjective(tiny(teacher={"model": "model-c", "weight": 0.25}), (16, 16), CPU)
     clean, noisy = lesson.show(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
-    network, _ = modelfile.load(modelfile.find("model-c"))
+    network, _ = load_network(find_model_file("model-c"))
     with torch.no_grad():
         taught = network(noisy)
     output = torch.full_like(clean, 0.5, requires_grad=True)
@@ -378,8 +400,8 @@ def test_a_teacher_takes_its_share_of_the_loss(tiny: Callable[..., Recipe]) -> N
 
 def test_a_start_is_where_the_weights_begin(tiny: Callable[..., Recipe]) -> None:
     begun = tiny(spec="model-b-35", start="model-b-35", lr=1e-12, ema=0.5, epochs=1)
-    network, _ = modelfile.load(fit(begun, "a").run.best)
-    wanted = modelfile.load(modelfile.find("model-b-35"))[0].state_dict()
+    network, _ = load_network(fit_denoiser(begun, "a").run.best)
+    wanted = load_network(find_model_file("model-b-35"))[0].state_dict()
     for name, tensor in network.state_dict().items():
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(tensor, wanted[name])
@@ -388,9 +410,11 @@ def test_a_start_is_where_the_weights_begin(tiny: Callable[..., Recipe]) -> None
 def test_a_network_grows_by_blocks_that_change_nothing_at_first(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     small = {"kind": "unet", "widths": [8, 8], "blocks": [1, 1], "context": 4}
     model = tmp_path / "small.safetensors"
-    model.write_bytes(fit(tiny(spec=small, epochs=1), "a").run.best.read_bytes())
-    grown = fit(tiny(spec=small | {"blocks": [2, 3], "decoder": [2]}, start=str(model), lr=1e-12, epochs=1), "b")
-    (before, _), (after, card) = modelfile.load(model), modelfile.load(grown.run.best)
+    model.write_bytes(fit_denoiser(tiny(spec=small, epochs=1), "a").run.best.read_bytes())
+    grown = fit_denoiser(
+        tiny(spec=small | {"blocks": [2, 3], "decoder": [2]}, start=str(model), lr=1e-12, epochs=1), "b"
+    )
+    (before, _), (after, card) = load_network(model), load_network(grown.run.best)
     assert card.spec.parameters > before.spec.parameters
     x = torch.rand(2, 3, 8, 8)
     # but for the statistics of batch norm, which move
@@ -402,10 +426,10 @@ def test_a_network_grows_by_blocks_that_change_nothing_at_first(tiny: Callable[.
 # What goes wrong
 
 
-class _Spoiler(Silent):
+class _Spoiler(SilentProgress):
     """Makes every loss from a step on what it should not be."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, then: Silent | None = None) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, then: SilentProgress | None = None) -> None:
         self.left, self.monkeypatch, self.then = at, monkeypatch, then
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
@@ -418,34 +442,34 @@ class _Spoiler(Silent):
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch, pytest.raises(ValueError) as caught:
-        fit(tiny(epochs=5), "a", progress=_Spoiler(patch, 2 * STEPS + 1))
-    checkpoint = folder("a").checkpoint
+        fit_denoiser(tiny(epochs=5), "a", progress=_Spoiler(patch, 2 * STEPS + 1))
+    checkpoint = get_run_folder("a").checkpoint
     assert str(caught.value) == (
         f"epoch 3: the loss is no longer a number; the last good checkpoint is {checkpoint} (epoch 2); "
         "try a lower training.lr than 0.01"
     )
     row = Ledger().row("a")
     assert (row["status"], row["reason"], row["epochs_done"]) == ("failed", str(caught.value), 2)
-    header, tensors = tensorfile.read(checkpoint)
+    header, tensors = read_tensors(checkpoint)
     assert header["step"] == 2 * STEPS
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     # and the run goes on from there, as if nothing had been
-    resumed = fit(tiny(epochs=5), "a", resume=True)
-    assert outcome(resumed.run) == outcome(fit(tiny(epochs=5), "b").run)
+    resumed = fit_denoiser(tiny(epochs=5), "a", resume=True)
+    assert outcome(resumed.run) == outcome(fit_denoiser(tiny(epochs=5), "b").run)
 
 
 def test_an_interruption_does_not_save_what_is_no_number(
     tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch, pytest.raises(ValueError, match="epoch 2: the loss is no longer a number"):
-        fit(tiny(), "a", progress=_Spoiler(patch, STEPS + 1, Watcher(STEPS + 2)))
-    assert all(tensor.isfinite().all() for tensor in tensorfile.read(folder("a").checkpoint)[1].values())
+        fit_denoiser(tiny(), "a", progress=_Spoiler(patch, STEPS + 1, Watcher(STEPS + 2)))
+    assert all(tensor.isfinite().all() for tensor in read_tensors(get_run_folder("a").checkpoint)[1].values())
 
 
 def test_a_loss_that_is_no_number_at_once(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "sigmoid", lambda x: x * math.nan)
     with pytest.raises(ValueError, match="epoch 1: the loss is no longer a number; there is no checkpoint yet"):
-        fit(tiny(), "a")
+        fit_denoiser(tiny(), "a")
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
@@ -463,11 +487,11 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 def test_a_mistake_leaves_nothing_behind(case: str, tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     overrides, message = MISTAKES[case]
     deep = Autoencoder(tuple(Stage(2) for _ in range(5)))
-    modelfile.save(tmp_path / "deep.safetensors", build(deep, 0), modelfile.Card(spec=deep, name="deep"))
+    save_model(tmp_path / "deep.safetensors", build_network(deep, 0), ModelMetadata(spec=deep, name="deep"))
     overrides = [each.replace("{teacher}", str(tmp_path / "deep.safetensors")) for each in overrides]
     with pytest.raises(ValueError, match=message):
-        fit(recipe.parse(tiny().to_dict(), overrides), "a")
-    assert not folder("a").path.exists()
+        fit_denoiser(parse_recipe(tiny().to_dict(), overrides), "a")
+    assert not get_run_folder("a").path.exists()
     assert Ledger().rows() == []
 
 
@@ -475,11 +499,11 @@ def test_a_mistake_leaves_nothing_behind(case: str, tiny: Callable[..., Recipe],
 
 
 def test_a_feed_gives_every_image_once_in_a_new_order_each_epoch(pictures: ImageSet) -> None:
-    feed = Feed(pictures, 16, 0, CPU)
+    feed = BatchLoader(pictures, 16, 0, CPU)
     epochs = [torch.cat(list(feed.epoch(epoch))) for epoch in (0, 1)]
     clean = torch.from_numpy(pictures.images).float() / 255
     for epoch, images in enumerate(epochs):
-        assert torch.equal(images, clean[epoch_order(60, 0, epoch)])
+        assert torch.equal(images, clean[shuffle_epoch(60, 0, epoch)])
     assert not torch.equal(epochs[0], epochs[1])
     assert [len(batch) for batch in feed.epoch(0)] == [16, 16, 16, 12]
     assert feed.steps == 4
@@ -487,21 +511,21 @@ def test_a_feed_gives_every_image_once_in_a_new_order_each_epoch(pictures: Image
 
 @pytest.mark.parametrize("start", range(5))
 def test_a_feed_starts_anywhere(start: int, pictures: ImageSet) -> None:
-    feed = Feed(pictures, 16, 0, CPU)
+    feed = BatchLoader(pictures, 16, 0, CPU)
     whole = list(feed.epoch(3))
     assert all(torch.equal(a, b) for a, b in zip(feed.epoch(3, start), whole[start:], strict=True))
 
 
 def test_seeds_of_their_own_for_every_purpose() -> None:
-    seeds = [derive(seed, purpose, n) for seed in (0, 1, 2**62) for purpose in ("order", "noise") for n in (0, 1)]
+    seeds = [derive_seed(seed, purpose, n) for seed in (0, 1, 2**62) for purpose in ("order", "noise") for n in (0, 1)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= seed < 2**63 for seed in seeds)
-    assert derive(0, "noise", 3) == 5276725955892761082
+    assert derive_seed(0, "noise", 3) == 5276725955892761082
 
 
 def test_mirror_turns_half_of_the_images() -> None:
     x = torch.rand(1000, 1, 2, 3)
-    y = mirror(x, torch.Generator().manual_seed(0))
+    y = flip_randomly(x, torch.Generator().manual_seed(0))
     turned = (y == x.flip(-1)).all(-1).all(-1).all(-1)
     assert torch.equal(y[~turned], x[~turned])
     assert 440 < int(turned.sum()) < 560
@@ -509,11 +533,11 @@ def test_mirror_turns_half_of_the_images() -> None:
 
 def test_turn_turns_by_each_number_of_quarters() -> None:
     x = torch.rand(1000, 2, 5, 5)
-    y = turn(x, torch.Generator().manual_seed(0))
+    y = rotate_randomly(x, torch.Generator().manual_seed(0))
     quarters = [(y == x.rot90(k, (-2, -1))).flatten(1).all(1) for k in range(4)]
     assert all(200 < int(found.sum()) < 300 for found in quarters)
     assert int(sum(found.sum() for found in quarters)) == 1000
-    assert torch.equal(y, turn(x, torch.Generator().manual_seed(0)))
+    assert torch.equal(y, rotate_randomly(x, torch.Generator().manual_seed(0)))
 
 
 def test_an_epoch_has_several_crops_of_each_picture(tmp_path: Path) -> None:
@@ -523,14 +547,14 @@ def test_an_epoch_has_several_crops_of_each_picture(tmp_path: Path) -> None:
         picture = np.random.default_rng(i).integers(0, 256, (40, 56, 3), dtype=np.uint8)
         Image.fromarray(picture).save(album / f"{i:02}.png")
     fields = {"data": {"name": f"folder:{album}", "crop": 16, "crops": 6}, "spec": {"stages": [4]}}
-    wanted = recipe.parse(fields | {"training": {"epochs": 1, "batch": 8, "turns": True}})
-    train, val = chosen(wanted, data.load(wanted.data.name, crop=16))
+    wanted = parse_recipe(fields | {"training": {"epochs": 1, "batch": 8, "turns": True}})
+    train, val = select_images(wanted, load_dataset(wanted.data.name, crop=16))
     assert (len(train), len(val)) == (60, 1)  # of 12 pictures, one is to test on and one to validate on
-    feed = Feed(train, 8, seed=3, device=CPU)
+    feed = BatchLoader(train, 8, seed=3, device=CPU)
     first, second = (torch.cat(list(feed.epoch(epoch))) for epoch in (0, 1))
     assert len({crop.numpy().tobytes() for crop in torch.cat([first, second])}) > 110
     assert torch.equal(torch.cat(list(feed.epoch(1, start=5))), second[40:])
-    trained = fit(wanted, "crops")
+    trained = fit_denoiser(wanted, "crops")
     assert trained.run.best.is_file()
 
 
@@ -538,10 +562,10 @@ def test_an_epoch_has_several_crops_of_each_picture(tmp_path: Path) -> None:
 def test_a_bounded_shuffle_reaches_everything_and_keeps_a_pictures_crops_together(
     images: int, crops: int, buffer: int
 ) -> None:
-    wanted = recipe.parse({"data": {"name": "folder:x", "crops": crops, "buffer": buffer}})
-    reach = window(wanted)
+    wanted = parse_recipe({"data": {"name": "folder:x", "crops": crops, "buffer": buffer}})
+    reach = get_shuffle_window(wanted)
     assert reach is not None
-    first, again, second = (epoch_order(images, 3, epoch, reach) for epoch in (0, 0, 1))
+    first, again, second = (shuffle_epoch(images, 3, epoch, reach) for epoch in (0, 0, 1))
     assert sorted(first) == list(range(images))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, second)
@@ -558,26 +582,26 @@ def test_a_streamed_training_resumes_exactly(tmp_path: Path) -> None:
         Image.fromarray(picture).save(tmp_path / f"{i:02}.png")
     data = {"name": f"folder:{tmp_path}", "crop": 16, "crops": 3, "buffer": 9}
     training = {"epochs": 2, "batch": 4, "precision": "float32"}
-    wanted = recipe.parse({"data": data, "spec": {"stages": [4]}, "training": training})
-    whole = fit(wanted, "whole")
+    wanted = parse_recipe({"data": data, "spec": {"stages": [4]}, "training": training})
+    whole = fit_denoiser(wanted, "whole")
     assert outcome(interrupt(wanted, "resumed", 3, 5).run) == outcome(whole.run)
 
 
 def test_only_square_images_are_turned(tmp_path: Path) -> None:
     np.savez(tmp_path / "wide.npz", images=np.zeros((20, 8, 16, 3), np.uint8))
-    wanted = recipe.parse({"data": {"name": f"npz:{tmp_path / 'wide.npz'}"}, "training": {"turns": True}})
+    wanted = parse_recipe({"data": {"name": f"npz:{tmp_path / 'wide.npz'}"}, "training": {"turns": True}})
     with pytest.raises(ValueError, match="8x16 images; training.turns needs square ones"):
-        fit(wanted, "wide")
+        fit_denoiser(wanted, "wide")
 
 
 # Optimisers, schedules, the average
 
 
-def quadratic(training: Training, fused: bool) -> list[Tensor]:
+def quadratic(training: TrainingConfig, fused: bool) -> list[Tensor]:
     """A few steps on a toy, with our optimiser or torch's own, unfused."""
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
-    ours = make_optimiser(layer, training)
+    ours = make_optimizer(layer, training)
     plain: Any = type(ours)
     options = ours.defaults | {"fused": False, "foreach": False}
     options.pop("decoupled_weight_decay" if plain is torch.optim.AdamW else "", None)
@@ -607,8 +631,8 @@ OPTIMISERS: dict[str, tuple[dict[str, Any], type, dict[str, Any]]] = {
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_optimisers_are_torchs_with_the_recipes_numbers(name: str) -> None:
     changes, kind, options = OPTIMISERS[name]
-    training = Training(optimiser=name, lr=0.02, **changes)  # type: ignore[arg-type]
-    optimiser = make_optimiser(nn.Linear(2, 2), training)
+    training = TrainingConfig(optimiser=name, lr=0.02, **changes)  # type: ignore[arg-type]
+    optimiser = make_optimizer(nn.Linear(2, 2), training)
     assert type(optimiser) is kind
     assert {key: optimiser.defaults[key] for key in options} == options
     assert optimiser.defaults["lr"] == 0.02
@@ -619,7 +643,7 @@ def test_optimisers_are_torchs_with_the_recipes_numbers(name: str) -> None:
 def test_orthogonal_keeps_directions_and_evens_out_lengths(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    along = torch.diagonal(u.T @ orthogonal(matrix) @ v.T)
+    along = torch.diagonal(u.T @ orthogonalize(matrix) @ v.T)
     assert ((along > 0.6) & (along < 1.25)).all()
 
 
@@ -628,7 +652,7 @@ def test_muon_moves_convolutions_evenly_and_the_rest_as_adamw() -> None:
     layers["adamw"].load_state_dict(layers["muon"].state_dict())
     before = [parameter.detach().clone() for parameter in layers["muon"].parameters()]
     for kind, layer in layers.items():
-        optimiser = make_optimiser(layer, Training(optimiser=kind, lr=0.01, weight_decay=0.1))  # type: ignore[arg-type]
+        optimiser = make_optimizer(layer, TrainingConfig(optimiser=kind, lr=0.01, weight_decay=0.1))  # type: ignore[arg-type]
         layer(torch.ones(2, 8, 6, 6)).square().sum().backward()
         optimiser.step()
     after, plain = (list(layers[kind].parameters()) for kind in ("muon", "adamw"))
@@ -643,15 +667,15 @@ def test_muon_moves_convolutions_evenly_and_the_rest_as_adamw() -> None:
 
 
 def test_sgd_without_momentum_is_plain() -> None:
-    assert make_optimiser(nn.Linear(2, 2), Training(optimiser="sgd")).defaults["nesterov"] is False
+    assert make_optimizer(nn.Linear(2, 2), TrainingConfig(optimiser="sgd")).defaults["nesterov"] is False
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("warmup", [0.0, 0.25])
 @pytest.mark.parametrize("final", [0.0, 0.1, 1.0])
 def test_schedules(schedule: str, warmup: float, final: float) -> None:
-    training = Training(lr=0.2, schedule=schedule, warmup=warmup, final_lr=final)  # type: ignore[arg-type]
-    rates = np.array([learning_rate(training, at) for at in np.linspace(0, 1, 2001)])
+    training = TrainingConfig(lr=0.2, schedule=schedule, warmup=warmup, final_lr=final)  # type: ignore[arg-type]
+    rates = np.array([compute_learning_rate(training, at) for at in np.linspace(0, 1, 2001)])
     assert rates.max() == pytest.approx(0.2, rel=1e-3)
     assert rates.min() >= 0
     assert np.abs(np.diff(rates[int(2000 * warmup) + 1 :])).max() < 0.2 * 0.01
@@ -663,19 +687,19 @@ def test_schedules(schedule: str, warmup: float, final: float) -> None:
 
 def test_a_schedule_is_tested_for_every_name_a_recipe_takes() -> None:
     for schedule in SCHEDULES:
-        assert Training(schedule=schedule).schedule == schedule  # type: ignore[arg-type]
+        assert TrainingConfig(schedule=schedule).schedule == schedule  # type: ignore[arg-type]
 
 
 def test_known_rates() -> None:
-    cosine = Training(lr=1, schedule="cosine")
-    assert [learning_rate(cosine, at) for at in (0, 0.5, 1, 1.5)] == pytest.approx([1, 0.5, 0, 0])
-    one_cycle = Training(lr=1, schedule="one-cycle")
-    assert [learning_rate(one_cycle, at) for at in (0, 0.3, 0.65, 1)] == pytest.approx([0.04, 1, 0.5, 0])
+    cosine = TrainingConfig(lr=1, schedule="cosine")
+    assert [compute_learning_rate(cosine, at) for at in (0, 0.5, 1, 1.5)] == pytest.approx([1, 0.5, 0, 0])
+    one_cycle = TrainingConfig(lr=1, schedule="one-cycle")
+    assert [compute_learning_rate(one_cycle, at) for at in (0, 0.3, 0.65, 1)] == pytest.approx([0.04, 1, 0.5, 0])
 
 
 def test_the_average_of_the_weights() -> None:
-    network = build(PRESETS["model-b-35"], 0)
-    average = Average(network, 0.9)
+    network = build_network(ARCHITECTURE_PRESETS["model-b-35"], 0)
+    average = WeightAverage(network, 0.9)
     bias = network.get_parameter("enc1.bias")
     expected = bias.detach().clone()
     for step in range(1, 200):
@@ -688,28 +712,28 @@ def test_the_average_of_the_weights() -> None:
     assert not any(parameter.requires_grad for parameter in average.network.parameters())
 
 
-def _weak(kind: type[noise.Term]) -> str:
+def _weak(kind: type[Term]) -> str:
     """A noise with each level at 0.1, or at the least that it may be."""
     return str(kind(*(max(0.1, kind.bounds.get(field.name, (0.1, 0))[0]) for field in fields(kind))))
 
 
 EVERY = {
-    **{f"loss {name}": {"loss": name} for name in losses.LOSSES},
-    **{f"noise {n}": {"noise": _weak(kind)} for n, kind in noise.terms().items()},
-    **{f"architecture {name}": {"spec": name, "batch": 25} for name in PRESETS},
+    **{f"loss {name}": {"loss": name} for name in LOSSES},
+    **{f"noise {n}": {"noise": _weak(kind)} for n, kind in list_terms().items()},
+    **{f"architecture {name}": {"spec": name, "batch": 25} for name in ARCHITECTURE_PRESETS},
     **{f"schedule {name}": {"schedule": name} for name in SCHEDULES},
 }
 
 
 @pytest.mark.parametrize("case", EVERY)
 def test_every_row_of_every_table_trains(case: str, tiny: Callable[..., Recipe]) -> None:
-    row = fit(tiny(epochs=1, **EVERY[case]), "a").rows[0]
+    row = fit_denoiser(tiny(epochs=1, **EVERY[case]), "a").rows[0]
     assert all(map(math.isfinite, row.values()))
 
 
 def test_memory_is_kept_where_glibc_is() -> None:
     # in a process of its own, since it lasts
-    code = "from daelab.machine import keep_memory as k; print(k(1 << 24), k(1 << 24))"
+    code = "from daelab._util.hardware import keep_freed_memory as k; print(k(1 << 24), k(1 << 24))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     kept = str(sys.platform == "linux" and platform.libc_ver()[0] == "glibc")
     assert found.stdout.split() == [kept, kept]
@@ -723,50 +747,50 @@ def test_a_judge_looks_every_few_epochs_and_at_the_last() -> None:
         "judge": {"name": "photos", "every": 2, "images": 8},
     }
     ledger = Ledger()
-    done = fit(recipe.parse(fields), "judged", ledger=ledger)
+    done = fit_denoiser(parse_recipe(fields), "judged", ledger=ledger)
     scored = {row["epoch"]: row.get("val_f1") for row in done.rows}
     assert scored[1] is None
     assert all(0 <= scored[epoch] <= 1 for epoch in (2, 3))
     rows = done.run.read_metrics()
     assert [row.get("val_f1") for row in rows] == list(scored.values())
     assert ledger.row("judged")["val_f1"] in (scored[2], scored[3])
-    assert "val_f1" not in fit(recipe.parse(fields | {"judge": None}), "alone").run.metrics.read_text()
+    assert "val_f1" not in fit_denoiser(parse_recipe(fields | {"judge": None}), "alone").run.metrics.read_text()
 
 
 def test_a_judge_that_is_not_there_is_said_before_any_training(tiny: Callable[..., Recipe]) -> None:
     with pytest.raises(FileNotFoundError, match=r"judge nowhere\.onnx: there is no such file"):
-        fit(tiny(judge={"name": "nowhere.onnx"}), "judged")
-    assert not folder("judged").path.exists() or not folder("judged").metrics.exists()
+        fit_denoiser(tiny(judge={"name": "nowhere.onnx"}), "judged")
+    assert not get_run_folder("judged").path.exists() or not get_run_folder("judged").metrics.exists()
 
 
 def test_checkpoints_come_when_they_are_due(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    save = State.save
-    monkeypatch.setattr(State, "save", lambda state, *rest: (saved.append(state.step), save(state, *rest)))
-    fit(tiny(epochs=5), "epochs", checkpoint_every=parse_every("2"))
+    save = TrainingState.save
+    monkeypatch.setattr(TrainingState, "save", lambda state, *rest: (saved.append(state.step), save(state, *rest)))
+    fit_denoiser(tiny(epochs=5), "epochs", checkpoint_every=parse_checkpoint_schedule("2"))
     assert saved == [2 * STEPS, 4 * STEPS, 5 * STEPS]
     saved.clear()
-    fit(tiny(), "minutes", checkpoint_every=parse_every("0.0000001m"))
+    fit_denoiser(tiny(), "minutes", checkpoint_every=parse_checkpoint_schedule("0.0000001m"))
     assert saved == [*range(1, 2 * STEPS + 1), 2 * STEPS]
-    assert outcome(folder("minutes")) == outcome(fit(tiny(), "plain").run)
+    assert outcome(get_run_folder("minutes")) == outcome(fit_denoiser(tiny(), "plain").run)
 
 
 @pytest.mark.parametrize("text", ["0", "0m", "-1", "m", "1h", "", "1.5"])
 def test_a_wrong_interval_of_checkpoints(text: str) -> None:
     with pytest.raises(ValueError, match="write a number of epochs, as 5, or of minutes, as 10m"):
-        parse_every(text)
+        parse_checkpoint_schedule(text)
 
 
 def test_a_checkpoint_that_comes_back_different_never_takes_the_place_of_a_good_one(
     tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = fit(tiny(epochs=1), "a").run
+    run = fit_denoiser(tiny(epochs=1), "a").run
     before = run.checkpoint.read_bytes()
-    header, tensors = tensorfile.read(run.checkpoint)
-    load = tensorfile.load_file
-    monkeypatch.setattr(tensorfile, "load_file", lambda path: load(path) | {"loss_sum": torch.ones(())})
+    header, tensors = read_tensors(run.checkpoint)
+    load = tensor_file.load_file
+    monkeypatch.setattr(tensor_file, "load_file", lambda path: load(path) | {"loss_sum": torch.ones(())})
     with pytest.raises(OSError, match="came back from the disk different"):
-        tensorfile.write(run.checkpoint, tensors, header | {"step": 9})
+        write_tensors(run.checkpoint, tensors, header | {"step": 9})
     assert run.checkpoint.read_bytes() == before
     assert [path.name for path in run.path.glob(".*")] == []
 
@@ -790,14 +814,14 @@ def test_what_ends_a_run_is_in_the_ledger_and_the_last_good_state_is_there(
         save(*_)
 
     saved: list[int] = []
-    save = State.save
-    monkeypatch.setattr(State, "save", fail)
+    save = TrainingState.save
+    monkeypatch.setattr(TrainingState, "save", fail)
     ledger = Ledger()
     with pytest.raises(type(error)):
-        fit(tiny(epochs=3), "a", ledger=ledger)
+        fit_denoiser(tiny(epochs=3), "a", ledger=ledger)
     row = ledger.row("a")
     assert row["status"] == "failed"
     assert message in row["reason"]
-    monkeypatch.setattr(State, "save", save)
-    again = fit(tiny(epochs=3), "a", resume=True, ledger=ledger)
-    assert outcome(again.run) == outcome(fit(tiny(epochs=3), "b").run)
+    monkeypatch.setattr(TrainingState, "save", save)
+    again = fit_denoiser(tiny(epochs=3), "a", resume=True, ledger=ledger)
+    assert outcome(again.run) == outcome(fit_denoiser(tiny(epochs=3), "b").run)

@@ -1,41 +1,19 @@
-"""A workbench for denoising auto-encoders. The map, in the order in which data flows:
+"""A workbench for denoising auto-encoders.
 
-    errors.py       one shape for every "no such name" error
-    files.py        files that are whole or absent
-    tensorfile.py   tensors with a JSON header in one safetensors file
-    settings.py     frozen tables read from TOML, checked whole: what recipes are made of
-    machine.py      device, precision, an allocator that keeps its memory, onnxruntime
-    processes.py    several processes as one: torchrun's group, work dealt out and put together
-    data/           image sets -> uint8 NCHW arrays + labels; seeded splits
-    noise/          noise recipes as frozen values; parse, print, apply
-    spec/           a network as data: fields -> layer table; presets
-    model/          spec -> nn.Module
-    metrics.py      per-image MSE, PSNR, SSIM; intervals
-    judge/          classifiers that score denoised images (macro F1)
-    losses.py       name -> function
-    evaluation.py   the one evaluation path; training validates with it
-    recipe.py       a run as data: data + noise + spec + loss + optimiser + seed; TOML
-    modelfile.py    one safe self-describing file per model; the paper's .pt files
-    export.py       a model as an ONNX file, and back
-    runs/           a run's folder, and the ledger of all runs
-    training/       fit(recipe): the one loop; resume
-    trackers.py     TensorBoard and MLflow, told of a training
-    method.py       what cleans, and what a tile of it needs
-    baselines.py    classical methods behind the same interface, tuned
-    tiles.py        a picture of any size, tile by tile, equal to the whole
-    denoiser.py     Denoiser.load(name)(image): any size, any of the usual types
-    imagefiles/     a picture's file: formats, depths, alpha, metadata
-    report/         runs and tables -> figures and pages; never trains
-    inspector/      which noise is in a picture, and which model fits
-    cleaning/       noisy files in, the same kind of files out, one or a folder
-    explore/        search a space of recipes; compare runs
-    api/            load, train, evaluate: what a Python user calls
-    leaderboard/    every model on the same noisy pixels: quality, cost, and what a lead is worth
-    reproduce/      the paper by one command: its tables and figures beside ours
-    serving/        the web page and its HTTP API around the rooms above; no image maths of its own
-    cli/            every command; no logic
+    noise/        noises as frozen values with a text form
+    datasets/     image sets as uint8 arrays with labels; seeded splits
+    image_io/     picture files: formats, bit depths, alpha, metadata
+    models/       architectures as data, networks, model files, ONNX
+    training/     recipes, the training engine and its tasks
+    runs/         run folders, and the ledger of all runs
+    evaluation/   metrics, confidence intervals, classifiers
+    denoising/    denoisers for pictures of any size; noise identification; batches of files
+    experiments/  search, comparison, leaderboard, the paper's reproduction, reports
+    web/          the page and its HTTP API
+    cli/          the command line, one module per command
+    _util/        files, configuration tables, hardware, distributed processes
 
-A module imports only from those above it (tests/test_layers.py).
+`tests/test_architecture.py` holds which package may import which.
 """
 
 from __future__ import annotations
@@ -44,17 +22,50 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daelab.api import Denoiser, Evaluated, Noise, Recipe, denoise_file, evaluate, load, train
-    from daelab.noise import parse as noise
+    from daelab.denoising.denoiser import Denoiser
+    from daelab.denoising.noisy_images import identify_file_noise as identify_noise
+    from daelab.denoising.pipeline import denoise_file
+    from daelab.experiments.evaluate_model import ModelEvaluation, evaluate, load_model
+    from daelab.experiments.explore import compare, explore
+    from daelab.experiments.train import train
+    from daelab.noise.base import Noise
+    from daelab.noise.grammar import parse_noise
+    from daelab.training.recipe import Recipe
 
 __version__ = metadata.version("daelab")
-__all__ = ["Denoiser", "Evaluated", "Noise", "Recipe", "denoise_file", "evaluate", "load", "noise", "train"]
+__all__ = [
+    "Denoiser",
+    "ModelEvaluation",
+    "Noise",
+    "Recipe",
+    "compare",
+    "denoise_file",
+    "evaluate",
+    "explore",
+    "identify_noise",
+    "load_model",
+    "parse_noise",
+    "train",
+]
+_PLACES = {
+    "Denoiser": "denoising.denoiser",
+    "ModelEvaluation": "experiments.evaluate_model",
+    "Noise": "noise.base",
+    "Recipe": "training.recipe",
+    "compare": "experiments.explore",
+    "denoise_file": "denoising.pipeline",
+    "evaluate": "experiments.evaluate_model",
+    "explore": "experiments.explore",
+    "identify_noise": "denoising.noisy_images",
+    "load_model": "experiments.evaluate_model",
+    "parse_noise": "noise.grammar",
+    "train": "experiments.train",
+}
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import, so it waits until one of these is used
-    if name not in __all__:
+    if name not in _PLACES:
         raise AttributeError(f"module 'daelab' has no attribute {name!r}")
-    if name == "noise":
-        return import_module("daelab.noise")
-    return getattr(import_module("daelab.api"), name)
+    attribute = "identify_file_noise" if name == "identify_noise" else name
+    return getattr(import_module(f"daelab.{_PLACES[name]}"), attribute)

@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Iterable
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What went wrong, in one line: of an error of the system the file and the system's word.
 
-    >>> reason(OSError(28, "No space left on device", "a.png"))
+    >>> describe_error(OSError(28, "No space left on device", "a.png"))
     'a.png: No space left on device'
     """
     if isinstance(error, OSError) and error.strerror:
@@ -17,7 +17,7 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:
+def unknown_name(what: str, name: str, valid: Iterable[str]) -> ValueError:
     """A ValueError for a name that is not in a table.
 
     Args:
@@ -25,7 +25,7 @@ def unknown(what: str, name: str, valid: Iterable[str]) -> ValueError:
         name: the name that was given.
         valid: the names that would have been accepted.
 
-    >>> str(unknown("loss", "msee", ["mse", "l1"]))
+    >>> str(unknown_name("loss", "msee", ["mse", "l1"]))
     "unknown loss 'msee'; did you mean 'mse'? Valid: l1, mse"
     """
     names = sorted(valid)

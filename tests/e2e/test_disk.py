@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import data, recipe, report, tensorfile
-from daelab.runs import Ledger, RunFolder, folder
-from daelab.training import fit
+from daelab._util.tensor_file import read_tensors
+from daelab.datasets.registry import load_dataset
+from daelab.runs.folder import RunFolder, get_run_folder
+from daelab.runs.ledger import Ledger
+from daelab.training.engine import fit_denoiser
+from daelab.training.recipe import parse_recipe
 
 Run = Callable[..., Any]
 ROOM = 400
@@ -58,7 +61,7 @@ def fill(disk: Path, leave: int = 0) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "available", lambda: False)
+    monkeypatch.setattr("daelab.experiments.reports.style.find_spec", lambda name: None)
 
 
 @pytest.fixture
@@ -81,8 +84,8 @@ def one_line(answer: Any) -> str:
 
 def state(run: RunFolder) -> dict[str, Any]:
     """Of a run, everything that must be the same."""
-    _, best = tensorfile.read(run.best)
-    header, last = tensorfile.read(run.checkpoint)
+    _, best = read_tensors(run.best)
+    header, last = read_tensors(run.checkpoint)
     rows = [{key: value for key, value in row.items() if "second" not in key} for row in run.read_metrics()]
     return {"rows": rows, "step": header["step"], **{n: t.numpy().tobytes() for n, t in (best | last).items()}}
 
@@ -92,7 +95,9 @@ def untouched(tmp_path_factory: pytest.TempPathFactory, pictures_file: Path) -> 
     """The same training where there is room."""
     root = tmp_path_factory.mktemp("runs")
     fields = tomllib.loads(RECIPE.format(data=pictures_file))
-    return state(fit(recipe.parse(fields), "a", runs_root=root, ledger=Ledger(f"sqlite:///{root}/ledger.db")).run)
+    return state(
+        fit_denoiser(parse_recipe(fields), "a", runs_root=root, ledger=Ledger(f"sqlite:///{root}/ledger.db")).run
+    )
 
 
 def fill_before(name: str, time: int, disk: Path, patch: pytest.MonkeyPatch) -> None:
@@ -145,7 +150,7 @@ def test_a_training_whose_disk_gets_full_says_so_and_resumes_exactly(
     again = ("--resume", "a") if (disk / "a" / "recipe.toml").exists() else (mine, "--name", "a")
     answer = run("train", *again, "--ledger", ledger)
     assert answer.code == 0, answer.err
-    assert state(folder("a")) == untouched
+    assert state(get_run_folder("a")) == untouched
     assert Ledger(ledger).row("a")["status"] == "finished"
 
 
@@ -160,7 +165,7 @@ def test_a_ledger_whose_disk_gets_full(
     (disk / "filler").unlink()
     assert Ledger(ledger).row("a")["status"] == "running"  # nobody could write otherwise; see `settle`
     assert run("train", "--resume", "a", "--ledger", ledger).code == 0
-    assert state(folder("a")) == untouched
+    assert state(get_run_folder("a")) == untouched
 
 
 def _then(what: Callable[..., object], after: Callable[[], object]) -> Callable[..., object]:
@@ -233,7 +238,7 @@ def test_pictures_that_vanish_in_the_middle(run: Run, mine: Path, tmp_path: Path
     album.mkdir()
     for number in range(12):
         Image.fromarray(np.full((16, 16, 3), 20 * number, np.uint8)).save(album / f"{number}.png")
-    images = data.load(f"folder:{album}", crop=16, memory_budget=0).train
+    images = load_dataset(f"folder:{album}", crop=16, memory_budget=0).train
     for path in album.iterdir():
         path.unlink()
     with pytest.raises(ValueError, match=r"album/\d+\.png is a broken picture \(.*No such file"):

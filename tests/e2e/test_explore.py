@@ -135,8 +135,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
     trials = 8 if url.startswith("sqlite") else 4
-    from daelab import runs
-    from daelab.explore import Study
+    from daelab.experiments.search.study import Study
+    from daelab.runs.folder import get_run_folder
 
     small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=80", "--set", "data.val=20")
     command = [sys.executable, "-m", "daelab", "explore", "explore/depth", "--trials", str(trials), "--workers", "2"]
@@ -161,7 +161,7 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
     assert (again.run, again.point) == (victim.run, victim.point)
     assert again.owner["pid"] != victim.owner["pid"]
     for row in rows:
-        assert [epoch["epoch"] for epoch in runs.folder(row.run).read_metrics()] == [1, 2, 3]
+        assert [epoch["epoch"] for epoch in get_run_folder(row.run).read_metrics()] == [1, 2, 3]
     assert {row["status"] for row in study.ledger.rows()} == {"finished"}
 
 
@@ -184,7 +184,7 @@ def _victim(opened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
 
 
 def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(space: Callable[[int], Path], tmp_path: Path) -> None:
-    from daelab.explore import Study
+    from daelab.experiments.search.study import Study
 
     command = [sys.executable, "-m", "daelab", "explore", str(space(400))]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

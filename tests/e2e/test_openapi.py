@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from daelab import serving
+from daelab.web.app import ServerSettings, create_app
+from daelab.web.limits import ServerLimits
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis is not installed: pip install schemathesis")
 CHECKS = [
@@ -23,7 +24,7 @@ BOUNDED = settings(max_examples=8, deadline=None, derandomize=True, suppress_hea
 
 
 def test_every_operation_answers_as_the_document_says() -> None:
-    app = serving.create_app(serving.Settings(serving.Limits(100_000, 10_000, seconds=30), ("testserver",)))
+    app = create_app(ServerSettings(ServerLimits(100_000, 10_000, seconds=30), ("testserver",)))
     document = schemathesis.openapi.from_asgi("/api/openapi.json", app)
     tried = set()
     for found in document.get_all_operations():

@@ -26,10 +26,12 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from daelab import api, denoise_file, serving
-from daelab.noise import parse
-from daelab.runs import Ledger
-from daelab.serving.export import RUNTIME
+from daelab import denoise_file
+from daelab.denoising.noisy_images import write_noisy_file
+from daelab.noise.grammar import parse_noise
+from daelab.runs.ledger import Ledger
+from daelab.web.about import list_samples
+from daelab.web.static_page import RUNTIME, write_static_page
 
 AXE = "axe-core@4.14.1"
 AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
@@ -224,7 +226,7 @@ def test_noise_sliders_scores_and_the_divider(page: Any, server: str, tmp_path: 
     page.fill("#seed", "5")
     paste(page, clean.name, clean.read_bytes(), "image/jpeg")
     page.wait_for_selector("#download:not([hidden])")
-    api.noise_file(str(clean), tmp_path / "waves_noisy.jpg", parse(page.input_value("#noise-text")), 5)
+    write_noisy_file(str(clean), tmp_path / "waves_noisy.jpg", parse_noise(page.input_value("#noise-text")), 5)
     cleaned = denoise_file(tmp_path / "waves_noisy.jpg", model=page.input_value("#model"))
     assert downloaded(page) == ("waves_noisy_clean.jpg", Path(cleaned.result).read_bytes())
     done(page)
@@ -374,7 +376,7 @@ def test_no_serious_fault_of_accessibility_at_any_width_or_colour(page: Any, ser
     ready(page, server)
     page.evaluate(axe)  # not as a script of the page, which its policy would refuse
     _no_faults(page)
-    if serving.about.samples():
+    if list_samples():
         page.click("[data-sample=dahlia]")
         assert page.is_checked("#noise-on")
     else:
@@ -403,7 +405,7 @@ def _no_faults(page: Any) -> None:
 def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the page as static files, on a host that knows nothing of daelab."""
     folder = tmp_path_factory.mktemp("page") / "site"
-    serving.write_page(folder, ["model-c"], runtime=npm(RUNTIME))
+    write_static_page(folder, ["model-c"], runtime=npm(RUNTIME))
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
@@ -428,7 +430,7 @@ def test_the_static_page_gives_the_picture_of_the_command_line(page: Any, still:
     page.wait_for_selector("#download:not([hidden])")
     done(page)
     name, data = downloaded(page)
-    api.noise_file(str(source), tmp_path / "bridge_noisy.png", parse("published-code"), 3)
+    write_noisy_file(str(source), tmp_path / "bridge_noisy.png", parse_noise("published-code"), 3)
     wanted = denoise_file(tmp_path / "bridge_noisy.png", model="model-c").result
     assert name == "bridge_noisy_clean.png"
     pixels = [np.asarray(Image.open(file)).astype(int)[..., :3] for file in (io.BytesIO(data), wanted)]
@@ -441,12 +443,12 @@ def test_the_static_page_gives_the_picture_of_the_command_line(page: Any, still:
 
 def api_scores(clean: Path, noisy: Path, denoised: Path) -> list[float]:
     """PSNR of the denoised and of the noisy picture, as the command line says it."""
-    from daelab import imagefiles
-    from daelab.cleaning import compared
+    from daelab.denoising.image_comparison import compare_images
+    from daelab.image_io.read import read_picture
 
-    truth = imagefiles.read(clean)
+    truth = read_picture(clean)
     return [
-        float(compared(truth, imagefiles.read(file), "", "", ["psnr"])["all"]["psnr"] or 0)
+        float(compare_images(truth, read_picture(file), "", "", ["psnr"])["all"]["psnr"] or 0)
         for file in (denoised, noisy)
     ]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab import modelfile
-from daelab.model import build
-from daelab.spec import Autoencoder, Stage
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.build import build_network
+from daelab.models.model_file import ModelMetadata, save_model
 
 Run = Callable[..., Any]
 
@@ -24,7 +24,7 @@ Run = Callable[..., Any]
 def small(run: Run) -> Run:
     """The same, with a model file small.safetensors in the folder, which takes no time."""
     spec = Autoencoder((Stage(2),))
-    modelfile.save(Path("small.safetensors"), build(spec, seed=0), modelfile.Card(spec=spec, name="small"))
+    save_model(Path("small.safetensors"), build_network(spec, seed=0), ModelMetadata(spec=spec, name="small"))
     return lambda *words: run(*words, *(("--model", "small.safetensors") if words[0] == "denoise" else ()))
 
 

@@ -22,26 +22,42 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import mutations
-from daelab import cleaning, data, explore, imagefiles, inspector, judge, losses, modelfile, noise, recipe, settings
-from daelab.cli.console import reason
-from daelab.data import cifar10, fetch
-from daelab.data.pictures import decode
-from daelab.denoiser import Denoiser
-from daelab.judge.file import Card as JudgeCard
-from daelab.judge.file import JudgeFile
-from daelab.judge.network import build as build_judge
-from daelab.judge.recipe import Network as JudgeNetwork
-from daelab.method import Method
-from daelab.model import build
-from daelab.noise import BatchDraws
-from daelab.runs import Ledger, RunFolder
-from daelab.spec import Autoencoder, Stage, from_dict
-from daelab.training.state import Best, fresh
+from daelab._util.config import list_shipped_configs
+from daelab.datasets.cifar10 import unpickle
+from daelab.datasets.decoding import decode_rgb
+from daelab.datasets.download import unpack_archive
+from daelab.datasets.registry import load_dataset
+from daelab.denoising.backends import Backend
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.noise_identification.network import find_shipped_identifier, load_noise_identifier
+from daelab.denoising.pipeline import DenoiseOptions, run_file
+from daelab.errors import describe_error
+from daelab.evaluation.classifiers.classifier_file import ClassifierFile
+from daelab.evaluation.classifiers.classifier_file import ClassifierMetadata as JudgeCard
+from daelab.evaluation.classifiers.network import build_classifier as build_judge
+from daelab.evaluation.classifiers.recipe import ClassifierNetworkConfig as JudgeNetwork
+from daelab.evaluation.classifiers.recipe import list_classifier_recipes, load_classifier_recipe
+from daelab.evaluation.classifiers.registry import load_classifier
+from daelab.experiments.search.search_space import list_search_spaces, load_search_space
+from daelab.image_io.picture import SUFFIXES, Picture
+from daelab.image_io.write import encode_picture
+from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.presets import parse_architecture
+from daelab.models.build import build_network
+from daelab.models.model_file import ModelMetadata, load_network, save_model
+from daelab.noise.grammar import parse_noise
+from daelab.noise.presets import FORMULAS
+from daelab.noise.random_streams import BatchStream
+from daelab.runs.folder import RunFolder
+from daelab.runs.ledger import Ledger
+from daelab.training.checkpoint import BestEpoch, create_training_state
+from daelab.training.losses import parse_loss
+from daelab.training.recipe import Recipe, load_recipe, parse_recipe
 
 MAX_PIXELS = 100_000
 CLEAN = (ValueError, OSError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
 """Errors with a line of ours. A subclass, such as UnicodeDecodeError, is another library's word."""
-IDENTITY = Denoiser(Method("identity", lambda x: x.clone()))
+IDENTITY = Denoiser(Backend("identity", lambda x: x.clone()))
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ class Subject:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            line = reason(error) if isinstance(error, Exception) else ""
+            line = describe_error(error) if isinstance(error, Exception) else ""
             if type(error) in CLEAN and line.strip() and line.count("\n") <= 2 and not re.search(r"\bmemory\b", line):
                 return None
             return f"{type(error).__name__}: {error}"[:2000]
@@ -110,7 +126,7 @@ def _png() -> list[bytes]:
     text.add_text("Title", "a title", zip=True)
     text.add_itxt("Comment", "ein Bild", "de")
     deep = io.BytesIO()
-    imagefiles.save(deep, imagefiles.Picture(_pixels(8, 9, 3, dtype=np.uint16), _pixels(8, 9, dtype=np.uint16)), "PNG")
+    encode_picture(deep, Picture(_pixels(8, 9, 3, dtype=np.uint16), _pixels(8, 9, dtype=np.uint16)), "PNG")
     alpha = COLOUR.convert("RGBA")
     alpha.putalpha(GREY.resize(alpha.size))
     return [
@@ -185,16 +201,16 @@ def _picture(suffix: str, folder: Path, content: bytes) -> None:
     """Clean it into a file of some kind, and read it as a data set does."""
     source = folder / f"source{suffix}"
     source.write_bytes(content)
-    kinds = list(imagefiles.SUFFIXES)
+    kinds = list(SUFFIXES)
     target = folder / f"target{kinds[zlib.crc32(content) % len(kinds)]}"
-    options = cleaning.Options(max_pixels=MAX_PIXELS, overwrite=True, compare=len(content) % 8 == 0)
+    options = DenoiseOptions(max_pixels=MAX_PIXELS, overwrite=True, compare=len(content) % 8 == 0)
     # `decode` goes by Pillow's own bound, which raises at twice as many
     with mock.patch.object(Image, "MAX_IMAGE_PIXELS", MAX_PIXELS // 2):
         try:
-            cleaning.clean_file(IDENTITY, str(source), target, options)
+            run_file(IDENTITY, str(source), target, options)
         finally:
             if suffix != ".npy":
-                decode(source)
+                decode_rgb(source)
 
 
 def _file(name: str, read: Callable[[Path], object], folder: Path, content: bytes) -> None:
@@ -221,16 +237,16 @@ def _written(write: Callable[[Path], object], suffix: str = ".safetensors") -> b
 
 
 def _models() -> list[bytes]:
-    card = modelfile.Card(SMALL, "small", "type-1", {"name": "photos"}, {"test": {"psnr": 1.5}}, recipe={"seed": 0})
-    specs = (SMALL, from_dict(UNET))
-    return [_written(lambda path, spec=spec: modelfile.save(path, build(spec), card)) for spec in specs]
+    card = ModelMetadata(SMALL, "small", "type-1", {"name": "photos"}, {"test": {"psnr": 1.5}}, recipe={"seed": 0})
+    specs = (SMALL, parse_architecture(UNET))
+    return [_written(lambda path, spec=spec: save_model(path, build_network(spec), card)) for spec in specs]
 
 
 def _load_model(path: Path) -> None:
     """As `denoise` does: the file, what its card says, a picture."""
     method = Denoiser.load(path)
     method(np.zeros((9, 10, 3), np.uint8))
-    noise.parse(method.method.noise or "none")
+    parse_noise(method.method.noise or "none")
 
 
 def _judges() -> list[bytes]:
@@ -238,46 +254,46 @@ def _judges() -> list[bytes]:
     card = JudgeCard(
         name="j", network=network, classes=("a", "b"), size=(8, 8), tta="none", metrics={"test": {"accuracy": {}}}
     )
-    return [_written(JudgeFile(build_judge(network, 2).eval(), card).save)]
+    return [_written(ClassifierFile(build_judge(network, 2).eval(), card).save)]
 
 
 def _load_judge(path: Path) -> None:
-    found = judge.load(str(path))
+    found = load_classifier(str(path))
     assert found.note
     found.logits(torch.zeros(1, 3, 8, 8))
 
 
-def _checkpoint_recipe() -> recipe.Recipe:
-    return recipe.parse({"data": {"name": "photos"}, "spec": {"stages": [4]}, "training": {"ema": 0.9}})
+def _checkpoint_recipe() -> Recipe:
+    return parse_recipe({"data": {"name": "photos"}, "spec": {"stages": [4]}, "training": {"ema": 0.9}})
 
 
 def _checkpoints() -> list[bytes]:
     wanted = _checkpoint_recipe()
-    state = fresh(wanted, torch.device("cpu"))
+    state = create_training_state(wanted, torch.device("cpu"))
     state.network(torch.zeros(1, 3, 4, 4)).sum().backward()
     state.optimiser.step()
-    state.rows, state.best = [{"epoch": 1, "val_loss": 0.1}], Best(1, 0.1, 20.0)
+    state.rows, state.best = [{"epoch": 1, "val_loss": 0.1}], BestEpoch(1, 0.1, 20.0)
     return [_written(lambda path: state.save(path, wanted))]
 
 
 def _restore(path: Path) -> None:
     wanted = _checkpoint_recipe()
-    fresh(wanted, torch.device("cpu")).restore(path, wanted)
+    create_training_state(wanted, torch.device("cpu")).restore(path, wanted)
 
 
 def _paper() -> list[bytes]:
     stream, old = io.BytesIO(), io.BytesIO()
-    torch.save(build(SMALL).state_dict(), stream)
-    torch.save(build(SMALL).state_dict(), old, _use_new_zipfile_serialization=False)
+    torch.save(build_network(SMALL).state_dict(), stream)
+    torch.save(build_network(SMALL).state_dict(), old, _use_new_zipfile_serialization=False)
     return [stream.getvalue(), old.getvalue()]
 
 
 def _onnx() -> list[bytes]:
-    from daelab import export
+    from daelab.models.onnx import write_onnx
 
-    network = build(Autoencoder((Stage(2),)))
-    card = modelfile.Card(network.spec, "small", "type-1")
-    return [_written(lambda path: export.write(path, network.eval(), card), ".onnx")]
+    network = build_network(Autoencoder((Stage(2),)))
+    card = ModelMetadata(network.spec, "small", "type-1")
+    return [_written(lambda path: write_onnx(path, network.eval(), card), ".onnx")]
 
 
 def _npz() -> list[bytes]:
@@ -306,7 +322,7 @@ def _unpack(folder: Path, content: bytes) -> None:
     (folder / "in").mkdir()
     (folder / "in" / "a.tar.gz").write_bytes(gzip.compress(content, 1))
     try:
-        fetch.unpack(folder / "in" / "a.tar.gz", "set", ["a", "b"], folder / "in" / "target")
+        unpack_archive(folder / "in" / "a.tar.gz", "set", ["a", "b"], folder / "in" / "target")
     finally:
         left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
         assert left <= {"in", "in/a.tar.gz", "in/target", "in/target/a", "in/target/b"}, left
@@ -315,23 +331,23 @@ def _unpack(folder: Path, content: bytes) -> None:
 def _recipes() -> list[bytes]:
     names = ("quick", "paper/1", "paper/38", "model-c")
     unet = b'[data]\nname = "photos"\n[spec]\nkind = "unet"\nwidths = [8, 16]\nblocks = [1, 2]\n[training]\nlr = 0.1\n'
-    return [settings.shipped()[name].read_bytes() for name in names] + [unet]
+    return [list_shipped_configs()[name].read_bytes() for name in names] + [unet]
 
 
 def _spaces() -> list[bytes]:
-    return [path.read_bytes() for path in explore.shipped().values()]
+    return [path.read_bytes() for path in list_search_spaces().values()]
 
 
 def _noise(text: str) -> None:
-    found = noise.parse(text)
-    assert noise.parse(str(found)) == found
-    draws = BatchDraws(2, 1, torch.device("cpu"))
+    found = parse_noise(text)
+    assert parse_noise(str(found)) == found
+    draws = BatchStream(2, 1, torch.device("cpu"))
     noisy = found.apply(torch.full((2, 3, 8, 8), 0.5), draws)
     assert noisy.shape == (2, 3, 8, 8)
 
 
 def _loss(text: str) -> None:
-    found = losses.parse(text)
+    found = parse_loss(text)
     if "judge_features" not in text:
         x = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
         found(x, torch.zeros_like(x))
@@ -360,11 +376,11 @@ PICTURES: dict[str, tuple[Callable[[], list[bytes]], tuple[mutations.Mutation, .
     ".npy": (_npy, (), 2),
 }
 TEXTS: dict[str, tuple[list[bytes], Callable[[str], object]]] = {
-    "noise": ([text.encode() for text in noise.FORMULAS.values()] + [b"salt-and-pepper(0..0.1) > poisson(30)"], _noise),
+    "noise": ([text.encode() for text in FORMULAS.values()] + [b"salt-and-pepper(0..0.1) > poisson(30)"], _noise),
     "loss": ([b"mse + 0.1 * dssim", b"l1", b"2*charbonnier + psnr", b"judge_features"], _loss),
     "--set": (
         [b"training.lr=0.01", b"spec=model-c", b"noise=type-1", b"data.name=photos", b"spec.stages=[8, 16]"],
-        lambda text: recipe.parse({}, [text]),
+        lambda text: parse_recipe({}, [text]),
     ),
 }
 _HEADER = (mutations.tensor_header,)
@@ -380,19 +396,19 @@ SUBJECTS: dict[str, Subject] = {
         Subject("judge", _judges, partial(_file, "file.safetensors", _load_judge), _HEADER, 3),
         Subject(
             "inspector",
-            lambda: [inspector.shipped().read_bytes()],
-            partial(_file, "file.safetensors", inspector.load),
+            lambda: [find_shipped_identifier().read_bytes()],
+            partial(_file, "file.safetensors", load_noise_identifier),
             _HEADER,
         ),
         Subject("checkpoint", _checkpoints, partial(_file, "file.safetensors", _restore), _HEADER, 2),
-        Subject("paper's .pt", _paper, partial(_file, "file.pt", modelfile.load), (mutations.zip_members,), 5),
+        Subject("paper's .pt", _paper, partial(_file, "file.pt", load_network), (mutations.zip_members,), 5),
         Subject("ONNX", _onnx, partial(_file, "file.onnx", _load_model)),
-        Subject("recipe", _recipes, partial(_file, "file.toml", recipe.load), (mutations.textual,), 5),
-        Subject("space", _spaces, partial(_file, "file.toml", explore.load), (mutations.textual,), 3),
+        Subject("recipe", _recipes, partial(_file, "file.toml", load_recipe), (mutations.textual,), 5),
+        Subject("space", _spaces, partial(_file, "file.toml", load_search_space), (mutations.textual,), 3),
         Subject(
             "judge's recipe",
-            lambda: [path.read_bytes() for path in judge.recipe.shipped().values()],
-            partial(_file, "file.toml", judge.recipe.load),
+            lambda: [path.read_bytes() for path in list_classifier_recipes().values()],
+            partial(_file, "file.toml", load_classifier_recipe),
             (mutations.textual,),
         ),
         Subject("ledger CSV", lambda: [_log()], partial(_file, "file.csv", _import), (mutations.textual,), 2),
@@ -403,13 +419,17 @@ SUBJECTS: dict[str, Subject] = {
             (mutations.textual,),
         ),
         Subject(
-            ".npz", _npz, partial(_file, "file.npz", lambda path: data.load(f"npz:{path}")), (mutations.zip_members,), 2
+            ".npz",
+            _npz,
+            partial(_file, "file.npz", lambda path: load_dataset(f"npz:{path}")),
+            (mutations.zip_members,),
+            2,
         ),
         Subject("archive", _tars, _unpack),
         Subject(
             "CIFAR-10",
             lambda: [pickle.dumps({b"data": _pixels(2, 12), b"labels": [1, 2]}, protocol=3)],
-            lambda _, content: cifar10.unpickle(content, "batch"),
+            lambda _, content: unpickle(content, "batch"),
         ),
     )
 }

@@ -12,7 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import storm
-from daelab import imagefiles, losses, noise
+from daelab.image_io.picture import SUFFIXES
+from daelab.image_io.read import read_picture
+from daelab.noise.grammar import parse_noise
+from daelab.training.losses import parse_loss
 from subjects import PICTURES, SUBJECTS, Subject, goods
 
 BOUNDED = settings(
@@ -40,7 +43,7 @@ def test_any_bytes(name: str, content: bytes, tmp_path_factory: pytest.TempPathF
 @settings(BOUNDED, max_examples=100)
 @given(text=st.text(alphabet="()|>,.+*0123456789egaussinml -", max_size=60))
 def test_any_text_is_a_noise_or_a_value_error(text: str) -> None:
-    for read in (noise.parse, losses.parse):
+    for read in (parse_noise, parse_loss):
         with suppress(ValueError):
             read(text)
 
@@ -50,7 +53,7 @@ def test_what_is_spoilt_was_good(name: str, tmp_path: Path) -> None:
     for number, content in enumerate(goods(name)):
         (tmp_path / str(number)).mkdir()
         if name in PICTURES:  # not every format can hold what another one does
-            assert imagefiles.read(content).form == imagefiles.SUFFIXES[name]
+            assert read_picture(content).form == SUFFIXES[name]
         else:
             SUBJECTS[name].run(tmp_path / str(number), content)
 

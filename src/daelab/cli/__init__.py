@@ -6,10 +6,20 @@ import sys
 
 import typer
 
-from daelab import processes
-from daelab.cli import compare, explore, export, inspect, judge, ledger, look, paper, pictures, rank, serve, use
-from daelab.cli.console import guarded, say
-from daelab.cli.manual import EPILOG, Command
+from daelab._util.distributed import read_world
+from daelab.cli import explore, ledger
+from daelab.cli.compare import compare
+from daelab.cli.console import print_result, run_guarded
+from daelab.cli.denoise import denoise, noise
+from daelab.cli.export import export
+from daelab.cli.help import EPILOG, HelpfulCommand
+from daelab.cli.inspect import inspect, train_inspector
+from daelab.cli.leaderboard import leaderboard
+from daelab.cli.models import data, models, recipes
+from daelab.cli.reproduce import reproduce
+from daelab.cli.serve import serve
+from daelab.cli.train import evaluate, train
+from daelab.cli.train_judge import train_judge
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,23 +31,23 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 for command in (
-    use.train,
-    use.evaluate,
-    judge.train_judge,
-    paper.reproduce,
-    rank.leaderboard,
-    inspect.train_inspector,
-    pictures.denoise,
-    inspect.inspect,
-    compare.compare,
-    export.export,
-    serve.serve,
-    look.models,
-    look.recipes,
-    pictures.noise,
-    look.data,
+    train,
+    evaluate,
+    train_judge,
+    reproduce,
+    leaderboard,
+    train_inspector,
+    denoise,
+    inspect,
+    compare,
+    export,
+    serve,
+    models,
+    recipes,
+    noise,
+    data,
 ):
-    app.command(cls=Command)(command)
+    app.command(cls=HelpfulCommand)(command)
 app.add_typer(explore.app, name="explore")
 app.add_typer(ledger.app, name="ledger")
 
@@ -49,7 +59,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from daelab import __version__
 
-        say(f"daelab {__version__}")
+        print_result(f"daelab {__version__}")
         raise typer.Exit
 
 
@@ -59,7 +69,7 @@ def _options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it and exit."),  # noqa: ARG001
 ) -> None:
     """Options before the command."""
-    if processes.started()[1] > 1 and context.invoked_subcommand not in SHARED:
+    if read_world()[1] > 1 and context.invoked_subcommand not in SHARED:
         raise ValueError(
             f"{context.invoked_subcommand} is the work of one process; torchrun is for {', '.join(SHARED)}"
         )
@@ -67,4 +77,4 @@ def _options(
 
 def main() -> None:
     """The `daelab` command."""
-    sys.exit(guarded(lambda: app(prog_name="daelab")))  # its name also where it is run as a module
+    sys.exit(run_guarded(lambda: app(prog_name="daelab")))  # its name also where it is run as a module

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import say, say_json, tell
+from daelab.cli.console import print_json, print_note, print_result
+from daelab.cli.denoise import MaxPixels
 from daelab.cli.explore import Storage
 from daelab.cli.options import Json
-from daelab.cli.pictures import MaxPixels
 
 
 def compare(
@@ -45,7 +45,7 @@ def compare(
 
 
 def _is_picture(name: str) -> bool:
-    from daelab.imagefiles import SUFFIXES
+    from daelab.image_io.picture import SUFFIXES
 
     return name.startswith("photo:") or Path(name).suffix.lower() in SUFFIXES or Path(name).is_file()
 
@@ -53,42 +53,43 @@ def _is_picture(name: str) -> bool:
 def _compare_runs(
     names: list[str], study: str | None, plot: Path | None, against: str | None, storage: str | None, as_json: bool
 ) -> None:
-    from daelab import api, explore
+    from daelab.experiments import explore
+    from daelab.experiments.comparison_page import check_comparison_page, write_comparison_page
 
-    explore.check(plot)
-    found = api.compare(names, study=study, storage=storage)
+    check_comparison_page(plot)
+    found = explore.compare(names, study=study, storage=storage)
     beside = found.against(against) if against else None
     if plot is not None:
         what = f"--study {study}" if study else " ".join(names)
         title = f"Study {study}" if study else "Runs compared"
         command = f"daelab compare {what} {f'--against {against} ' if against else ''}--plot {plot.name}"
-        for text in explore.write(found, plot, title, command, against):
-            tell(text)
+        for text in write_comparison_page(found, plot, title, command, against):
+            print_note(text)
     if as_json:
         rows = [dict(zip(beside.columns, row, strict=True)) for row in beside.rows] if beside else []
         more = {"against": {"run": against, "points": rows}} if beside else {}
-        say_json(found.to_dict() | more | ({"page": str(plot / "compare.html")} if plot else {}))
+        print_json(found.to_dict() | more | ({"page": str(plot / "compare.html")} if plot else {}))
         return
-    say(found.run_table().to_text())
-    say()
+    print_result(found.run_table().to_text())
+    print_result()
     if len(found.points) > 1:
-        say((beside or found.point_table()).to_text())
-        say()
-    say(found.outcome(against) if against else found.verdict)
+        print_result((beside or found.point_table()).to_text())
+        print_result()
+    print_result(found.outcome(against) if against else found.verdict)
     if plot is not None:
-        say(f"\npage   {plot / 'compare.html'}")
+        print_result(f"\npage   {plot / 'compare.html'}")
 
 
 def _compare_pictures(clean: str, noisy: list[str], max_pixels: int, as_json: bool) -> None:
-    from daelab import imagefiles
-    from daelab.cleaning import compared
+    from daelab.denoising.image_comparison import compare_images
+    from daelab.image_io.read import read_picture
 
-    truth = imagefiles.read(clean, max_pixels=max_pixels)
-    found = {name: compared(truth, imagefiles.read(name, max_pixels=max_pixels), clean, name) for name in noisy}
+    truth = read_picture(clean, max_pixels=max_pixels)
+    found = {name: compare_images(truth, read_picture(name, max_pixels=max_pixels), clean, name) for name in noisy}
     if as_json:
-        say_json({"clean": clean, "pictures": [{"picture": name, "channels": rows} for name, rows in found.items()]})
+        print_json({"clean": clean, "pictures": [{"picture": name, "channels": rows} for name, rows in found.items()]})
         return
-    from daelab.report import Table
+    from daelab.experiments.reports.table import Table
 
     rows = [
         [name, channel, *(_cell(scores[key], digits) for key, digits in (("psnr", 2), ("ssim", 4), ("si_psnr", 2)))]
@@ -96,7 +97,7 @@ def _compare_pictures(clean: str, noisy: list[str], max_pixels: int, as_json: bo
         for channel, scores in channels.items()
     ]
     columns = ["picture", "channel", "PSNR, dB", "SSIM", "scale-invariant PSNR, dB"]
-    say(Table(f"against {clean}", columns, rows).to_text())
+    print_result(Table(f"against {clean}", columns, rows).to_text())
 
 
 def _cell(value: float | None, digits: int) -> str:

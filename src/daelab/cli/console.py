@@ -12,30 +12,30 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from daelab import processes
-from daelab.errors import reason
+from daelab._util.distributed import LostProcessError, read_world, was_reported
+from daelab.errors import describe_error
 
 if TYPE_CHECKING:
-    from daelab.training.state import Best
+    from daelab.training.checkpoint import BestEpoch
 
 
-def say(text: str = "") -> None:
+def print_result(text: str = "") -> None:
     """A result, to stdout."""
     sys.stdout.write(text + "\n")
 
 
-def tell(text: str) -> None:
+def print_note(text: str) -> None:
     """A remark, to stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
 
 
-def say_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """One JSON document, to stdout."""
-    say(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    print_result(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
 
 
-def guarded(run: Callable[[], object]) -> int:
+def run_guarded(run: Callable[[], object]) -> int:
     """Run a command; a user's mistake becomes one line on stderr and exit code 2.
 
     With $DAELAB_DEBUG set, the traceback is shown.
@@ -45,18 +45,18 @@ def guarded(run: Callable[[], object]) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("DAELAB_DEBUG"):
             raise
-        _tell_once(reason(error))
+        _tell_once(describe_error(error))
         return 2
-    except processes.Lost as error:
-        if not processes.said_before(str(error), loss=True):
-            tell(f"daelab: {error}")
+    except LostProcessError as error:
+        if not was_reported(str(error), loss=True):
+            print_note(f"daelab: {error}")
         return 1
     except KeyboardInterrupt:
-        tell("daelab: interrupted")
+        print_note("daelab: interrupted")
         return 130
     except Exception as error:
         if _out_of_memory(error) and not os.environ.get("DAELAB_DEBUG"):
-            tell("daelab: out of memory; take a smaller batch (training.batch), or close other programs")
+            print_note("daelab: out of memory; take a smaller batch (training.batch), or close other programs")
             return 2
         signum = getattr(error, "signum", None)
         if signum is None:
@@ -68,8 +68,8 @@ def guarded(run: Callable[[], object]) -> int:
 
 def _tell_once(why: str) -> None:
     """A mistake; of several processes the first to meet it says it."""
-    if not processes.said_before(why):
-        tell(f"daelab: {why}")
+    if not was_reported(why):
+        print_note(f"daelab: {why}")
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -80,10 +80,10 @@ def _out_of_memory(error: Exception) -> bool:
     )
 
 
-def clock(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """h:mm:ss.
 
-    >>> clock(3725)
+    >>> format_duration(3725)
     '1:02:05'
     """
     whole = round(seconds)
@@ -91,13 +91,13 @@ def clock(seconds: float) -> str:
 
 
 @contextmanager
-def bar(what: str, unit: str = "") -> Iterator[Callable[[float, int], None]]:
+def show_progress(what: str, unit: str = "") -> Iterator[Callable[[float, int], None]]:
     """A progress bar with an ETA on stderr; nothing where stderr is no terminal, or another process's.
 
     Yields:
         a function to call with (done, in all); 0 in all means unknown.
     """
-    if not sys.stderr.isatty() or processes.started()[0]:
+    if not sys.stderr.isatty() or read_world()[0]:
         yield lambda done, total: None
         return
     from rich import progress as rich
@@ -116,7 +116,7 @@ def bar(what: str, unit: str = "") -> Iterator[Callable[[float, int], None]]:
         yield lambda done, total: progress.update(task, completed=done, total=total or None)
 
 
-class TrainingProgress:
+class ConsoleProgress:
     """A line per epoch on stderr, and on a terminal a line that lives in between."""
 
     def __init__(self) -> None:
@@ -131,9 +131,9 @@ class TrainingProgress:
         """Say what is trained."""
         self.epochs, self.steps, self.seconds = epochs, steps, seconds
         self.began = time.monotonic()
-        tell(f"run {run}: {epochs} epochs of {steps} steps")
+        print_note(f"run {run}: {epochs} epochs of {steps} steps")
         for key, value in facts.items():
-            tell(f"  {key:<10}{value}")
+            print_note(f"  {key:<10}{value}")
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
         """Ten times a second at most, on a terminal: where it is, how fast, how long still."""
@@ -147,13 +147,13 @@ class TrainingProgress:
         sys.stderr.write(f"\r\x1b[2K{text}  left {self._left(done, now)}")
         sys.stderr.flush()
 
-    def epoch(self, row: dict[str, float], best: Best) -> None:
+    def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
         """One line for the epoch."""
         number = int(row["epoch"])
         star = "  best" if best.epoch == number else ""
         left = self._left(number * self.steps, time.monotonic())
         wipe = "\r\x1b[2K" if self.live else ""
-        tell(
+        print_note(
             f"{wipe}epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
             f"  train {row['train_loss']:.5f}  val {row['val_loss']:.5f}  PSNR {row['val_psnr']:.2f} dB"
             f"{'  F1 {:.2%}'.format(row['val_f1']) if 'val_f1' in row else ''}"
@@ -163,4 +163,4 @@ class TrainingProgress:
     def _left(self, done: int, now: float) -> str:
         took = now - self.began
         per_step = took / max(1, done - self.first + 1)
-        return clock(max(0.0, min(per_step * (self.epochs * self.steps - done), self.seconds - took)))
+        return format_duration(max(0.0, min(per_step * (self.epochs * self.steps - done), self.seconds - took)))

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from daelab.cli import manual
-from daelab.cli.console import bar, clock, say, say_json, tell
-from daelab.cli.manual import Command
+from daelab.cli.console import format_duration, print_json, print_note, print_result, show_progress
+from daelab.cli.help import HelpfulCommand, complete_spaces
 from daelab.cli.options import DataRoot, Json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from daelab.explore import Row, Study
+    from daelab.experiments.search.study import Study
+    from daelab.experiments.search.trials import TrialRow
 
 Storage = Annotated[
     str | None,
@@ -49,24 +49,24 @@ class _Watcher:
 
     def say(self, text: str) -> None:
         """A remark."""
-        tell(text)
+        print_note(text)
 
-    def trial(self, row: Row, ended: int, trials: int | None, left: float | None) -> None:
+    def trial(self, row: TrialRow, ended: int, trials: int | None, left: float | None) -> None:
         """What became of a trial."""
-        from daelab.explore import text
+        from daelab.experiments.search.search_space import format_point
 
         what = row.state if row.psnr is None else f"{row.state}  PSNR {row.psnr:.2f} dB"
         number = f"{ended}/{trials}" if trials else str(ended)
         why = f": {row.reason}" if row.state == "failed" else ""
-        remain = "" if left is None else f"  left {clock(left)}"
-        tell(f"{number}  {row.run}  {text(row.point)} seed {row.seed}  {what}{why}{remain}")
+        remain = "" if left is None else f"  left {format_duration(left)}"
+        print_note(f"{number}  {row.run}  {format_point(row.point)} seed {row.seed}  {what}{why}{remain}")
 
 
-@app.command(cls=Command)
+@app.command(cls=HelpfulCommand)
 def run(
     space: Annotated[
         str | None,
-        typer.Argument(metavar="[SPACE]", help="explore/NAME, or a TOML file.", autocompletion=manual.spaces),
+        typer.Argument(metavar="[SPACE]", help="explore/NAME, or a TOML file.", autocompletion=complete_spaces),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; a list makes it vary.")
@@ -88,11 +88,11 @@ def run(
 
     Example: daelab explore explore/depth --trials 12 --workers 2
     """
-    from daelab import api
+    from daelab.experiments.explore import explore
 
     limits = {"trials": trials, "total_epochs": total_epochs, "minutes": minutes}
-    with bar("epochs") as count:
-        study = api.explore(
+    with show_progress("epochs") as count:
+        study = explore(
             space,
             name,
             changes=[*(changes or []), *([] if epochs is None else [f"training.epochs={epochs}"])],
@@ -106,94 +106,96 @@ def run(
     _say_study(study, as_json)
 
 
-@app.command(cls=Command)
+@app.command(cls=HelpfulCommand)
 def status(study: Name, storage: Storage = None, as_json: Json = False) -> None:
     """How far a study is, and who runs what.
 
     Example: daelab explore status depth
     """
-    from daelab.explore import Study
+    from daelab.experiments.search.study import Study
 
     found = Study(study, storage).open()
     if as_json:
-        say_json(found.to_dict())
+        print_json(found.to_dict())
         return
     _say_counts(found)
-    from daelab.explore import text
+    from daelab.experiments.search.search_space import format_point
 
     for row in found.rows():
         if row.state == "running":
             who = f"{row.owner.get('host', '')}, process {row.owner.get('pid', '')}"
             psnr = "" if row.psnr is None else f", PSNR {row.psnr:.2f} dB"
-            say(f"  {row.run:<14}{text(row.point)} seed {row.seed}: epoch {row.epochs}{psnr}, {who}")
+            print_result(f"  {row.run:<14}{format_point(row.point)} seed {row.seed}: epoch {row.epochs}{psnr}, {who}")
         if row.state == "failed":
-            say(f"  {row.run:<14}{text(row.point)} seed {row.seed}: failed: {row.reason}")
+            print_result(f"  {row.run:<14}{format_point(row.point)} seed {row.seed}: failed: {row.reason}")
 
 
-@app.command(cls=Command)
+@app.command(cls=HelpfulCommand)
 def best(study: Name, storage: Storage = None, as_json: Json = False) -> None:
     """The best point of a study, or all that nothing beats in every goal.
 
     Example: daelab explore best depth
     """
-    from daelab.explore import Study
+    from daelab.experiments.search.study import Study
 
     found = Study(study, storage).open()
     if as_json:
-        say_json([point.to_dict() for point in found.best()])
+        print_json([point.to_dict() for point in found.best()])
         return
     _say_best(found)
 
 
-@app.command(cls=Command)
+@app.command(cls=HelpfulCommand)
 def stop(study: Name, storage: Storage = None) -> None:
     """Let every worker of a study stop at its epoch's end, wherever it runs.
 
     Example: daelab explore stop depth
     """
-    from daelab.explore import Study
+    from daelab.experiments.search.study import Study
 
     Study(study, storage).open().stop()
-    say(f"study {study}: every worker stops at its epoch's end; go on with: daelab explore --name {study} --resume")
+    print_result(
+        f"study {study}: every worker stops at its epoch's end; go on with: daelab explore --name {study} --resume"
+    )
 
 
-@app.command(cls=Command)
+@app.command(cls=HelpfulCommand)
 def spaces(as_json: Json = False) -> None:
     """The spaces that ship.
 
     Example: daelab explore spaces
     """
-    from daelab import explore
+    from daelab.experiments.search.search_space import list_search_spaces, load_search_space
 
-    found = {name: explore.load(name) for name in explore.shipped()}
+    found = {name: load_search_space(name) for name in list_search_spaces()}
     if as_json:
-        say_json([{"name": name, **space.to_dict()} for name, space in found.items()])
+        print_json([{"name": name, **space.to_dict()} for name, space in found.items()])
         return
     for name, space in found.items():
-        say(f"{name:<20}{space.note}")
+        print_result(f"{name:<20}{space.note}")
 
 
 def _say_study(study: Study, as_json: bool) -> None:
     if as_json:
-        say_json(study.to_dict())
+        print_json(study.to_dict())
         return
     _say_counts(study)
     if any(row.state == "finished" for row in study.rows()):
-        say()
+        print_result()
         _say_best(study)
-        say(f"  compare    daelab compare --study {study.name} --plot {study.name}")
+        print_result(f"  compare    daelab compare --study {study.name} --plot {study.name}")
 
 
 def _say_counts(study: Study) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in study.counts().items() if count)
-    say(f"study {study.name} of {study.space.name}: {counts}")
+    print_result(f"study {study.name} of {study.space.name}: {counts}")
 
 
 def _say_best(study: Study) -> None:
-    from daelab.explore import text
+    from daelab.experiments.search.search_space import format_point
 
     for point in study.best():
         goals = ", ".join(f"{goal} {value:.4g}" for goal, value in point.values.items())
         over = f", mean of {len(point.runs)} seeds" if len(point.runs) > 1 else ""
-        say(f"{text(point.point)}: {goals}{over}")
-        say(f"  best run   {point.runs[0]}; next: daelab evaluate {point.runs[0]}")
+        print_result(f"{format_point(point.point)}: {goals}{over}")
+        print_result(f"  best run   {point.runs[0]}; next: daelab evaluate {point.runs[0]}")

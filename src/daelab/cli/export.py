@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import say, say_json, tell
-from daelab.cli.manual import models
+from daelab.cli.console import print_json, print_note, print_result
+from daelab.cli.help import complete_models
 from daelab.cli.options import Json, Overwrite
 
 
 def export(
     model: Annotated[
-        str | None, typer.Argument(help="A model file, a shipped model, or a run.", autocompletion=models)
+        str | None, typer.Argument(help="A model file, a shipped model, or a run.", autocompletion=complete_models)
     ] = None,
     onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="The file to write.")] = None,
     page: Annotated[
@@ -44,31 +44,31 @@ def export(
 
 
 def _export_page(page: Path, model: str | None, runtime: Path | None, as_json: bool) -> None:
-    from daelab.serving import write_page
+    from daelab.web.static_page import write_static_page
 
-    made = write_page(page, [model] if model else [], runtime=runtime)
+    made = write_static_page(page, [model] if model else [], runtime=runtime)
     if as_json:
-        say_json({"page": str(made.path), "models": list(made.models), "bytes": made.bytes})
+        print_json({"page": str(made.path), "models": list(made.models), "bytes": made.bytes})
         return
-    say(f"the page with {', '.join(made.models)} -> {page}: {made.bytes:,} bytes")
-    say(f"to see it: python -m http.server --directory {page} --bind 127.0.0.1")
+    print_result(f"the page with {', '.join(made.models)} -> {page}: {made.bytes:,} bytes")
+    print_result(f"to see it: python -m http.server --directory {page} --bind 127.0.0.1")
 
 
 def _export_onnx(model: str, onnx: Path, overwrite: bool, as_json: bool) -> None:
-    from daelab import api
-    from daelab.export import ParityError
-    from daelab.report import Table
+    from daelab.experiments.evaluate_model import export_model
+    from daelab.experiments.reports.table import Table
+    from daelab.models.onnx import ParityError
 
     try:
-        made = api.export(model, onnx, overwrite=overwrite)
+        made = export_model(model, onnx, overwrite=overwrite)
     except ParityError as error:
-        tell(f"daelab: {error}")
+        print_note(f"daelab: {error}")
         raise typer.Exit(1) from None
     if as_json:
-        say_json(made.to_dict())
+        print_json(made.to_dict())
         return
     sizes = [[n, f"{h}x{w}", f"{found:.1e}"] for (n, h, w), found in made.parity.differences]
-    say(Table("parity", ["images", "size", "largest difference"], sizes).to_text())
-    say()
-    say(f"{model} -> {onnx}: {made.path.stat().st_size:,} bytes")
-    say(f"largest difference from PyTorch {made.parity.largest:.1e}")
+    print_result(Table("parity", ["images", "size", "largest difference"], sizes).to_text())
+    print_result()
+    print_result(f"{model} -> {onnx}: {made.path.stat().st_size:,} bytes")
+    print_result(f"largest difference from PyTorch {made.parity.largest:.1e}")

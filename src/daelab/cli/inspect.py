@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import bar, say, say_json, tell
+from daelab.cli.console import print_json, print_note, print_result, show_progress
 from daelab.cli.options import DataRoot, Json
-from daelab.errors import reason
+from daelab.errors import describe_error
 
 if TYPE_CHECKING:
-    from daelab.inspector import Inspection
+    from daelab.denoising.noise_identification.identify import IdentifiedNoise
 
 
 def inspect(
@@ -25,35 +25,35 @@ def inspect(
 
     Example: daelab inspect noisy.png
     """
-    from daelab import api
+    from daelab.denoising.noisy_images import identify_file_noise
 
     found, broken = {}, {}
     for name in pictures:
         try:
-            found[name] = api.inspect(name)
+            found[name] = identify_file_noise(name)
         except (ValueError, OSError) as error:
             if len(pictures) == 1:
                 raise
-            broken[name] = reason(error)
+            broken[name] = describe_error(error)
     if as_json:
         seen_json = [{"picture": name, **seen.to_dict()} for name, seen in found.items()]
-        say_json(seen_json + [{"picture": name, "error": why} for name, why in broken.items()])
+        print_json(seen_json + [{"picture": name, "error": why} for name, why in broken.items()])
     else:
         _say_found(found)
     for why in broken.values():
-        tell(f"daelab: {why}")
+        print_note(f"daelab: {why}")
     if broken:
         raise typer.Exit(1)
 
 
-def _say_found(found: dict[str, Inspection]) -> None:
+def _say_found(found: dict[str, IdentifiedNoise]) -> None:
     for name, seen in found.items():
-        say(f"{name}: {seen}")
+        print_result(f"{name}: {seen}")
         if seen.sigma is not None:
-            say(f"  scikit-image's estimate, were it zero-mean Gaussian noise: sigma {seen.sigma:.3f}")
-        say(f"  {seen.advice}")
+            print_result(f"  scikit-image's estimate, were it zero-mean Gaussian noise: sigma {seen.sigma:.3f}")
+        print_result(f"  {seen.advice}")
         if seen.choice:
-            say(f"  daelab denoise {name}")
+            print_result(f"  daelab denoise {name}")
 
 
 def train_inspector(
@@ -70,16 +70,17 @@ def train_inspector(
 
     Example: daelab train-inspector --data photos --data folder:pictures --save inspector.safetensors
     """
-    from daelab import api, inspector
+    from daelab.experiments.reports.noise_identification import make_identification_tables
+    from daelab.experiments.train import train_noise_identification
 
-    with bar("noisy pictures") as progress:
-        made = api.train_inspector(
+    with show_progress("noisy pictures") as progress:
+        made = train_noise_identification(
             save, data or ("photos",), examples=examples, seed=seed, data_root=data_root, progress=progress
         )
     if as_json:
-        say_json({"file": str(save), **made.card})
+        print_json({"file": str(save), **made.card})
         return
-    for table in inspector.results_tables(made):
-        say(table.to_text())
-        say()
-    say(f"inspector -> {save}: {save.stat().st_size:,} bytes")
+    for table in make_identification_tables(made):
+        print_result(table.to_text())
+        print_result()
+    print_result(f"inspector -> {save}: {save.stat().st_size:,} bytes")

@@ -7,30 +7,30 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import say, say_json
-from daelab.cli.manual import Command, runs
+from daelab.cli.console import print_json, print_result
+from daelab.cli.help import HelpfulCommand, complete_runs
 from daelab.cli.options import Json, LedgerUrl, Overwrite
 
 app = typer.Typer(no_args_is_help=True, help="The ledger of all runs.")
 
 
-@app.command("list", cls=Command)
+@app.command("list", cls=HelpfulCommand)
 def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
     """Every run: how it went and how well.
 
     Example: daelab ledger list
     """
-    from daelab.report import Table
-    from daelab.runs import Ledger
+    from daelab.experiments.reports.table import Table
+    from daelab.runs.ledger import Ledger
 
     book = Ledger(ledger)
     book.settle()
     rows = book.rows()
     if as_json:
-        say_json(rows)
+        print_json(rows)
         return
     if not rows:
-        say("no runs yet; daelab train --recipe quick makes one")
+        print_result("no runs yet; daelab train --recipe quick makes one")
         return
     shown = [
         [
@@ -46,16 +46,16 @@ def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
         for row in rows
     ]
     columns = ["run", "status", "architecture", "epochs", "val loss", "PSNR, dB", "batch PSNR", "images/s"]
-    say(Table("runs", columns, shown).to_text())
+    print_result(Table("runs", columns, shown).to_text())
 
 
 def _number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-@app.command(cls=Command)
+@app.command(cls=HelpfulCommand)
 def show(
-    run: Annotated[str, typer.Argument(help="Its name.", autocompletion=runs)],
+    run: Annotated[str, typer.Argument(help="Its name.", autocompletion=complete_runs)],
     ledger: LedgerUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -63,20 +63,20 @@ def show(
 
     Example: daelab ledger show spine
     """
-    from daelab.runs import Ledger
+    from daelab.runs.ledger import Ledger
 
     book = Ledger(ledger)
     book.settle()
     row = book.row(run)
     if as_json:
-        say_json(row)
+        print_json(row)
         return
     for key, value in row.items():
         if value not in (None, ""):
-            say(f"{key:<20}{value}")
+            print_result(f"{key:<20}{value}")
 
 
-@app.command("export", cls=Command)
+@app.command("export", cls=HelpfulCommand)
 def export(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The file to write.")],
     ledger: LedgerUrl = None,
@@ -86,17 +86,17 @@ def export(
 
     Example: daelab ledger export tests.csv
     """
-    from daelab.files import write_text
-    from daelab.runs import Ledger
+    from daelab._util.files import write_text
+    from daelab.runs.ledger import Ledger
 
     if file.exists() and not overwrite:
         raise FileExistsError(f"{file} exists; --overwrite replaces it")
     book = Ledger(ledger)
     write_text(file, book.export_csv())
-    say(f"{len(book.rows())} runs -> {file}")
+    print_result(f"{len(book.rows())} runs -> {file}")
 
 
-@app.command("import", cls=Command)
+@app.command("import", cls=HelpfulCommand)
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The log.")], ledger: LedgerUrl = None
 ) -> None:
@@ -104,8 +104,8 @@ def import_(
 
     Example: daelab ledger import tests_fully.csv
     """
-    from daelab.runs import Ledger
+    from daelab.runs.ledger import Ledger
 
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
-    say(f"{Ledger(ledger).import_csv(file)} runs <- {file}")
+    print_result(f"{Ledger(ledger).import_csv(file)} runs <- {file}")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import say
+from daelab.cli.console import print_result
 from daelab.cli.options import LedgerUrl
 
 
@@ -35,15 +35,18 @@ def serve(
 
     Example: daelab serve --port 8000
     """
-    from daelab import serving
-    from daelab.machine import parse_memory
+    from daelab._util.hardware import parse_memory_size
+    from daelab.web import server
+    from daelab.web.app import ServerSettings
+    from daelab.web.limits import ServerLimits
+    from daelab.web.run_store import LEADERBOARD_FILE, RunStore
 
-    limits = serving.Limits(parse_memory(max_body), max_pixels, queue, timeout, workers)
-    book = serving.Book(ledger, leaderboard or serving.LEADERBOARD)
-    settings = serving.Settings(limits, tuple(allow_host or ()), token, book)
+    limits = ServerLimits(parse_memory_size(max_body), max_pixels, queue, timeout, workers)
+    book = RunStore(ledger, leaderboard or LEADERBOARD_FILE)
+    settings = ServerSettings(limits, tuple(allow_host or ()), token, book)
 
     def ready(address: str) -> None:
-        say(f"the page is at {address}{'#token=TOKEN' if token else ''} (Ctrl-C ends it)")
+        print_result(f"the page is at {address}{'#token=TOKEN' if token else ''} (Ctrl-C ends it)")
         sys.stdout.flush()
 
-    serving.serve(settings, host, port, ready)
+    server.serve(settings, host, port, ready)

@@ -1,43 +1,20 @@
-"""Noise recipes as frozen values with a text form; parse, print, apply.
+"""Noises as frozen values with a text form.
 
-    noise = parse("published-code")
-    noisy = noise.apply(x, BatchDraws(len(x), seed=0))              # training
-    noisy = noise.apply(x, IndexedDraws(indices, seed=0))           # evaluation
+    noise = parse_noise("published-code")
+    noisy = noise.apply(x, BatchStream(len(x), seed=0))       # in training
+    noisy = noise.apply(x, IndexedStream(indices, seed=0))    # in evaluation
 
-`x` is (N, C, H, W) float32 in [0, 1]. `kinds` holds the paper's noises and the textbook's,
-`photographic` those of cameras, scanners, film and files, `draws` the sources of random
-numbers, `text` the grammar and the presets. The module itself is `parse`:
-`daelab.noise("type-1")`.
+`x` is (N, C, H, W) float32 in [0, 1].
+
+    base            Noise, Term, and the levels of a noise
+    basic           the noises of the paper and of textbooks
+    camera          the noises of cameras, scanners, film and files
+    composition     one noise after the other; one of several for each image
+    grammar         `parse_noise`
+    jpeg            JPEG compression in PyTorch
+    presets         the formulas of the named noises
+    random_streams  sources of random numbers
 """
 
-import sys
-from types import ModuleType
-
-from daelab.noise.draws import BatchDraws, Draws, IndexedDraws
-from daelab.noise.kinds import Chain, Mixture, Noise, Range, Term, terms
-from daelab.noise.text import FORMULAS, PRESETS, parse
-
-__all__ = [
-    "FORMULAS",
-    "PRESETS",
-    "BatchDraws",
-    "Chain",
-    "Draws",
-    "IndexedDraws",
-    "Mixture",
-    "Noise",
-    "Range",
-    "Term",
-    "parse",
-    "terms",
-]
-
-
-class _Callable(ModuleType):
-    """`daelab.noise` is a module and, for users, the function that reads a noise."""
-
-    def __call__(self, text: str) -> Noise:
-        return parse(text)
-
-
-sys.modules[__name__].__class__ = _Callable
+# A noise prints the name of its preset, so the presets have to be loaded with the first noise.
+from daelab.noise import grammar as grammar

@@ -29,7 +29,7 @@ CHROMA = (
 )
 
 
-def compress(x: Tensor, quality: float | Tensor) -> Tensor:
+def compress_jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
     """Images after JPEG compression.
 
     Args:
@@ -51,7 +51,7 @@ def compress(x: Tensor, quality: float | Tensor) -> Tensor:
     return torch.stack(rgb, 1).round_().clamp_(0, 255).div_(255)
 
 
-def table(base: tuple[int, ...], quality: Tensor) -> Tensor:
+def make_quantization_tables(base: tuple[int, ...], quality: Tensor) -> Tensor:
     """A quantisation table at some qualities (n,), as libjpeg scales it: (n, 64) float64."""
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality).double()
     steps = torch.tensor(base, dtype=torch.float64, device=quality.device)
@@ -75,7 +75,7 @@ def _coded(plane: Tensor, base: tuple[int, ...], quality: Tensor) -> Tensor:
     """(N, H, W), sides multiples of 8, after the quantisation of its blocks' frequencies."""
     n, height, width = plane.shape
     basis = _basis(plane.device)
-    steps = table(base, quality)[:, None]
+    steps = make_quantization_tables(base, quality)[:, None]
     tiles = plane.double().sub_(128).reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
     levels = (tiles.reshape(n, height * width // 64, 64) @ basis.T) / steps
     levels = torch.trunc(levels + 0.5 * levels.sign())

@@ -13,22 +13,22 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from daelab.runs.folder import root
+from daelab.runs.folder import get_runs_root
 
 _LOCK = 0x6461656D
 
 
-def place(url: str | None = None) -> str:
+def resolve_database_url(url: str | None = None) -> str:
     """The URL that is meant: as given, else $DAELAB_LEDGER, else `ledger.db` among the runs."""
-    return url or os.environ.get("DAELAB_LEDGER") or f"sqlite:///{root() / 'ledger.db'}"
+    return url or os.environ.get("DAELAB_LEDGER") or f"sqlite:///{get_runs_root() / 'ledger.db'}"
 
 
-def driven(url: str) -> str:
+def add_database_driver(url: str) -> str:
     """The URL with the driver that daelab installs: psycopg 3, not the one that SQLAlchemy means by the plain name."""
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
-def connect(url: str, what: str = "ledger") -> Engine:
+def connect_database(url: str, what: str = "ledger") -> Engine:
     """An engine whose transactions on SQLite wait for each other instead of failing.
 
     Args:
@@ -43,16 +43,16 @@ def connect(url: str, what: str = "ledger") -> Engine:
     try:
         if url.startswith("sqlite") and (file := make_url(url).database):
             Path(file).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(driven(url), **options)
+        engine = create_engine(add_database_driver(url), **options)
     except SQLAlchemyError as error:
-        raise ValueError(f"{what} {hidden(url)}: {first_line(error)}") from None
+        raise ValueError(f"{what} {hide_password(url)}: {describe_database_error(error)}") from None
     except ModuleNotFoundError as error:
-        raise ValueError(f"{what} {hidden(url)}: this database needs the package {error.name}") from None
-    take_turns(engine)
+        raise ValueError(f"{what} {hide_password(url)}: this database needs the package {error.name}") from None
+    serialize_sqlite_writes(engine)
     return engine
 
 
-def take_turns(engine: Engine) -> None:
+def serialize_sqlite_writes(engine: Engine) -> None:
     """Let SQLite's transactions begin with the write lock; other databases need nothing."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _take_part_in_transactions)
@@ -66,7 +66,7 @@ def _take_part_in_transactions(connection: Any, _record: object) -> None:
 
 
 @contextmanager
-def alone(url: str, what: str) -> Iterator[None]:
+def lock_database(url: str, what: str) -> Iterator[None]:
     """Only one process at a time, of all that use this database, does what is done inside.
 
     It ends with its process, so a killed one locks nobody out. What is done inside may use the database itself.
@@ -81,20 +81,20 @@ def alone(url: str, what: str) -> Iterator[None]:
             # beside it: whoever holds the lock writes into the database by another connection
             url = wanted.set(database=f"{wanted.database}.lock").render_as_string(hide_password=False)
         elif kind not in ("postgresql", "postgres"):
-            raise ValueError(f"{what} {hidden(url)}: a SQLite file (sqlite:///FILE) or PostgreSQL is needed")
-        with connect(url, what).begin() as connection:
+            raise ValueError(f"{what} {hide_password(url)}: a SQLite file (sqlite:///FILE) or PostgreSQL is needed")
+        with connect_database(url, what).begin() as connection:
             if kind != "sqlite":
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
             yield
     except SQLAlchemyError as error:
-        raise ValueError(f"{what} {hidden(url)}: {first_line(error)}") from None
+        raise ValueError(f"{what} {hide_password(url)}: {describe_database_error(error)}") from None
 
 
-def hidden(url: str) -> str:
+def hide_password(url: str) -> str:
     """The URL without its password, for messages."""
     return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
 
 
-def first_line(error: Exception) -> str:
+def describe_database_error(error: Exception) -> str:
     """What a database says, in one line."""
     return str(error).splitlines()[0]

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daelab import processes
-from daelab.files import write_text
+from daelab._util.distributed import count_processes, get_group_id
+from daelab._util.files import write_text
+from daelab._util.hardware import collect_versions
 
 METRIC_COLUMNS = (
     "epoch",
@@ -39,7 +40,7 @@ METRIC_COLUMNS = (
 A column without any value, as `val_f1` where no judge looks, is left out."""
 
 
-def root() -> Path:
+def get_runs_root() -> Path:
     """The folder of all runs: $DAELAB_RUNS, or `runs` here."""
     return Path(os.environ.get("DAELAB_RUNS", "runs"))
 
@@ -106,7 +107,7 @@ class RunFolder:
             raise ValueError(f"{self.metrics}: damaged: {error}; resuming the run writes it anew") from None
 
 
-def folder(name: str, under: Path | None = None) -> RunFolder:
+def get_run_folder(name: str, under: Path | None = None) -> RunFolder:
     """The folder of a run by its name.
 
     Raises:
@@ -114,44 +115,42 @@ def folder(name: str, under: Path | None = None) -> RunFolder:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ValueError(f"run name {name!r}: use letters, digits, '.', '_' and '-', at most 100")
-    return RunFolder((under or root()) / name)
+    return RunFolder((under or get_runs_root()) / name)
 
 
-def free_name(stem: str, under: Path | None = None) -> str:
+def choose_run_name(stem: str, under: Path | None = None) -> str:
     """`stem-1`, or the first number whose folder does not exist."""
     stem = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.") or "run"
     number = 1
-    while folder(f"{stem}-{number}", under).path.exists():
+    while get_run_folder(f"{stem}-{number}", under).path.exists():
         number += 1
     return f"{stem}-{number}"
 
 
-def of_group(group: str | None, under: Path | None = None) -> list[str]:
+def find_runs_of_group(group: str | None, under: Path | None = None) -> list[str]:
     """The runs that a group of processes began, by what `processes.identity` calls it; none for None."""
     found = []
-    for path in sorted((under or root()).glob("*/environment.json")) if group else ():
+    for path in sorted((under or get_runs_root()).glob("*/environment.json")) if group else ():
         with suppress(ValueError, OSError):
             if json.loads(path.read_text(encoding="utf-8")).get("group") == group:
                 found.append(path.parent.name)
     return found
 
 
-def environment() -> dict[str, Any]:
+def describe_environment() -> dict[str, Any]:
     """What a result may depend on besides its recipe: versions, processor, threads, commit."""
     import torch
 
-    from daelab.modelfile import versions
-
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "versions": versions(),
+        "versions": collect_versions(),
         # without the kernel's build, which may name the machine or its host
         "platform": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "processes": processes.count(),
-        "group": processes.identity(),
+        "processes": count_processes(),
+        "group": get_group_id(),
         "gpu": gpu,
         "git_commit": _git_commit(),
     }
@@ -159,7 +158,7 @@ def environment() -> dict[str, Any]:
 
 def write_environment(run: RunFolder) -> None:
     """Write environment.json."""
-    write_text(run.environment, json.dumps(environment(), indent=2) + "\n")
+    write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
 
 
 def _processor() -> str:

@@ -26,9 +26,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from daelab.errors import unknown
-from daelab.runs.database import connect, first_line, hidden, place
-from daelab.runs.process import died
+from daelab.errors import unknown_name
+from daelab.runs.database import connect_database, describe_database_error, hide_password, resolve_database_url
+from daelab.runs.process_lock import has_died
 
 _metadata = MetaData()
 _schema = Table("daelab_schema", _metadata, Column("version", Integer, nullable=False))
@@ -110,8 +110,8 @@ class Ledger:
     """
 
     def __init__(self, url: str | None = None) -> None:
-        self.url = place(url)
-        self.engine = connect(self.url)
+        self.url = resolve_database_url(url)
+        self.engine = connect_database(self.url)
         self._prepare()
 
     @contextmanager
@@ -121,7 +121,7 @@ class Ledger:
             with self.engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise ValueError(f"ledger {hidden(self.url)}: {first_line(error)}") from None
+            raise ValueError(f"ledger {hide_password(self.url)}: {describe_database_error(error)}") from None
 
     def _prepare(self) -> None:
         with self._transaction() as connection:
@@ -134,7 +134,7 @@ class Ledger:
                 connection.execute(insert(_schema).values(version=SCHEMA))
             elif found > SCHEMA:
                 raise ValueError(
-                    f"ledger {hidden(self.url)}: schema {found} is of a newer daelab; this one knows {SCHEMA}"
+                    f"ledger {hide_password(self.url)}: schema {found} is of a newer daelab; this one knows {SCHEMA}"
                 )
             elif found < SCHEMA:
                 _migrate(connection, found)
@@ -150,7 +150,7 @@ class Ledger:
         with self._transaction() as connection:
             running = connection.execute(select(_runs).where(_runs.c.status == "running")).mappings().all()
             for row in running:
-                if died(row["host"], row["pid"], row["born"]):
+                if has_died(row["host"], row["pid"], row["born"]):
                     reason = (
                         f"process {row['pid']} ended without a word; go on with: daelab train --resume {row['name']}"
                     )
@@ -172,7 +172,7 @@ class Ledger:
         with self._transaction() as connection:
             found = connection.execute(select(_runs).where(_runs.c.name == name)).first()
             if found is None:
-                raise unknown("run", name, connection.execute(select(_runs.c.name)).scalars())
+                raise unknown_name("run", name, connection.execute(select(_runs.c.name)).scalars())
             return dict(found._mapping)
 
     def export_csv(self) -> str:
@@ -216,7 +216,7 @@ def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
     """Change the row of a run, or add it."""
     changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
     if changed.rowcount == 0:
-        connection.execute(insert(_runs).values({"name": name, "started": now(), **values}))
+        connection.execute(insert(_runs).values({"name": name, "started": get_utc_time(), **values}))
 
 
 def _read_log(path: Path) -> Iterable[dict[str, Any]]:
@@ -263,6 +263,6 @@ def _cell(value: object) -> object:
     return "" if value is None else value
 
 
-def now() -> str:
+def get_utc_time() -> str:
     """UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

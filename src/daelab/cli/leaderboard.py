@@ -1,0 +1,67 @@
+"""leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daelab.cli.console import print_json, print_note, print_result, show_progress
+from daelab.cli.help import complete_models
+from daelab.cli.options import DataRoot, Json, Seed
+
+
+def leaderboard(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Shipped models, files, runs or baseline:NAME; if none, those that ship and were made for such images,"
+            " and classical methods.",
+            autocompletion=complete_models,
+        ),
+    ] = None,
+    data: Annotated[str, typer.Option(help="The test images: cifar10, cbsd68 or photos.")] = "cifar10",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Also write the page, CSV and figures here; a second run measures only what is new."),
+    ] = None,
+    data_root: DataRoot = None,
+    paper_checkpoints: Annotated[Path | None, typer.Option(help="Folder of the paper's .pt files.")] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many images.")] = None,
+    seed: Seed = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what --out has kept of earlier runs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Rank models and classical methods on the same noisy images: quality, cost, and what a lead is worth.
+
+    Example: daelab leaderboard --data-root .data --out leaderboard
+    """
+    from daelab.experiments.leaderboard.measure import LeaderboardRequest, measure_leaderboard
+    from daelab.experiments.leaderboard.tables import (
+        check_leaderboard_page,
+        make_ranking_table,
+        make_records,
+        make_speed_table,
+        make_unseen_noise_table,
+        write_leaderboard,
+    )
+
+    check_leaderboard_page(out)
+    request = LeaderboardRequest(
+        data, data_root, tuple(models or ()), paper_checkpoints, limit, seed, out and out / "measured", fresh
+    )
+    with show_progress("images") as count:
+        shape, rows = measure_leaderboard(request, print_note, count)
+    if out is not None:
+        write_leaderboard(out, data, shape, rows)
+    if as_json:
+        print_json({"data": data, "rows": make_records(shape, rows)})
+        return
+    print_result(make_ranking_table(shape, rows).to_text())
+    print_result()
+    print_result(make_speed_table(rows).to_text())
+    print_result()
+    print_result(make_unseen_noise_table(shape, rows).to_text())
+    if out is not None:
+        print_result(f"\npage   {out / 'leaderboard.html'}")

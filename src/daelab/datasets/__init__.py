@@ -1,0 +1,1 @@
+"""Image sets: uint8 pictures with labels, cut into training, validation and test parts."""

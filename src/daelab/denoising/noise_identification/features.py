@@ -1,0 +1,143 @@
+"""What the inspector sees of a picture: statistics of its patches, above all of what no smooth surface has.
+
+Shapes: N pictures, P patches of each, 3 channels, SIDE x SIDE pixels; values are float32 in [0, 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from daelab.denoising.tiling import reflect_indices
+
+SIDE = 32
+"""Side of a patch, in pixels; a smaller picture is mirrored up to it."""
+MOST = 16
+"""Patches along a side of a picture, at most: a larger picture is sampled."""
+LEVELS = 16
+"""Bins of brightness, in each of which the residual is measured."""
+BINS = 32
+"""Bins of the histogram of values."""
+_BLOCK = 7
+_QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9)
+_LAGS = (1, 2, 3)
+"""Pixels apart at which the residual is correlated with itself: of white noise, its own kernel alone is up to 2."""
+_GRID = 8
+"""Side of JPEG's blocks; patches begin at its multiples, so that the blocks of all of them lie alike."""
+COUNT = 4 * LEVELS + BINS + 4 + 2 * len(_QUANTILES) + 3 + 2 * len(_LAGS) + 4
+"""Features of a picture."""
+
+
+def extract_patches(picture: Tensor) -> Tensor:
+    """(3, H, W) of any size -> (P, 3, SIDE, SIDE): side by side, or spread evenly where there are too many."""
+    for axis in (1, 2):
+        if (length := picture.shape[axis]) < SIDE:
+            picture = picture.index_select(axis, torch.from_numpy(reflect_indices(0, SIDE, length)))
+    tops, lefts = (_starts(length) for length in picture.shape[1:])
+    return torch.stack([picture[:, top : top + SIDE, left : left + SIDE] for top in tops for left in lefts])
+
+
+def _starts(length: int) -> list[int]:
+    count = min(MOST, length // SIDE)
+    places = np.linspace(0, length - SIDE, count) if count > 1 else [(length - SIDE) // 2]
+    return [int(at) // _GRID * _GRID for at in places]
+
+
+def compute_features(x: Tensor) -> Tensor:
+    """(N, P, 3, SIDE, SIDE) -> (N, COUNT).
+
+    By brightness: how much of the picture has it, how large the residual is there, and how its
+    distribution is shaped (noise that grows with brightness, clipping); the histogram of values; what is
+    black or white, alone or in company (salt and pepper); the smallest local spreads (texture is not
+    everywhere), at half the size too (noise that was smoothed is left there); correlations between channels
+    and neighbours (noise as it falls on a sensor has none); steps on a grid of 8 (JPEG).
+    """
+    count = len(x)
+    flat = x.flatten(0, 1)
+    residual, mean = _residual(flat), F.avg_pool2d(flat, 5, stride=1)
+    inner = flat[..., 2:-2, 2:-2]
+    return torch.cat(
+        [
+            _by_brightness(residual.abs(), mean, count),
+            _histogram(flat, count),
+            _extremes(inner, mean, count),
+            _spreads(residual, count),
+            _spreads(_residual(F.avg_pool2d(flat, 2)), count),
+            _correlations(residual, count),
+            _steps(flat, count),
+        ],
+        dim=1,
+    )
+
+
+def _residual(x: Tensor) -> Tensor:
+    """(M, 3, S, S) -> (M, 3, S - 4, S - 4): second differences both ways (Immerkaer, 1996), of noise's own variance."""
+    line = torch.tensor([1.0, -2.0, 1.0])
+    kernel = (line[:, None] * line / 6).expand(3, 1, 3, 3)
+    return F.conv2d(x, kernel, groups=3)[..., 1:-1, 1:-1]
+
+
+def _by_brightness(size: Tensor, mean: Tensor, count: int) -> Tensor:
+    level = (mean * LEVELS).long().clamp_(0, LEVELS - 1).reshape(count, -1)
+    place = level + LEVELS * torch.arange(count)[:, None]
+    size = size.reshape(count, -1)
+
+    def total(values: Tensor) -> Tensor:
+        return torch.bincount(place.flatten(), values.flatten(), count * LEVELS).float().reshape(count, LEVELS)
+
+    pixels = total(torch.ones_like(size))
+    few = pixels + 1
+    first, second, root = total(size) / few, total(size.square()) / few, total(size.sqrt()) / few
+    heavy = second.sqrt() / (first + 1e-3)  # 1.25 where it is Gaussian
+    light = root.square() / (first + 1e-3)
+    share = pixels / pixels.sum(1, keepdim=True)
+    return torch.cat([share.sqrt(), first.sqrt(), heavy, light], dim=1)
+
+
+def _histogram(x: Tensor, count: int) -> Tensor:
+    place = (x * BINS).long().clamp_(0, BINS - 1).reshape(count, -1) + BINS * torch.arange(count)[:, None]
+    return (
+        torch.bincount(place.flatten(), minlength=count * BINS).float().reshape(count, BINS) / place.shape[1]
+    ).sqrt()
+
+
+def _extremes(x: Tensor, mean: Tensor, count: int) -> Tensor:
+    black, white = x <= 0.5 / 255, x >= 254.5 / 255
+    found = (black, white, black & (mean > 0.25), white & (mean < 0.75))
+    return torch.stack([kind.reshape(count, -1).float().mean(1).sqrt() for kind in found], dim=1)
+
+
+def _spreads(residual: Tensor, count: int) -> Tensor:
+    blocks = F.avg_pool2d(residual.square(), _BLOCK).sqrt().reshape(count, -1)
+    return torch.quantile(blocks, torch.tensor(_QUANTILES), dim=1).T.sqrt()
+
+
+def _correlations(residual: Tensor, count: int) -> Tensor:
+    def mean(product: Tensor) -> Tensor:
+        return product.reshape(count, -1).mean(1)
+
+    power = [mean(residual[:, c].square()) for c in range(3)]
+    pairs = [
+        mean(residual[:, a] * residual[:, b]) / (power[a] * power[b]).sqrt().add(1e-6)
+        for a, b in ((0, 1), (1, 2), (0, 2))
+    ]
+    whole = mean(residual.square()) + 1e-6
+    down = [mean(residual[..., lag:, :] * residual[..., :-lag, :]) / whole for lag in _LAGS]
+    across = [mean(residual[..., lag:] * residual[..., :-lag]) / whole for lag in _LAGS]
+    return torch.stack([*pairs, *down, *across], dim=1)
+
+
+def _steps(x: Tensor, count: int) -> Tensor:
+    """How much larger the steps between pixels are at one place of a grid of 8 than on average: most and end."""
+    found = []
+    for size in (x.diff(dim=-1).abs().mean((1, 2)), x.diff(dim=-2).abs().mean((1, 3))):
+        places = F.pad(size.reshape(count, -1, SIDE - 1).mean(1), (0, 1), value=torch.nan).reshape(count, -1, _GRID)
+        phases = places.nanmean(1)
+        ratio = ((phases + _STEP) / (phases.mean(1, keepdim=True) + _STEP)).log()
+        found += [ratio.amax(1), ratio[:, -1]]
+    return torch.stack(found, dim=1)
+
+
+_STEP = 1e-3

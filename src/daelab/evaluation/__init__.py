@@ -1,0 +1,1 @@
+"""Scores of denoised images: metrics, confidence intervals, and macro F1 by classifiers."""

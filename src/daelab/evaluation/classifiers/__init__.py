@@ -1,0 +1,1 @@
+"""Classifiers that score clean, noisy and denoised images by macro F1."""

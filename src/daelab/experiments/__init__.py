@@ -1,0 +1,1 @@
+"""Experiments over many runs: search, comparison, leaderboard, the paper's reproduction, reports."""

@@ -1,0 +1,1 @@
+"""Every model on the same noisy images: quality, cost, and how sure each lead is."""

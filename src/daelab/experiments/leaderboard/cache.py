@@ -1,0 +1,147 @@
+"""Rows that were measured before, one file each: what is not new is not measured again, and an end halfway loses a row.
+
+A row counts only for what it was measured of: the model's file, the pictures, the noises, the seed, the judges and the
+libraries. Its speed is not kept: that is of a machine and a moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from daelab._util.hardware import collect_versions
+from daelab._util.tensor_file import read_tensors, write_tensors
+from daelab.datasets.base import Images
+from daelab.evaluation.classifiers.registry import list_shipped_classifiers
+from daelab.evaluation.classifiers.scores import ClassifierScores
+from daelab.evaluation.evaluate import EvaluationScores, NoiseScores
+from daelab.evaluation.metrics import MetricSummary
+from daelab.experiments.leaderboard.boards import Board
+from daelab.experiments.leaderboard.row import LeaderboardRow
+
+KEPT_KINDS = ("clean", "noisy", "denoised")
+
+
+def describe_measurement(board: Board, images: Images, seed: int, asked: Iterable[str]) -> dict[str, Any]:
+    """What all rows of a leaderboard are measured of, as plain values.
+
+    Args:
+        asked: names of judges that ship.
+    """
+    pixels = hashlib.sha256()
+    for indices in images.groups(1024):
+        pixels.update(images.batch(indices).tobytes())
+    shipped = list_shipped_classifiers()
+    return {
+        "data": images.name,
+        "images": len(images),
+        "pixels": pixels.hexdigest(),
+        "noises": [*board.noises, *board.unseen],
+        "unseen_images": board.unseen_images,
+        "crops": [[crop.image, crop.top, crop.left] for crop in board.crops],
+        "tuned_on": board.tuned_on,
+        "seed": seed,
+        "judges": {name: _digest(shipped[name]) for name in asked},
+        "versions": collect_versions(),
+    }
+
+
+class RowCache:
+    """The rows in a folder.
+
+    Args:
+        folder: None keeps nothing.
+        same: `identity`.
+    """
+
+    def __init__(self, folder: Path | None, same: Mapping[str, Any], images: Images) -> None:
+        self.folder, self.same, self.images = folder, same, images
+
+    def read(self, name: str, path: Path | None) -> LeaderboardRow | None:
+        """The row of a model; None where there is none, or it is of another file, noise or picture."""
+        place = self._place(name)
+        if place is None or not place.is_file():
+            return None
+        try:
+            header, tensors = read_tensors(place)
+            return _row(header, tensors, self.images) if header.get("of") == self._of(name, path) else None
+        except (ValueError, LookupError, TypeError):  # cut short, or of another daelab: measured anew, and written over
+            return None
+
+    def write(self, row: LeaderboardRow, path: Path | None) -> None:
+        """Keep a row, where rows are kept."""
+        place = self._place(row.name)
+        if place is None:
+            return
+        place.parent.mkdir(parents=True, exist_ok=True)
+        header, tensors = _plain(row)
+        write_tensors(place, tensors, {"of": self._of(row.name, path), **header})
+
+    def _place(self, name: str) -> Path | None:
+        plain = re.sub(r"[^\w.,=-]", "_", name)
+        return self.folder and self.folder / f"{plain}.safetensors"
+
+    def _of(self, name: str, path: Path | None) -> dict[str, Any]:
+        return {**self.same, "model": name, "file": path and _digest(path)}
+
+
+def _plain(row: LeaderboardRow) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    header: dict[str, Any] = {
+        "row": {"name": row.name, "parameters": row.parameters, "macs": row.macs, "size": row.size},
+        "method": row.method,
+        "noisy": {text: scores.noisy_sha256 for text, scores in row.scores.items()},
+        "seed": next(iter(row.scores.values())).seed,
+        "metrics": list(next(iter(row.scores.values())).overall.metrics),
+        "judges": list(row.judged),
+        "crops": list(row.crops),
+    }
+    tensors = {}
+    for text, scores in row.scores.items():
+        tensors[f"{text} psnrs"] = torch.from_numpy(scores.psnrs)
+        found = scores.overall.metrics.values()
+        tensors[f"{text} metrics"] = torch.tensor([[x.noisy, x.denoised, *x.ci95] for x in found], dtype=torch.float64)
+    for name, said in row.judged.items():
+        tensors |= {f"judge {name} {kind}": torch.from_numpy(getattr(said, kind)) for kind in KEPT_KINDS}
+    for what, (clean, given) in row.crops.items():
+        tensors |= {f"crop {what} clean": torch.from_numpy(clean), f"crop {what} given": torch.from_numpy(given)}
+    return header, tensors
+
+
+def _row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Images) -> LeaderboardRow:
+    def scores(text: str) -> NoiseScores:
+        rows: Sequence[Sequence[float]] = tensors[f"{text} metrics"].tolist()
+        found = {
+            name: MetricSummary(noisy, denoised, (low, high))
+            for name, (noisy, denoised, low, high) in zip(header["metrics"], rows, strict=True)
+        }
+        return NoiseScores(text, len(tensors[f"{text} psnrs"]), found)
+
+    def judged(name: str) -> ClassifierScores:
+        said = {kind: tensors[f"judge {name} {kind}"].numpy() for kind in KEPT_KINDS}
+        return ClassifierScores(name, images.classes, images.labels, seed=header["seed"], **said)
+
+    return LeaderboardRow(
+        **header["row"],
+        method=header["method"],
+        scores={
+            text: EvaluationScores(
+                scores(text), (), header["seed"], header["noisy"][text], tensors[f"{text} psnrs"].numpy()
+            )
+            for text in header["of"]["noises"]  # a header's keys are sorted
+        },
+        judged={name: judged(name) for name in header["judges"]},
+        crops={
+            what: (tensors[f"crop {what} clean"].numpy(), tensors[f"crop {what} given"].numpy())
+            for what in header["crops"]
+        },
+    )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""Reproduction of the paper: its tables and figures beside our own measurements."""

@@ -1,0 +1,131 @@
+"""One self-contained HTML page for a run, a reproduction or a study."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from daelab._util.files import write_text
+from daelab.errors import unknown_name
+from daelab.experiments.reports.table import Table, format_cell
+
+_MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".webp": "image/webp"}
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A part of a page: its text, then its figures, then its tables."""
+
+    title: str
+    """The heading; empty for none."""
+    text: str = ""
+    """Paragraphs, separated by empty lines."""
+    figures: Mapping[str, Path] = field(default_factory=dict)
+    """Caption, saying what to see -> picture file (PNG, SVG, JPEG or WebP)."""
+    tables: Sequence[Table] = ()
+    """Each with its data to download."""
+
+
+def write_run_page(
+    title: str,
+    facts: Mapping[str, Any],
+    figures: Mapping[str, Path],
+    tables: Sequence[Table],
+    path: Path,
+) -> None:
+    """Write the page of one run: facts, figures, tables. See `write_page`."""
+    parts = [ReportSection("Figures", figures=figures), ReportSection("Tables", tables=tables)]
+    write_page(title, facts, [part for part in parts if part.figures or part.tables], path)
+
+
+def write_markdown(title: str, facts: Mapping[str, Any], sections: Sequence[ReportSection], path: Path) -> None:
+    """Write the same as `write_page` as Markdown; figures stay files, named relative to it."""
+    parts = [f"# {_plain(title)}", ""]
+    parts += [f"- {_plain(name)}: {_plain(format_cell(value))}" for name, value in facts.items()]
+    for section in sections:
+        parts += ["", f"## {_plain(section.title)}"] if section.title else []
+        parts += [line for paragraph in _paragraphs(section.text) for line in ("", _plain(paragraph))]
+        for caption, figure in section.figures.items():
+            place = Path(os.path.relpath(figure, Path(path).parent)).as_posix()
+            parts += ["", f"![{_plain(caption)}]({place.replace(' ', '%20')})", "", f"*{_plain(caption)}*"]
+        parts += [line for table in section.tables for line in ("", table.to_markdown().rstrip())]
+    write_text(Path(path), "\n".join(parts) + "\n")
+
+
+def _plain(text: str) -> str:
+    """Text on one line that Markdown leaves as it is."""
+    return re.sub(r"([\\`*_\[\]|<])", r"\\\1", " ".join(text.split()))
+
+
+def write_page(
+    title: str, facts: Mapping[str, Any], sections: Sequence[ReportSection], path: Path, *, numbered: bool = True
+) -> None:
+    """Write one HTML file that holds all it shows and asks the network for nothing.
+
+    It follows the reader's light or dark setting, prints, and fits a phone. All text is
+    escaped. Figures and tables are numbered through the page, where `numbered`.
+
+    Args:
+        title: what the page is about.
+        facts: name -> value, shown first; numbers, text, lists and flat mappings are formatted.
+        sections: what follows, in order; with three or more, a table of contents comes first.
+        path: where to write.
+
+    Raises:
+        ValueError: a figure's file is of a kind that browsers do not show.
+        FileNotFoundError: a figure's file is not there.
+    """
+    html = _template().render(
+        title=title,
+        facts={name: format_cell(value) for name, value in facts.items()},
+        sections=sections,
+        numbered=numbered,
+    )
+    write_text(Path(path), html)
+
+
+@cache
+def _template() -> jinja2.Template:
+    source = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["csv_uri"] = _csv_uri
+    environment.filters["image_uri"] = _image_uri
+    environment.filters["paragraphs"] = _paragraphs
+    environment.filters["slug"] = make_slug
+    return environment.from_string(source)
+
+
+def _csv_uri(table: Table) -> str:
+    return _data_uri("text/csv;charset=utf-8", table.to_csv().encode())
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text.strip()) if part]
+
+
+def _image_uri(path: Path) -> str:
+    path = Path(path)
+    media = _MEDIA.get(path.suffix.lower().replace(".jpeg", ".jpg"))
+    if media is None:
+        raise unknown_name("picture format for a page", path.suffix or path.name, _MEDIA)
+    return _data_uri(media, path.read_bytes())
+
+
+def _data_uri(media: str, data: bytes) -> str:
+    return f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def make_slug(text: str) -> str:
+    """A file's or anchor's name from a title: letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "data"

@@ -1,0 +1,152 @@
+"""One table, shown three ways: on a page, as CSV, as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
+
+_NUMBER = re.compile(r"[-+−]?[\d∞][\d\s.,%±×/()\[\]–+−-]*(dB|s|ms|MB)?")
+_NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table. The page and Markdown show rounded numbers; CSV has them in full."""
+
+    title: str
+    """What the rows are; also names the CSV file."""
+    columns: Sequence[str]
+    """The head, with units where there are any."""
+    rows: Sequence[Sequence[Any]]
+    """Cells: text, int, float, bool or None, as many in each row as there are columns."""
+    note: str = ""
+    """What to see in it, or how it was measured; shown beneath."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(self.columns))
+        object.__setattr__(self, "rows", tuple(tuple(row) for row in self.rows))
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"table {self.title!r}: {len(row)} cells for {len(self.columns)} columns in {row}")
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """For each column, whether it holds numbers, which are set flush right."""
+        return tuple(_is_numeric([row[c] for row in self.rows]) for c in range(len(self.columns)))
+
+    @property
+    def shown(self) -> tuple[tuple[str, ...], ...]:
+        """The cells as text; the floats of a column with the same number of decimals."""
+        columns = [_texts([row[c] for row in self.rows]) for c in range(len(self.columns))]
+        return tuple(zip(*columns, strict=True)) if columns else ()
+
+    def to_csv(self) -> str:
+        r"""The table as CSV, every number in full; None is an empty cell.
+
+        >>> Table("losses", ["run", "loss"], [["a", 0.1], ["b", None]]).to_csv()
+        'run,loss\na,0.1\nb,\n'
+        """
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
+        return out.getvalue()
+
+    def to_text(self) -> str:
+        """The table for a terminal: columns set apart by two spaces, numbers flush right.
+
+        >>> print(Table("losses", ["run", "loss"], [["a", 0.125], ["bcd", 2.5]]).to_text())
+        run    loss
+        a    0.1250
+        bcd  2.5000
+        """
+        rows = [tuple(self.columns), *self.shown]
+        widths = [max(len(row[c]) for row in rows) for c in range(len(self.columns))]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if numeric else cell.ljust(width)
+                for cell, width, numeric in zip(row, widths, self.numeric, strict=True)
+            ).rstrip()
+            for row in rows
+        ]
+        return "\n".join([*lines, *(["", self.note] if self.note else [])])
+
+    def to_markdown(self) -> str:
+        """The table as GitHub-flavoured Markdown, with its title above and its note beneath.
+
+        >>> print(Table("losses", ["run", "loss"], [["a", 0.125], ["b", 2.5]]).to_markdown())
+        **losses**
+        <BLANKLINE>
+        | run | loss |
+        | :-- | ---: |
+        | a | 0.1250 |
+        | b | 2.5000 |
+        <BLANKLINE>
+        """
+        rule = ["---:" if numeric else ":--" for numeric in self.numeric]
+        escaped = [[_markdown(cell) for cell in row] for row in (self.columns, *self.shown)]
+        lines = [f"| {' | '.join(cells)} |" for cells in (escaped[0], rule, *escaped[1:])]
+        note = ["", _markdown(self.note)] if self.note else []
+        return "\n".join([f"**{_markdown(self.title)}**", "", *lines, *note, ""])
+
+
+def format_cell(value: Any) -> str:
+    """Any value as a reader likes it: 45,000, 26.92, yes, a, b.
+
+    >>> [format_cell(v) for v in (45_000, 26.9234, 0.00204, True, None, ["a", 1], {"lr": 0.1})]
+    ['45,000', '26.92', '0.00204', 'yes', '–', 'a, 1', 'lr 0.1']
+    """
+    if value is None or value == "":
+        return _NOTHING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value):,}" if abs(int(value)) >= 10_000 else str(value)
+    if isinstance(value, Real):
+        return f"{value:,.0f}" if 10_000 <= abs(float(value)) < math.inf else f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {format_cell(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(format_cell, value))
+    return str(value)
+
+
+def _texts(cells: list[Any]) -> list[str]:
+    """A column's cells as text: four digits of the smallest fraction decide the decimals of all."""
+    numbers = [abs(float(cell)) for cell in cells if _is_float(cell) and cell != 0]
+    decimals = 3 - math.floor(math.log10(min(numbers))) if numbers else 0
+    if all(number.is_integer() for number in numbers):
+        return _wholes([int(cell) if _is_float(cell) else cell for cell in cells])
+    if decimals > 7:
+        return [format_cell(cell) for cell in cells]
+    return [f"{cell:,.{max(0, decimals)}f}" if _is_float(cell) else format_cell(cell) for cell in cells]
+
+
+def _wholes(cells: list[Any]) -> list[str]:
+    """Whole numbers and text; where one number has thousands set apart, all have."""
+    apart = any(isinstance(cell, Integral) and abs(int(cell)) >= 10_000 for cell in cells)
+    return [f"{int(cell):,}" if apart and isinstance(cell, Integral) else format_cell(cell) for cell in cells]
+
+
+def _is_float(cell: Any) -> bool:
+    """Whether a cell is a finite number that is not of an integer type."""
+    return isinstance(cell, Real) and not isinstance(cell, Integral) and math.isfinite(cell)
+
+
+def _is_numeric(cells: list[Any]) -> bool:
+    known = [cell for cell in cells if cell is not None and cell not in ("", "-", _NOTHING)]
+    return bool(known) and all(
+        not isinstance(cell, bool) and (isinstance(cell, Real) or _NUMBER.fullmatch(str(cell).strip()) is not None)
+        for cell in known
+    )
+
+
+def _markdown(text: str) -> str:
+    """Text that stays text inside a Markdown table."""
+    for special in "\\`*_[]|":
+        text = text.replace(special, f"\\{special}")
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())

@@ -1,0 +1,176 @@
+"""What every network shares: its layers by name, run in order, and batch norms that fold away.
+
+In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU: the
+2x2 ones of stride 2 are one matrix product that gives the patches, the 3x3 ones, but for a thin last
+layer, the plain convolutions that they equal (docs/performance.md). Weights keep PyTorch's layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from daelab.models.architectures.base import Architecture, Layer
+from daelab.models.normalization import NORM_LAYERS
+
+PART = 32
+"""Images that inference takes at once: what they need fits the cache better than more would."""
+THIN = 8
+"""Below so many outputs a transposed 3x3 convolution is faster as PyTorch's own."""
+
+
+class PatchConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed 2x2 convolution of stride 2; in training one matrix product that gives 2x2 patches."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.training:
+            return super().forward(x, output_size)
+        n, c, h, w = x.shape
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, c)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        patches = F.linear(x.permute(0, 2, 3, 1), weight, bias).reshape(n, h, w, 2, 2, -1)
+        return patches.transpose(2, 3).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
+
+
+class SameConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed 3x3 convolution of stride 1 and padding 1; in training the plain convolution it equals."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        if not self.training:
+            return super().forward(x, output_size)
+        return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
+
+
+class ThinConv2d(nn.Module):
+    """A 3x3 convolution to few outputs, for use on a CPU: (N, C, H, W) -> (N, K, H, W).
+
+    One convolution over columns gives each output's share of all three columns, which are added shifted: three
+    times as many outputs fill the processor's vectors better.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        super().__init__()
+        outputs, inputs = weight.shape[:2]
+        self.columns = nn.Conv2d(inputs, 3 * outputs, (3, 1), padding=(1, 0), bias=False)
+        self.columns.weight = nn.Parameter(weight.permute(3, 0, 1, 2).reshape(3 * outputs, inputs, 3, 1))
+        self.bias = nn.Parameter(torch.zeros(outputs) if bias is None else bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, middle, right = self.columns(x).chunk(3, 1)
+        out = middle + self.bias.view(-1, 1, 1)
+        out[..., 1:] += left[..., :-1]
+        out[..., :-1] += right[..., 1:]
+        return out  # type: ignore[no-any-return]
+
+
+class Network(nn.Module):
+    """(N, `spec.inputs`, H, W) in [0, 1] -> (N, C, H, W); H and W multiples of `spec.multiple`.
+
+    A subclass says in `forward` how the layers of the table are joined; each runs by its name.
+    """
+
+    def __init__(self, spec: Architecture) -> None:
+        super().__init__()
+        self.spec = spec
+        for layer in spec.layers():
+            self.add_module(layer.name, _convolution(layer))
+            if layer.norm != "none":
+                self.add_module(f"{layer.norm}_{layer.name}", NORM_LAYERS[layer.norm](layer.outputs))
+        # what follows each layer, by name, so that a folded layer can drop its norm
+        self.after = {layer.name: (layer.norm, layer.activation) for layer in spec.layers()}
+
+    def run(self, name: str, x: Tensor) -> Tensor:
+        """One layer: convolution, norm, activation."""
+        norm, activation = self.after[name]
+        x = self.get_submodule(name)(x)
+        if norm != "none":
+            x = self.get_submodule(f"{norm}_{name}")(x)
+        if activation == "relu":
+            return F.relu_(x)
+        # in float32: bf16 has steps of 1/256 just below one
+        return torch.sigmoid(widen_to_float32(x)) if activation == "sigmoid" else x
+
+
+def append_noise_level(x: Tensor, level: Tensor) -> Tensor:
+    """(N, C, H, W) and (N,) levels of noise -> (N, C + 1, H, W), as conditioned networks take it."""
+    return torch.cat([x, level.to(x).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])], 1)
+
+
+def widen_to_float32(x: Tensor) -> Tensor:
+    """The same numbers, in float32 where they had fewer bits."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@torch.no_grad()
+def fold_batch_norms(network: Network) -> Network:
+    """A copy for inference, with each batch norm folded into the convolution before it."""
+    folded = deepcopy(network).eval()
+    for name, (norm, activation) in folded.after.items():
+        if norm != "batch":
+            continue
+        conv, batch_norm = folded.get_submodule(name), folded.get_submodule(f"batch_{name}")
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        assert isinstance(batch_norm, nn.BatchNorm2d)
+        _fold_into(conv, batch_norm)
+        delattr(folded, f"batch_{name}")
+        folded.after[name] = ("none", activation)
+    return folded
+
+
+def prepare_inference(
+    network: Network, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Callable[[Tensor], Tensor]:
+    """The network as a function for use: norms folded in, channels last, on a device, in a precision.
+
+    It takes (N, `spec.inputs`, H, W) float32 in [0, 1] and gives (N, C, H, W); H and W are multiples of the spec's.
+    """
+    module: Network = fold_batch_norms(network)
+    if torch.device(device).type == "cpu":
+        _replace_thin(module)
+    module.to(device, dtype)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @torch.inference_mode()
+    def run(x: Tensor) -> Tensor:
+        if len(x) > PART:
+            return torch.cat([run(part) for part in x.split(PART)])  # type: ignore[no-untyped-call]
+        return module(x.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+
+    return run
+
+
+def _replace_thin(network: Network) -> None:
+    for name in network.after:
+        layer = network.get_submodule(name)
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        if layer.out_channels >= THIN or layer.kernel_size != (3, 3) or layer.stride != (1, 1) or layer.groups != 1:
+            continue
+        transposed = isinstance(layer, nn.ConvTranspose2d)
+        weight = layer.weight.flip(2, 3).transpose(0, 1) if transposed else layer.weight
+        setattr(network, name, ThinConv2d(weight.detach(), layer.bias))
+
+
+def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+    assert conv.bias is not None
+    # the folding itself in float64: two roundings less
+    scale = norm.weight.double() * torch.rsqrt(variance.double() + norm.eps)
+    shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+    conv.bias.copy_((conv.bias.double() - mean.double()) * scale + norm.bias.double())
+    conv.weight.copy_(conv.weight.double() * scale.view(shape))
+
+
+def _convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
+    if layer.transposed:
+        same = nn.ConvTranspose2d if layer.outputs < THIN else SameConvTranspose2d
+        kind = PatchConvTranspose2d if layer.stride == 2 else same
+        return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding, bias=layer.bias)
+    return nn.Conv2d(
+        layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding, groups=layer.groups, bias=layer.bias
+    )

@@ -1,0 +1,94 @@
+"""Norms by name; batch norm takes its statistics over all processes that share a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from daelab._util.distributed import count_processes, sum_values
+
+_idle = False
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel, (N, C, H, W)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm by the statistics of the whole batch, however many processes share it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or count_processes() == 1:
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        out, mean, variance, values = _WholeBatchNorm.apply(x, self.weight, self.bias, self.eps, not _idle)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (values / (values - 1)).float(), self.momentum)
+        return out  # type: ignore[no-any-return]
+
+
+class _WholeBatchNorm(torch.autograd.Function):
+    """PyTorch's own kernels on this process's part of a batch, with sums over all parts: one exchange each way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, counts: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        channels = x.shape[1]
+        # in float64, so that no digit is lost where the mean is far from zero
+        sums = torch.zeros(2 * channels + 1, dtype=torch.float64, device=x.device)
+        if counts:
+            scratch = torch.zeros_like(weight), torch.zeros_like(weight)
+            mean, variance = (found.double() for found in torch.batch_norm_update_stats(x, *scratch, 0.0))
+            values = x.numel() // channels
+            sums[:channels], sums[channels:-1], sums[-1] = values * mean, values * (variance + mean * mean), values
+        sum_values(sums)
+        mean = sums[:channels] / sums[-1]
+        variance = (sums[channels:-1] / sums[-1] - mean * mean).clamp_min_(0).float()
+        mean, values_in_all = mean.float(), sums[-1].clone()
+        ctx.eps, ctx.counts = eps, counts
+        ctx.save_for_backward(x, weight, mean, variance, values_in_all)
+        ctx.mark_non_differentiable(mean, variance, values_in_all)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance, values_in_all
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        x, weight, mean, variance, values = ctx.saved_tensors
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        through, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
+            grad, x, weight, mean, variance, None, None, False, ctx.eps, [True, True, True]
+        )
+        share = torch.cat([to_weight, to_bias]).double() * ctx.counts
+        along, level = (sum_values(share) / values).float().chunk(2)
+        if ctx.counts:
+            # what the statistics themselves pass on: a line in the normalised x
+            scale = weight * torch.rsqrt(variance + ctx.eps)
+            through = through - F.batch_norm(x, mean, variance, scale * along, scale * level, eps=ctx.eps)
+        return through, to_weight, to_bias, None, None
+
+
+@contextmanager
+def ignore_batch_statistics() -> Iterator[None]:
+    """What passes through the norms here is no image of the batch, and takes no part in its statistics."""
+    global _idle
+    _idle = True
+    try:
+        yield
+    finally:
+        _idle = False
+
+
+NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {"batch": BatchNorm, "layer": ChannelNorm}

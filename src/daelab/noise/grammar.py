@@ -1,0 +1,175 @@
+"""The text form of a noise: `gaussian(0.2, 0.05) > multiplicative(0.2, 0.1) | poisson(30)`.
+
+Grammar, loosest first; `>` binds tighter than `|`:
+
+    noise := chain ("|" chain)*
+    chain := item (">" item)*
+    item  := name ["(" level ("," level)* ")"] | preset | "(" noise ")"
+    level := number [".." number]
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+
+from daelab.errors import unknown_name
+from daelab.noise import basic, camera  # noqa: F401 (defining a noise registers it)
+from daelab.noise.base import PRESETS, Level, LevelRange, Noise, list_terms
+from daelab.noise.composition import Chain, Mixture
+from daelab.noise.presets import FORMULAS
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[+-]?(?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
+    r"|(?P<name>[A-Za-z][A-Za-z0-9+-]*)|(?P<range>\.\.)|(?P<sign>[(),>|]))"
+)
+_LONGEST = 2000
+_DEEPEST = 20
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    place: int
+
+
+class _Parser:
+    """Recursive descent over the tokens; every error shows the place with a caret."""
+
+    def __init__(self, text: str, presets: dict[str, Noise]) -> None:
+        self.text = text
+        self.presets = presets
+        self.tokens = list(self._tokens())
+        self.next = 0
+        self.depth = 0
+
+    def _tokens(self) -> list[_Token]:
+        found, place = [], 0
+        stop = len(self.text.rstrip())
+        while place < stop:
+            match = _TOKEN.match(self.text, place)
+            if match is None or match.lastgroup is None:
+                place += len(self.text[place:]) - len(self.text[place:].lstrip())
+                raise self.error(f"{self.text[place]!r} has no meaning here", place)
+            kind = match.lastgroup
+            found.append(_Token(kind, match[kind], match.start(kind)))
+            place = match.end()
+        return [*found, _Token("end", "the end", stop)]
+
+    def error(self, what: str, place: int) -> ValueError:
+        return ValueError(f"noise: {what}\n  {self.text}\n  {' ' * place}^")
+
+    def peek(self, text: str) -> bool:
+        token = self.tokens[self.next]
+        return token.kind in ("sign", "range") and token.text == text
+
+    def eat(self, text: str) -> bool:
+        found = self.peek(text)
+        self.next += found
+        return found
+
+    def expect(self, text: str) -> None:
+        token = self.tokens[self.next]
+        if not self.eat(text):
+            raise self.error(f"expected {text!r}, found {token.text!r}", token.place)
+
+    def whole(self) -> Noise:
+        noise = self.noise()
+        token = self.tokens[self.next]
+        if token.kind != "end":
+            raise self.error(f"expected '>', '|' or the end, found {token.text!r}", token.place)
+        return noise
+
+    def noise(self) -> Noise:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise self.error(f"more than {_DEEPEST} brackets deep", self.tokens[self.next].place)
+        choices = [self.chain()]
+        while self.eat("|"):
+            choices.append(self.chain())
+        self.depth -= 1
+        return choices[0] if len(choices) == 1 else Mixture(tuple(choices))
+
+    def chain(self) -> Noise:
+        steps = [self.item()]
+        while self.eat(">"):
+            steps.append(self.item())
+        return steps[0] if len(steps) == 1 else Chain(tuple(steps))
+
+    def item(self) -> Noise:
+        if self.eat("("):
+            inner = self.noise()
+            self.expect(")")
+            return inner
+        token = self.tokens[self.next]
+        if token.kind != "name":
+            raise self.error(f"expected the name of a noise, found {token.text!r}", token.place)
+        self.next += 1
+        if token.text in self.presets:
+            return self.presets[token.text]
+        kinds = list_terms()
+        if token.text not in kinds:
+            raise self.error(str(unknown_name("noise", token.text, [*kinds, *FORMULAS])), token.place)
+        kind, levels = kinds[token.text], self.levels()
+        wanted = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+        if len(levels) != len(wanted):
+            form = f"{token.text}({', '.join(wanted)})" if wanted else token.text
+            raise self.error(f"write {form}; {len(levels)} numbers given", token.place)
+        try:
+            return kind(*levels)
+        except ValueError as error:
+            raise self.error(str(error), token.place) from None
+
+    def levels(self) -> list[Level]:
+        levels: list[Level] = []
+        if self.eat("(") and not self.eat(")"):
+            levels.append(self.level())
+            while self.eat(","):
+                levels.append(self.level())
+            self.expect(")")
+        return levels
+
+    def level(self) -> Level:
+        place = self.tokens[self.next].place
+        low = self.number()
+        if not self.eat(".."):
+            return low
+        high = self.number()
+        try:
+            return LevelRange(low, high)
+        except ValueError as error:
+            raise self.error(str(error), place) from None
+
+    def number(self) -> float:
+        token = self.tokens[self.next]
+        if token.kind != "number":
+            raise self.error(f"expected a number, found {token.text!r}", token.place)
+        self.next += 1
+        return float(token.text)
+
+
+def parse_noise(text: str) -> Noise:
+    """Read the text form of a noise, or the name of a preset.
+
+    Raises:
+        ValueError: the text is not a noise; the message shows the place with a caret.
+
+    >>> parse_noise("gaussian(0.2, 0.05) > multiplicative(0.2,0.1)")
+    Chain(steps=(Gaussian(mean=0.2, std=0.05), Multiplicative(mean=0.2, std=0.1)))
+    >>> str(parse_noise("gaussian(.3, 5e-2)"))
+    'type-1'
+    >>> parse_noise("gaussian(0.1 0.2)")
+    Traceback (most recent call last):
+    ValueError: noise: expected ')', found '0.2'
+      gaussian(0.1 0.2)
+                   ^
+    """
+    if len(text) > _LONGEST:
+        raise ValueError(f"noise: the text has {len(text)} characters; at most {_LONGEST} are read")
+    # on one line, so that the caret stands under its place
+    return _Parser(re.sub(r"\s", " ", text), PRESETS).whole()
+
+
+for _name, _formula in FORMULAS.items():
+    PRESETS[_name] = _Parser(_formula, PRESETS).whole()

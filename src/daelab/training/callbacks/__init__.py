@@ -1,0 +1,1 @@
+"""Observers of a training: the run's record and the experiment trackers."""

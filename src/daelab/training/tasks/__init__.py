@@ -1,0 +1,1 @@
+"""Tasks of the training engine: classification and noise identification."""
