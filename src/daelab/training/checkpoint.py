@@ -1,26 +1,24 @@
-"""Everything that a training is at a step, and its checkpoint: a safetensors file that resumes it exactly."""
+"""The state of a training between two steps, and its checkpoint: a safetensors file that resumes it exactly."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from daelab._util.config import FileHeader
+from daelab._util.config import ConfigDocument, FileHeader
 from daelab._util.distributed import run_on_first
 from daelab._util.tensor_file import explain_misfit, read_tensors, write_tensors
-from daelab.models.build import build_network
-from daelab.models.layers import Network
-from daelab.training.loader import derive_seed
-from daelab.training.objective import load_named_model
-from daelab.training.optimizers import WeightAverage, make_optimizer
-from daelab.training.recipe import Recipe
+from daelab.training.optimizers import AveragedWeights
 
 CHECKPOINT_FORMAT = 1
+_CLASSIFIER_FORMAT = "judge_checkpoint"
+"""The header field by which a classifier's checkpoint of version 0.1.0 is known."""
 
 
 @dataclass
@@ -28,12 +26,15 @@ class BestEpoch:
     """The epoch with the lowest validation loss so far."""
 
     epoch: int = 0
+    """The number of the epoch, from 1; 0 while there is none."""
     val_loss: float = float("inf")
+    """The validation loss, as the recipe's loss measures it."""
     val_psnr: float = float("-inf")
+    """The mean PSNR of the validation images, in dB."""
 
 
 class CheckpointHeader(FileHeader):
-    """What a checkpoint says beside its tensors."""
+    """The header of a checkpoint: everything beside its tensors."""
 
     checkpoint: int
     recipe_sha256: str
@@ -46,50 +47,46 @@ class CheckpointHeader(FileHeader):
 
 @dataclass
 class TrainingState:
-    """A training between two steps. The order of images and all noise follow from (seed, step)."""
+    """The state of a training between two steps.
 
-    network: Network
-    average: WeightAverage | None
-    optimiser: torch.optim.Optimizer
-    loss_sum: Tensor
-    """float64 scalar on the device: training loss of this epoch so far, times images."""
+    No random state is part of it: the order of the images and all noise follow from the seed, the epoch and the step.
+    """
+
+    network: nn.Module
+    """The network that the optimizer changes."""
+    optimizer: torch.optim.Optimizer
+    """The optimizer of the network's parameters."""
+    sums: Tensor
+    """float64 sums over the images of this epoch so far, on the device: the loss, and what else the task counts."""
+    average: AveragedWeights | None = None
+    """A second set of weights, or None."""
     step: int = 0
     """Steps done since the beginning."""
     seconds: float = 0.0
-    """Time spent so far, interruptions left out."""
+    """Seconds spent in finished epochs, without interruptions."""
     epoch_seconds: float = 0.0
-    """Of which in training steps of this epoch."""
+    """Seconds spent in steps of the present epoch."""
     rows: list[dict[str, float]] = field(default_factory=list)
-    """Of metrics.csv: one per finished epoch."""
+    """The rows of metrics.csv: one for each finished epoch."""
     best: BestEpoch = field(default_factory=BestEpoch)
+    """The best epoch so far."""
 
     @property
-    def kept(self) -> Network:
+    def kept(self) -> nn.Module:
         """The network that is validated and kept: the average where there is one."""
         return self.average.network if self.average else self.network
 
-    def begin_from(self, model: str) -> None:
-        """Take on a model's weights, before the first step; what the network has more of stays as it is.
+    def save(self, path: Path, recipe: ConfigDocument) -> None:
+        """Write the checkpoint, whole or not at all.
 
-        Raises:
-            ValueError: there is none, or it is of an architecture from which the recipe's does not grow.
+        Args:
+            path: The file.
+            recipe: The recipe of the training; only it can resume the checkpoint.
         """
-        network, card = load_named_model("training.start", model)
-        if not self.network.spec.grown_from(card.spec):
-            raise ValueError(
-                f"training.start: {model} is of another architecture than the recipe's spec; "
-                "a U-Net may have more blocks than it, all else is to be the same"
-            )
-        self.network.load_state_dict(self.network.state_dict() | network.state_dict())
-        if self.average:
-            self.average.network.load_state_dict(self.network.state_dict())
-
-    def save(self, path: Path, recipe: Recipe) -> None:
-        """Write the checkpoint, whole or not at all."""
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         if self.average:
-            tensors |= {f"average.{name}": t for name, t in self.average.network.state_dict().items()}
-        for number, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"average.{name}": tensor for name, tensor in self.average.state_dict().items()}
+        for number, values in self.optimizer.state_dict()["state"].items():
             for key, value in values.items():
                 if isinstance(value, Tensor):
                     tensors[f"optimiser.{number}.{key}"] = value
@@ -100,54 +97,68 @@ class TrainingState:
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
             "rows": self.rows,
-            "best": vars(self.best) if self.rows else None,
+            "best": vars(self.best) if self.best.epoch else None,
         }
-        write_tensors(path, tensors | {"loss_sum": self.loss_sum}, header)
+        write_tensors(path, tensors | {"loss_sum": self.sums}, header)
 
-    def restore(self, path: Path, recipe: Recipe) -> None:
-        """Take on what a checkpoint holds; of several processes the first one reads it.
+    def restore(self, path: Path, recipe: ConfigDocument) -> None:
+        """Replace the state by that of a checkpoint, which the first process reads for all.
+
+        Args:
+            path: The checkpoint.
+            recipe: The recipe of the training.
 
         Raises:
-            ValueError: it is damaged, or of another recipe.
+            ValueError: The file is damaged, or belongs to another recipe.
         """
-        found, tensors = run_on_first(lambda: read_tensors(path))
-        if found.get("checkpoint") != CHECKPOINT_FORMAT:
+        fields, tensors = run_on_first(lambda: _convert_classifier_checkpoint(*read_tensors(path)))
+        if fields.get("checkpoint") != CHECKPOINT_FORMAT:
             raise ValueError(f"{path}: not a checkpoint of this version of daelab")
-        header = CheckpointHeader.parse(path, found)
+        header = CheckpointHeader.parse(path, fields)
         if header.recipe_sha256 != recipe.sha256:
             raise ValueError(f"{path}: belongs to another recipe; a run resumes with its own recipe.toml")
         with explain_misfit(path):
-            self.network.load_state_dict(_under("network.", tensors))
+            self.network.load_state_dict(_select("network.", tensors))
             if self.average:
-                self.average.network.load_state_dict(_under("average.", tensors))
-            self._restore_optimiser(_under("optimiser.", tensors))
-            self.loss_sum.copy_(tensors["loss_sum"])
+                self.average.load_state_dict(_select("average.", tensors))
+            self._restore_optimizer(_select("optimiser.", tensors))
+            self.sums.copy_(tensors["loss_sum"])
         self.step, self.seconds = header.step, header.seconds
         self.epoch_seconds, self.rows = header.epoch_seconds, [{**row} for row in header.rows]
         self.best = header.best or BestEpoch()
 
-    def _restore_optimiser(self, tensors: dict[str, Tensor]) -> None:
-        parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+    def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         values: dict[int, dict[str, Any]] = {}
         for name, tensor in tensors.items():
             number, _, key = name.partition(".")
             parameter = parameters[int(number)]
             if tensor.shape == parameter.shape:
-                # in the parameter's order in memory: the fused kernels pair the numbers as they lie
+                # The file is contiguous, but the fused kernels pair numbers in the parameter's order in memory.
                 tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
             values.setdefault(int(number), {})[key] = tensor
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": values, "param_groups": groups})
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": values, "param_groups": groups})
 
 
-def create_training_state(recipe: Recipe, device: torch.device) -> TrainingState:
-    """The state before the first step: weights from the recipe's seed."""
-    network = build_network(recipe.spec, derive_seed(recipe.seed, "weights"))
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    average = WeightAverage(network, recipe.training.ema) if recipe.training.ema else None
-    loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-    return TrainingState(network, average, make_optimizer(network, recipe.training), loss_sum)
+def _convert_classifier_checkpoint(
+    header: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Bring a classifier's checkpoint of version 0.1.0 into the one format; leave any other as it is."""
+    if header.get(_CLASSIFIER_FORMAT) != 1:
+        return header, tensors
+    fields = {key: value for key, value in header.items() if key != _CLASSIFIER_FORMAT}
+    renamed = {}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        prefixes = {
+            "slow": f"average.{rest}",
+            "momentum": f"optimiser.{rest}.momentum_buffer",
+            "sums": "loss_sum",
+        }
+        renamed[prefixes.get(kind, name)] = tensor
+    return fields | {"checkpoint": CHECKPOINT_FORMAT, "best": None}, renamed
 
 
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _select(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -8,26 +8,36 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class CheckpointSchedule:
-    """After so many epochs, or after so many minutes, in the middle of an epoch too."""
+    """A number of epochs, or of minutes, between two checkpoints; minutes also apply in the middle of an epoch."""
 
     epochs: int | None = 1
+    """Epochs from one checkpoint to the next; None where minutes count."""
     minutes: float | None = None
+    """Minutes from one checkpoint to the next; None where epochs count."""
 
     def due(self, *, epochs: int | None = None, minutes: float | None = None) -> bool:
-        """Whether a checkpoint is due after an epoch (counted from 1), or so long after the last one."""
+        """Return whether a checkpoint is due.
+
+        Args:
+            epochs: Epochs done, from 1, where an epoch has just ended.
+            minutes: Minutes since the last checkpoint, where a step has just ended.
+        """
         if epochs is not None:
             return self.epochs is not None and epochs % self.epochs == 0
         return self.minutes is not None and minutes is not None and minutes >= self.minutes
 
 
 def parse_checkpoint_schedule(text: str) -> CheckpointSchedule:
-    """`5`: epochs; `10m` or `0.5m`: minutes.
+    """Return the schedule that a text means.
+
+    Args:
+        text: A number of epochs, such as `5`, or of minutes, such as `10m` or `0.5m`.
 
     Raises:
-        ValueError: neither.
+        ValueError: The text is neither.
 
     >>> parse_checkpoint_schedule("10m")
-    Every(epochs=None, minutes=10.0)
+    CheckpointSchedule(epochs=None, minutes=10.0)
     """
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)m", text.strip())
     if match is None or float(match[1] or match[2]) <= 0:

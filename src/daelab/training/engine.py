@@ -1,4 +1,4 @@
-"""fit(recipe): the one loop."""
+"""The training engine: the only loop, which trains any task, saves it and resumes it exactly."""
 
 from __future__ import annotations
 
@@ -11,132 +11,120 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from daelab._util.config import ConfigDocument
 from daelab._util.distributed import (
-    average_values,
     count_processes,
     detect_lost_process,
     gather_values,
     get_group_id,
     is_first_process,
-    run_first_on_each_host,
     run_on_first,
+    sum_values,
     wrap_data_parallel,
 )
-from daelab._util.hardware import choose_device, choose_precision, keep_freed_memory
-from daelab.datasets.base import Dataset, Images
-from daelab.datasets.registry import load_dataset
-from daelab.evaluation.evaluate import validate_denoiser
-from daelab.models.layers import prepare_inference
-from daelab.models.normalization import ignore_batch_statistics
+from daelab._util.hardware import choose_device
 from daelab.runs.folder import RunFolder, choose_run_name, find_runs_of_group, get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.callbacks.record import (
-    NullRecord,
-    RunRecord,
-    SilentProgress,
-    TrainingInterrupted,
-    TrainingProgress,
-)
-from daelab.training.checkpoint import BestEpoch, create_training_state
+from daelab.training.callbacks.progress import SilentProgress, TrainingProgress
+from daelab.training.callbacks.record import NullRecord, RunRecord, TrainingInterrupted
+from daelab.training.checkpoint import BestEpoch
 from daelab.training.checkpoint_schedule import CheckpointSchedule
-from daelab.training.loader import BatchLoader, get_shuffle_window, select_images
-from daelab.training.objective import DenoisingObjective
-from daelab.training.optimizers import compute_learning_rate
-from daelab.training.recipe import Recipe, load_recipe
-from daelab.training.validation import ClassifierValidation, NoisyValidationSet
+from daelab.training.tasks.base import TrainingTask
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training gives."""
+    """The result of a finished training."""
 
     run: RunFolder
+    """The folder of the run."""
     rows: list[dict[str, float]]
+    """The rows of metrics.csv."""
     best: BestEpoch
+    """The epoch with the lowest validation loss."""
     seconds: float
+    """The time that the training took, without interruptions."""
+    product: object = None
+    """What the task made at the end, beside its files."""
 
 
-def fit_denoiser(
-    recipe: Recipe,
-    name: str | None = None,
-    *,
-    resume: bool = False,
-    runs_root: Path | None = None,
-    data_root: str | Path | None = None,
-    ledger: Ledger | None = None,
-    progress: TrainingProgress | None = None,
-    device: torch.device | None = None,
-    download: Callable[[int, int], None] | None = None,
-    dataset: Dataset | None = None,
-    checkpoint_every: CheckpointSchedule | None = None,
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How a run is kept and observed; no option changes what is trained."""
+
+    name: str | None = None
+    """The name of the run; it must be new unless the run is resumed. Default: the first free `run-N`."""
+    resume: bool = False
+    """Whether to go on from the run's last checkpoint, exactly."""
+    runs_root: Path | None = None
+    """The folder of all runs. Default: $DAELAB_RUNS, or `runs`."""
+    ledger: Ledger | None = None
+    """Where the run is recorded. Default: the default ledger."""
+    progress: TrainingProgress | None = None
+    """The observer of the training."""
+    device: torch.device | None = None
+    """The device. Default: a GPU where there is one."""
+    checkpoint_every: CheckpointSchedule | None = None
+    """How often a checkpoint is written. Default: after every epoch. There is always one at the end."""
+
+
+def run_training(
+    recipe: ConfigDocument, make_task: Callable[[torch.device], TrainingTask[Any]], options: TrainingOptions
 ) -> TrainingResult:
-    """Train a network by a recipe; everything it makes goes into the run's folder.
+    """Train a task; everything that the training makes goes into the run's folder.
 
     Args:
-        name: of the run; must be new unless `resume`.
-        resume: go on from the run's last checkpoint, exactly.
-        ledger: where the run is recorded; None for the default one.
-        download: progress of a data set's download, in bytes.
-        dataset: the recipe's, where it is loaded already.
-        checkpoint_every: None for after every epoch. At the end there is always one.
+        recipe: The recipe of the task.
+        make_task: Makes the task for a device; called after the run's name has been checked.
+        options: How the run is kept and observed.
 
     Raises:
-        ValueError: a mistake in the recipe or the data, or a loss that is no longer a number.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        ValueError: A mistake in the recipe or the data, or a loss that is not finite.
+        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    run, resume = run_on_first(lambda: _open(recipe, name, resume, runs_root))
-    ledger = (ledger or Ledger()) if is_first_process() else None
-    device = device or choose_device()
-    if dataset is None:
-        dataset = run_first_on_each_host(
-            lambda: load_dataset(
-                recipe.data.name, data_root, crop=recipe.data.crop, buffer=recipe.data.buffer, progress=download
-            )
-        )
-    trainer = DenoiserTrainer(
-        recipe, run, *select_images(recipe, dataset), device, checkpoint_every or CheckpointSchedule()
-    )
+    run, resume = run_on_first(lambda: _open_run(recipe, options))
+    ledger = (options.ledger or Ledger()) if is_first_process() else None
+    task = make_task(options.device or choose_device())
+    trainer = Trainer(task, run, options.checkpoint_every or CheckpointSchedule())
     if resume and run_on_first(run.checkpoint.is_file):
         trainer.state.restore(run.checkpoint, recipe)
-    elif recipe.training.start:
-        trainer.state.begin_from(recipe.training.start)
-    books = (recipe, run, trainer.sizes, trainer.precision, device)
-    record = RunRecord(*books, ledger, progress or SilentProgress()) if ledger else NullRecord()
-    gone = f"another process of this training has gone; go on with: daelab train --resume {run.name}"
-    with record.opened(trainer.state), detect_lost_process(gone):
-        trainer.train(record)
-    return TrainingResult(run, trainer.state.rows, trainer.state.best, trainer.state.seconds)
+    else:
+        task.initialize(trainer.state)
+    record = RunRecord(task, run, ledger, options.progress or SilentProgress()) if ledger else NullRecord()
+    lost = f"another process of this training has gone; go on with: daelab {task.command} --resume {run.name}"
+    with record.opened(trainer.state), detect_lost_process(lost):
+        product = trainer.train(record)
+    return TrainingResult(run, trainer.state.rows, trainer.state.best, trainer.state.seconds, product)
 
 
-def load_run_recipe(name: str, runs_root: Path | None = None) -> Recipe:
-    """The recipe of a run that exists.
+def find_begun_run(recipe: ConfigDocument, runs_root: Path | None = None) -> str | None:
+    """Return the run of a recipe that this group of processes began before torchrun started it again.
 
-    Raises:
-        FileNotFoundError: there is no such run; lists those there are.
+    Args:
+        recipe: The recipe.
+        runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
+
+    Returns:
+        The name of the run, or None.
     """
-    run = get_run_folder(name, runs_root)
-    if not run.recipe.is_file():
-        there = sorted(path.parent.name for path in run.path.parent.glob("*/recipe.toml"))
-        raise FileNotFoundError(f"no run {name} in {run.path.parent}; there are: {', '.join(there) or 'none'}")
-    return load_recipe(run.recipe)
+    for name in find_runs_of_group(get_group_id(), runs_root):
+        path = get_run_folder(name, runs_root).recipe
+        if path.is_file() and path.read_text(encoding="utf-8") == recipe.to_toml():
+            return name
+    return None
 
 
-def find_begun_run(recipe: Recipe, runs_root: Path | None = None) -> str | None:
-    """The run of this recipe that this group of processes began, before torchrun started it again; None for none."""
-    names = find_runs_of_group(get_group_id(), runs_root)
-    return next((name for name in names if load_run_recipe(name, runs_root).sha256 == recipe.sha256), None)
-
-
-def _open(recipe: Recipe, name: str | None, resume: bool, runs_root: Path | None) -> tuple[RunFolder, bool]:
-    """A run's folder, and whether it goes on."""
-    run = get_run_folder(name or choose_run_name("run", runs_root), runs_root)
+def _open_run(recipe: ConfigDocument, options: TrainingOptions) -> tuple[RunFolder, bool]:
+    """Return a run's folder, and whether the run is resumed."""
+    name, root, resume = options.name, options.runs_root, options.resume
+    run = get_run_folder(name or choose_run_name("run", root), root)
     if run.recipe.exists() and not resume:
-        if find_begun_run(recipe, runs_root) != run.name:
+        if find_begun_run(recipe, root) != run.name:
             raise ValueError(f"run {name} exists in {run.path}; go on with --resume {name}, or take another --name")
         resume = True
     if resume:
@@ -144,81 +132,75 @@ def _open(recipe: Recipe, name: str | None, resume: bool, runs_root: Path | None
     return run, resume
 
 
-class DenoiserTrainer:
-    """A recipe, its images and its state, and the steps that change the state."""
+class Trainer:
+    """The loop over epochs and steps.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        run: RunFolder,
-        train: Images,
-        val: Images,
-        device: torch.device,
-        every: CheckpointSchedule,
-    ) -> None:
-        keep_freed_memory()
-        self.recipe, self.run, self.device = recipe, run, device
-        self.every, self.saved = every, time.monotonic()
-        self.sizes = len(train), len(val)
-        self.precision = run_on_first(lambda: choose_precision(recipe.training.precision, device))
-        self.lesson = DenoisingObjective(recipe, train.size, device)
-        self.feed = BatchLoader(train, recipe.training.batch, recipe.seed, device, get_shuffle_window(recipe))
-        self.state = create_training_state(recipe, device)
-        compiled = torch.compile(self.state.network) if recipe.training.compile else self.state.network
-        self.module = wrap_data_parallel(cast(nn.Module, compiled))
-        self.validation = NoisyValidationSet(val, recipe, device)
-        self.referee = ClassifierValidation(recipe, val, device) if recipe.judge else None
-        self.size = train.size
+    Args:
+        task: What is trained.
+        run: The folder of the run.
+        every: How often a checkpoint is written.
+    """
 
-    def forward(self, network: nn.Module, x: Tensor) -> Tensor:
-        """Denoised images, in the precision of this point of the run."""
-        exact = self.recipe.training.float32_from
-        bf16 = self.precision == "bf16" and (exact is None or self._progress() < exact)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            out: Tensor = network(x.contiguous(memory_format=torch.channels_last))
-        return out
+    def __init__(self, task: TrainingTask[Any], run: RunFolder, every: CheckpointSchedule) -> None:
+        """Make the state before the first step."""
+        self.task, self.run, self.every = task, run, every
+        self.saved = time.monotonic()
+        self.state = task.create_state()
+        compiled = torch.compile(self.state.network) if task.compile else self.state.network
+        module = cast(nn.Module, compiled)
+        # The gradients of several losses are exchanged once, after the last one: see `_step`.
+        self.module = module if task.accumulates else wrap_data_parallel(module)
 
-    def train(self, record: RunRecord) -> None:
-        """Go on from the state to the recipe's end."""
-        state, epochs = self.state, self.recipe.training.epochs
-        record.start(self.feed.steps, self.facts(), self._time_left())
-        if state.rows:  # a kill after the last checkpoint may have left them behind it, and no epoch may be left
+    def train(self, record: RunRecord) -> object:
+        """Train from the present state to the end of the recipe.
+
+        Args:
+            record: What is kept and reported.
+
+        Returns:
+            What the task made at the end.
+
+        Raises:
+            ValueError: The loss is no longer finite.
+            TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
+        """
+        state, epochs = self.state, self.task.epochs
+        record.start(state, self._seconds_left())
+        # If the run was killed right after its last checkpoint, the rows may still be missing from metrics.csv.
+        if state.rows:
             record.rows(state)
+        # If the run was interrupted right after the last step of an epoch, the row needs that step's learning rate.
+        if state.step:
+            self.task.set_rates(state.optimizer, state.step - 1, self._progress(state.step - 1))
         with catch_signals() as caught:
-            while len(state.rows) < epochs and self._time_left() > 0:
-                signum = self._epoch(record, caught)
-                if not bool(state.loss_sum.isfinite()):
-                    raise ValueError(self._diverged())
+            while len(state.rows) < epochs and self._seconds_left() > 0:
+                signum = self._run_epoch(record, caught)
+                if not bool(state.sums.isfinite().all()):
+                    raise ValueError(self._explain_divergence())
                 if signum:
                     self._save(record)
-                    raise TrainingInterrupted(self.run.name, signum)
+                    raise TrainingInterrupted(self.run.name, signum, self.task.command)
                 self._finish_epoch(record)
 
-    def facts(self) -> dict[str, str]:
-        """What is trained and how, for people."""
-        spec, (train, val), count = self.recipe.spec, self.sizes, count_processes()
-        shared = {"processes": f"{count}, which share each batch of {self.recipe.training.batch}"} if count > 1 else {}
-        return {
-            "images": f"{train:,} to train on, {val:,} to validate on ({self.recipe.data.name})",
-            "noise": str(self.recipe.noise),
-            "network": f"{spec.parameters:,} parameters, {spec.macs(*self.size) / 1e6:.1f} M MACs per image",
-            "precision": f"{self.precision} on {self.device}, {torch.get_num_threads()} threads",
-            **shared,
-        }
+            def report(done: int, images: int) -> None:
+                record.test(done, images)
+                if caught:
+                    raise TrainingInterrupted(self.run.name, caught[0], self.task.command)
 
-    def _epoch(self, record: RunRecord, caught: list[int]) -> int:
-        """The steps of the present epoch that are left; stops after a batch when a signal came, which it gives."""
-        state, steps = self.state, self.feed.steps
-        # by the rows, not the steps: a signal may come after an epoch's last step and before its row
+            return self.task.finish(state, self.run, report)
+
+    def _run_epoch(self, record: RunRecord, caught: list[int]) -> int:
+        """Do the remaining steps of the epoch, and return a signal that ended it early, or 0."""
+        state, task, steps = self.state, self.task, self.task.steps
+        # Counted by rows, not by steps: a signal may come after the last step of an epoch and before its row.
         epoch = len(state.rows)
-        done = state.step - epoch * steps
+        start = state.step - epoch * steps
         self.module.train()
+        task.start_epoch(state, epoch)
         began, before, images, signum = time.perf_counter(), state.epoch_seconds, 0, 0
-        for number, (clean, noisy, size) in enumerate(
-            self.feed.pairs(self._shown, self.recipe.spec.inputs, epoch, done), 1
-        ):
-            self._step(clean, noisy, size)
-            images += size
+        for number, batch in enumerate(task.load_batches(epoch, start, self._progress), 1):
+            self._step(batch)
+            images += batch.size
             seconds = time.perf_counter() - began
             record.step(epoch + 1, state.step - epoch * steps, images / seconds)
             if number % count_processes() == 0:
@@ -227,83 +209,65 @@ class DenoiserTrainer:
                 break
             if self.every.due(minutes=(time.monotonic() - self.saved) / 60):
                 self._save(record)
-        if self.device.type == "cuda":
+        if task.device.type == "cuda":
             torch.cuda.synchronize()
         return self._agree(caught, before + time.perf_counter() - began) or signum
 
     def _agree(self, caught: list[int], seconds: float) -> int:
-        """Take the first process's time for all, and give a signal that any has noted, or 0."""
-        heard = gather_values((seconds, *caught[:1]))
-        self.state.epoch_seconds = heard[0][0]
-        return next((int(signum) for _, *noted in heard for signum in noted), 0)
+        """Use the first process's time in all processes, and return a signal that any of them caught, or 0."""
+        values = gather_values((seconds, *caught[:1]))
+        self.state.epoch_seconds = values[0][0]
+        return next((int(signum) for _, *signals in values for signum in signals), 0)
 
-    def _step(self, clean: Tensor, noisy: Tensor, size: int) -> None:
-        """A step on this process's part of a batch of `size` images."""
-        state = self.state
-        if len(clean):
-            loss = self.lesson.loss(self.forward(self.module, noisy), clean, noisy)
-        else:  # it takes part in what is exchanged, with a picture that counts for nothing
-            with ignore_batch_statistics():
-                loss = self.forward(self.module, noisy.new_zeros(1, *noisy.shape[1:])).mean()
-        state.optimiser.zero_grad(set_to_none=True)
-        if count_processes() > 1:  # the mean over the whole batch; gradients are averaged over the processes
-            loss = loss * (count_processes() * len(clean) / size)
-        loss.backward()  # type: ignore[no-untyped-call]
-        rate = compute_learning_rate(self.recipe.training, self._progress())
-        for group in state.optimiser.param_groups:
-            group["lr"] = rate
-        state.optimiser.step()
+    def _step(self, batch: Any) -> None:
+        """Do one step on this process's part of a batch."""
+        state, task, progress = self.state, self.task, self._progress()
+        state.optimizer.zero_grad(set_to_none=True)
+        for loss in task.compute_losses(self.module, batch, state, progress):
+            loss.backward()  # type: ignore[no-untyped-call]
+        if task.accumulates:
+            _sum_gradients(state.network)
+        task.set_rates(state.optimizer, state.step, progress)
+        state.optimizer.step()
         state.step += 1
-        state.loss_sum += average_values(loss.detach()) * size
         if state.average:
             state.average.update(state.step)
 
-    def _shown(self, clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """A batch as the network meets it at a step, which is not always the next: see `Feed.pairs`."""
-        return self.lesson.show(clean, step, self._progress(step))
-
     def _progress(self, step: int | None = None) -> float:
-        """The share of the training that is done, now or at a step."""
-        training, state = self.recipe.training, self.state
-        share = (state.step if step is None else step) / (self.feed.steps * training.epochs)
-        if training.minutes is None:
+        """Return the share of the training that is over, now or at a step."""
+        task, state = self.task, self.state
+        share = (state.step if step is None else step) / (task.steps * task.epochs)
+        if task.minutes is None:
             return share
-        return min(1.0, max(share, (state.seconds + state.epoch_seconds) / (60 * training.minutes)))
+        return min(1.0, max(share, (state.seconds + state.epoch_seconds) / (60 * task.minutes)))
 
-    def _time_left(self) -> float:
-        """Seconds of the recipe's minutes, which whole epochs may exceed; infinity where it has none."""
-        minutes = self.recipe.training.minutes
-        return math.inf if minutes is None else 60 * minutes - self.state.seconds
+    def _seconds_left(self) -> float:
+        """Return the seconds left of the time budget, which the last epoch may exceed, or infinity."""
+        return math.inf if self.task.minutes is None else 60 * self.task.minutes - self.state.seconds
 
     def _finish_epoch(self, record: RunRecord) -> None:
-        """Validate, keep the best, then checkpoint, metrics, ledger, in this order."""
-        state, began = self.state, time.perf_counter()
+        """Score the epoch and keep the best network; then write checkpoint, metrics and ledger, in this order."""
+        state, task, began = self.state, self.task, time.perf_counter()
         epoch = len(state.rows) + 1
-        # in float32: rounded to bf16, weights and the norms' statistics no longer fit each other,
-        # and the loss would jump by a fifth from epoch to epoch (docs/performance.md)
-        denoise = prepare_inference(state.kept, self.device)
-        found = validate_denoiser(denoise, self.validation.batches(), self.lesson.criterion)
-        if not math.isfinite(found.loss):
-            raise ValueError(self._diverged())
+        scores = task.score_epoch(state)
+        if not math.isfinite(scores.columns.get("val_loss", 0.0)):
+            raise ValueError(self._explain_divergence())
         row = {
             "epoch": epoch,
-            "learning_rate": state.optimiser.param_groups[0]["lr"],
-            "train_loss": float(state.loss_sum) / self.sizes[0],
-            "val_loss": found.loss,
-            "val_psnr": found.psnr,
-            "val_psnr_batch": found.psnr_batch,
-            **self._judged(epoch, denoise),
+            "learning_rate": state.optimizer.param_groups[0]["lr"],
+            **scores.columns,
             "seconds": round(state.epoch_seconds + time.perf_counter() - began, 3),
-            "images_per_second": round(self.sizes[0] / state.epoch_seconds, 1),
+            "images_per_second": round(task.epoch_images / state.epoch_seconds, 1),
         }
-        state.rows.append(run_on_first(lambda: row))  # whose clock counts
+        # The clocks of several processes differ; that of the first counts.
+        state.rows.append(run_on_first(lambda: row))
         state.seconds += state.rows[-1]["seconds"]
         state.epoch_seconds = 0.0
-        state.loss_sum.zero_()
-        if found.loss < state.best.val_loss:
-            state.best = BestEpoch(epoch, found.loss, found.psnr)
-            record.best(state, self.validation, denoise)
-        if self.every.due(epochs=epoch) or epoch == self.recipe.training.epochs or self._time_left() <= 0:
+        state.sums.zero_()
+        if scores.best:
+            state.best = scores.best
+            record.best(state)
+        if self.every.due(epochs=epoch) or epoch == task.epochs or self._seconds_left() <= 0:
             self._save(record)
         record.rows(state)
         record.epoch(state)
@@ -312,23 +276,33 @@ class DenoiserTrainer:
         record.checkpoint(self.state)
         self.saved = time.monotonic()
 
-    def _judged(self, epoch: int, denoise: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """`val_f1` where a judge looks at this epoch."""
-        if self.referee is None or not self.referee.looks(epoch):
-            return {}
-        return {"val_f1": self.referee.f1(denoise, self.validation)}
-
-    def _diverged(self) -> str:
-        done, rate = len(self.state.rows), self.recipe.training.lr
-        kept = "there is no checkpoint yet"
+    def _explain_divergence(self) -> str:
+        done = len(self.state.rows)
+        saved = "there is no checkpoint yet"
         if run_on_first(self.run.checkpoint.is_file):
-            kept = f"the last good checkpoint is {self.run.checkpoint} (epoch {done})"
-        return f"epoch {done + 1}: the loss is no longer a number; {kept}; try a lower training.lr than {rate:g}"
+            saved = f"the last good checkpoint is {self.run.checkpoint} (epoch {done})"
+        rate = self.task.learning_rate
+        return f"epoch {done + 1}: the loss is no longer a number; {saved}; try a lower training.lr than {rate:g}"
+
+
+def _sum_gradients(network: nn.Module) -> None:
+    """Replace every gradient by its sum over all processes."""
+    if count_processes() == 1:
+        return
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            # A process that had no part of the batch has no gradient.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            sum_values(parameter.grad)
 
 
 @contextmanager
 def catch_signals() -> Iterator[list[int]]:
-    """The numbers of SIGINT and SIGTERM that came, instead of what they would do."""
+    """Collect the numbers of SIGINT and SIGTERM instead of ending the process.
+
+    Outside of the main thread, which alone receives signals, the list stays empty.
+    """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

@@ -1,7 +1,7 @@
-"""Batches for training, each a function of (seed, step) alone, so that a resumed run repeats them.
+"""Batches for the training of denoisers, each a function of (seed, step) alone, so that a resumed run repeats them.
 
-Nothing of the random state needs saving: the order depends on (seed, epoch), the noise,
-flips and crops of a step on (seed, step).
+The order of the images depends on (seed, epoch), and the noise, flips and crops of a step depend on (seed, step).
+Therefore a checkpoint stores no random state.
 """
 
 from __future__ import annotations
@@ -13,31 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daelab._util.distributed import count_processes, distribute_batches, get_rank, select_share
+from daelab._util.distributed import count_processes, get_rank
+from daelab._util.work_sharing import distribute_batches, select_share
 from daelab.datasets.base import Dataset, Images, ImageSet
 from daelab.datasets.splits import split_dataset
 from daelab.training.recipe import Recipe
-
-_PURPOSES = {"order": 0, "noise": 1, "weights": 2, "crops": 3}
-
-
-def derive_seed(seed: int, purpose: str, number: int = 0) -> int:
-    """A seed of its own for a purpose and a number, 0 to 2**63 - 1."""
-    words = np.random.SeedSequence([seed, _PURPOSES[purpose], number]).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
+from daelab.training.seeds import derive_seed
 
 
 @dataclass(frozen=True)
 class ShuffleWindow:
-    """How far a shuffle reaches: so many images follow each other in any order, but for crops of one picture."""
+    """The reach of a shuffle: images of one window follow each other in any order."""
 
     images: int
+    """Images of a window."""
     crops: int
-    """Of each picture, which are then all in one window."""
+    """Crops of each picture, which are all in one window."""
 
 
 def get_shuffle_window(recipe: Recipe) -> ShuffleWindow | None:
-    """That of a recipe; None: all images of an epoch may follow each other."""
+    """Return the shuffle window of a recipe, or None where all images of an epoch are shuffled at once.
+
+    Args:
+        recipe: The recipe.
+    """
     crops, buffer = recipe.data.crops or 1, recipe.data.buffer
     return None if buffer is None else ShuffleWindow(max(1, buffer // crops) * crops, crops)
 
@@ -45,7 +44,14 @@ def get_shuffle_window(recipe: Recipe) -> ShuffleWindow | None:
 def shuffle_epoch(
     images: int, seed: int, epoch: int, window: ShuffleWindow | None = None
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """A permutation of the images for an epoch, in which a window's worth of images is of few pictures."""
+    """Return the order of the images in an epoch; within a window it needs few pictures at a time.
+
+    Args:
+        images: The number of images.
+        seed: The seed of the recipe.
+        epoch: The epoch, from 0.
+        window: The reach of the shuffle. Default: all images.
+    """
     rng = np.random.default_rng(derive_seed(seed, "order", epoch))
     if window is None:
         return rng.permutation(images)
@@ -57,33 +63,46 @@ def shuffle_epoch(
 
 
 def select_images(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
-    """The images that a recipe trains on, each as often as an epoch has it, and those it validates on.
+    """Return the images to train on, each as often as an epoch uses it, and the images to validate on.
+
+    Args:
+        recipe: The recipe.
+        dataset: The recipe's data set.
 
     Raises:
-        ValueError: the set is too small, or its images have sides that do not fit.
+        ValueError: The data set is too small, or the sides of its images do not fit.
     """
-    wanted = recipe.data
-    train, val = split_dataset(dataset, wanted.train, wanted.val, recipe.seed, wanted.replacement)
+    data = recipe.data
+    train, val = split_dataset(dataset, data.train, data.val, recipe.seed, data.replacement)
     height, width = train.size
     if height % recipe.spec.multiple or width % recipe.spec.multiple:
         multiple = recipe.spec.multiple
-        raise ValueError(f"{wanted.name}: {height}x{width} images; this spec needs multiples of {multiple}")
+        raise ValueError(f"{data.name}: {height}x{width} images; this spec needs multiples of {multiple}")
     if recipe.training.turns and height != width:
-        raise ValueError(f"{wanted.name}: {height}x{width} images; training.turns needs square ones")
-    if wanted.crops:  # every picture so many times, and each time another crop
-        train = train.take(np.repeat(np.arange(len(train)), wanted.crops))
+        raise ValueError(f"{data.name}: {height}x{width} images; training.turns needs square ones")
+    if data.crops:
+        # Every picture occurs several times, each time with another crop.
+        train = train.take(np.repeat(np.arange(len(train)), data.crops))
     return train, val
 
 
 class BatchLoader:
-    """The training images by the batch, on a device; of several processes each reads every `count`-th batch.
+    """The training images in batches on a device; of several processes each reads every `count`-th batch.
 
-    An `ImageSet` lives on the device whole, as uint8; other sets are read as they go.
+    An `ImageSet` is kept on the device as uint8; other sets are read as they are needed.
+
+    Args:
+        images: The training images.
+        batch: Images of a batch, over all processes.
+        seed: The seed of the recipe.
+        device: The device.
+        window: The reach of the shuffle. Default: all images.
     """
 
     def __init__(
         self, images: Images, batch: int, seed: int, device: torch.device, window: ShuffleWindow | None = None
     ) -> None:
+        """Copy the images to the device if they are in memory."""
         self.images, self.size, self.seed, self.device, self.window = images, batch, seed, device, window
         self.resident = torch.from_numpy(images.images).to(device) if isinstance(images, ImageSet) else None
 
@@ -93,7 +112,12 @@ class BatchLoader:
         return -(-len(self.images) // self.size)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Tensor]:
-        """This process's batches of an epoch from the `start`-th on, (N, C, H, W) float32 in [0, 1]."""
+        """Return this process's batches of an epoch, (N, C, H, W) float32 in [0, 1].
+
+        Args:
+            epoch: The epoch, from 0.
+            start: The first batch, from 0.
+        """
         order = shuffle_epoch(len(self.images), self.seed, epoch, self.window)
         cuts = [order[at : at + self.size] for at in range(start * self.size, len(order), self.size)]
         share = get_rank(), count_processes()
@@ -107,35 +131,48 @@ class BatchLoader:
         return (batch.float().div_(255) for batch in batches)
 
     def pairs(
-        self, shown: Callable[[Tensor, int], tuple[Tensor, Tensor]], inputs: int, epoch: int, start: int = 0
+        self, transform: Callable[[Tensor, int], tuple[Tensor, Tensor]], inputs: int, epoch: int, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """The batches of an epoch from the `start`-th on, as the network meets them.
+        """Yield the batches of an epoch as the network is trained on them.
 
-        A batch is made whole by one process, and each gets its part, so that none depends on their number.
+        One process makes a batch as a whole and every process gets a part of it, so that no batch depends on the number
+        of processes.
 
         Args:
-            shown: (clean images, step) -> the clean images that are wanted, and what the network is given.
-            inputs: channels of what it is given.
+            transform: Makes (target images, input of the network) from (clean images, step).
+            inputs: Channels of the network's input.
+            epoch: The epoch, from 0.
+            start: The first batch, from 0.
 
         Yields:
-            the two, of this process's part, and how many images the whole batch has.
+            The targets and the inputs of this process's part, and the number of images of the whole batch.
         """
         steps = select_share(range(epoch * self.steps + start, (epoch + 1) * self.steps))
-        made = (shown(clean, step) for step, clean in zip(steps, self.epoch(epoch, start), strict=True))
+        batches = (transform(clean, step) for step, clean in zip(steps, self.epoch(epoch, start), strict=True))
         sizes = [min(self.size, len(self.images) - at * self.size) for at in range(start, self.steps)]
         none = [torch.empty(0, channels, *self.images.size, device=self.device) for channels in (3, inputs)]
-        for (clean, given), size in zip(distribute_batches(made, sizes, none), sizes, strict=True):
+        for (clean, given), size in zip(distribute_batches(batches, sizes, none), sizes, strict=True):
             yield clean, given, size
 
 
 def flip_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image mirrored left to right, or not, at random."""
+    """Mirror each image left to right with a probability of one half.
+
+    Args:
+        x: Images (N, C, H, W).
+        generator: The source of randomness, on the device of the images.
+    """
     chosen = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < 0.5
     return torch.where(chosen, x.flip(-1), x)
 
 
 def rotate_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image (square) turned by 0, 1, 2 or 3 quarters at random."""
+    """Rotate each image by 0, 90, 180 or 270 degrees with equal probability.
+
+    Args:
+        x: Square images (N, C, S, S).
+        generator: The source of randomness, on the device of the images.
+    """
     quarters = torch.randint(4, (len(x), 1, 1, 1), generator=generator, device=x.device)
     x = torch.where(quarters >= 2, x.flip(-2, -1), x)
     return torch.where(quarters % 2 == 1, x.rot90(1, (-2, -1)), x)

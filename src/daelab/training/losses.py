@@ -1,7 +1,7 @@
 """Losses by name, and weighted sums of them: "mse", "l1", "mse + 0.1 * dssim".
 
-A loss takes images (N, C, H, W) and the clean ones, and gives a scalar to make small: the mean over images of what
-each of them says, so that several processes may share a batch.
+A loss takes images and clean images (N, C, H, W) and returns a scalar to minimize. It is a mean over the images, so
+that several processes may share a batch.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from daelab._util.hardware import choose_precision
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.network import ConvNet
 from daelab.evaluation.classifiers.registry import load_classifier_network
 from daelab.evaluation.evaluate import LossFunction
@@ -21,52 +21,75 @@ from daelab.evaluation.metrics import convert_mse_to_psnr, mse, ssim
 
 
 def charbonnier(image: Tensor, clean: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """mean sqrt(d^2 + epsilon^2): L1, smooth at zero (Charbonnier et al., 1994)."""
+    """Return the mean of sqrt(d^2 + epsilon^2): L1, but smooth at zero (Charbonnier et al., 1994).
+
+    Args:
+        image: Images (N, C, H, W).
+        clean: Clean images (N, C, H, W).
+        epsilon: The difference below which the loss is about quadratic.
+    """
     return torch.sqrt((image - clean).square() + epsilon**2).mean()
 
 
 def negative_psnr(image: Tensor, clean: Tensor) -> Tensor:
-    """Minus the mean per-image PSNR, dB: every image counts alike, however noisy.
+    """Return minus the mean PSNR of the images in dB, so that every image counts alike, however noisy it is.
 
-    No image counts for more than 100 dB: one that is met exactly, as at the start of a curriculum, would be infinite.
+    An image counts for at most 100 dB: one that is equal to the clean image, as at the start of a curriculum, would
+    have an infinite PSNR.
+
+    Args:
+        image: Images (N, C, H, W) in [0, 1].
+        clean: Clean images (N, C, H, W) in [0, 1].
     """
     return -convert_mse_to_psnr(mse(image, clean).clamp_min(1e-10)).mean()
 
 
 def dssim(image: Tensor, clean: Tensor) -> Tensor:
-    """(1 - SSIM) / 2, mean over images: 0 for equal images, at most 1."""
+    """Return the mean of (1 - SSIM) / 2 over the images: 0 for equal images, and at most 1.
+
+    Args:
+        image: Images (N, C, H, W) in [0, 1].
+        clean: Clean images (N, C, H, W) in [0, 1].
+    """
     return (1 - ssim(image, clean)).mean() / 2
 
 
 class ClassifierFeatureLoss:
-    """How far a judge's features of the image are from those of the clean one (after Johnson et al., 2016).
+    """The distance between a classifier's features of images and of clean images (after Johnson et al., 2016).
 
-    The mean over images and over the judge's blocks of ||f(image) - f(clean)||^2 / ||f(clean)||^2: about 1
-    for images that have nothing in common. The judge is read at the first call, and never changes.
+    It is the mean over images and over the classifier's blocks of ||f(image) - f(clean)||^2 / ||f(clean)||^2, which is
+    about 1 for images that have nothing in common. The classifier is loaded at the first call and never changes.
 
     Args:
-        name: of a judge of ours that ships, or a judge's file.
+        name: The name of a shipped classifier, or a classifier's file.
     """
 
     def __init__(self, name: str) -> None:
+        """Remember the name."""
         self.name = name
         self._networks: dict[torch.device, ConvNet] = {}
 
     def __call__(self, image: Tensor, clean: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            image: Images (N, 3, H, W) in [0, 1].
+            clean: Clean images (N, 3, H, W) in [0, 1].
+        """
         network = self._networks.get(image.device) or self._load(image.device)
         bf16 = choose_precision("auto", image.device) == "bf16"
         with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
             with torch.no_grad():
-                wanted = network.features(clean)
-            found = network.features(image)
+                targets = network.features(clean)
+            features = network.features(image)
         terms = [
             (one.float() - other.float()).square().flatten(1).sum(1) / other.float().square().flatten(1).sum(1)
-            for one, other in zip(found, wanted, strict=True)
+            for one, other in zip(features, targets, strict=True)
         ]
         return torch.stack(terms).mean()
 
     def _load(self, device: torch.device) -> ConvNet:
-        # the first call may be a validation's; tensors made in inference mode could not be trained through
+        # The first call may come from validation, and gradients cannot pass tensors made in inference mode.
         with torch.inference_mode(False):
             network = load_classifier_network(self.name).to(device).eval().requires_grad_(False)
         self._networks[device] = network
@@ -81,19 +104,23 @@ LOSSES: dict[str, LossFunction] = {
     "dssim": dssim,
     "judge_features": ClassifierFeatureLoss("builtin"),
 }
+"""Name -> loss. A new loss is a row here."""
 
 
 def parse_loss(text: str) -> LossFunction:
-    """The loss of a text: names of `LOSSES` with weights, added.
+    """Return the loss that a text means.
+
+    Args:
+        text: Names of `LOSSES` with weights, added, such as `mse + 0.1 * dssim`.
 
     Raises:
-        ValueError: an unknown name, or text of another form.
+        ValueError: A name is unknown, or the text has another form.
 
     >>> x = torch.zeros(1, 3, 4, 4)
     >>> round(float(parse_loss("mse + 0.5 * l1")(x, x + 0.2)), 6)
     0.14
     """
-    terms = [_term(part) for part in text.split("+")]
+    terms = [_parse_term(part) for part in text.split("+")]
     if len(terms) == 1 and terms[0][0] == 1:
         return terms[0][1]
 
@@ -103,11 +130,11 @@ def parse_loss(text: str) -> LossFunction:
     return total
 
 
-def _term(part: str) -> tuple[float, LossFunction]:
+def _parse_term(part: str) -> tuple[float, LossFunction]:
     match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)\s*\*)?\s*([A-Za-z_]\w*)\s*", part)
     if match is None:
         raise ValueError(f"loss: expected [weight *] name, found {part.strip()!r}, as in 'mse + 0.1 * dssim'")
     weight, name = match.groups()
     if name not in LOSSES:
-        raise unknown_name("loss", name, LOSSES)
+        raise make_unknown_name_error("loss", name, LOSSES)
     return float(weight or 1), LOSSES[name]

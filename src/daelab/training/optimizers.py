@@ -1,55 +1,67 @@
-"""Optimisers, learning-rate schedules and the moving average of the weights."""
+"""Optimizers, and the averages of weights that are kept beside them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from daelab.models.layers import Network
 from daelab.training.recipe import TrainingConfig
 
 
-def make_optimizer(network: nn.Module, training: TrainingConfig) -> torch.optim.Optimizer:
-    """The optimiser of a recipe, fused: one kernel for all tensors."""
-    parameters, lr = list(network.parameters()), training.lr
+def make_optimizer(
+    parameters: nn.Module | Iterable[dict[str, Any]], training: TrainingConfig, *, fused: bool = True
+) -> torch.optim.Optimizer:
+    """Return the optimizer of a recipe.
+
+    Args:
+        parameters: The network, or groups of parameters with options of their own. A group's `scale` multiplies the
+            learning rate that the engine sets.
+        training: The optimizer's name and its numbers.
+        fused: Update all tensors in one kernel, which is faster and rounds differently.
+    """
+    values: list[Any] = list(parameters.parameters() if isinstance(parameters, nn.Module) else parameters)
     if training.optimiser == "sgd":
         return torch.optim.SGD(
-            parameters,
-            lr,
+            values,
+            training.lr,
             momentum=training.momentum,
             nesterov=training.momentum > 0,
             weight_decay=training.weight_decay,
-            fused=True,
+            fused=fused,
         )
     kinds: dict[str, Callable[..., torch.optim.Optimizer]]
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "muon": Muon}
     return kinds[training.optimiser](
-        parameters,
-        lr,
+        values,
+        training.lr,
         betas=training.betas,
         amsgrad=training.amsgrad,
         weight_decay=training.weight_decay,
-        fused=True,
+        fused=fused,
     )
 
 
 class Muon(torch.optim.AdamW):
-    """Muon (Jordan et al., 2024) for the weights of convolutions, AdamW for the rest: biases, norms, depthwise weights.
+    """The optimizer Muon (Jordan et al., 2024) for weights of convolutions, and AdamW for all other parameters.
 
-    A convolution's weight is a matrix of its first axis and all the others. Its step is the momentum (Nesterov's)
-    with all singular values made about one, scaled so that it is as large as AdamW's is at the same rate
-    (Liu et al., 2025); so `lr` means the same for all weights.
+    The other parameters are biases, norms and depthwise weights. The weight of a convolution is read as a matrix of its
+    first axis and all others. Its step is Nesterov's momentum with all singular values brought close to one, scaled to
+    the size of an AdamW step at the same rate (Liu et al., 2025), so that `lr` means the same for all weights.
     """
 
     MOMENTUM = 0.95
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One step."""
+        """Update all parameters once.
+
+        Args:
+            closure: Not supported; only there because PyTorch's optimizers take it.
+        """
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.ndim != 4 or weight.shape[1] == 1 or weight.grad is None:
@@ -60,17 +72,22 @@ class Muon(torch.optim.AdamW):
                     state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
                 state["step"] += 1
                 state["momentum"].lerp_(weight.grad, 1 - self.MOMENTUM)
-                towards = torch.lerp(weight.grad, state["momentum"], self.MOMENTUM).flatten(1)
-                length = 0.2 * max(towards.shape) ** 0.5
+                direction = torch.lerp(weight.grad, state["momentum"], self.MOMENTUM).flatten(1)
+                length = 0.2 * max(direction.shape) ** 0.5
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.sub_(orthogonalize(towards).view(weight.shape), alpha=group["lr"] * length)
-                # done: AdamW passes over what has no gradient
+                weight.sub_(orthogonalize(direction).view(weight.shape), alpha=group["lr"] * length)
+                # AdamW skips parameters without a gradient
                 weight.grad = None
         super().step()
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U V^T for a matrix U S V^T, by Newton and Schulz's iteration: singular values within 0.7 and 1.2."""
+    """Return about U V^T for a matrix U S V^T, by the Newton-Schulz iteration of Jordan et al. (2024).
+
+    Args:
+        matrix: A matrix (M, N).
+        steps: Iterations; after five the singular values lie between 0.7 and 1.2.
+    """
     tall = matrix.shape[0] > matrix.shape[1]
     x: Tensor = matrix.T if tall else matrix
     x = x / (x.norm() + 1e-7)
@@ -80,52 +97,115 @@ def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-def _constant(_: float) -> float:
-    return 1.0
+class AveragedWeights(Protocol):
+    """A second set of weights that follows the network during training."""
 
+    network: nn.Module
+    """The network that is validated and kept."""
 
-def _cosine(progress: float) -> float:
-    return (1 + math.cos(math.pi * progress)) / 2
+    def update(self, step: int) -> None:
+        """Follow the network after a step.
 
+        Args:
+            step: Steps done since the beginning, from 1.
+        """
 
-def _one_cycle(progress: float, peak: float = 0.3) -> float:
-    """Up to the top at `peak`, then down, both along a cosine (Smith and Topin, 2018)."""
-    if progress < peak:
-        return 0.04 + 0.96 * (1 - _cosine(progress / peak))
-    return _cosine((progress - peak) / (1 - peak))
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what a checkpoint stores."""
 
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what a checkpoint stores.
 
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": _constant,
-    "cosine": _cosine,
-    "one-cycle": _one_cycle,
-}
-"""Name -> share of the rate at a progress in [0, 1]."""
-
-
-def compute_learning_rate(training: TrainingConfig, progress: float) -> float:
-    """The rate at a progress in [0, 1] through the training."""
-    if progress < training.warmup:
-        return training.lr * max(progress / training.warmup, 1e-3)
-    left = (progress - training.warmup) / (1 - training.warmup)
-    share = SCHEDULES[training.schedule](min(left, 1.0))
-    return training.lr * (training.final_lr + (1 - training.final_lr) * share)
+        Args:
+            tensors: Tensors by the names that `state_dict` gives.
+        """
 
 
 class WeightAverage:
-    """An exponential moving average of a network: weights and the statistics of its norms."""
+    """An exponential moving average of a network: of its weights and of the statistics of its norms.
 
-    def __init__(self, network: Network, decay: float) -> None:
+    Args:
+        network: The network that is trained.
+        decay: The share of the average that each step keeps, from 0 to below 1.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        """Begin at the present weights of the network."""
         self.decay = decay
         self.network = deepcopy(network).eval().requires_grad_(False)
         self._pairs = self._floats(self.network), self._floats(network)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the network after `step` steps; early on the average is a short one."""
+        """Move the average towards the network; early in a training it is the average of few steps.
+
+        Args:
+            step: Steps done since the beginning, from 1.
+        """
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(*self._pairs, 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors of the averaged network."""
+        return self.network.state_dict()
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace the average.
+
+        Args:
+            tensors: The tensors of a network, by name.
+        """
+        self.network.load_state_dict(tensors)
 
     @staticmethod
     def _floats(network: nn.Module) -> list[Tensor]:
         return [tensor for tensor in network.state_dict().values() if tensor.is_floating_point()]
+
+
+class Lookahead:
+    """Slow weights that the fast ones return to every few steps (Zhang et al., 2019).
+
+    The network itself is validated and kept: at a synthesis it becomes the slow weights.
+
+    Args:
+        network: The network that is trained: the fast weights.
+        every: Steps from one synthesis to the next.
+        decay: The share of the slow weights that a synthesis keeps at the end of the training. It grows with the cube
+            of the progress, and the last synthesis keeps the slow weights alone.
+        steps: Steps of the whole training.
+    """
+
+    def __init__(self, network: nn.Module, every: int, decay: float, steps: int) -> None:
+        """Begin at the present weights of the network."""
+        self.network, self.every, self.decay, self.steps = network, every, decay, steps
+        self._slow = {name: t.clone() for name, t in network.state_dict().items() if t.is_floating_point()}
+
+    def update(self, step: int) -> None:
+        """Synthesize slow and fast weights where it is time.
+
+        Args:
+            step: Steps done since the beginning, from 1.
+        """
+        if step == self.steps:
+            self._synthesize(1.0)
+        elif step % self.every == 0:
+            self._synthesize(self.decay * (step / self.steps) ** 3)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the slow weights and statistics, by their names in the network."""
+        return dict(self._slow)
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Replace the slow weights and statistics.
+
+        Args:
+            tensors: Tensors by their names in the network.
+        """
+        for name, slow in self._slow.items():
+            slow.copy_(tensors[name])
+
+    def _synthesize(self, decay: float) -> None:
+        fast = self.network.state_dict()
+        for name, slow in self._slow.items():
+            slow.lerp_(fast[name], 1 - decay)
+            fast[name].copy_(slow)

@@ -1,9 +1,9 @@
-"""A run as data: data + noise + spec + loss + optimiser + seed, checked whole before any tensor exists.
+"""The recipe of a denoiser: images, noise, architecture, loss, optimizer and seed, checked before any tensor exists.
 
-    recipe = load("paper/38", ["training.epochs=2"])
+    recipe = load_recipe("paper/38", ["training.epochs=2"])
     print(recipe.to_toml())
 
-`load` takes the name of a recipe that ships, or the path of a TOML file.
+`load_recipe` takes the name of a shipped recipe or the path of a TOML file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from daelab._util.config import ConfigDocument, ConfigTable, list_shipped_configs, read_toml
-from daelab.datasets.registry import CROPPED, match_dataset_name
-from daelab.errors import unknown_name
+from daelab.datasets.registry import CROPPED_PREFIXES, check_dataset_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS, parse_architecture
 from daelab.noise.base import PRESETS, Noise
 from daelab.noise.grammar import parse_noise
 from daelab.training.losses import parse_loss
 
-_SPEC, _NOISE = "model-c", "published-code"
+_DEFAULT_SPEC, _DEFAULT_NOISE = "model-c", "published-code"
 
 
-def _noise(value: object) -> Noise:
+def _validate_noise(value: object) -> Noise:
     if isinstance(value, Noise):
         return value
     if not isinstance(value, str):
@@ -34,45 +34,45 @@ def _noise(value: object) -> Noise:
     return parse_noise(value)
 
 
-def _spec(value: object) -> Architecture:
+def _validate_spec(value: object) -> Architecture:
     return value if isinstance(value, Architecture) else parse_architecture(value)
 
 
-def _spec_out(value: Architecture) -> Any:
+def _serialize_spec(value: Architecture) -> Any:
     return next((name for name, preset in ARCHITECTURE_PRESETS.items() if preset == value), value.to_dict())
 
 
-def _loss(value: str) -> str:
+def _validate_loss(value: str) -> str:
     parse_loss(value)
     return value
 
 
 class DataConfig(ConfigTable):
-    """Which images, and how they are split."""
+    """The images of a training, and how they are split."""
 
-    name: Annotated[str, AfterValidator(match_dataset_name)] = "cifar10"
-    """`cifar10`, `photos`, `cbsd432`, `folder:PATH` or `npz:PATH`; `cbsd68` is a test set."""
+    name: Annotated[str, AfterValidator(check_dataset_name)] = "cifar10"
+    """The data set: `cifar10`, `photos`, `cbsd432`, `folder:PATH` or `npz:PATH`; `cbsd68` is only a test set."""
     train: Annotated[int | None, Field(ge=1)] = None
-    """Images to train on; all that validation leaves, where it is not given."""
+    """The number of training images. Default: all that are not used for validation."""
     val: Annotated[int | None, Field(ge=1)] = None
-    """Images to validate on; a tenth where it is not given."""
+    """The number of validation images. Default: a tenth."""
     replacement: bool = False
-    """Draw the training images with replacement, as the paper's code did."""
+    """Whether the training images are drawn with replacement, as by the paper's code."""
     crop: Annotated[int, Field(ge=4, le=4096)] = 32
-    """Side of the crops of a folder's pictures."""
+    """The side of the crops of a folder's pictures, in pixels."""
     crops: Annotated[int | None, Field(ge=1, le=1_000_000)] = None
-    """Crops of each of a folder's training pictures in an epoch; one where it is not given."""
+    """The number of crops of each of a folder's training pictures in an epoch. Default: 1."""
     buffer: Annotated[int | None, Field(ge=1)] = None
-    """Stream a folder from disk and shuffle its crops so many at a time, in memory that does not grow with the folder;
-    None: shuffle them all, from memory where they fit."""
+    """The number of crops that are shuffled at a time while a folder is streamed from disk, so that memory does not
+    grow with the folder. Default: all crops are shuffled at once, in memory if they fit."""
 
 
 class TrainingConfig(ConfigTable):
-    """How the network is trained."""
+    """The optimization of the network."""
 
     epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 100
     minutes: Annotated[float | None, Field(gt=0)] = None
-    """A time budget: the schedule runs over it, and `epochs` is a bound."""
+    """The time budget, over which the schedule then runs; `epochs` remains an upper bound."""
     batch: Annotated[int, Field(ge=1, le=65536)] = 128
     lr: Annotated[float, Field(gt=0)] = 0.003
     optimiser: Literal["adam", "adamw", "sgd", "muon"] = "adam"
@@ -80,72 +80,76 @@ class TrainingConfig(ConfigTable):
     amsgrad: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Nesterov's, of `sgd`."""
+    """The Nesterov momentum of `sgd`."""
     schedule: Literal["constant", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of the training over which the rate rises linearly to `lr`."""
+    """The share of the training in which the learning rate rises linearly to `lr`."""
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Where `cosine` and `one-cycle` end, as a share of `lr`."""
+    """The share of `lr` at which `cosine` and `one-cycle` end."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Decay per step of the moving average of the weights that is validated and kept; 0: none."""
+    """The decay per step of the moving average of the weights, which is then validated and kept. 0: no average."""
     flips: bool = False
-    """Mirror each image, or not, at random."""
+    """Whether images are mirrored at random."""
     turns: bool | None = None
-    """Turn each image by a quarter, a half, three quarters, or not, at random; square images only."""
+    """Whether images are rotated at random by 0, 90, 180 or 270 degrees, which needs square images."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
-    """`auto`: bf16 where the machine computes it natively."""
+    """The precision of the training; `auto` is bf16 where the hardware supports it natively."""
     float32_from: Annotated[float | None, Field(ge=0, le=1)] = None
-    """Share of the training after which it computes in float32, as the weights will be used; None: never."""
+    """The share of the training after which it goes on in float32, as the model will be used. Default: never."""
     compile: bool = False
-    """torch.compile: 15 to 30 s for the first step."""
+    """Whether `torch.compile` is used, which takes 15 to 30 s in the first step."""
     start: Annotated[str | None, Field(min_length=1)] = None
-    """A model to begin from, by name or file, of the recipe's spec; new weights where it is not given."""
+    """The name or file of a model to begin from, of the recipe's architecture. Default: new weights."""
     curriculum: Annotated[float | None, Field(gt=0, le=1)] = None
-    """Share of the training over which the noise grows: until then noisy images are mixed with their clean ones."""
+    """The share of the training in which the noise grows, as noisy images are mixed with their clean ones."""
 
 
 class TeacherConfig(ConfigTable):
-    """A larger model that a smaller one learns from (distillation; Hinton et al., 2015)."""
+    """A larger model that a smaller one learns from: distillation (Hinton et al., 2015)."""
 
     model: Annotated[str, Field(min_length=1)]
-    """By name or file."""
+    """The name or file of the model."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """Share of the loss that is against what the teacher makes of the noisy images, not against the clean ones."""
+    """The share of the loss that is measured against the teacher's output, not against the clean images."""
 
 
 class ClassifierConfig(ConfigTable):
     """A classifier that scores the denoised validation images during training (the paper's "+ ViT")."""
 
     name: Annotated[str, Field(min_length=1)] = "builtin"
-    """What `daelab evaluate --judge` takes: builtin, holdout, photos, vit, a file, or module:factory."""
+    """The classifier, as for `daelab evaluate --judge`: builtin, holdout, photos, vit, a file, or module:factory."""
     path: str | None = None
-    """Of the weights of the judge `vit`."""
+    """The folder with the weights of `vit`."""
     every: Annotated[int, Field(ge=1)] = 1
-    """Epochs from one look to the next; the last epoch is always looked at."""
+    """Epochs from one score to the next; the last epoch is always scored."""
     images: Annotated[int | None, Field(ge=1)] = None
-    """The first so many validation images; all where it is not given."""
+    """The number of validation images that are scored. Default: all."""
 
 
 class Recipe(ConfigDocument):
-    """A run as data; frozen. See `load` for how it is read."""
+    """The recipe of a denoiser, as `load_recipe` reads it."""
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Of the split, the initial weights, the order, the noise."""
-    noise: Annotated[Annotated[Any, BeforeValidator(_noise)], PlainSerializer(str, return_type=str)] = PRESETS[_NOISE]
-    spec: Annotated[Annotated[Any, BeforeValidator(_spec)], PlainSerializer(_spec_out)] = ARCHITECTURE_PRESETS[_SPEC]
-    loss: Annotated[str, AfterValidator(_loss)] = "mse"
+    """The seed of the split, the initial weights, the order of the images and the noise."""
+    noise: Annotated[Annotated[Any, BeforeValidator(_validate_noise)], PlainSerializer(str, return_type=str)] = PRESETS[
+        _DEFAULT_NOISE
+    ]
+    spec: Annotated[Annotated[Any, BeforeValidator(_validate_spec)], PlainSerializer(_serialize_spec)] = (
+        ARCHITECTURE_PRESETS[_DEFAULT_SPEC]
+    )
+    loss: Annotated[str, AfterValidator(_validate_loss)] = "mse"
     data: DataConfig = DataConfig()
     training: TrainingConfig = TrainingConfig()
     judge: ClassifierConfig | None = None
-    """None: no classifier looks at the images."""
+    """The classifier that scores validation images. Default: none."""
     teacher: TeacherConfig | None = None
-    """None: the clean images alone are learnt from."""
+    """The teacher. Default: none, so that only the clean images are learned from."""
 
     @model_validator(mode="after")
-    def _fits(self) -> Recipe:
+    def _check_fields(self) -> Recipe:
         if self.spec.channels != 3:
             raise ValueError(f"spec.channels is {self.spec.channels}; the images have 3 channels, RGB")
-        crops = self.data.name.startswith(CROPPED)
+        crops = self.data.name.startswith(CROPPED_PREFIXES)
         if crops and self.data.crop % self.spec.multiple:
             raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
         if self.data.crops and not crops:
@@ -162,20 +166,22 @@ class Recipe(ConfigDocument):
 
 
 def list_recipes() -> dict[str, Path]:
-    """The recipes of runs that ship, by name: `paper/38`."""
-    # those of judges and spaces have other fields; see evaluation.classifiers.recipe and experiments.search
+    """Return the files of the shipped denoiser recipes by name, such as `paper/38`."""
+    # Recipes of classifiers and search spaces have other fields.
     others = ("judge/", "explore/")
     return {name: path for name, path in list_shipped_configs().items() if not name.startswith(others)}
 
 
 def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read a recipe: the name of a shipped one, or a path to a TOML file.
+    """Read a recipe and apply changes to it.
 
     Args:
-        overrides: `a.b=value` texts, as `--set` takes them; values are TOML, or bare text.
+        source: The name of a shipped recipe, or the path of a TOML file.
+        overrides: Changes as texts `a.b=value`, as `--set` takes them; a value is TOML or plain text.
 
     Raises:
-        ValueError: names the file and the field, the valid names and the nearest match.
+        FileNotFoundError: There is no such recipe.
+        ValueError: A field is wrong; the message names the file, the field, the valid names and the nearest match.
     """
     return parse_recipe(read_toml(find_recipe_file(source, list_recipes())), overrides, where=str(source))
 
@@ -183,14 +189,20 @@ def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
 def find_recipe_file(
     source: str | Path, files: Mapping[str, Path], what: str = "recipe", listing: str = "daelab recipes"
 ) -> Path:
-    """The file that is meant: the name of one that ships, or a path.
+    """Return the file that a name or a path means.
+
+    Args:
+        source: The name of a shipped file, or a path.
+        files: The shipped files by name.
+        what: The kind of file, for the error message.
+        listing: The command that lists the shipped files, for the error message.
 
     Raises:
-        FileNotFoundError: there is neither; gives the nearest name and the command that lists them.
+        FileNotFoundError: There is neither; the message gives the nearest name.
     """
     path = files.get(str(source), Path(source))
     if not path.is_file():
-        hint = str(unknown_name(what, str(source), files)).partition("; ")[2].partition("?")[0]
+        hint = str(make_unknown_name_error(what, str(source), files)).partition("; ")[2].partition("?")[0]
         raise FileNotFoundError(
             f"no {what} file {source}; {f'{hint}? ' if hint else ''}`{listing}` lists those that ship"
         )
@@ -198,12 +210,29 @@ def find_recipe_file(
 
 
 def parse_recipe(fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe") -> Recipe:
-    """A recipe from plain values, with overrides applied; see `load`."""
+    """Make a recipe from plain values and apply changes to it.
+
+    Args:
+        fields: The fields of the recipe, as in its TOML file.
+        overrides: Changes as texts `a.b=value`.
+        where: The beginning of an error message.
+
+    Raises:
+        ValueError: A field is wrong; see `load_recipe`.
+    """
     return Recipe.parse(fields, overrides, where, expand_preset)
 
 
 def expand_preset(part: str, found: Any) -> Any:
-    """A preset's name stands where a field of it is set: write it out."""
+    """Replace the name of a preset by its fields, so that one of them can be changed.
+
+    Args:
+        part: The key of the recipe.
+        found: The value of the key, or None.
+
+    Returns:
+        The table to set a field of.
+    """
     if part == "spec" and (found is None or isinstance(found, str)):
-        return _spec(found or _SPEC).to_dict()
+        return _validate_spec(found or _DEFAULT_SPEC).to_dict()
     return {} if found is None else found

@@ -1,4 +1,4 @@
-"""What a training looks at after an epoch: the same noisy validation images every time, and a judge."""
+"""Validation of a denoiser after an epoch: on the same noisy images every time, and with a classifier."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from daelab._util.distributed import count_processes, select_share
+from daelab._util.distributed import count_processes
 from daelab._util.files import write_file
+from daelab._util.work_sharing import select_share
 from daelab.datasets.base import Images
 from daelab.evaluation.classifiers.registry import load_classifier
 from daelab.evaluation.evaluate import NoisyBatch, iterate_noisy_batches, score_with_classifier
@@ -22,29 +23,43 @@ from daelab.training.objective import make_network_input
 from daelab.training.recipe import Recipe
 
 SAMPLES = 8
+"""Images in the samples of a run."""
 _CACHE_BYTES = 2 << 30
 
 
 class NoisyValidationSet:
-    """The one fixed noisy validation set of a run, kept in memory where it fits; each process has its own batches."""
+    """The fixed noisy validation images of a run, cached where they fit in memory; each process has its own batches.
+
+    Args:
+        images: The validation images.
+        recipe: The recipe.
+        device: The device of the batches.
+    """
 
     def __init__(self, images: Images, recipe: Recipe, device: torch.device) -> None:
+        """Make the noisy images, if they fit in memory."""
         self.images, self.recipe, self.device = images, recipe, device
         height, width = images.size
         room = _CACHE_BYTES if recipe.data.buffer is None else _CACHE_BYTES // 16
         fits = 2 * 4 * 3 * height * width * len(images) <= room * count_processes()
-        self.kept = list(self._made()) if fits else None
+        self.cache = list(self._make_batches()) if fits else None
 
     def batches(self) -> Iterator[NoisyBatch]:
-        return iter(self.kept) if self.kept is not None else self._made()
+        """Return this process's batches."""
+        return iter(self.cache) if self.cache is not None else self._make_batches()
 
-    def _made(self) -> Iterator[NoisyBatch]:
+    def _make_batches(self) -> Iterator[NoisyBatch]:
         images, noise, seed = self.images, self.recipe.noise, self.recipe.seed
         for batch in iterate_noisy_batches(images, noise, seed, device=self.device, shared=True):
             yield replace(batch, noisy=make_network_input(self.recipe.spec, batch.clean, batch.noisy))
 
     def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor]) -> None:
-        """A few clean, noisy and denoised images, uint8 (N, C, H, W), for the report."""
+        """Write a few clean, noisy and denoised images for the report, as uint8 (N, C, H, W).
+
+        Args:
+            path: The file, in NumPy's format npz.
+            denoise: The denoiser.
+        """
         batch = next(self.batches())
         with torch.inference_mode():
             denoised = denoise(batch.noisy[:SAMPLES])
@@ -57,26 +72,42 @@ class NoisyValidationSet:
 
 
 class ClassifierValidation:
-    """The judge that a recipe names, and when it looks.
+    """The classifier that a recipe names, and when it scores.
+
+    Args:
+        recipe: A recipe with a classifier.
+        images: The validation images.
+        device: The device of the classifier.
 
     Raises:
-        ValueError, FileNotFoundError: the judge does not load, or does not know the classes.
+        ValueError: The classifier does not load, or does not know the classes.
+        FileNotFoundError: There is no such classifier.
     """
 
     def __init__(self, recipe: Recipe, images: Images, device: torch.device) -> None:
+        """Load the classifier."""
         assert recipe.judge is not None
-        self.wanted, self.epochs = recipe.judge, recipe.training.epochs
-        self.judge = load_classifier(self.wanted.name, self.wanted.path, device).on(images.classes, images.name)
-        batches = -(-(self.wanted.images or len(images)) // EVALUATION_BATCH)
-        # whole batches, as they are kept: a few images more than asked for
+        self.config, self.epochs = recipe.judge, recipe.training.epochs
+        self.classifier = load_classifier(self.config.name, self.config.path, device).on(images.classes, images.name)
+        batches = -(-(self.config.images or len(images)) // EVALUATION_BATCH)
+        # Only whole cached batches are scored, so there may be a few images more than the recipe asks for.
         self.batches = min(batches, -(-len(images) // EVALUATION_BATCH))
         self.labels = images.labels[: self.batches * EVALUATION_BATCH]
 
-    def looks(self, epoch: int) -> bool:
-        """Whether it is this epoch's turn; epochs count from 1."""
-        return epoch % self.wanted.every == 0 or epoch == self.epochs
+    def due(self, epoch: int) -> bool:
+        """Return whether the classifier scores an epoch.
+
+        Args:
+            epoch: The epoch, from 1.
+        """
+        return epoch % self.config.every == 0 or epoch == self.epochs
 
     def f1(self, denoise: Callable[[Tensor], Tensor], noisy: NoisyValidationSet) -> float:
-        """Macro F1 on the denoised images."""
-        mine = len(list(select_share(range(self.batches))))
-        return score_with_classifier(denoise, itertools.islice(noisy.batches(), mine), self.judge, self.labels)
+        """Return the macro F1 of the classifier on denoised images.
+
+        Args:
+            denoise: The denoiser.
+            noisy: The noisy validation images.
+        """
+        count = len(list(select_share(range(self.batches))))
+        return score_with_classifier(denoise, itertools.islice(noisy.batches(), count), self.classifier, self.labels)

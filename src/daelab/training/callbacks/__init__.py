@@ -1,1 +1,1 @@
-"""Observers of a training: the run's record and the experiment trackers."""
+"""The observers of a training: its record, its progress and the experiment trackers."""

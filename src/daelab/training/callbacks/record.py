@@ -1,167 +1,161 @@
-"""What a training writes into its folder and the ledger, and tells; of several processes the first one's business."""
+"""The record of a training: its folder, its row of the ledger and its progress. Only the first process keeps one."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
-
-import torch
+from typing import Any
 
 from daelab._util.distributed import LostProcessError
 from daelab._util.files import write_text
-from daelab._util.hardware import collect_versions
 from daelab.errors import describe_error
-from daelab.models.model_file import ModelMetadata, save_model
 from daelab.runs.folder import RunFolder, write_environment
 from daelab.runs.ledger import Ledger, get_utc_time
 from daelab.runs.process_lock import describe_process
-from daelab.training.checkpoint import BestEpoch, TrainingState
-from daelab.training.recipe import Recipe
-from daelab.training.validation import NoisyValidationSet
-
-
-class TrainingProgress(Protocol):
-    """What a training tells whoever watches."""
-
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
-        """Before the first step: the run's name, epochs, steps per epoch, what is trained how, and its time left."""
-
-    def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """After a step; both count from 1."""
-
-    def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
-        """After an epoch: its row of metrics.csv, and the best epoch so far."""
-
-
-class SilentProgress:
-    """Tells nobody."""
-
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None: ...
-    def step(self, epoch: int, step: int, images_per_second: float) -> None: ...
-    def epoch(self, row: dict[str, float], best: BestEpoch) -> None: ...
+from daelab.training.callbacks.progress import TrainingProgress
+from daelab.training.checkpoint import TrainingState
+from daelab.training.tasks.base import TrainingTask
 
 
 class TrainingInterrupted(Exception):
-    """A signal ended the training after a batch; the state is saved."""
+    """The end of a training by a signal, after a batch; the state is saved.
+
+    Args:
+        run: The name of the run.
+        signum: The number of the signal.
+        command: The command that resumes the run; empty where none can.
+    """
 
     def __init__(self, run: str, signum: int, command: str = "train") -> None:
-        super().__init__(f"interrupted and saved; go on with: daelab {command} --resume {run}")
+        """Make the message for people."""
+        super().__init__(
+            f"interrupted and saved; go on with: daelab {command} --resume {run}" if command else "interrupted"
+        )
         self.signum = signum
 
 
 def classify_end(error: BaseException) -> str:
-    """The ledger's word for a training that an error ended."""
+    """Return the ledger's status of a training that an error ended.
+
+    Args:
+        error: What ended the training.
+
+    Returns:
+        `interrupted` or `failed`.
+    """
     return "interrupted" if isinstance(error, TrainingInterrupted | LostProcessError | KeyboardInterrupt) else "failed"
 
 
 @dataclass
 class RunRecord:
-    """The books of a run: its folder, its row of the ledger, and whoever watches."""
+    """The record of a run: its folder, its row of the ledger, and its observer."""
 
-    recipe: Recipe
+    task: TrainingTask[Any]
+    """What is trained."""
     run: RunFolder
-    sizes: tuple[int, int]
-    """Images to train and to validate on."""
-    precision: str
-    device: torch.device
+    """The folder of the run."""
     ledger: Ledger
+    """The ledger with the run's row."""
     progress: TrainingProgress
+    """The observer of the training."""
 
     @contextmanager
     def opened(self, state: TrainingState) -> Iterator[None]:
-        """Write what is known before the first step, and at the end how it ended."""
-        self.ledger.settle()
-        self.ledger.record(self.run.name, status="running", reason="", **describe_process(), **self._row())
+        """Record the run before its first step, and how it ended.
+
+        Args:
+            state: The state of the training.
+        """
+        self.ledger.mark_dead_runs()
+        self.ledger.record(self.run.name, status="running", reason="", **describe_process(), **self._describe(state))
         try:
-            write_text(self.run.recipe, self.recipe.to_toml())
+            write_text(self.run.recipe, self.task.recipe.to_toml())
             write_environment(self.run)
             yield
         except BaseException as error:
-            why = describe_error(error).partition("\n")[0]
-            # the ledger may lie on the very disk that is full: what went wrong first is what is told
+            reason = describe_error(error).partition("\n")[0]
+            # The ledger may be on the very disk that is full: the first error is the one to report.
             with suppress(ValueError):
-                self.ledger.record(self.run.name, status=classify_end(error), reason=why, finished=get_utc_time())
+                self.ledger.record(self.run.name, status=classify_end(error), reason=reason, finished=get_utc_time())
             raise
         self.ledger.record(self.run.name, status="finished", finished=get_utc_time(), seconds=state.seconds)
 
-    def start(self, steps: int, facts: dict[str, str], seconds: float) -> None:
-        """Tell what is trained; `seconds` are left of the recipe's minutes."""
-        self.progress.start(self.run.name, self.recipe.training.epochs, steps, facts, seconds)
+    def start(self, state: TrainingState, seconds: float) -> None:
+        """Report what is trained.
+
+        Args:
+            state: The state before the first step.
+            seconds: Seconds left of the time budget; infinity where there is none.
+        """
+        self.progress.start(self.run.name, self.task.epochs, self.task.steps, self.task.describe(state), seconds)
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """Tell of a step; both count from 1."""
+        """Report a step.
+
+        Args:
+            epoch: The epoch, from 1.
+            step: The step of the epoch, from 1.
+            images_per_second: The mean speed.
+        """
         self.progress.step(epoch, step, images_per_second)
 
-    def best(self, state: TrainingState, validation: NoisyValidationSet, denoise: Any) -> None:
-        """Write the network of the last epoch as the best so far, and what it makes of a few images."""
-        train, val = self.sizes
-        row = state.rows[-1]
-        card = ModelMetadata(
-            spec=self.recipe.spec,
-            name=self.run.name,
-            noise=str(self.recipe.noise),
-            data={"name": self.recipe.data.name, "train": train, "val": val, "seed": self.recipe.seed},
-            metrics={key: value for key, value in row.items() if key == "epoch" or key.startswith("val_")},
-            training={
-                "precision": self.precision,
-                "device": self.device.type,
-                "threads": torch.get_num_threads(),
-            },
-            recipe=self.recipe.to_dict(),
-            recipe_sha256=self.recipe.sha256,
-            versions=collect_versions(),
-        )
-        save_model(self.run.best, state.kept, card)
-        validation.write_samples(self.run.path / "samples.npz", denoise)
+    def best(self, state: TrainingState) -> None:
+        """Write the network of the last epoch as the best so far.
+
+        Args:
+            state: The state of the training.
+        """
+        self.task.save_best(state, self.run)
 
     def checkpoint(self, state: TrainingState) -> None:
-        """Write the checkpoint; a state that is no number is never saved over one that is."""
-        if bool(state.loss_sum.isfinite()):
-            state.save(self.run.checkpoint, self.recipe)
+        """Write the checkpoint; a state that is not finite never replaces one that is.
+
+        Args:
+            state: The state of the training.
+        """
+        if bool(state.sums.isfinite().all()):
+            state.save(self.run.checkpoint, self.task.recipe)
 
     def rows(self, state: TrainingState) -> None:
-        """Write the rows so far into metrics.csv, and what they come to into the ledger."""
+        """Write the rows so far into metrics.csv, and their summary into the ledger.
+
+        Args:
+            state: The state of the training; it has at least one row.
+        """
         self.run.write_metrics(state.rows)
-        best = state.rows[state.best.epoch - 1]
         self.ledger.record(
             self.run.name,
             epochs_done=len(state.rows),
-            val_loss=best["val_loss"],
-            val_psnr=best["val_psnr_batch"],
-            val_psnr_image=best["val_psnr"],
-            val_f1=next((seen["val_f1"] for seen in (best, *reversed(state.rows)) if "val_f1" in seen), None),
             seconds=state.seconds,
             images_per_second=state.rows[-1]["images_per_second"],
+            **self.task.summarize(state),
         )
 
     def epoch(self, state: TrainingState) -> None:
-        """Tell of the last epoch."""
+        """Report the last epoch.
+
+        Args:
+            state: The state of the training.
+        """
         self.progress.epoch(state.rows[-1], state.best)
 
-    def _row(self) -> dict[str, Any]:
-        recipe = self.recipe
-        training, adam = recipe.training, recipe.training.optimiser != "sgd"
+    def test(self, done: int, images: int) -> None:
+        """Report the test of the finished network.
+
+        Args:
+            done: Test images scored so far.
+            images: All test images.
+        """
+        self.progress.test(done, images)
+
+    def _describe(self, state: TrainingState) -> dict[str, Any]:
+        recipe = self.task.recipe
         return {
-            "batch_size": training.batch,
-            "learning_rate": training.lr,
-            "epochs": training.epochs,
-            "amsgrad": training.amsgrad,
-            "train_size": self.sizes[0],
-            "val_size": self.sizes[1],
-            "weight_decay": training.weight_decay,
-            # the paper's log gives 0.0 where there are no betas
-            "beta_1": training.betas[0] if adam else 0.0,
-            "beta_2": training.betas[1] if adam else 0.0,
+            **self.task.describe_for_ledger(state),
+            "epochs": self.task.epochs,
             "comments": recipe.note,
-            "architecture": str(recipe.to_dict()["spec"]),
-            "parameters": recipe.spec.parameters,
-            "noise": str(recipe.noise),
-            "optimiser": training.optimiser,
-            "seed": recipe.seed,
-            "precision": self.precision,
+            "precision": self.task.precision,
             "folder": str(self.run.path.resolve()),
             "recipe": recipe.to_dict(),
             "recipe_sha256": recipe.sha256,
@@ -169,17 +163,69 @@ class RunRecord:
 
 
 class NullRecord(RunRecord):
-    """Of the processes that write and tell nothing."""
+    """The record of a process that writes and reports nothing."""
 
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        """Keep nothing."""
 
     @contextmanager
     def opened(self, state: TrainingState) -> Iterator[None]:
+        """Do nothing.
+
+        Args:
+            state: Not used.
+        """
         yield
 
-    def start(self, steps: int, facts: dict[str, str], seconds: float) -> None: ...
-    def step(self, epoch: int, step: int, images_per_second: float) -> None: ...
-    def best(self, state: TrainingState, validation: NoisyValidationSet, denoise: Any) -> None: ...
-    def checkpoint(self, state: TrainingState) -> None: ...
-    def rows(self, state: TrainingState) -> None: ...
-    def epoch(self, state: TrainingState) -> None: ...
+    def start(self, state: TrainingState, seconds: float) -> None:
+        """Do nothing.
+
+        Args:
+            state: Not used.
+            seconds: Not used.
+        """
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Do nothing.
+
+        Args:
+            epoch: Not used.
+            step: Not used.
+            images_per_second: Not used.
+        """
+
+    def best(self, state: TrainingState) -> None:
+        """Do nothing.
+
+        Args:
+            state: Not used.
+        """
+
+    def checkpoint(self, state: TrainingState) -> None:
+        """Do nothing.
+
+        Args:
+            state: Not used.
+        """
+
+    def rows(self, state: TrainingState) -> None:
+        """Do nothing.
+
+        Args:
+            state: Not used.
+        """
+
+    def epoch(self, state: TrainingState) -> None:
+        """Do nothing.
+
+        Args:
+            state: Not used.
+        """
+
+    def test(self, done: int, images: int) -> None:
+        """Do nothing.
+
+        Args:
+            done: Not used.
+            images: Not used.
+        """

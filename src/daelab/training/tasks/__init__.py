@@ -1,1 +1,1 @@
-"""Tasks of the training engine: classification and noise identification."""
+"""The tasks that the engine trains: denoising, classification and noise identification."""

@@ -1,15 +1,11 @@
-"""train(recipe, data, folder): a judge from a recipe; resumes exactly.
-
-No random state is kept: the order of an epoch follows from (seed, epoch), the translations of
-a step from (seed, step), the mirror images from (seed, epoch).
-"""
+"""The task of training a classifier, which scores denoised images."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -17,10 +13,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from daelab._util.files import write_text
-from daelab._util.hardware import choose_device, choose_precision, collect_versions, keep_freed_memory
+from daelab._util.distributed import is_first_process, run_first_on_each_host, run_on_first, sum_values
+from daelab._util.hardware import choose_precision, collect_versions, keep_freed_memory
 from daelab._util.tensor_file import to_half_precision
+from daelab._util.work_sharing import select_share
 from daelab.datasets.base import Dataset, Images
+from daelab.datasets.registry import load_dataset
 from daelab.evaluation.classifiers.classifier_file import INPUT_STATISTICS, ClassifierFile, ClassifierMetadata
 from daelab.evaluation.classifiers.network import (
     TTA,
@@ -30,226 +28,296 @@ from daelab.evaluation.classifiers.network import (
     compute_view_logits,
     count_macs,
 )
-from daelab.evaluation.classifiers.recipe import ClassifierRecipe
-from daelab.training.tasks.classification_state import (
-    ClassifierTrainingState,
-    classifier_learning_rate,
-    make_classifier_optimizer,
+from daelab.evaluation.classifiers.recipe import ClassifierRecipe, ClassifierTrainingConfig
+from daelab.runs.folder import RunFolder, choose_run_name
+from daelab.runs.ledger import Ledger
+from daelab.training.callbacks.progress import TrainingProgress
+from daelab.training.checkpoint import TrainingState
+from daelab.training.engine import TrainingOptions, TrainingResult, find_begun_run, run_training
+from daelab.training.optimizers import Lookahead, make_optimizer
+from daelab.training.recipe import TrainingConfig
+from daelab.training.schedules import compute_classifier_rate
+from daelab.training.seeds import derive_seed
+from daelab.training.tasks.base import EpochScores, ProgressAt, TrainingTask
+from daelab.training.tasks.classification_images import (
+    check_images,
+    select_train_images,
+    split_evenly,
+    translate_images,
 )
 
 TEST_BATCH = 250
-SETTLE = 8192
-"""Images that the final statistics of batch norms are taken of."""
-_PURPOSES = {"subset": 0, "weights": 1, "order": 2, "flips": 3, "moves": 4, "settle": 5}
+"""Test images that are scored at a time."""
+STATISTICS_IMAGES = 8192
+"""Training images from which the final statistics of the batch norms are computed."""
 
 
-class ClassifierProgress(Protocol):
-    """What a training tells whoever watches."""
+@dataclass(frozen=True)
+class TrainedClassifier(TrainingResult):
+    """A trained classifier, and the folder of its run."""
 
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None:
-        """Before the first step."""
+    @property
+    def file(self) -> ClassifierFile:
+        """The classifier and its metadata."""
+        return cast(ClassifierFile, self.product)
 
-    def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """After a step; both count from 1."""
+    @property
+    def path(self) -> Path:
+        """The classifier's file in the run's folder."""
+        return _get_classifier_path(self.run)
 
-    def epoch(self, row: dict[str, float]) -> None:
-        """After an epoch: epoch, learning_rate, train_loss, train_accuracy, seconds, images_per_second."""
+    def save(self, path: str | Path) -> None:
+        """Write the classifier to another file, whose name becomes the classifier's.
 
-    def test(self, done: int, images: int) -> None:
-        """While the finished judge answers the test images."""
-
-
-class SilentClassifierProgress:
-    """Tells nobody."""
-
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str]) -> None: ...
-    def step(self, epoch: int, step: int, images_per_second: float) -> None: ...
-    def epoch(self, row: dict[str, float]) -> None: ...
-    def test(self, done: int, images: int) -> None: ...
-
-
-class TrainingStopped(Exception):
-    """`stop` said so; the state is saved."""
+        Args:
+            path: The file, which ends in .safetensors.
+        """
+        path = Path(path)
+        card = self.file.card.model_copy(update={"name": path.stem})
+        replace(self.file, card=card).save(path)
 
 
 def fit_classifier(
     recipe: ClassifierRecipe,
-    data: Dataset,
-    folder: Path,
+    name: str | None = None,
     *,
     resume: bool = False,
+    runs_root: Path | None = None,
+    data_root: str | Path | None = None,
+    ledger: Ledger | None = None,
+    progress: TrainingProgress | None = None,
     device: torch.device | None = None,
-    progress: ClassifierProgress | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> ClassifierFile:
-    """Train a judge; writes recipe.toml, checkpoint.safetensors and judge.safetensors into a folder.
+    download: Callable[[int, int], None] | None = None,
+    dataset: Dataset | None = None,
+) -> TrainedClassifier:
+    """Train a classifier by a recipe; everything that the training makes goes into the run's folder.
+
+    The classifier learns from the training part of the data set. Its test part is used once, at the end.
 
     Args:
-        data: its training part is learnt, its test part looked at once, at the end.
-        folder: of the run.
-        resume: go on from the folder's checkpoint, where there is one.
-        stop: asked after every batch.
+        recipe: The recipe.
+        name: The name of the run; it must be new unless `resume`. Default: the first free `judge-N`.
+        resume: Whether to go on from the run's last checkpoint, exactly.
+        runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
+        data_root: The folder of downloaded data sets.
+        ledger: Where the run is recorded. Default: the default ledger.
+        progress: The observer of the training.
+        device: The device. Default: a GPU where there is one.
+        download: Takes (bytes, all bytes) while a data set is downloaded.
+        dataset: The recipe's data set, where it is loaded already.
 
     Raises:
-        ValueError: a mistake in the recipe or the data, or a loss that is no longer a number.
-        Stopped: `stop` said so; the state is saved.
+        ValueError: A mistake in the recipe or the data, or a loss that is not finite.
+        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    trainer = ClassifierTrainer(
-        recipe, data, folder, device or choose_device(), progress or SilentClassifierProgress(), stop
-    )
-    checkpoint = folder / "checkpoint.safetensors"
-    if resume and checkpoint.is_file():
-        trainer.state.restore(checkpoint, recipe)
-    write_text(folder / "recipe.toml", recipe.to_toml())
-    trainer.train()
-    return trainer.finish(data.test)
+
+    def make_task(device: torch.device) -> ClassificationTask:
+        data, images = recipe.data, dataset
+        if images is None:
+            images = run_first_on_each_host(
+                lambda: load_dataset(data.name, data_root, crop=data.crop, progress=download)
+            )
+        return ClassificationTask(recipe, images, device)
+
+    name = run_on_first(lambda: name or find_begun_run(recipe, runs_root) or choose_run_name("judge", runs_root))
+    options = TrainingOptions(name, resume, runs_root, ledger, progress, device)
+    return TrainedClassifier(**vars(run_training(recipe, make_task, options)))
 
 
-class ClassifierTrainer:
-    """A recipe, its images on the device as uint8, and the steps that change the state."""
+class ClassificationBatch(NamedTuple):
+    """A whole batch; each process trains on some of its parts."""
 
-    def __init__(
-        self,
-        recipe: ClassifierRecipe,
-        data: Dataset,
-        folder: Path,
-        device: torch.device,
-        progress: ClassifierProgress,
-        stop: Callable[[], bool],
-    ) -> None:
+    images: Tensor
+    """The images (N, 3, H, W), float32 in [0, 1]."""
+    labels: Tensor
+    """The places (N,) of their classes."""
+    size: int
+    """N."""
+
+
+class ClassificationTask(TrainingTask[ClassificationBatch]):
+    """The training of a classifier. All images are kept on the device as uint8.
+
+    Args:
+        recipe: The recipe.
+        dataset: The recipe's data set.
+        device: The device.
+
+    Raises:
+        ValueError: The data set is too small, or its images or classes do not fit.
+    """
+
+    command: ClassVar[str] = "train-judge"
+    accumulates: ClassVar[bool] = True
+
+    def __init__(self, recipe: ClassifierRecipe, dataset: Dataset, device: torch.device) -> None:
+        """Copy the training images to the device."""
         keep_freed_memory()
-        self.recipe, self.folder, self.device = recipe, folder, device
-        self.progress, self.stop = progress, stop
-        self.precision = choose_precision(recipe.training.precision, device)
-        self.data, part = data, _part(data, recipe)
-        self.images = torch.from_numpy(part.batch(np.arange(len(part)))).to(device)
-        self.labels = torch.from_numpy(part.labels).to(device)
-        self.size = _checked(part, recipe)
-        self.batch = min(recipe.training.batch, len(part))
-        self.steps = len(part) // self.batch
-        self.state = self._fresh()
+        self.recipe: ClassifierRecipe = recipe
+        self.device, self.dataset = device, dataset
+        self.precision = run_on_first(lambda: choose_precision(recipe.training.precision, device))
+        train = select_train_images(dataset, recipe)
+        self.images = torch.from_numpy(train.batch(np.arange(len(train)))).to(device)
+        self.labels = torch.from_numpy(train.labels).to(device)
+        self.image_size = check_images(train, recipe)
+        """Height and width of the images, in pixels."""
+        self.batch = min(recipe.training.batch, len(train))
+        self.steps = len(train) // self.batch
+        self.epochs, self.epoch_images = recipe.training.epochs, self.steps * self.batch
+        self.learning_rate = recipe.training.lr
+        self._mirrored = np.random.default_rng(derive_seed(recipe.seed, "classifier flips")).random(len(train)) < 0.5
 
-    def _fresh(self) -> ClassifierTrainingState:
-        """The state before the first step."""
-        network = build_classifier(
-            self.recipe.network, len(self.data.classes), derive_classifier_seed(self.recipe.seed, "weights")
-        )
-        network = network.to(self.device)
+    def create_state(self) -> TrainingState:
+        """Return the state before the first step."""
+        training, seed = self.recipe.training, derive_seed(self.recipe.seed, "classifier weights")
+        network = build_classifier(self.recipe.network, len(self.dataset.classes), seed).to(self.device)
         network.prepare(self.images)
-        floats = {name: t.clone() for name, t in network.state_dict().items() if t.is_floating_point()}
+        lookahead = None
+        if training.lookahead:
+            total = self.steps * self.epochs
+            lookahead = Lookahead(network, training.lookahead, training.lookahead_decay, total)
         sums = torch.zeros(2, dtype=torch.float64, device=self.device)
-        return ClassifierTrainingState(network, make_classifier_optimizer(network, self.recipe.training), floats, sums)
+        optimizer = make_optimizer(
+            _group_parameters(network, training),
+            TrainingConfig(optimiser="sgd", lr=training.lr, momentum=training.momentum),
+        )
+        return TrainingState(network, optimizer, sums, lookahead)
 
-    def train(self) -> None:
-        """Go on from the state to the recipe's end."""
-        state, epochs = self.state, self.recipe.training.epochs
-        self.progress.start(self.folder.name, epochs, self.steps, self.facts())
-        while len(state.rows) < epochs:
-            self._epoch()
-            if not bool(state.sums.isfinite().all()):
-                epoch, lr = len(state.rows) + 1, self.recipe.training.lr
-                raise ValueError(f"epoch {epoch}: the loss is no number; try a lower training.lr than {lr:g}")
-            if state.step == (len(state.rows) + 1) * self.steps:
-                self._finish_epoch()
-            state.save(self.folder / "checkpoint.safetensors", self.recipe)
-            if self.stop():
-                raise TrainingStopped
+    def describe(self, state: TrainingState) -> dict[str, str]:
+        """Return what is trained and how, for people.
 
-    def facts(self) -> dict[str, str]:
-        """What is trained and how, for people."""
-        count = sum(parameter.numel() for parameter in self.state.network.parameters())
-        million = count_macs(self.recipe.network, *self.size) / 1e6
+        Args:
+            state: The state before the first step.
+        """
+        million = count_macs(self.recipe.network, *self.image_size) / 1e6
         return {
-            "images": f"{len(self.labels):,} ({self.recipe.data.name}), {len(self.data.classes)} classes",
-            "network": f"{count:,} parameters, {million:.1f} M MACs per image",
+            "images": f"{len(self.labels):,} ({self.recipe.data.name}), {len(self.dataset.classes)} classes",
+            "network": f"{_count_parameters(state):,} parameters, {million:.1f} M MACs per image",
             "precision": f"{self.precision} on {self.device}, {torch.get_num_threads()} threads",
         }
 
-    def _epoch(self) -> None:
-        """The steps of the present epoch that are left; stops after a batch when it is told to."""
-        state, training, seed = self.state, self.recipe.training, self.recipe.seed
-        epoch = len(state.rows)
-        state.network.train()
-        bias = state.network.whiten.bias
+    def describe_for_ledger(self, state: TrainingState) -> dict[str, Any]:
+        """Return the columns of the ledger that are known before the first step.
+
+        Args:
+            state: The state before the first step.
+        """
+        recipe, training = self.recipe, self.recipe.training
+        return {
+            "batch_size": self.batch,
+            "learning_rate": training.lr,
+            "train_size": len(self.labels),
+            "weight_decay": training.weight_decay,
+            "architecture": f"classifier {', '.join(map(str, recipe.network.widths))}",
+            "parameters": _count_parameters(state),
+            "optimiser": "sgd",
+            "seed": recipe.seed,
+        }
+
+    def start_epoch(self, state: TrainingState, epoch: int) -> None:
+        """Let the bias of the whitening layer learn in the first epochs only.
+
+        Args:
+            state: The state of the training.
+            epoch: The epoch, from 0.
+        """
+        bias = cast(ConvNet, state.network).whiten.bias
         assert bias is not None
-        bias.requires_grad_(epoch < training.whiten_bias_epochs)
-        order = np.random.default_rng(derive_classifier_seed(seed, "order", epoch)).permutation(len(self.labels))
-        began, before, images = time.perf_counter(), state.epoch_seconds, 0
-        for step in range(state.step - epoch * self.steps, self.steps):
-            self._step(order[step * self.batch : (step + 1) * self.batch], epoch)
-            images += self.batch
-            state.epoch_seconds = before + time.perf_counter() - began
-            self.progress.step(epoch + 1, step + 1, images / (state.epoch_seconds - before))
-            if self.stop():
-                break
+        bias.requires_grad_(epoch < self.recipe.training.whiten_bias_epochs)
 
-    def _step(self, chosen: NDArray[np.int64], epoch: int) -> None:
-        state, training = self.state, self.recipe.training
-        x, labels = self._augmented(chosen, epoch), self.labels[torch.from_numpy(chosen).to(self.device)]
-        state.optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            for part, wanted in zip(_parts(x, training.part), _parts(labels, training.part), strict=True):
-                logits = state.network(part)
-                loss = F.cross_entropy(logits, wanted, label_smoothing=training.label_smoothing, reduction="sum")
-                (loss / len(chosen)).backward()  # type: ignore[no-untyped-call]
-                right = (logits.detach().argmax(1) == wanted).sum()
-                state.sums += torch.stack([loss.detach().double(), right.double()])
-        total = self.steps * training.epochs
-        for group in state.optimiser.param_groups:
-            group["lr"] = group["scale"] * classifier_learning_rate(training, state.step / total)
-        state.optimiser.step()
-        state.step += 1
-        if training.lookahead and state.step == total:
-            state.synthesise(1.0)
-        elif training.lookahead and state.step % training.lookahead == 0:
-            state.synthesise(training.lookahead_decay * (state.step / total) ** 3)
+    def load_batches(self, epoch: int, start: int, progress_at: ProgressAt) -> Iterator[ClassificationBatch]:
+        """Yield every batch of an epoch; images that do not fill a batch are left out.
 
-    def _augmented(self, chosen: NDArray[np.int64], epoch: int) -> Tensor:
-        """(B, 3, H, W) in [0, 1]: moved by some pixels, mirrored in every second epoch."""
-        training, seed = self.recipe.training, self.recipe.seed
-        x = self.images[torch.from_numpy(chosen).to(self.device)].float().div_(255)
+        Args:
+            epoch: The epoch, from 0.
+            start: The first step, from 0.
+            progress_at: Not used.
+        """
+        rng = np.random.default_rng(derive_seed(self.recipe.seed, "classifier order", epoch))
+        order = rng.permutation(len(self.labels))
+        for step in range(start, self.steps):
+            yield self.make_batch(order[step * self.batch : (step + 1) * self.batch], epoch * self.steps + step)
+
+    def make_batch(self, places: NDArray[np.int64], step: int) -> ClassificationBatch:
+        """Return images that are moved by some pixels and mirrored in every second epoch.
+
+        Args:
+            places: The places of the images.
+            step: The step, counted from the beginning of the training.
+        """
+        training, epoch = self.recipe.training, step // self.steps
+        chosen = torch.from_numpy(places).to(self.device)
+        x = self.images[chosen].float().div_(255)
         if training.translate:
-            rng = np.random.default_rng(derive_classifier_seed(seed, "moves", self.state.step))
+            rng = np.random.default_rng(derive_seed(self.recipe.seed, "classifier translations", step))
             x = translate_images(x, rng.integers(0, 2 * training.translate + 1, (2, len(x))), training.translate)
         if training.flips:
-            first = np.random.default_rng(derive_classifier_seed(seed, "flips")).random(len(self.labels)) < 0.5
-            mirror = torch.from_numpy(first[chosen] ^ bool(epoch % 2)).to(self.device)
+            mirror = torch.from_numpy(self._mirrored[places] ^ bool(epoch % 2)).to(self.device)
             x = torch.where(mirror[:, None, None, None], x.flip(-1), x)
-        return x
+        return ClassificationBatch(x, self.labels[chosen], len(places))
 
-    def _finish_epoch(self) -> None:
-        state, images = self.state, self.steps * self.batch
-        loss, right = state.sums.tolist()
-        row = {
-            "epoch": len(state.rows) + 1,
-            "learning_rate": self.recipe.training.lr
-            * classifier_learning_rate(self.recipe.training, state.step / (self.steps * self.recipe.training.epochs)),
-            "train_loss": loss / images,
-            "train_accuracy": right / images,
-            "seconds": round(state.epoch_seconds, 3),
-            "images_per_second": round(images / state.epoch_seconds, 1),
-        }
-        state.rows.append(row)
-        state.seconds += row["seconds"]
-        state.epoch_seconds = 0.0
-        state.sums.zero_()
-        self.progress.epoch(row)
+    def compute_losses(
+        self, module: nn.Module, batch: ClassificationBatch, state: TrainingState, progress: float
+    ) -> Iterator[Tensor]:
+        """Yield the loss of each part of a batch that belongs to this process.
 
-    def finish(self, test: Images) -> ClassifierFile:
-        """Round to what ships, answer the test images with it, write the file."""
-        recipe, state = self.recipe, self.state
-        network = state.network.requires_grad_(False)
-        self._settle(network)
+        Args:
+            module: The network.
+            batch: The whole batch.
+            state: The state of the training.
+            progress: Not used.
+        """
+        training, sums = self.recipe.training, torch.zeros_like(state.sums)
+        parts = zip(split_evenly(batch.images, training.part), split_evenly(batch.labels, training.part), strict=True)
+        # The region spans all parts, so that the weights are converted to bf16 once and not for every part.
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            for images, labels in select_share(parts):
+                logits = module(images)
+                loss = F.cross_entropy(logits, labels, label_smoothing=training.label_smoothing, reduction="sum")
+                yield loss / batch.size
+                correct = (logits.detach().argmax(1) == labels).sum()
+                sums += torch.stack([loss.detach().double(), correct.double()])
+        state.sums += sum_values(sums)
+
+    def compute_learning_rate(self, step: int, progress: float) -> float:
+        """Return the share of the peak learning rate; the groups' scales hold the peak.
+
+        Args:
+            step: Not used.
+            progress: The share of the training that is over, from 0 to 1.
+        """
+        return compute_classifier_rate(self.recipe.training, progress)
+
+    def score_epoch(self, state: TrainingState) -> EpochScores:
+        """Return the loss and the accuracy on the training images; there is no validation.
+
+        Args:
+            state: The state of the training.
+        """
+        loss, correct = state.sums.tolist()
+        return EpochScores({"train_loss": loss / self.epoch_images, "train_accuracy": correct / self.epoch_images})
+
+    def finish(self, state: TrainingState, run: RunFolder, report: Callable[[int, int], None]) -> ClassifierFile:
+        """Round the weights to what is stored, score the test images with them, and write the classifier's file.
+
+        Args:
+            state: The state at the end of the training.
+            run: The folder of the run.
+            report: Takes (test images scored, all test images).
+        """
+        recipe, test = self.recipe, self.dataset.test
+        network = cast(ConvNet, state.network).requires_grad_(False)
+        self._compute_statistics(network)
         network.load_state_dict(to_half_precision(network.state_dict(), INPUT_STATISTICS))
-        card = ClassifierMetadata(
-            name=self.folder.name,
+        metadata = ClassifierMetadata(
+            name=run.name,
             network=recipe.network,
-            classes=self.data.classes,
-            size=self.size,
+            classes=self.dataset.classes,
+            size=self.image_size,
             tta=recipe.tta,
             seed=recipe.seed,
             data={"name": recipe.data.name, "train": len(self.labels), "test": len(test)},
-            metrics={"test": self._tested(network, test)},
+            metrics={"test": self._score_test_images(network, test, report)},
             training={
                 "epochs": len(state.rows),
                 "seconds": round(state.seconds, 1),
@@ -262,82 +330,54 @@ class ClassifierTrainer:
             recipe_sha256=recipe.sha256,
             versions=collect_versions(),
         )
-        made = ClassifierFile(network, card)
-        made.save(self.folder / "judge.safetensors")
-        return made
+        file = ClassifierFile(network, metadata)
+        if is_first_process():
+            file.save(_get_classifier_path(run))
+        return file
 
-    def _settle(self, network: ConvNet) -> None:
-        """Take the batch norms' statistics anew, with the last weights, of training images as they are."""
+    def _compute_statistics(self, network: ConvNet) -> None:
+        """Compute the statistics of the batch norms anew, with the final weights, from unchanged training images."""
         for norm in network.modules():
             if isinstance(norm, nn.BatchNorm2d):
                 norm.reset_running_stats()
-                norm.momentum = None  # the plain mean over parts
-        order = np.random.default_rng(derive_classifier_seed(self.recipe.seed, "settle")).permutation(len(self.labels))
+                # None: the plain mean over all parts
+                norm.momentum = None
+        rng = np.random.default_rng(derive_seed(self.recipe.seed, "classifier statistics"))
+        places = torch.from_numpy(rng.permutation(len(self.labels))[:STATISTICS_IMAGES]).to(self.device)
         network.train()
-        for places in _parts(torch.from_numpy(order[:SETTLE]).to(self.device), self.recipe.training.part):
-            compute_view_logits(network, self.images[places].float().div_(255), 1, self.precision)
+        for part in split_evenly(places, self.recipe.training.part):
+            compute_view_logits(network, self.images[part].float().div_(255), 1, self.precision)
         network.eval()
 
-    def _tested(self, network: ConvNet, test: Images) -> dict[str, Any]:
-        """Accuracy on the test images under each test-time augmentation."""
-        right = dict.fromkeys(TTA, 0)
-        most = max(map(len, TTA.values()))
+    def _score_test_images(self, network: ConvNet, test: Images, report: Callable[[int, int], None]) -> dict[str, Any]:
+        """Return the accuracy on the test images with each kind of test-time augmentation."""
+        correct = dict.fromkeys(TTA, 0)
+        views = max(map(len, TTA.values()))
         for start in range(0, len(test), TEST_BATCH):
             places = np.arange(start, min(start + TEST_BATCH, len(test)))
             x = torch.from_numpy(test.batch(places)).to(self.device).float().div_(255)
-            logits = compute_view_logits(network, x, most, self.precision)
+            logits = compute_view_logits(network, x, views, self.precision)
             labels = torch.from_numpy(test.labels[places]).to(self.device)
             for tta in TTA:
-                right[tta] += int((average_views(logits, tta).argmax(1) == labels).sum())
-            self.progress.test(int(places[-1]) + 1, len(test))
-            if self.stop():
-                raise TrainingStopped
-        return {"images": len(test), "accuracy": {tta: count / len(test) for tta, count in right.items()}}
+                correct[tta] += int((average_views(logits, tta).argmax(1) == labels).sum())
+            report(int(places[-1]) + 1, len(test))
+        return {"images": len(test), "accuracy": {tta: count / len(test) for tta, count in correct.items()}}
 
 
-def derive_classifier_seed(seed: int, purpose: str, number: int = 0) -> int:
-    """A seed of its own for a purpose and a number, 0 to 2**63 - 1."""
-    words = np.random.SeedSequence([seed, _PURPOSES[purpose], number]).generate_state(1, np.uint64)
-    return int(words[0] >> np.uint64(1))
+def _group_parameters(network: ConvNet, training: ClassifierTrainingConfig) -> list[dict[str, Any]]:
+    """Separate the biases of the norms, which learn faster, from all other weights that learn."""
+    biases = [p for name, p in network.named_parameters() if "norm" in name and name.endswith("bias")]
+    places = {id(p) for p in biases}
+    others = [p for p in network.parameters() if p.requires_grad and id(p) not in places]
+    return [
+        {"params": values, "scale": training.lr * scale, "weight_decay": training.weight_decay / scale}
+        for values, scale in ((others, 1.0), (biases, training.bias_scale))
+    ]
 
 
-def translate_images(x: Tensor, corners: NDArray[np.int64], reach: int) -> Tensor:
-    """Each image moved over a reflected border of `reach` pixels.
-
-    Args:
-        corners: (2, N), top and left of each image in its padded one, 0 to 2 * reach.
-    """
-    height, width = x.shape[-2:]
-    windows = F.pad(x, (reach,) * 4, "reflect").unfold(2, height, 1).unfold(3, width, 1)
-    top, left = torch.from_numpy(corners).to(x.device)
-    moved: Tensor = windows[torch.arange(len(x), device=x.device), :, top, left]
-    return moved
+def _count_parameters(state: TrainingState) -> int:
+    return sum(parameter.numel() for parameter in state.network.parameters())
 
 
-def _part(data: Dataset, recipe: ClassifierRecipe) -> Images:
-    """The training images: all, or the first of a seeded permutation."""
-    wanted, there = recipe.data.train, len(data.train)
-    if wanted is None:
-        return data.train
-    if wanted > there:
-        raise ValueError(f"data.train is {wanted:,}, but {recipe.data.name} has {there:,} training images")
-    order = np.random.default_rng(derive_classifier_seed(recipe.seed, "subset")).permutation(there)
-    return data.train.take(order[:wanted])
-
-
-def _checked(part: Images, recipe: ClassifierRecipe) -> tuple[int, int]:
-    """The images' size, if the network fits them."""
-    least = 2 ** len(recipe.network.widths) + recipe.network.kernel - 1
-    if min(part.size) < least:
-        size = "x".join(map(str, part.size))
-        raise ValueError(f"{recipe.data.name}: images of {size}; a network of this depth needs {least} pixels a side")
-    if len(part.classes) < 2:
-        raise ValueError(f"{recipe.data.name}: a judge needs at least 2 classes")
-    if recipe.training.translate >= min(part.size):
-        raise ValueError(f"training.translate is {recipe.training.translate}, as much as an image is wide")
-    return part.size
-
-
-def _parts(x: Tensor, size: int) -> list[Tensor]:
-    """Slices of about `size`, none so small that batch norm could not tell a variance."""
-    return list(torch.tensor_split(x, max(1, round(len(x) / size))))
+def _get_classifier_path(run: RunFolder) -> Path:
+    return run.path / "judge.safetensors"

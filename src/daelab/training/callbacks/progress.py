@@ -1,0 +1,88 @@
+"""The progress that a training of any task reports."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from daelab.training.checkpoint import BestEpoch
+
+
+class TrainingProgress(Protocol):
+    """An observer that a training calls as it goes."""
+
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
+        """Take note of the training before its first step.
+
+        Args:
+            run: The name of the run.
+            epochs: Epochs of the whole training.
+            steps: Steps of an epoch.
+            facts: What is trained and how, for people: title -> text.
+            seconds: Seconds left of the recipe's time budget; infinity where it has none.
+        """
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Take note of a finished step.
+
+        Args:
+            epoch: The present epoch, from 1.
+            step: The step of the epoch, from 1.
+            images_per_second: The mean speed since the epoch began or was resumed.
+        """
+
+    def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
+        """Take note of a finished epoch.
+
+        Args:
+            row: The epoch's row of metrics.csv.
+            best: The best epoch so far; its number is 0 where the task has no validation.
+        """
+
+    def test(self, done: int, images: int) -> None:
+        """Take note of a test of the finished network.
+
+        Args:
+            done: Test images scored so far.
+            images: All test images.
+        """
+
+
+class SilentProgress:
+    """A progress that shows nothing; a base for observers that need only some of the calls."""
+
+    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
+        """Do nothing.
+
+        Args:
+            run: Not used.
+            epochs: Not used.
+            steps: Not used.
+            facts: Not used.
+            seconds: Not used.
+        """
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Do nothing.
+
+        Args:
+            epoch: Not used.
+            step: Not used.
+            images_per_second: Not used.
+        """
+
+    def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
+        """Do nothing.
+
+        Args:
+            row: Not used.
+            best: Not used.
+        """
+
+    def test(self, done: int, images: int) -> None:
+        """Do nothing.
+
+        Args:
+            done: Not used.
+            images: Not used.
+        """
