@@ -1,4 +1,4 @@
-"""What cleans pictures, and what cutting a picture into tiles has to know of it: the seam under `Denoiser`."""
+"""The backend of a denoiser: the function that denoises, and what tiling must know of it."""
 
 from __future__ import annotations
 
@@ -15,54 +15,80 @@ from daelab.models.model_file import ModelMetadata
 from daelab.models.onnx import OnnxModel
 
 CPU_DEVICE = torch.device("cpu")
+"""The default device of a backend."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A function that cleans, with what it needs around a tile and what it costs."""
+    """A function that denoises, with what it needs around a tile and what it costs."""
 
     name: str
     run: Callable[[Tensor], Tensor]
-    """(N, 3, H, W) float32 in [0, 1] on `device` -> the same; H and W are multiples of `multiple`.
-    It leaves its input alone. Where it is `conditioned`, the noise's level comes as a fourth channel."""
+    """A function of (N, 3, H, W) float32 in [0, 1] on `device` to the same; H and W are multiples of `multiple`.
+
+    It does not change its input. If it is `conditioned`, the noise level is a fourth channel of its input.
+    """
     multiple: int = 1
-    """Height and width must be multiples of this."""
+    """The number of pixels that height and width must be multiples of."""
     halo: int | None = 0
-    """Pixels around a tile, whose edges are multiples of `multiple`, that make it equal to the same
-    part of the whole; itself a multiple of it. None: a tile will not do, the whole picture is needed."""
+    """The pixels around a tile that make its result equal to the same part of the full image.
+
+    It is a multiple of `multiple`, as the edges of tiles are. None if the method needs the full image.
+    """
     bytes_per_pixel: int = 200
-    """What `run` needs of memory for each pixel, roughly: what a budget is divided by."""
+    """The memory that `run` takes for each pixel, roughly; it decides the size of the tiles."""
     device: torch.device = CPU_DEVICE
+    """The device that computes."""
     parameters: int = 0
-    """Trained numbers; none in a classical method."""
+    """The number of trained parameters; 0 for a classical method."""
     noise: str = ""
-    """Text of the noise that it is made for."""
+    """The text form of the noise that the method was trained for."""
     conditioned: bool = False
-    """Whether it must be told the level of the noise."""
+    """Whether the method takes the noise level as an input."""
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         assert self.multiple >= 1
         assert self.bytes_per_pixel >= 1
         assert self.halo is None or (self.halo >= 0 and self.halo % self.multiple == 0)
 
 
 def make_network_backend(network: Network, card: ModelMetadata, device: torch.device | str | None = None) -> Backend:
-    """A trained network as a method, in float32, with the norms folded in."""
+    """Make the backend of a trained network, in float32, with the norms folded into the convolutions.
+
+    Args:
+        network: The network.
+        card: The model's metadata.
+        device: The device to compute on. Default: the GPU if there is one.
+    """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return make_backend(replace(card, spec=network.spec), prepare_inference(network, device), device)
 
 
 def make_onnx_backend(path: Path) -> Backend:
-    """An ONNX file that `export` wrote, run by onnxruntime on the CPU."""
+    """Make the backend of an ONNX file of `daelab export`, which onnxruntime runs on the CPU.
+
+    Args:
+        path: The ONNX file.
+    """
     model = OnnxModel(path)
-    return make_backend(model.card, model)
+    return make_backend(model.metadata, model)
 
 
 def make_backend(card: ModelMetadata, run: Callable[[Tensor], Tensor], device: torch.device = CPU_DEVICE) -> Backend:
-    """What a card says of a trained model, and the function that runs it."""
+    """Make a backend of a model's metadata and the function that runs the model.
+
+    Args:
+        card: The model's metadata.
+        run: The function of (N, C, H, W) to (N, 3, H, W).
+        device: The device that `run` computes on.
+
+    Raises:
+        ValueError: The model does not take pictures of three channels.
+    """
     spec = card.spec
     if spec.channels != 3:
-        raise ValueError(f"{card.name or 'the model'} takes {spec.channels} channels; pictures have 3")
+        raise ValueError(f"{card.name or 'the model'} takes {spec.channels} channels; a denoiser takes pictures of 3")
     return Backend(
         name=card.name,
         run=run,
@@ -77,17 +103,20 @@ def make_backend(card: ModelMetadata, run: Callable[[Tensor], Tensor], device: t
 
 
 def estimate_memory_per_pixel(spec: Architecture) -> int:
-    """Bytes for each pixel of a picture that computing a network takes, roughly.
+    """Estimate the bytes that a network takes for each pixel of an image.
 
-    What the hungriest layer reads and writes in float32, twice, since kernels reorder what they
-    read; and as much again as a few copies of the picture.
+    They are what the largest layer reads and writes in float32, twice, since kernels reorder what they read, plus a
+    few copies of the image.
+
+    Args:
+        spec: The architecture.
     """
     side = spec.multiple * 64
-    hungriest, area = 0.0, 1 / spec.unshuffle**2
+    largest, area = 0.0, 1 / spec.unshuffle**2
     for layer in spec.layers():
         if layer.pooled:
             continue
         after = area * (layer.size(side) / side) ** 2
-        hungriest = max(hungriest, layer.inputs * area + layer.outputs * after)
+        largest = max(largest, layer.inputs * area + layer.outputs * after)
         area = after
-    return round(2 * 4 * hungriest + 5 * 4 * spec.inputs)
+    return round(2 * 4 * largest + 5 * 4 * spec.inputs)

@@ -1,4 +1,4 @@
-"""Many pictures: which file becomes which, and all of them done, whatever becomes of one."""
+"""Batches of pictures: which file becomes which, and the loop over all of them, which no bad picture ends."""
 
 from __future__ import annotations
 
@@ -8,100 +8,133 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from daelab.denoising.pipeline import COMPARED, UNSURE, DenoiseResult, choose_target, is_same_file
+from daelab._util.distributed import count_processes, gather_values, get_rank
+from daelab.denoising.pipeline import (
+    DENOISED_SUFFIX,
+    DONE_BEFORE,
+    FAILED,
+    DenoiseResult,
+    choose_target,
+    is_same_file,
+)
+from daelab.denoising.side_files import COMPARISON, UNCERTAINTY
 from daelab.denoising.tiling import ProgressCallback
 from daelab.errors import describe_error
 from daelab.image_io.bundled_photos import find_photo
-from daelab.image_io.picture import SUFFIXES
+from daelab.image_io.formats import find_format, list_suffixes
 from daelab.image_io.write import check_target
 
 _NO_MATCH = ": no picture matches"
 BatchProgress = Callable[[float, int], None]
-"""Called with (pictures done, in parts of one; pictures in all)."""
+"""Called with (pictures done, fractions included; pictures in total)."""
 BatchWork = Callable[[str, Path, ProgressCallback], DenoiseResult]
-"""(source, target, progress over tiles) -> what became of it; raises ValueError or OSError where it fails."""
+"""Called with (source, target, progress over tiles) to process a picture. Raises ValueError or OSError if it fails."""
 
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """Which pictures, and where their results go."""
+    """The pictures of a batch, and where their results go."""
 
     pictures: Sequence[str]
-    """Files, folders, patterns, photo:NAME."""
+    """Files, folders, glob patterns or photo:NAME."""
     out: Path | None = None
-    """A file for one picture, else a folder; beside each source where it is not given."""
+    """A file for one picture, else a folder. None writes each result beside its source."""
     recursive: bool = False
+    """Whether folders inside folders are included."""
     suffix: str | None = None
-    """Between a result's name and its ending; "" in a folder of its own, else `default_suffix`."""
-    default_suffix: str = "_clean"
+    """The suffix of the names of results. None means `default_suffix` beside the source, and none in a folder."""
+    default_suffix: str = DENOISED_SUFFIX
+    """The suffix of results beside their sources."""
     form: str | None = None
-    """Another format for the results."""
+    """The name of another format for the results."""
     in_place: bool = False
+    """Whether results replace their sources."""
     overwrite: bool = False
+    """Whether existing results are replaced."""
     shard: tuple[int, int] = (1, 1)
-    """Only part I of N; a picture's part follows from its name, so that N machines agree without talking."""
+    """Part I of N. A picture's part follows from its name, so that N computers agree without talking to each other."""
 
     @property
     def single(self) -> bool:
-        """Whether one picture is named, so that its failure is the command's."""
-        return len(self.pictures) == 1 and not _stands_for_many(self.pictures[0])
+        """Whether one picture is named, so that the command fails if it fails."""
+        return len(self.pictures) == 1 and not _is_several(self.pictures[0])
 
     @property
     def into_file(self) -> bool:
-        """Whether `out` names the one result."""
+        """Whether `out` is the file of the only result."""
         return self.out is not None and self.single and bool(self.out.suffix) and not self.out.is_dir()
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """One picture to do."""
+    """A picture of a batch."""
 
     source: str
+    """The path of the picture, or photo:NAME."""
     target: Path
+    """The path of its result."""
     fault: str = ""
-    """Why it cannot be done."""
+    """The reason why it cannot be processed, if there is one."""
+
+
+@dataclass(frozen=True)
+class BatchSummary:
+    """The results of a batch, of every process."""
+
+    results: list[DenoiseResult]
+    """The results, in the order of the request; of several processes sorted by source."""
+    done: int
+    """The number of pictures that were processed."""
+    done_before: int
+    """The number of pictures whose result existed."""
+    failed: int
+    """The number of pictures that failed."""
 
 
 def plan_batch(request: BatchRequest) -> list[BatchJob]:
-    """What is to do, in the order of the request, each folder sorted by name.
+    """List the pictures of a batch in the order of the request, each folder sorted by name.
+
+    Args:
+        request: The request.
 
     Raises:
-        ValueError: options that contradict each other, or an unknown format.
+        ValueError: Options contradict each other, or a format is unknown.
     """
     if request.in_place and (request.out or request.suffix or request.form or request.overwrite):
         raise ValueError("--in-place replaces each source; it takes no --out, --suffix, --format or --overwrite")
-    if request.out is not None and not request.single and _names_a_file(request.out):
+    if request.out is not None and not request.single and _is_file_name(request.out):
         raise ValueError(f"--out {request.out}: several pictures need a folder, not a file")
     if request.into_file and request.out is not None:
         check_target(request.out, overwrite=True)
     part, parts = request.shard
     if not 1 <= part <= parts:
         raise ValueError(f"--shard I/N: I from 1 to N, not {part}/{parts}")
-    found: list[BatchJob] = []
+    jobs: list[BatchJob] = []
     taken: dict[Path, str] = {}
-    for source, name, fault in _sources(request):
-        target = _target(request, source, name)
-        fault = fault or _clash(request, source, target, taken)
+    for source, name, fault in _list_sources(request):
+        target = _locate_target(request, source, name)
+        fault = fault or _find_clash(request, source, target, taken)
         taken.setdefault(target, source)
         if zlib.crc32(name.as_posix().encode()) % parts == part - 1:
-            found.append(BatchJob(source, target, fault))
-    return found
+            jobs.append(BatchJob(source, target, fault))
+    return jobs
 
 
-def _names_a_file(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+def _is_file_name(path: Path) -> bool:
+    return find_format(path.suffix) is not None and not path.is_dir()
 
 
-def _stands_for_many(text: str) -> bool:
+def _is_several(text: str) -> bool:
     return Path(text).is_dir() or (not Path(text).exists() and not text.startswith("photo:") and glob.has_magic(text))
 
 
-def _sources(request: BatchRequest) -> Iterator[tuple[str, Path, str]]:
-    """(source, its name below what was asked for, why it cannot be done)."""
+def _list_sources(request: BatchRequest) -> Iterator[tuple[str, Path, str]]:
+    """Yield each source, its path inside what was asked for, and the reason why it cannot be processed."""
     for text in request.pictures:
         path = Path(text)
         if text.startswith("photo:"):
@@ -109,44 +142,44 @@ def _sources(request: BatchRequest) -> Iterator[tuple[str, Path, str]]:
             yield text, Path(text.removeprefix("photo:") + file.suffix), ""
         elif path.is_dir():
             inside = sorted(path.rglob("*") if request.recursive else path.iterdir())
-            yield from ((str(file), file.relative_to(path), "") for file in _pictures(inside, request))
-        elif _stands_for_many(text):
+            yield from ((str(file), file.relative_to(path), "") for file in _filter_pictures(inside, request))
+        elif _is_several(text):
             files = [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
             if not files:
                 yield text, path, text + _NO_MATCH
-            yield from ((str(file), Path(file.name), "") for file in _pictures(files, request))
+            yield from ((str(file), Path(file.name), "") for file in _filter_pictures(files, request))
         elif not path.is_file():
             yield text, Path(path.name), f"no picture {path}"
         elif request.single or not _is_result(path, request):
             yield text, Path(path.name), ""
 
 
-def _pictures(files: Iterable[Path], request: BatchRequest) -> Iterator[Path]:
-    """Those that are pictures by their names, and no results of an earlier run."""
+def _filter_pictures(files: Iterable[Path], request: BatchRequest) -> Iterator[Path]:
+    """Yield the files whose names are those of pictures and not of results of an earlier run."""
     for file in files:
-        passed_over = file.name.startswith(".") or (request.out is not None and file.is_relative_to(request.out))
-        is_picture = file.suffix.lower() in SUFFIXES and file.is_file()
-        if is_picture and not passed_over and not _is_result(file, request):
+        skipped = file.name.startswith(".") or (request.out is not None and file.is_relative_to(request.out))
+        is_picture = find_format(file.suffix) is not None and file.is_file()
+        if is_picture and not skipped and not _is_result(file, request):
             yield file
 
 
 def _is_result(file: Path, request: BatchRequest) -> bool:
-    """Whether its name is that of a result, and its source stands beside it."""
+    """Return whether a file is named like a result and its source is beside it."""
     if request.out is not None or request.in_place:
         return False
     stem = file.stem
-    for ending in (COMPARED, UNSURE, _suffix(request)):
+    for ending in (COMPARISON, UNCERTAINTY, _choose_suffix(request)):
         stem = stem.removesuffix(ending)
-    return stem != file.stem and any(file.with_name(stem + end).exists() for end in SUFFIXES)
+    return stem != file.stem and any(file.with_name(stem + end).exists() for end in list_suffixes())
 
 
-def _suffix(request: BatchRequest) -> str:
+def _choose_suffix(request: BatchRequest) -> str:
     if request.suffix is not None:
         return request.suffix
     return "" if request.out is not None else request.default_suffix
 
 
-def _target(request: BatchRequest, source: str, name: Path) -> Path:
+def _locate_target(request: BatchRequest, source: str, name: Path) -> Path:
     if request.in_place:
         return Path(source)
     if request.into_file:
@@ -154,83 +187,114 @@ def _target(request: BatchRequest, source: str, name: Path) -> Path:
         return request.out
     place = name if source.startswith("photo:") else Path(source)
     place = place if request.out is None else request.out / name
-    return choose_target(place, _suffix(request), request.form)
+    return choose_target(place, _choose_suffix(request), request.form)
 
 
-def _clash(request: BatchRequest, source: str, target: Path, taken: dict[Path, str]) -> str:
-    """Why a result cannot go to its place."""
+def _find_clash(request: BatchRequest, source: str, target: Path, taken: dict[Path, str]) -> str:
+    """Return the reason why a result cannot be written to its target, if there is one."""
     if target in taken:
-        return f"{source}: its result would be {target}, as that of {taken[target]} is"
+        return f"{source}: its result would be {target}, which is the result of {taken[target]} too"
     if not request.in_place and is_same_file(Path(source), target):
         return f"{source}: its result would replace it; --in-place allows that"
     return ""
 
 
+def parse_shard(text: str) -> tuple[int, int]:
+    """Read which part of a batch this process takes. Several processes divide the part among themselves.
+
+    Args:
+        text: "I/N" for part I of N, from 1.
+
+    Raises:
+        ValueError: The text is of another form.
+    """
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal()):
+        raise ValueError(f"--shard must be I/N, such as 2/8, not {text!r}")
+    return int(part) + int(parts) * get_rank(), int(parts) * count_processes()
+
+
 def run_batch(
     request: BatchRequest, work: BatchWork, workers: int = 1, report: BatchProgress | None = None
 ) -> Iterator[DenoiseResult]:
-    """Do all of them, one by one or by several threads, and say in their order what became of each.
+    """Process the pictures of a batch, one by one or in several threads, and yield their results in order.
 
-    A picture whose result exists has been done before. A single picture's mistake is raised, and so
-    is the existence of a single result that was named.
+    A picture whose result exists is skipped, unless it is the one result that was named. If the request names a single
+    picture, its error is raised; else the result of a picture that failed says why.
+
+    Args:
+        request: The request.
+        work: Makes the result of a picture.
+        workers: The number of threads.
+        report: Called with (pictures done, fractions included; pictures in total).
 
     Raises:
-        ValueError: as `jobs`, or no picture was found, or the single picture cannot be done.
-        OSError: the single picture cannot be done.
+        ValueError: The request contradicts itself, no picture was found, or the single picture failed.
+        OSError: The single picture failed.
     """
     if workers < 1:
         raise ValueError(f"--workers must be at least 1, not {workers}")
-    todo = plan_batch(request)
-    if request.shard == (1, 1) and all(job.fault.endswith(_NO_MATCH) for job in todo):
+    jobs = plan_batch(request)
+    if request.shard == (1, 1) and all(job.fault.endswith(_NO_MATCH) for job in jobs):
         raise ValueError(f"no picture in {', '.join(request.pictures)}")
-    progress = _Progress(len(todo), report)
+    progress = _BatchProgress(len(jobs), report)
 
-    def one(job: BatchJob) -> DenoiseResult:
-        found = _one(job, request, work, progress.of(job))
-        progress.of(job)(1, 1)
-        return found
+    def run_job(job: BatchJob) -> DenoiseResult:
+        result = _run_job(job, request, work, lambda done, tiles: progress.update(job, done / tiles))
+        progress.update(job, 1)
+        return result
 
-    if workers == 1 or len(todo) < 2:
-        yield from map(one, todo)
+    if workers == 1 or len(jobs) < 2:
+        yield from map(run_job, jobs)
         return
     threads = max(1, torch.get_num_threads() // workers)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
-            yield from pool.map(one, todo)
-        finally:  # interrupted, what has not begun need not
+            yield from pool.map(run_job, jobs)
+        finally:  # after an interruption, pictures that have not begun are dropped
             pool.shutdown(cancel_futures=True)
 
 
-def _one(job: BatchJob, request: BatchRequest, work: BatchWork, progress: ProgressCallback) -> DenoiseResult:
+def _run_job(job: BatchJob, request: BatchRequest, work: BatchWork, progress: ProgressCallback) -> DenoiseResult:
     try:
         if job.fault:
             raise ValueError(job.fault)
         if job.target.exists() and not (request.overwrite or request.in_place or request.into_file):
-            return DenoiseResult(job.source, str(job.target), status="done before")
+            return DenoiseResult(job.source, str(job.target), status=DONE_BEFORE)
         return work(job.source, job.target, progress)
     except (ValueError, OSError) as error:
         if request.single:
             raise
-        return DenoiseResult(job.source, str(job.target), status="failed", reason=describe_error(error))
+        return DenoiseResult(job.source, str(job.target), status=FAILED, reason=describe_error(error))
 
 
-class _Progress:
-    """How many pictures are done, in parts of one, while several are worked on."""
+class _BatchProgress:
+    """The number of pictures that are done, fractions included, while several are processed at once."""
 
     def __init__(self, total: int, report: BatchProgress | None) -> None:
+        """Report that no picture is done."""
         self.total, self.report = total, report
-        if report:
-            report(0, total)
         self.parts: dict[BatchJob, float] = {}
         self.lock = threading.Lock()
+        if report:
+            report(0, total)
 
-    def of(self, job: BatchJob) -> ProgressCallback:
-        """What to call with (tiles done, tiles in all) of a picture."""
+    def update(self, job: BatchJob, part: float) -> None:
+        """Report that a part of a picture, from 0 to 1, is done."""
+        with self.lock:
+            self.parts[job] = part
+            if self.report:
+                self.report(sum(self.parts.values()), self.total)
 
-        def tell(done: int, tiles: int) -> None:
-            with self.lock:
-                self.parts[job] = done / tiles
-                if self.report:
-                    self.report(sum(self.parts.values()), self.total)
 
-        return tell
+def summarize_results(results: Sequence[DenoiseResult]) -> BatchSummary:
+    """Count the results of a batch, those of every process included.
+
+    Args:
+        results: The results of this process.
+    """
+    everything = list(results)
+    if count_processes() > 1:  # also keeps a process from ending, and thereby ending the others, before they are done
+        everything = sorted(chain.from_iterable(gather_values(everything)), key=lambda result: result.source)
+    done_before, failed = (sum(result.status == status for result in everything) for status in (DONE_BEFORE, FAILED))
+    return BatchSummary(everything, len(everything) - done_before - failed, done_before, failed)

@@ -1,14 +1,13 @@
-"""Classical denoisers behind the learned ones' interface, tuned and evaluated like them.
+"""Classical denoising methods with the interface of the networks, tuned and evaluated as these are.
 
     baseline:nlm                    tuned on validation images, with a gain-and-offset correction
     baseline:nlm,raw                without the correction
-    baseline:nlm,h=0.1              this `h`; what is not given is tuned
-    baseline:median,size=3,raw      nothing is left to tune, so it runs on any picture, without data
+    baseline:nlm,h=0.1              with this `h`; the other settings are tuned
+    baseline:median,size=3,raw      complete, so it needs no tuning and runs on any picture
 
-The paper's noise is not zero-mean, and these methods take for granted that it is. So each first gets
-gain * noisy + offset, the best such approximation of the clean training images; then it is tuned.
-BM3D (Dabov et al., 2007) runs where the user has installed the package `bm3d`, which is free for
-non-commercial use only.
+These methods assume zero-mean noise, and the paper's noise is not zero-mean. So each method gets gain * noisy +
+offset as its input, the best such approximation of the clean training images; then it is tuned. BM3D (Dabov et al.,
+2007) needs the package `bm3d`, which is free for non-commercial use only.
 """
 
 from __future__ import annotations
@@ -28,55 +27,59 @@ from torch import Tensor
 
 from daelab.datasets.base import Images
 from daelab.denoising.backends import Backend
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.evaluation.evaluate import iterate_noisy_batches
 from daelab.evaluation.metrics import convert_mse_to_psnr, mse
 from daelab.noise.base import Noise
 
 CLASSICAL_PREFIX = "baseline:"
+"""The beginning of the text form of a classical method."""
 _MAY_BE_ZERO = ("gain", "offset", "noise", "ycbcr", "sigma")
 VALIDATION = 64
-"""Validation images that the settings are tuned on."""
+"""The number of validation images that the settings are tuned on."""
 FIT = 4096
-"""Training images that the correction is fitted on, at most."""
+"""The largest number of training images that the correction is fitted on."""
 SEED = 1 << 40
-"""Of the noise for tuning and fitting: none that an evaluation would be asked for."""
+"""The seed of the noise for tuning and fitting, which no evaluation uses."""
 SMALLEST = 16
-"""For a method that looks at the whole picture, it is mirrored up to so many pixels a side; smaller ones fail."""
+"""The smallest side in pixels for a method that needs the full image; smaller pictures are extended by reflection."""
 
-Picture = npt.NDArray[np.float32]
-"""(H, W, 3), about [0, 1]."""
+_Pixels = npt.NDArray[np.float32]
+"""A picture (H, W, 3) with values of about [0, 1]."""
 SettingValue = float | str
+"""A value of a setting: a number, or the name of a wavelet."""
 Settings = Mapping[str, Any]
+"""The values of a method's settings by name."""
 
 
 @dataclass(frozen=True)
 class ClassicalMethod:
-    """A classical method."""
+    """A classical denoising method and the settings that can be tuned."""
 
     run: Callable[..., Any]
-    """(picture, **settings) -> picture."""
+    """A function (picture, **settings) -> picture."""
     grid: Mapping[str, tuple[Any, ...]]
-    """The values that tuning tries; every combination."""
+    """The values of each setting; tuning tries every combination."""
     halo: Callable[[Settings], int | None]
-    """How far it looks; None: over the whole picture."""
+    """A function of the settings to the pixels around a pixel that its result depends on; None for all pixels."""
     package: str = "scikit-image"
+    """The package that the method needs."""
 
 
-def _nlm(x: Picture, h: float, patch_size: int, patch_distance: int) -> Any:
+def _nlm(x: _Pixels, h: float, patch_size: int, patch_distance: int) -> Any:
     from skimage.restoration import denoise_nl_means
 
     return denoise_nl_means(x, patch_size, patch_distance, h, fast_mode=True, channel_axis=-1)
 
 
-def _tv(x: Picture, weight: float) -> Any:
+def _tv(x: _Pixels, weight: float) -> Any:
     from skimage.restoration import denoise_tv_chambolle
 
     return denoise_tv_chambolle(x, weight, channel_axis=-1)  # type: ignore[no-untyped-call]
 
 
-def _wavelet(x: Picture, sigma: float, wavelet: str, ycbcr: int) -> Any:
-    """BayesShrink (Chang et al., 2000); `sigma` 0: estimated from the picture."""
+def _wavelet(x: _Pixels, sigma: float, wavelet: str, ycbcr: int) -> Any:
+    """Apply BayesShrink (Chang et al., 2000); a `sigma` of 0 is estimated from the picture."""
     from skimage.restoration import denoise_wavelet
 
     return denoise_wavelet(
@@ -84,11 +87,11 @@ def _wavelet(x: Picture, sigma: float, wavelet: str, ycbcr: int) -> Any:
     )
 
 
-def _bilateral(x: Picture, sigma_color: float, sigma_spatial: float) -> Any:
-    """The bilateral filter (Tomasi and Manduchi, 1998), with the distance of colours over the channels.
+def _bilateral(x: _Pixels, sigma_color: float, sigma_spatial: float) -> Any:
+    """Apply the bilateral filter (Tomasi and Manduchi, 1998), with the distance of colors over all channels.
 
-    Ours, since scikit-image's up to 0.26 takes its spatial weights from the wrong places: with a
-    `sigma_color` that lets everything pass it is far from a Gaussian filter.
+    It is implemented here, since scikit-image up to 0.26 reads its spatial weights from the wrong places: with a very
+    large `sigma_color` its filter is far from a Gaussian filter.
     """
     reach = _reach(sigma_spatial)
     padded = np.pad(x, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
@@ -105,20 +108,20 @@ def _bilateral(x: Picture, sigma_color: float, sigma_spatial: float) -> Any:
 
 
 def _reach(sigma_spatial: float) -> int:
-    """Beyond this the spatial weights are below a hundredth."""
+    """Return the distance in pixels beyond which the spatial weights are below one hundredth."""
     return max(1, math.ceil(3 * sigma_spatial))
 
 
-def _median(x: Picture, size: int) -> Any:
+def _median(x: _Pixels, size: int) -> Any:
     from scipy.ndimage import median_filter
 
     return median_filter(x, (size, size, 1))
 
 
-def _wiener(x: Picture, size: int, noise: float) -> Any:
-    """Wiener's filter (Lee, 1980); `noise`: its power; 0: the mean of the local variances.
+def _wiener(x: _Pixels, size: int, noise: float) -> Any:
+    """Apply Wiener's filter (Lee, 1980); `noise` is its power, and 0 stands for the mean of the local variances.
 
-    As `scipy.signal.wiener`, which takes what lies outside the picture for black; here it is mirrored.
+    It equals `scipy.signal.wiener`, except that the picture is extended by reflection and not by black.
     """
     from scipy.ndimage import uniform_filter
 
@@ -130,7 +133,7 @@ def _wiener(x: Picture, size: int, noise: float) -> Any:
     return mean + kept * (wide - mean)
 
 
-def _bm3d(x: Picture, sigma: float) -> Any:
+def _bm3d(x: _Pixels, sigma: float) -> Any:
     return importlib.import_module("bm3d").bm3d_rgb(x, sigma)
 
 
@@ -161,33 +164,36 @@ CLASSICAL_METHODS: dict[str, ClassicalMethod] = {
         _bm3d, {"sigma": (0.03, 0.05, 0.0588, 0.08, 0.098, 0.12, 0.18, 0.196, 0.25)}, lambda settings: None, "bm3d"
     ),
 }
-"""Name -> method, in the order of the module's text. To add one is a row here."""
+"""The classical methods by name. To add a method is to add a row here."""
 
 
 @dataclass(frozen=True)
 class ConfiguredMethod:
-    """A classical method, some of its settings, and perhaps a correction; `str` gives its text form."""
+    """A classical method with some or all of its settings; `str` returns its text form."""
 
     name: str
     settings: Mapping[str, SettingValue]
+    """The given settings by name."""
     correction: tuple[float, float] | None = None
-    """Gain and offset; (1, 0) is none at all; None: to be fitted."""
+    """The gain and the offset; (1, 0) for no correction, None for one that is still to be fitted."""
 
     @property
     def filter(self) -> ClassicalMethod:
+        """The method's row of `CLASSICAL_METHODS`."""
         return CLASSICAL_METHODS[self.name]
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to tune or to fit."""
+        """Whether all settings and the correction are given."""
         return self.correction is not None and set(self.settings) == set(self.filter.grid)
 
     def candidates(self) -> list[dict[str, SettingValue]]:
-        """Every combination of settings that tuning tries."""
+        """Return every combination of settings that tuning tries."""
         values = [(self.settings[key],) if key in self.settings else row for key, row in self.filter.grid.items()]
-        return [dict(zip(self.filter.grid, chosen, strict=True)) for chosen in product(*values)]
+        return [dict(zip(self.filter.grid, combination, strict=True)) for combination in product(*values)]
 
     def __str__(self) -> str:
+        """Return the text form, which `parse_classical_method` reads."""
         parts = [f"{key}={value}" for key, value in self.settings.items()]
         if self.correction == (1.0, 0.0):
             parts.append("raw")
@@ -196,17 +202,17 @@ class ConfiguredMethod:
         return ",".join([CLASSICAL_PREFIX + self.name, *parts])
 
     def method(self) -> Backend:
-        """Ready for pictures.
+        """Return the backend of a denoiser.
 
         Raises:
-            ValueError: something is left to tune.
+            ValueError: A setting or the correction is still to be tuned.
         """
         if not self.complete:
             left = [key for key in self.filter.grid if key not in self.settings]
             left += [] if self.correction else ["raw, or gain and offset"]
             raise ValueError(
-                f"{self} is not tuned: give it {', '.join(left)};"
-                f" `daelab evaluate {self} --noise NOISE` finds them, and prints what to write"
+                f"{self} is not tuned: add {', '.join(left)};"
+                f" `daelab evaluate {self} --noise NOISE` finds and prints them"
             )
         assert self.correction is not None
         gain, offset = self.correction
@@ -217,41 +223,44 @@ class ConfiguredMethod:
 
 
 def parse_classical_method(text: str) -> ConfiguredMethod:
-    """Read the text form of a baseline.
+    """Parse the text form of a classical method.
+
+    Args:
+        text: The text form, as in the module's docstring.
 
     Raises:
-        ValueError: it is none; one line. Or the package it needs is not installed.
+        ValueError: The name or a setting is unknown, a value is invalid, or the package of the method is not installed.
 
     >>> str(parse_classical_method("baseline:tv,weight=.1,raw"))
     'baseline:tv,weight=0.1,raw'
     >>> parse_classical_method("baseline:tv,wait=.1")
     Traceback (most recent call last):
-    ValueError: unknown setting of baseline tv 'wait'; did you mean 'weight'? Valid: gain, offset, raw, weight
+    ValueError: unknown setting of tv 'wait'; did you mean 'weight'? Valid: gain, offset, raw, weight
     """
     name, *parts = [part.strip() for part in text.removeprefix(CLASSICAL_PREFIX).split(",")]
     if name not in CLASSICAL_METHODS:
-        raise unknown_name("baseline", name, CLASSICAL_METHODS)
+        raise make_unknown_name_error("classical method", name, CLASSICAL_METHODS)
     grid = CLASSICAL_METHODS[name].grid
-    found: dict[str, SettingValue] = {}
+    given: dict[str, SettingValue] = {}
     for part in parts:
         key, equals, value = (word.strip() for word in part.partition("="))
         if key not in (*grid, "gain", "offset", "raw"):
-            raise unknown_name(f"setting of baseline {name}", key, [*grid, "gain", "offset", "raw"])
-        if key in found:
-            raise ValueError(f"{text}: {key} is given twice")
+            raise make_unknown_name_error(f"setting of {name}", key, [*grid, "gain", "offset", "raw"])
+        if key in given:
+            raise ValueError(f"{text}: the setting {key} is given twice")
         if bool(equals) == (key == "raw"):
             raise ValueError(f"{text}: " + ("write raw without a value" if equals else f"write {key}=VALUE"))
-        found[key] = "" if key == "raw" else _value(text, key, value, grid.get(key, (0.0,))[0])
+        given[key] = "" if key == "raw" else _value(text, key, value, grid.get(key, (0.0,))[0])
     _check_installed(CLASSICAL_METHODS[name].package)
-    raw, gain, offset = (found.pop(key, None) for key in ("raw", "gain", "offset"))
+    raw, gain, offset = (given.pop(key, None) for key in ("raw", "gain", "offset"))
     if (gain is None) != (offset is None) or (raw is not None and gain is not None):
-        raise ValueError(f"{text}: a correction is raw, or gain and offset together")
+        raise ValueError(f"{text}: write either raw, or both gain and offset")
     correction = (1.0, 0.0) if raw is not None else None if gain is None else (float(gain), float(offset or 0))
-    return ConfiguredMethod(name, {key: found[key] for key in grid if key in found}, correction)
+    return ConfiguredMethod(name, {key: given[key] for key in grid if key in given}, correction)
 
 
 def _value(text: str, key: str, value: str, example: SettingValue) -> SettingValue:
-    """A setting's value, of the type of those in the grid."""
+    """Convert the text of a value to the type of the values in the grid."""
     if isinstance(example, str):
         _check_wavelet(text, value)
         return value
@@ -279,36 +288,48 @@ def _check_installed(package: str) -> None:
             importlib.import_module(module)
     except ImportError:
         what = "bm3d' (for non-commercial use only)" if package == "bm3d" else "daelab[baselines]'"
-        raise ValueError(f"this baseline needs a package that is not installed: pip install '{what}") from None
+        raise ValueError(f"this classical method needs a package that is not installed: pip install '{what}") from None
 
 
 def run_classical_method(method: ClassicalMethod, settings: Settings, x: Tensor) -> Tensor:
-    """A method on (N, 3, H, W) float32 of any size, picture by picture."""
+    """Apply a classical method to each picture of a batch.
+
+    Args:
+        method: The method.
+        settings: The values of all its settings.
+        x: (N, 3, H, W) float32 in about [0, 1], of any size.
+
+    Returns:
+        (N, 3, H, W) float32 in [0, 1] on the CPU.
+    """
     height, width = x.shape[-2:]
-    least = SMALLEST if method.halo(settings) is None else 2  # of a single pixel scikit-image drops the axes
+    least = SMALLEST if method.halo(settings) is None else 2  # scikit-image drops the axes of a single pixel
     pads = [(0, max(0, least - height)), (0, max(0, least - width)), (0, 0)]
-    made = []
+    results = []
     for image in x.permute(0, 2, 3, 1).cpu().numpy():
         padded = np.pad(image, pads, mode="reflect") if any(map(any, pads)) else np.ascontiguousarray(image)
-        with warnings.catch_warnings(action="ignore"):  # of levels that a small picture does not have
-            made.append(np.asarray(method.run(padded, **settings), np.float32)[:height, :width])
-    return torch.from_numpy(np.stack(made)).permute(0, 3, 1, 2).clamp(0, 1)
+        with warnings.catch_warnings(action="ignore"):  # of wavelet levels that a small picture does not have
+            results.append(np.asarray(method.run(padded, **settings), np.float32)[:height, :width])
+    return torch.from_numpy(np.stack(results)).permute(0, 3, 1, 2).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class TunedMethod:
-    """A baseline with every setting chosen, and how it did on the validation images."""
+    """A classical method with tuned settings, and its scores on the validation images."""
 
     baseline: ConfiguredMethod
+    """The method with all settings."""
     psnr: float
-    """dB, mean over the validation images."""
+    """The PSNR in dB, mean over the validation images."""
     tried: tuple[tuple[dict[str, SettingValue], float], ...]
-    """Every combination and its PSNR."""
+    """Every combination of settings with its PSNR."""
     noise: str
+    """The text form of the noise."""
     images: int
+    """The number of validation images."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         gain, offset = self.baseline.correction or (1.0, 0.0)
         return {
             "text": str(self.baseline),
@@ -329,12 +350,14 @@ def tune_classical_method(
     noise: Noise,
     progress: Callable[[int, int], None] | None = None,
 ) -> TunedMethod:
-    """Fit the correction on training images, then take the settings of the highest PSNR on validation images.
+    """Fit the correction on training images, and choose the settings of the highest PSNR on validation images.
 
     Args:
-        train: the first `FIT` are used.
-        val: the first `VALIDATION` are used.
-        progress: called with (combinations done, combinations in all).
+        baseline: The method, with the settings that are given.
+        train: The training images; the first `FIT` are used.
+        val: The validation images; the first `VALIDATION` are used.
+        noise: The noise of the images.
+        progress: Called with the numbers of combinations done and of all combinations.
     """
     if baseline.correction is None:
         baseline = replace(baseline, correction=fit_gain_and_offset(train.take(np.arange(min(FIT, len(train)))), noise))
@@ -344,7 +367,7 @@ def tune_classical_method(
     for done, settings in enumerate(candidates, 1):
         run = replace(baseline, settings=settings).method().run
         errors = torch.cat([mse(run(batch.noisy), batch.clean) for batch in batches])
-        # an image met exactly counts 120 dB
+        # an image that is restored exactly counts as 120 dB
         tried.append((settings, float(convert_mse_to_psnr(errors.clamp_min(1e-12)).mean())))
         if progress:
             progress(done, len(candidates))
@@ -353,9 +376,16 @@ def tune_classical_method(
 
 
 def fit_gain_and_offset(images: Images, noise: Noise) -> tuple[float, float]:
-    """Gain and offset of the least squares of clean - (gain * noisy + offset), over all values of the images.
+    """Fit the gain and the offset that minimize the squares of clean - (gain * noisy + offset) over all pixels.
 
-    Rounded to four decimals, so that the text form of a baseline is short and exact.
+    Both are rounded to four decimals, so that the text form of a classical method is short and exact.
+
+    Args:
+        images: The clean images.
+        noise: The noise.
+
+    Returns:
+        the gain and the offset.
     """
     sums = torch.zeros(5, dtype=torch.float64)
     for batch in iterate_noisy_batches(images, noise, SEED):

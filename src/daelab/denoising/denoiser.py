@@ -1,8 +1,8 @@
-"""Denoiser.load(name)(image): any size, any of the usual types, the same shape and type back.
+"""The denoiser of pictures of any size and of the usual types; the result has the same shape and type.
 
-A picture is padded by reflection to the multiple that the method needs and computed in tiles with
-the halo that it needs: the result equals the untiled one. Reflection, turning and the change of
-type happen tile by tile, by index, so that beside the picture and the result no copy of either is made.
+A picture is padded by reflection to the multiple that the backend needs, and computed in tiles with the halo that it
+needs, so the result equals that of the full image at once. Reflection, rotation and the conversion of types happen
+tile by tile, so that neither the picture nor the result is copied.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab._util.hardware import get_free_memory, parse_memory_size
+from daelab._util.memory import get_free_memory, parse_memory_size
 from daelab.denoising.backends import Backend, make_network_backend, make_onnx_backend
 from daelab.denoising.classical import parse_classical_method
 from daelab.denoising.tiling import FetchFunction, ProgressCallback, TilePlace, denoise_tiles
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.layers import append_noise_level
 from daelab.models.model_file import load_network
 from daelab.models.registry import find_model_file, list_shipped_models
 from daelab.runs.folder import get_runs_root
 
-Array = npt.NDArray[Any]
+_Array = npt.NDArray[Any]
 
 TILE = 512
-"""Side of a tile at most, in pixels, without its halo: larger ones are no faster."""
+"""The largest side of a tile in pixels, without its halo. Larger tiles are no faster."""
 
 
 class Denoiser:
-    """A method, ready for pictures.
+    """A denoiser of pictures.
 
     Args:
-        method: what cleans.
-        tile: side of a tile in pixels, without its halo; up to 512 where it is not given.
-        memory: what the computing of a tile may take, in bytes or as text ("512MB"), beside the
-            picture and the result; a quarter of the free memory where it is not given.
-        sigma: the noise's standard deviation, in steps of 8 bits, which a conditioned method is told;
-            estimated from each picture where it is not given.
+        method: The backend.
+        tile: The side of a tile in pixels, without its halo. Default: up to 512.
+        memory: The memory that computing a tile may take, in bytes or as text ("512MB"), beside the picture and the
+            result. Default: a quarter of the free memory.
+        sigma: The standard deviation of the noise in 8-bit steps, for a conditioned backend. Default: it is estimated
+            from each picture.
 
     Raises:
-        ValueError: a number out of range, or a sigma for a method that is not conditioned.
+        ValueError: A number is out of range, or `sigma` is given for a backend that is not conditioned.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class Denoiser:
         memory: int | str | None = None,
         sigma: float | None = None,
     ) -> None:
+        """Check the settings; see the class."""
         if tile is not None and tile < 1:
             raise ValueError(f"tile must be at least 1 pixel, not {tile}")
         if sigma is not None and not method.conditioned:
-            raise ValueError(f"{method.name} takes no sigma: it finds the noise's level itself")
+            raise ValueError(f"{method.name} takes no sigma: it was trained for all noise levels at once")
         if sigma is not None and not 0 <= sigma <= 255:
             raise ValueError(f"sigma must lie in [0, 255], not {sigma:g}")
         self.method, self.sigma = method, sigma
@@ -75,34 +76,39 @@ class Denoiser:
         memory: int | str | None = None,
         sigma: float | None = None,
     ) -> Denoiser:
-        """A denoiser from a model file, the name of a shipped model, or the name of a run.
-
-        Or an ONNX file of `daelab export`, or a classical method with all its settings
-        (`baseline:median,size=3,raw`; see `baselines`).
+        """Load a denoiser.
 
         Args:
-            name: of the model.
-            device: where it computes, in float32; a GPU where there is one.
-            tile: side of a tile in pixels.
-            memory: of a tile, in bytes or as text; see the class.
-            sigma: of the noise, for a model that is told it; see the class.
+            name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, or a
+                classical method with all its settings (`baseline:median,size=3,raw`; see `classical`).
+            device: The device, which computes in float32. Default: the GPU if there is one.
+            tile: The side of a tile in pixels; see the class.
+            memory: The memory of a tile, in bytes or as text; see the class.
+            sigma: The standard deviation of the noise in 8-bit steps; see the class.
 
         Raises:
-            FileNotFoundError: it is none of these; lists the names and the nearest match.
-            ValueError: the file is not a model; names it and says what is wrong.
+            FileNotFoundError: There is no such model or run.
+            ValueError: The file is not a model.
+
+        >>> denoised = Denoiser.load("model-c", tile=256)(np.full((5, 7), 128, np.uint8))
+        >>> denoised.shape, str(denoised.dtype)
+        ((5, 7), 'uint8')
         """
-        return cls(_method(name, device), tile=tile, memory=memory, sigma=sigma)
+        return cls(_load_backend(name, device), tile=tile, memory=memory, sigma=sigma)
 
     @property
     def name(self) -> str:
+        """The name of the model or of the classical method."""
         return self.method.name
 
     @property
     def device(self) -> torch.device:
+        """The device that computes."""
         return self.method.device
 
     @property
     def parameters(self) -> int:
+        """The number of trained parameters; 0 for a classical method."""
         return self.method.parameters
 
     def __call__(
@@ -112,63 +118,68 @@ class Denoiser:
         strength: float = 1.0,
         self_ensemble: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> Array:
-        """Clean one picture, or a batch of pictures of one size.
+    ) -> _Array:
+        """Denoise one picture, or a batch of pictures of one size.
 
         Args:
             image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
-            strength: from 0, the picture as it came, to 1, the clean one.
-            self_ensemble: average over the eight flips and rotations; eight times the work.
-            progress: called with (tiles done, tiles in all).
+            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
+            progress: Called with the numbers of tiles done and of all tiles.
 
         Returns:
-            the same shape and type.
+            the denoised picture or batch, of the same shape and type.
 
         Raises:
-            ValueError: another shape, type or range.
+            ValueError: The shape, the type or the range is another.
         """
         job = _Arrays(image, self.device, strength)
-        self._clean(job, self_ensemble, progress)
-        return job.clean
+        self._denoise(job, self_ensemble, progress)
+        return job.denoised
 
     def with_spread(
         self, image: npt.ArrayLike, *, strength: float = 1.0, progress: ProgressCallback | None = None
-    ) -> tuple[Array, npt.NDArray[np.float32]]:
-        """Clean by self-ensemble, and say how far the eight results lie apart: where it is unsure.
-
-        Returns:
-            the clean picture or batch, and (H, W) or (N, H, W): the standard deviation over the eight
-            results of the method, in units of white, root mean square over the channels.
-        """
-        job = _Arrays(image, self.device, strength)
-        job.spreads = np.empty(job.cleans.shape[:3], np.float32)
-        self._clean(job, True, progress)
-        return job.clean, job.spreads if job.given.ndim == 4 else job.spreads[0]
-
-    def batch(self, x: Tensor, progress: ProgressCallback | None = None, *, self_ensemble: bool = False) -> Tensor:
-        """Clean a batch as tensors.
+    ) -> tuple[_Array, npt.NDArray[np.float32]]:
+        """Denoise by self-ensemble, and also return how much the eight results differ at each pixel.
 
         Args:
-            x: (N, 3, H, W) float32 in [0, 1], any height and width.
-            self_ensemble: average over the eight flips and rotations; eight times the work.
-            progress: called with (tiles done, tiles in all).
+            image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            progress: Called with the numbers of tiles done and of all tiles.
 
         Returns:
-            the same shape, on this denoiser's device.
+            the denoised picture or batch, and the uncertainty map, (H, W) or (N, H, W): the standard deviation of the
+            eight results for a range of [0, 1], root mean square over the channels.
+        """
+        job = _Arrays(image, self.device, strength)
+        job.spreads = np.empty(job.outputs.shape[:3], np.float32)
+        self._denoise(job, True, progress)
+        return job.denoised, job.spreads if job.given.ndim == 4 else job.spreads[0]
+
+    def batch(self, x: Tensor, progress: ProgressCallback | None = None, *, self_ensemble: bool = False) -> Tensor:
+        """Denoise a batch of tensors.
+
+        Args:
+            x: (N, 3, H, W) float32 in [0, 1], of any height and width.
+            progress: Called with the numbers of tiles done and of all tiles.
+            self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
+
+        Returns:
+            (N, 3, H, W) on the device of the denoiser.
         """
         job = _Tensors(x, self.device)
-        self._clean(job, self_ensemble, progress)
+        self._denoise(job, self_ensemble, progress)
         return job.out
 
-    def _clean(self, job: _Arrays | _Tensors, self_ensemble: bool, progress: ProgressCallback | None) -> None:
+    def _denoise(self, job: _Arrays | _Tensors, self_ensemble: bool, progress: ProgressCallback | None) -> None:
         side = self._side(self_ensemble)
-        fetch = self._telling(job) if self.method.conditioned else job.fetch
+        fetch = self._fetch_with_level(job) if self.method.conditioned else job.fetch
         denoise_tiles(
             self.method, job.shape, fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress
         )
 
-    def _telling(self, job: _Arrays | _Tensors) -> FetchFunction:
-        """Parts of the pictures with the level of each one's noise."""
+    def _fetch_with_level(self, job: _Arrays | _Tensors) -> FetchFunction:
+        """Return a function that fetches parts of the pictures together with the noise level of each picture."""
         count, height, width = job.shape
         if self.sigma is not None:
             levels = torch.full((count,), self.sigma / 255)
@@ -180,20 +191,31 @@ class Denoiser:
         return lambda place: append_noise_level(job.fetch(place), levels[place.images])
 
     def _side(self, self_ensemble: bool) -> int:
-        """Of a tile, without its halo: what is asked for, and what the memory allows."""
+        """Return the side of a tile without its halo: the requested one, or less if the memory is short."""
         multiple, halo = self.method.multiple, self.method.halo or 0
         memory = _free_memory(self.device) // 4 if self._memory is None else self._memory
-        # the eight results of a self-ensemble are kept until they are averaged
+        # A self-ensemble keeps its eight results until they are averaged.
         pixel = self.method.bytes_per_pixel + (8 * 12 if self_ensemble else 0)
         allowed = (math.isqrt(memory // pixel) - 2 * halo) // multiple * multiple
-        wanted = -(-(self._tile or TILE) // multiple) * multiple
-        return max(multiple, min(wanted, allowed))
+        requested = -(-(self._tile or TILE) // multiple) * multiple
+        return max(multiple, min(requested, allowed))
+
+
+load_model = Denoiser.load
+"""The name of `Denoiser.load` in the package `daelab`."""
 
 
 def estimate_noise_level(x: Tensor) -> Tensor:
-    """(N,): standard deviation of white noise of mean zero in (N, C, H, W), by its finest diagonal details.
+    """Estimate the standard deviation of zero-mean white noise in each image.
 
-    Their median size over 0.6745 (Donoho and Johnstone, 1994), with Haar's wavelet; 0 for less than 2x2 pixels.
+    It is the median size of the finest diagonal details of Haar's wavelet, divided by 0.6745 (Donoho and Johnstone,
+    1994).
+
+    Args:
+        x: (N, C, H, W) images in [0, 1].
+
+    Returns:
+        (N,) on the CPU; 0 for images of less than 2x2 pixels.
     """
     height, width = (side // 2 * 2 for side in x.shape[2:])
     if not height or not width:
@@ -204,13 +226,13 @@ def estimate_noise_level(x: Tensor) -> Tensor:
 
 
 def _middle(side: int) -> slice:
-    """The middle `2 * TILE` pixels of a side, or all of it."""
+    """Return the middle `2 * TILE` pixels of a side, or all of it."""
     first = max(0, side - 2 * TILE) // 2
     return slice(first, min(side, first + 2 * TILE))
 
 
 class _Tensors:
-    """A batch (N, 3, H, W), and its clean form."""
+    """A batch (N, 3, H, W), and its denoised version."""
 
     def __init__(self, x: Tensor, device: torch.device) -> None:
         self.x, self.out = x, torch.empty(x.shape, device=device)
@@ -220,12 +242,12 @@ class _Tensors:
         window = self.x[place.images, :, place.rows, place.columns]
         return window.to(self.out.device, torch.float32)
 
-    def store(self, place: TilePlace, clean: Tensor, spread: Tensor | None) -> None:
-        self.out[place.images, :, place.rows, place.columns] = clean
+    def store(self, place: TilePlace, denoised: Tensor, spread: Tensor | None) -> None:
+        self.out[place.images, :, place.rows, place.columns] = denoised
 
 
 class _Arrays:
-    """A picture or a batch of the shapes and types that users have, and its clean form."""
+    """A picture or a batch of the shapes and types that users have, and its denoised version."""
 
     def __init__(self, image: npt.ArrayLike, device: torch.device, strength: float) -> None:
         self.given = np.asarray(image)
@@ -233,59 +255,61 @@ class _Arrays:
             raise ValueError(f"an image must be (H, W), (H, W, 3) or (N, H, W, 3), not {self.given.shape}")
         if not 0 <= strength <= 1:
             raise ValueError(f"strength must lie in [0, 1], not {strength}")
-        self.device, self.strength, self.scale = device, strength, _scale(self.given)
-        self.clean = np.empty(self.given.shape, self.given.dtype)
+        self.device, self.strength, self.scale = device, strength, _get_white(self.given)
+        self.denoised = np.empty(self.given.shape, self.given.dtype)
         self.spreads: npt.NDArray[np.float32] | None = None
-        # both as (N, H, W, C)
-        self.givens, self.cleans = _batch_of(self.given), _batch_of(self.clean)
-        self.shape = (self.givens.shape[0], self.givens.shape[1], self.givens.shape[2])
+        # views of both as (N, H, W, C), without a copy
+        self.inputs, self.outputs = _view_as_batch(self.given), _view_as_batch(self.denoised)
+        self.shape = (self.inputs.shape[0], self.inputs.shape[1], self.inputs.shape[2])
 
     def fetch(self, place: TilePlace) -> Tensor:
-        window = np.array(self.givens[place.images, place.rows, place.columns], np.float32, order="C")
+        window = np.array(self.inputs[place.images, place.rows, place.columns], np.float32, order="C")
         x = torch.from_numpy(window).to(self.device).div_(self.scale).permute(0, 3, 1, 2)
-        return x.expand(-1, 3, -1, -1)  # grey as three equal channels
+        return x.expand(-1, 3, -1, -1)  # a grayscale image as three equal channels
 
-    def store(self, place: TilePlace, clean: Tensor, spread: Tensor | None) -> None:
+    def store(self, place: TilePlace, denoised: Tensor, spread: Tensor | None) -> None:
         if self.strength < 1:
-            clean = torch.lerp(self.fetch(place), clean, self.strength)
-        if self.givens.shape[3] == 1:
-            clean = clean.mean(1, keepdim=True)
-        values = clean.clamp(0, 1).mul_(self.scale).permute(0, 2, 3, 1)
+            denoised = torch.lerp(self.fetch(place), denoised, self.strength)
+        if self.inputs.shape[3] == 1:
+            denoised = denoised.mean(1, keepdim=True)
+        values = denoised.clamp(0, 1).mul_(self.scale).permute(0, 2, 3, 1)
         at = (place.images, place.rows, place.columns)
-        self.cleans[at] = (values.round() if self.scale > 1 else values).cpu().numpy()
+        self.outputs[at] = (values.round() if self.scale > 1 else values).cpu().numpy()
         if self.spreads is not None and spread is not None:
             self.spreads[at] = spread.cpu().numpy()
 
 
-def _batch_of(image: Array) -> Array:
+def _view_as_batch(image: _Array) -> _Array:
     if image.ndim == 2:
         return image[None, :, :, None]
     return image if image.ndim == 4 else image[None]
 
 
 def find_model(name: str | Path) -> Path:
-    """The file of a model: a path, the name of a shipped model, or a run's name or folder.
+    """Find the file of a model.
+
+    Args:
+        name: A path, the name of a shipped model, or the name or the folder of a run.
 
     Raises:
-        FileNotFoundError: none of these; lists the names and the nearest match.
+        FileNotFoundError: There is no such model or run.
     """
     try:
         return find_model_file(name)
     except FileNotFoundError:
         pass
-    there = {path.parent.name: path for path in get_runs_root().glob("*/best.safetensors")}
-    if str(name) in there:
-        return there[str(name)]
+    runs = {path.parent.name: path for path in get_runs_root().glob("*/best.safetensors")}
+    if str(name) in runs:
+        return runs[str(name)]
     if (inside := Path(name) / "best.safetensors").is_file():
         return inside
-    valid = [*list_shipped_models(), *there]
+    valid = [*list_shipped_models(), *runs]
     if not valid:
-        raise FileNotFoundError(f"no model {name}: there is no such file, and no run has one yet")
-    raise FileNotFoundError(str(unknown_name("model or run", str(name), valid)))
+        raise FileNotFoundError(f"there is no model {name}: the file does not exist, and no run has a model yet")
+    raise FileNotFoundError(str(make_unknown_name_error("model or run", str(name), valid)))
 
 
-def _method(name: str | Path, device: torch.device | str | None) -> Backend:
-    """What a name stands for."""
+def _load_backend(name: str | Path, device: torch.device | str | None) -> Backend:
     if str(name).startswith("baseline:"):
         return parse_classical_method(str(name)).method()
     path = find_model(name)
@@ -298,15 +322,15 @@ def _free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else get_free_memory()
 
 
-def _scale(image: Array) -> int:
-    """What stands for white."""
+def _get_white(image: _Array) -> int:
+    """Return the value of white."""
     if image.dtype.type is np.uint8:
         return 255
     if image.dtype.type is np.uint16:
         return 65535
     if not np.issubdtype(image.dtype, np.floating):
         raise ValueError(f"an image must be uint8, uint16 or float, not {image.dtype}")
-    # a value that is no number makes both comparisons false
+    # NaN makes both comparisons false
     if image.size and not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError("an image of floats must lie in [0, 1]; scale it first")
+        raise ValueError("an image of floats must lie in [0, 1]; scale it before denoising")
     return 1

@@ -1,4 +1,4 @@
-"""How far a picture is from a clean one."""
+"""Comparison of pictures with a noise-free one."""
 
 from __future__ import annotations
 
@@ -11,53 +11,65 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab.evaluation.metrics import psnr, si_psnr, ssim
+from daelab.evaluation.metrics import METRICS, SI_PSNR, Metric
 from daelab.image_io.picture import Picture, get_value_range
 
-_NAMES = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
-IMAGE_SCORES = {"psnr": psnr, "ssim": ssim, "si_psnr": si_psnr}
+_CHANNELS = {1: ("grey",), 3: ("red", "green", "blue"), 4: ("cyan", "magenta", "yellow", "black")}
+IMAGE_SCORES = {metric.name: metric for metric in (METRICS["psnr"], METRICS["ssim"], SI_PSNR)}
+"""The metrics of a comparison by name."""
 
 
 def compare_images(
     clean: Picture, other: Picture, clean_name: str, name: str, scores: Sequence[str] = tuple(IMAGE_SCORES)
 ) -> dict[str, dict[str, float | None]]:
-    """PSNR, SSIM and scale-invariant PSNR, or some of `SCORES`, over all channels and of each; alpha is left out.
+    """Compute the PSNR, SSIM and scale-invariant PSNR of a picture over all channels and of each; alpha is left out.
 
-    Values are scaled to [0, 1] by what each picture's type can hold, floats that leave it both by the
-    clean picture's range. None stands where there is no number: a PSNR where nothing differs, an
-    SSIM of a picture that is smaller than its window.
+    Values are scaled to [0, 1] by the range of their type. If the values of the noise-free picture are floats outside
+    [0, 1] or integers of other types, both pictures are scaled by its range.
+
+    Args:
+        clean: The noise-free picture.
+        other: The picture to compare, of the same size and channels.
+        clean_name: The name of the noise-free picture, for errors.
+        name: The name of the other picture, for errors.
+        scores: The names of the metrics.
+
+    Returns:
+        The metrics of "all" channels, if there are several, and of each. A metric without a finite value is None: the
+        PSNR of equal pictures, and the SSIM of a picture smaller than its window.
 
     Raises:
-        ValueError: the pictures differ in size or channels; names both.
+        ValueError: The pictures differ in size or channels. The error names both.
     """
     if clean.pixels.shape != other.pixels.shape or clean.pixels.ndim == 4:
-        shapes = f"{_shape(clean.pixels)} and {_shape(other.pixels)}"
+        shapes = f"{_format_shape(clean.pixels)} and {_format_shape(other.pixels)}"
         raise ValueError(f"{clean_name} and {name} cannot be compared: {shapes} pixels x channels")
-    span = get_value_range(clean.pixels) if clean.pixels.dtype not in (np.uint8, np.uint16) else (0.0, 1.0)
-    truth, found = (_unit(picture.pixels, span) for picture in (clean, other))
-    names = _NAMES[truth.shape[1]]
-    parts = {name: (found[:, [at]], truth[:, [at]]) for at, name in enumerate(names)}
-    if len(parts) > 1:
-        parts = {"all": (found, truth)} | parts
-    return {part: {key: _score(IMAGE_SCORES[key], *pair) for key in scores} for part, pair in parts.items()}
+    value_range = get_value_range(clean.pixels) if clean.pixels.dtype not in (np.uint8, np.uint16) else (0.0, 1.0)
+    truth, image = (_scale(picture.pixels, value_range) for picture in (clean, other))
+    channels = _CHANNELS[truth.shape[1]]
+    pairs = {channel: (image[:, [at]], truth[:, [at]]) for at, channel in enumerate(channels)}
+    if len(pairs) > 1:
+        pairs = {"all": (image, truth)} | pairs
+    return {part: {key: _compute_score(IMAGE_SCORES[key], *pair) for key in scores} for part, pair in pairs.items()}
 
 
-def _score(score: Any, found: Tensor, truth: Tensor) -> float | None:
+def _compute_score(metric: Metric, image: Tensor, truth: Tensor) -> float | None:
     try:
-        value = float(score(found, truth)[0])
-    except ValueError:  # smaller than SSIM's window
+        value = float(metric.function(image, truth)[0])
+    except ValueError:  # the picture is smaller than the window of SSIM
         return None
     return value if math.isfinite(value) else None
 
 
-def _unit(pixels: npt.NDArray[Any], span: tuple[float, float]) -> Tensor:
-    """(1, C, H, W) float32."""
+def _scale(pixels: npt.NDArray[Any], value_range: tuple[float, float]) -> Tensor:
+    """Convert pixels to (1, C, H, W) float32."""
     if pixels.dtype in (np.uint8, np.uint16):
         values = pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
     else:
-        values = ((pixels.astype(np.float64) - span[0]) / (span[1] - span[0])).astype(np.float32)
+        low, high = value_range
+        values = ((pixels.astype(np.float64) - low) / (high - low)).astype(np.float32)
     return torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1)[None]
 
 
-def _shape(pixels: npt.NDArray[Any]) -> str:
+def _format_shape(pixels: npt.NDArray[Any]) -> str:
     return "x".join(map(str, pixels.shape))

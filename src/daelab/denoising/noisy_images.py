@@ -1,8 +1,9 @@
-"""Pictures under noise, and what noise is in them."""
+"""Noisy versions of images, and the identification of noise in files."""
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy.typing as npt
 import torch
 
 from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
-from daelab.denoising.pipeline import DenoiseResult, map_pages
+from daelab.denoising.pipeline import DenoiseResult
+from daelab.denoising.planes import split_planes
 from daelab.image_io.picture import Picture
 from daelab.image_io.read import read_picture
 from daelab.image_io.write import check_target, write_picture
@@ -20,36 +22,91 @@ from daelab.noise.random_streams import IndexedStream
 
 
 def make_noisy(image: npt.NDArray[Any], noise: Noise, seed: int = 0, index: int = 0) -> npt.NDArray[Any]:
-    """A picture under the noise that evaluation gives image `index` of a set.
+    """Return an image under the noise that evaluation gives image `index` of a data set.
 
     Args:
         image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+        noise: The noise.
+        seed: The seed of the noise.
+        index: The index of the image, or of the first one of a stack.
 
     Returns:
-        the same shape and type.
+        The noisy image, of the same shape and type.
     """
     white = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     pixels = image if image.ndim == 4 else image[None, ..., None] if image.ndim == 2 else image[None]
     x = torch.from_numpy(np.array(pixels, np.float32)).div_(white).permute(0, 3, 1, 2).contiguous()
-    # a file holds nothing beyond black and white, which an unclipped noise passes
+    # clipped even if the noise is not, since a file holds nothing beyond black and white
     noisy = noise.apply(x, IndexedStream(list(range(index, index + len(x))), seed)).clamp(0, 1)
     noisy = noisy.mul(white).permute(0, 2, 3, 1)
     return (noisy.round() if white > 1 else noisy).numpy().astype(image.dtype).reshape(image.shape)
 
 
 def derive_image_index(src: str) -> int:
-    """Which image of an evaluation a picture is: its name says, so that its place among others is no matter."""
+    """Derive the index of a picture from its name, so that its noise does not depend on its place among others.
+
+    Args:
+        src: The path or the name of the picture.
+    """
     return zlib.crc32(Path(src).name.encode())
 
 
 def make_noisy_picture(picture: Picture, name: str, noise: Noise, seed: int = 0) -> Picture:
-    """A picture's file under noise, which follows from seed and name. See `make_noisy`."""
+    """Add noise to every page of a picture. See `make_noisy`.
+
+    Args:
+        picture: The picture.
+        name: The name of its file, from which the noise follows together with the seed.
+        noise: The noise.
+        seed: The seed of the noise.
+
+    Raises:
+        ValueError: A value of the picture is NaN or infinite.
+    """
     index = derive_image_index(name)
-    return map_pages(picture, lambda image: (make_noisy(image, noise, seed, index), None))[0]
+    pages = [split_planes(page.pixels) for page in picture.pages]
+    return picture.with_page_pixels(
+        [page.join([make_noisy(plane, noise, seed, index) for plane in page.arrays]) for page in pages]
+    )
+
+
+def make_noisy_versions(
+    src: str, noises: Sequence[Noise], seed: int = 0
+) -> tuple[npt.NDArray[Any], dict[str, npt.NDArray[Any]]]:
+    """Read a picture in color, and add each of several noises to it.
+
+    Args:
+        src: A path, or photo:NAME for a bundled photograph.
+        noises: The noises.
+        seed: The seed of the noises.
+
+    Returns:
+        The picture, (H, W, 3) uint8, and the text of each noise with the noisy picture.
+
+    Raises:
+        FileNotFoundError: The picture does not exist.
+        ValueError: The picture is damaged.
+    """
+    image = read_picture(src).colour().pixels
+    index = derive_image_index(src)
+    return image, {str(noise): make_noisy(image, noise, seed, index) for noise in noises}
 
 
 def write_noisy_file(src: str, dst: Path, noise: Noise, seed: int = 0, *, overwrite: bool = False) -> DenoiseResult:
-    """Write a picture's file under noise, of the same kind; its noise follows from seed and name. See `make_noisy`."""
+    """Write a picture file with noise added. See `make_noisy_picture`.
+
+    Args:
+        src: A path, or photo:NAME for a bundled photograph.
+        dst: The file to write, in the format of its suffix.
+        noise: The noise.
+        seed: The seed of the noise.
+        overwrite: Whether to replace an existing file.
+
+    Raises:
+        FileNotFoundError: The picture does not exist.
+        FileExistsError: `dst` exists and `overwrite` is False.
+        ValueError: The picture is damaged, or the format of `dst` cannot hold it.
+    """
     check_target(dst, overwrite=overwrite)
     picture = read_picture(src)
     noisy = make_noisy_picture(picture, src, noise, seed)
@@ -58,14 +115,14 @@ def write_noisy_file(src: str, dst: Path, noise: Noise, seed: int = 0, *, overwr
 
 
 def identify_file_noise(picture: str | Path | npt.NDArray[Any]) -> IdentifiedNoise:
-    """Estimate which noise is in a picture, and which shipped model was trained for it.
+    """Identify the noise in a picture, and the shipped models that were trained for it.
 
     Args:
-        picture: a file, `photo:NAME`, or an array (H, W) or (H, W, 3); see `inspector.inspect`.
+        picture: A path, `photo:NAME`, or an array (H, W) or (H, W, 3); see `identify.identify_noise`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no picture; names it and says why.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is not a picture, or damaged. The error names it.
     """
     if isinstance(picture, str | Path):
         picture = read_picture(picture).colour().pixels

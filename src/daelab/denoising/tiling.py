@@ -1,8 +1,8 @@
-"""A picture of any size through a method, tile by tile, so that the result equals the untiled one.
+"""Denoising of a picture of any size tile by tile; the result equals that of the full image at once.
 
-Each tile is computed from a window: the tile, out to multiples, with the halo around it. Beyond the
-picture's edge at the bottom and the right the window goes on as its mirror image. Windows of a turned
-picture are windows of the picture, turned: no copy of the picture is ever made.
+Each tile is computed from a window: the tile with the halo around it, extended to multiples of the network's stride.
+Beyond the bottom and the right edge of the picture, the window continues as the mirror image. A window of a flipped or
+rotated picture is a flipped or rotated window of the picture, so the picture itself is never copied.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from torch import Tensor
 from daelab.denoising.backends import Backend
 
 ProgressCallback = Callable[[int, int], None]
-"""Called with (tiles done, tiles in all)."""
+"""A function that is called with the numbers of tiles done and of all tiles."""
 Symmetry = tuple[bool, bool, bool]
+"""Whether rows are reversed, columns are reversed, and rows and columns are exchanged."""
 SYMMETRIES: tuple[Symmetry, ...] = tuple(product((False, True), (False, True), (False, True)))
-"""Rows backwards, columns backwards, rows and columns exchanged: the eight flips and rotations."""
+"""The eight flips and rotations."""
 
 
 @dataclass(frozen=True)
 class TilePlace:
-    """Part of a batch of pictures (N, H, W)."""
+    """A part of a batch of pictures (N, H, W)."""
 
     images: slice
     rows: slice
@@ -35,9 +36,12 @@ class TilePlace:
 
 
 FetchFunction = Callable[[TilePlace], Tensor]
-"""Gives a part as (n, 3, h, w) float32 in [0, 1], on the method's device; what a conditioned one is told behind."""
+"""A function that returns a part as (n, 3, h, w) float32 in [0, 1] on the backend's device.
+
+For a conditioned backend, the noise level is a fourth channel.
+"""
 StoreFunction = Callable[[TilePlace, Tensor, Tensor | None], None]
-"""Takes a part's clean pixels, shaped so, and with self-ensemble their spread (n, h, w)."""
+"""A function that stores the denoised pixels of a part, and with self-ensemble their spread (n, h, w)."""
 
 
 @torch.no_grad()
@@ -51,15 +55,20 @@ def denoise_tiles(
     self_ensemble: bool = False,
     progress: ProgressCallback | None = None,
 ) -> None:
-    """Clean a batch of pictures (N, H, W).
+    """Denoise a batch of pictures tile by tile.
 
     Args:
-        side: of a tile, in pixels; a multiple of the method's. Small pictures go through together,
-            as many as have a tile's pixels. Where memory runs out, the tiles that are left are halved.
-        self_ensemble: average over the eight flips and rotations.
+        method: The backend.
+        shape: The (N, H, W) of the batch.
+        fetch: Returns a part of the noisy pictures.
+        store: Stores a part of the denoised pictures.
+        side: The side of a tile in pixels, a multiple of the backend's `multiple`. Small pictures are computed
+            together, as many as fill a tile. If memory runs out, the remaining tiles are halved.
+        self_ensemble: Average over the eight flips and rotations.
+        progress: Called with the numbers of tiles done and of all tiles.
 
     Raises:
-        ValueError: memory runs out even for the smallest tile.
+        ValueError: Memory runs out even for the smallest tile.
     """
     if 0 in shape:
         return
@@ -67,12 +76,12 @@ def denoise_tiles(
     while todo:
         short = False
         try:
-            store(todo[-1], *_cleaned(method, shape, todo[-1], fetch, self_ensemble))
+            store(todo[-1], *_denoise_tile(method, shape, todo[-1], fetch, self_ensemble))
         except Exception as error:
             if not _out_of_memory(error):
                 raise
             short = True
-        if short:  # halved here, where what the failed attempt held has been given back
+        if short:  # outside the handler, where the memory of the failed attempt is free again
             todo = [half for place in todo for half in _halves(method, place, last=place is todo[-1])]
             continue
         todo.pop()
@@ -81,20 +90,20 @@ def denoise_tiles(
             progress(done, done + len(todo))
 
 
-def _cleaned(
+def _denoise_tile(
     method: Backend, shape: tuple[int, int, int], place: TilePlace, fetch: FetchFunction, self_ensemble: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """A tile's clean pixels, and with self-ensemble their spread."""
+    """Denoise a tile; with self-ensemble also compute the spread of the eight results."""
     if not self_ensemble:
-        return _turned(method, shape, place, fetch, SYMMETRIES[0]), None
-    results = torch.stack([_turned(method, shape, place, fetch, symmetry) for symmetry in SYMMETRIES])
+        return _denoise_turned(method, shape, place, fetch, SYMMETRIES[0]), None
+    results = torch.stack([_denoise_turned(method, shape, place, fetch, symmetry) for symmetry in SYMMETRIES])
     return results.mean(0), results.var(0, correction=0).mean(1).sqrt()
 
 
-def _turned(
+def _denoise_turned(
     method: Backend, shape: tuple[int, int, int], place: TilePlace, fetch: FetchFunction, symmetry: Symmetry
 ) -> Tensor:
-    """A tile of the picture that is turned, cleaned, and turned back."""
+    """Flip or rotate a tile's window, denoise it, and turn the result back."""
     _, height, width = shape
     upside_down, mirrored, exchanged = symmetry
     rows = _window(method, place.rows, height, upside_down)
@@ -110,18 +119,18 @@ def _turned(
 
 @dataclass(frozen=True)
 class _Window:
-    """One side of what is computed for a tile."""
+    """One side of the window that a tile is computed from."""
 
     span: slice
-    """What of the picture it is made of."""
+    """The pixels of the picture that the window is made of."""
     order: Tensor | None
-    """Which pixel of the span stands where; None: as they are."""
+    """The indices of the window's pixels in the span; None if they are those of the span in order."""
     inner: slice
-    """Where the tile is in it."""
+    """The place of the tile in the window."""
 
 
 def _window(method: Backend, side: slice, length: int, backwards: bool) -> _Window:
-    """What of a side of `length` pixels, perhaps backwards, must be computed to know the pixels `side`."""
+    """Return the window of the pixels `side` of an axis of `length` pixels, perhaps reversed."""
     multiple = method.multiple
     halo = length if method.halo is None else method.halo
     start, stop = (length - side.stop, length - side.start) if backwards else (side.start, side.stop)
@@ -131,16 +140,21 @@ def _window(method: Backend, side: slice, length: int, backwards: bool) -> _Wind
     if backwards:
         order = length - 1 - order
     low, high = int(order.min()), int(order.max()) + 1
-    as_it_is = not backwards and last <= length
+    unchanged = not backwards and last <= length
     return _Window(
-        slice(low, high), None if as_it_is else torch.from_numpy(order - low), slice(start - first, stop - first)
+        slice(low, high), None if unchanged else torch.from_numpy(order - low), slice(start - first, stop - first)
     )
 
 
 def reflect_indices(first: int, last: int, length: int) -> npt.NDArray[np.int64]:
-    """The pixels that stand at first..last of a side of `length` that goes on as its mirror image, for ever.
+    """Return the indices of the pixels at first..last of an axis that is continued by reflection.
 
-    The edge pixel is not repeated, unless it is all there is.
+    The edge pixel is not repeated, unless it is the only one.
+
+    Args:
+        first: The first position; it may be negative.
+        last: The position after the last one.
+        length: The number of pixels of the axis.
 
     >>> reflect_indices(0, 8, 3).tolist()
     [0, 1, 2, 1, 0, 1, 2, 1]
@@ -153,7 +167,7 @@ def reflect_indices(first: int, last: int, length: int) -> npt.NDArray[np.int64]
 
 
 def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator[TilePlace]:
-    """The tiles, from left to right and top to bottom, of as many pictures at once as fill a tile."""
+    """Yield the tiles from left to right and top to bottom, each of as many pictures as fill a tile."""
     count, height, width = shape
     tall, wide = (height, width) if method.halo is None else (min(side, height), min(side, width))
     several = max(1, side * side // (tall * wide))
@@ -166,17 +180,17 @@ def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator
 
 
 def _halves(method: Backend, place: TilePlace, *, last: bool) -> list[TilePlace]:
-    """A batch in two; one picture's tile in two along its longer side, while it is longer than the multiple.
+    """Halve a batch of pictures, or the tile of one picture along its longer side.
 
-    Raises:
-        ValueError: `last`, the tile that memory ran out for, cannot be cut.
+    A tile no longer than the multiple stays as it is, unless it is `last`, the one that memory ran out for: then a
+    ValueError is raised.
     """
     images, rows, columns = ((side.stop - side.start) for side in (place.images, place.rows, place.columns))
     if images > 1:
         return [replace(place, images=part) for part in _cut(place.images, 1)]
     if method.halo is None or max(rows, columns) <= method.multiple:
         if last:
-            raise ValueError(f"memory runs out even for {rows}x{columns} pixels at once; free some of it")
+            raise ValueError(f"memory runs out even for a tile of {rows}x{columns} pixels; close other programs")
         return [place]
     if rows >= columns:
         return [replace(place, rows=part) for part in _cut(place.rows, method.multiple)]
@@ -184,13 +198,13 @@ def _halves(method: Backend, place: TilePlace, *, last: bool) -> list[TilePlace]
 
 
 def _cut(side: slice, multiple: int) -> tuple[slice, slice]:
-    """In two, at a multiple from its start."""
+    """Cut a side in two at a multiple from its start."""
     middle = side.start + max(multiple, (side.stop - side.start) // 2 // multiple * multiple)
     return slice(side.start, middle), slice(middle, side.stop)
 
 
 def _out_of_memory(error: Exception) -> bool:
-    """Whether it says so; on a CPU torch raises a plain RuntimeError, onnxruntime one of its own."""
+    """Return whether memory ran out; on a CPU torch and onnxruntime raise their own kinds of RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

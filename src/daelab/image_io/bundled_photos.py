@@ -6,23 +6,27 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One photograph, which is one class."""
+    """A bundled photograph. As a data set, each one is a class of its own."""
 
     name: str
+    """The name after `photo:`."""
     package: str
+    """The package that ships it."""
     file: str
+    """Its path inside the package."""
 
     def path(self) -> Path:
-        """Where it lies; found without importing the package, so that nothing can reach for the network.
+        """Return the path of the file.
 
         Raises:
-            ValueError: the package is not installed, or came without its pictures.
+            ValueError: The package is not installed, or was installed without its pictures.
         """
+        # the package is located but not imported, since importing it might access the network
         spec = importlib.util.find_spec(self.package)
         for place in (spec.submodule_search_locations or ()) if spec is not None else ():
             if (Path(place) / self.file).is_file():
@@ -44,15 +48,19 @@ PHOTOS = (
     Photo("rocket", "skimage", "data/rocket.jpg"),
     Photo("tissue", "skimage", "data/ihc.png"),
 )
+"""The bundled photographs, sorted by name."""
 
 
 def find_photo(name: str) -> Path:
-    """The file of a bundled photograph, by its name in the set.
+    """Return the path of a bundled photograph.
+
+    Args:
+        name: The name after `photo:`, such as "cat".
 
     Raises:
-        ValueError: an unknown name, or the package it comes with is not installed.
+        ValueError: No photograph has this name, or the package that ships it is not installed.
     """
-    found = next((photo for photo in PHOTOS if photo.name == name), None)
-    if found is None:
-        raise unknown_name("bundled photograph", name, [photo.name for photo in PHOTOS])
-    return found.path()
+    photo = next((photo for photo in PHOTOS if photo.name == name), None)
+    if photo is None:
+        raise make_unknown_name_error("bundled photograph", name, [photo.name for photo in PHOTOS])
+    return photo.path()

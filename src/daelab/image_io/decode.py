@@ -1,4 +1,4 @@
-"""What Pillow decodes -> Picture, in the picture's own depth, without a second copy of it."""
+"""Pages that Pillow decodes, as pictures of their own bit depth, without copying the pixels twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 from daelab.image_io.picture import BAND, Array, Picture
 
 _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-"""Pillow takes one byte of two; told that a file has the other order, it takes the other one."""
+"""The byte order to claim for the other byte of 16-bit samples, of which Pillow decodes only the upper byte."""
 _DEEP = ("RGB", "RGBA", "CMYK")
 _CONVERTED = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
 _CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
@@ -36,66 +36,68 @@ _lock = threading.Lock()
 _inside: list[tuple[Any, int | None]] = []
 
 
-class UnsupportedSamples(ValueError):
-    """Samples that Pillow cannot give in full."""
+class UnsupportedSamplesError(ValueError):
+    """An error for samples that Pillow cannot decode in full."""
 
 
 def decode_page(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
-    """What is seen on the page that `image` stands at, as the file stores it, not turned upright.
+    """Decode a page as the file stores it, not turned upright.
 
     Args:
-        again: opens the same page anew.
+        image: The image, opened at the page.
+        again: A function that opens the same page again.
 
     Raises:
-        NotDecoded: Pillow would give less than there is.
+        UnsupportedSamplesError: Pillow cannot decode the samples in full.
+        ValueError: The mode of the page is not supported.
     """
-    orientation = _tag(image, _ORIENTATION)  # before it is decoded; none in another format
-    return _as_stored(_seen(image, again), orientation or 1)
+    orientation = _read_tag(image, _ORIENTATION)  # Pillow drops the tag when it decodes
+    return _undo_rotation(_decode(image, again), orientation or 1)
 
 
-def _seen(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
+def _decode(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
     if image.mode.startswith("I;16"):
-        return _deep_grey(image)
+        return _decode_deep_grey(image)
     if image.mode in _DTYPES:
-        if image.mode == "I" and _layout(image) != (32, _SIGNED):
-            raise UnsupportedSamples("integers that Pillow widens or wraps")
-        return Picture(_array(image, image.mode, _DTYPES[image.mode]))
-    if _sixteen_bits(image):
-        return _both_bytes(image, again)
-    image.load()  # before this a palette does not say whether it has alpha
+        if image.mode == "I" and _read_layout(image) != (32, _SIGNED):
+            raise UnsupportedSamplesError("integers that Pillow widens or wraps")
+        return Picture(_convert_to_array(image, image.mode, _DTYPES[image.mode]))
+    if _has_sixteen_bits(image):
+        return _decode_both_bytes(image, again)
+    image.load()  # without it, a palette does not tell whether it has alpha
     transparent = "transparency" in image.info
     if image.mode == "P":
         transparent = transparent or (image.palette is not None and image.palette.mode == "RGBA")
         mode = "RGBA" if transparent else "RGB"
-        return _split(_array(image, mode), mode, "P")
+        return _split(_convert_to_array(image, mode), mode, "P")
     mode = _CONVERTED.get(image.mode, image.mode)
     if mode not in _CHANNELS:
-        raise ValueError(f"its mode, {mode}, is none that is cleaned")
+        raise ValueError(f"its mode, {mode}, is not supported")
     if transparent and mode in ("L", "RGB"):
-        return _split(_array(image, mode + "A"), mode + "A")
-    return _split(_array(image, mode), mode, "1" if image.mode == "1" else "")
+        return _split(_convert_to_array(image, mode + "A"), mode + "A")
+    return _split(_convert_to_array(image, mode), mode, "1" if image.mode == "1" else "")
 
 
-def _deep_grey(image: Image.Image) -> Picture:
+def _decode_deep_grey(image: Image.Image) -> Picture:
     key = image.info.get("transparency")
-    white_is_zero = _tag(image, _PHOTOMETRIC) == 0
-    pixels = _array(image, image.mode, np.uint16)
-    if white_is_zero:  # where it has eight bits, Pillow sees to that itself
+    white_is_zero = _read_tag(image, _PHOTOMETRIC) == 0
+    pixels = _convert_to_array(image, image.mode, np.uint16)
+    if white_is_zero:  # Pillow inverts such pixels only if they have eight bits
         pixels = 65535 - pixels
     alpha = np.where(pixels == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
     return Picture(pixels, alpha)
 
 
 def _split(values: Array, mode: str, kind: str = "") -> Picture:
-    """Pixels and alpha apart."""
+    """Separate the pixels from alpha."""
     if mode in ("LA", "RGBA"):
         pixels = values[..., 0] if mode == "LA" else values[..., :-1]
         return Picture(np.ascontiguousarray(pixels), np.ascontiguousarray(values[..., -1]), kind=kind)
     return Picture(values, kind=kind)
 
 
-def _array(image: Image.Image, mode: str, dtype: type = np.uint8) -> Array:
-    """The image as an array of another mode, converted band by band."""
+def _convert_to_array(image: Image.Image, mode: str, dtype: type = np.uint8) -> Array:
+    """Return the image as an array of another mode, converted band by band."""
     image.load()
     channels = _CHANNELS.get(mode, 1)
     shape = (image.height, image.width, channels)
@@ -108,8 +110,8 @@ def _array(image: Image.Image, mode: str, dtype: type = np.uint8) -> Array:
     return out
 
 
-def _raw_mode(image: Image.Image) -> str:
-    """How the file lays out a pixel, in Pillow's words: "RGB;16B"."""
+def _read_raw_mode(image: Image.Image) -> str:
+    """Return Pillow's name for the layout of a pixel in the file, such as "RGB;16B"."""
     if not getattr(image, "tile", None):
         return ""
     arguments = image.tile[0].args  # type: ignore[attr-defined]
@@ -117,50 +119,50 @@ def _raw_mode(image: Image.Image) -> str:
     return raw if isinstance(raw, str) else ""
 
 
-def _sixteen_bits(image: Image.Image) -> bool:
-    """Whether it has 16 bits in each of several channels, of which Pillow gives eight.
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    """Return whether the page has several channels of 16 bits, of which Pillow decodes the upper eight.
 
     Raises:
-        NotDecoded: and there is no way to the other eight.
+        UnsupportedSamplesError: The lower bits cannot be decoded by Pillow at all.
     """
-    layout, _, depth = _raw_mode(image).partition(";")
+    layout, _, depth = _read_raw_mode(image).partition(";")
     if depth in _OTHER_BYTE and ((image.mode == layout and layout in _DEEP) or (image.mode, layout) == ("RGBA", "LA")):
         return True
-    bits, kind = _layout(image)
+    bits, kind = _read_layout(image)
     if bits > 8 or kind == _SIGNED:
-        raise UnsupportedSamples("its samples are of a kind that Pillow gives in part")
+        raise UnsupportedSamplesError("its samples are of a kind that Pillow gives in part")
     return False
 
 
-def _layout(image: Image.Image) -> tuple[int, int]:
-    """Bits of a TIFF's first sample, and whether it is unsigned, signed or float: 1, 2, 3."""
-    return _tag(image, _BITS) or 1, _tag(image, _SAMPLE_FORMAT) or 1
+def _read_layout(image: Image.Image) -> tuple[int, int]:
+    """Return the bits of the first sample of a TIFF, and its type: 1 unsigned, 2 signed, 3 float."""
+    return _read_tag(image, _BITS) or 1, _read_tag(image, _SAMPLE_FORMAT) or 1
 
 
-def _tag(image: Image.Image, tag: int) -> int | None:
-    """The first value of a TIFF's tag; None where there is none."""
+def _read_tag(image: Image.Image, tag: int) -> int | None:
+    """Return the first value of a TIFF's tag, or None if there is none."""
     values = getattr(image, "tag_v2", {}).get(tag)
     return values[0] if isinstance(values, tuple) else values
 
 
-def _both_bytes(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
-    """Of two decodings: one gives the upper byte of each value, one the lower."""
-    layout, _, depth = _raw_mode(image).partition(";")
+def _decode_both_bytes(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
+    """Decode the page twice: once for the upper byte of each value, once for the lower byte."""
+    layout, _, depth = _read_raw_mode(image).partition(";")
     key = image.info.get("transparency")
-    if layout == "LA":  # four bytes a pixel: all of them at once
-        values = _array(_as_if(image, "RGBA"), "RGBA").view(">u2").astype(np.uint16)
+    if layout == "LA":  # its four bytes fit in a pixel of RGBA
+        values = _convert_to_array(_set_layout(image, "RGBA"), "RGBA").view(">u2").astype(np.uint16)
         return _split(values, "LA")
-    values = _array(image, image.mode).astype(np.uint16)
+    values = _convert_to_array(image, image.mode).astype(np.uint16)
     values <<= 8
     with again() as other:
-        values |= _array(_as_if(other, f"{layout};{_OTHER_BYTE[depth]}"), layout)
+        values |= _convert_to_array(_set_layout(other, f"{layout};{_OTHER_BYTE[depth]}"), layout)
     if layout == "RGB" and isinstance(key, tuple):
         return Picture(values, np.where((values == key).all(axis=2), 0, 65535).astype(np.uint16))
     return _split(values, layout)
 
 
-def _as_if(image: Image.Image, raw: str) -> Image.Image:
-    """The image, not yet decoded, taken for one with another layout of its bytes."""
+def _set_layout(image: Image.Image, raw: str) -> Image.Image:
+    """Set another layout of the bytes of an image that is not decoded yet."""
     image.tile = [  # type: ignore[attr-defined]
         tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in image.tile  # type: ignore[attr-defined]
@@ -168,8 +170,8 @@ def _as_if(image: Image.Image, raw: str) -> Image.Image:
     return image
 
 
-def _as_stored(picture: Picture, orientation: int) -> Picture:
-    """Undo that Pillow turns a TIFF upright, since its orientation is kept."""
+def _undo_rotation(picture: Picture, orientation: int) -> Picture:
+    """Undo the rotation by which Pillow turns a TIFF upright, since the orientation tag is kept."""
     undo = _UPRIGHT.get(orientation)
     if undo is None:
         return picture
@@ -179,9 +181,9 @@ def _as_stored(picture: Picture, orientation: int) -> Picture:
 
 @contextmanager
 def lift_pillow_limits() -> Iterator[None]:
-    """Pillow without its warnings and its own limit of pixels; ours is checked by the header instead.
+    """Switch off Pillow's warnings and its limit of pixels, since daelab checks its own limit by the header.
 
-    Both are globals, which come back when the last of several threads is done.
+    Both are global. They are restored when the last of several threads leaves.
     """
     with _lock:
         if not _inside:

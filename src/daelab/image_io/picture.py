@@ -1,8 +1,8 @@
-"""A picture apart from its file."""
+"""Pictures in memory: pixels, alpha and metadata, apart from the file that holds them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,75 +11,75 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-SUFFIXES = {
-    ".png": "PNG",
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jpe": "JPEG",
-    ".jfif": "JPEG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".gif": "GIF",
-    ".npy": "NPY",
-}
-"""File name suffix -> format."""
 BAND = 1 << 22
-"""Pixels that are converted at once, so that no second copy of a large picture is made."""
+"""The number of pixels that are converted at once, so that a large picture is never copied as a whole."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture apart from its file: what is seen, and all that its file says beside."""
+    """A picture in memory: its pixels, its alpha, and everything else that its file stores."""
 
     pixels: Array
-    """(H, W) grey, (H, W, 3) colour or (H, W, 4) CMYK; uint8, uint16, another integer, or float."""
+    """(H, W) grey, (H, W, 3) color or (H, W, 4) CMYK; uint8, uint16, another integer type, or float."""
     alpha: Array | None = None
-    """(H, W), of the pixels' type; never touched."""
+    """(H, W), of the type of the pixels. Denoising never changes it."""
     info: dict[str, Any] = field(default_factory=dict)
-    """What every format has a place for, if it has one: exif, icc_profile, xmp, comment (bytes), dpi (x, y)."""
+    """The metadata that formats share: exif, icc_profile, xmp, comment (bytes), and dpi (x, y)."""
     kind: str = ""
-    """"1" for black and white, "P" for a palette, else what the pixels say."""
+    """"1" for black and white, "P" for a palette, else empty: the shape of the pixels says what they are."""
     form: str = ""
-    """The format that it was read from."""
+    """The format of the file that it was read from, such as "PNG"."""
     native: Any = None
-    """What only that format has a place for, byte by byte: a PNG's chunks, a TIFF's tags."""
+    """The metadata as that format stores it, byte by byte: the chunks of a PNG, the tags of a TIFF."""
     encoding: dict[str, Any] = field(default_factory=dict)
-    """How that format stored it: a JPEG's tables, whether it was lossless or compressed."""
+    """How that file was encoded: the tables of a JPEG, or whether it was lossless or compressed."""
     note: str = ""
-    """What a user should know of the reading: "the first of 12 frames"."""
+    """A remark on the reading for the user, such as "the first of 12 frames"."""
     more: tuple[Picture, ...] = ()
-    """A TIFF's further pages."""
+    """The further pages of a TIFF."""
 
     @property
     def pages(self) -> tuple[Picture, ...]:
-        """This one and those that follow."""
+        """The picture itself and its further pages."""
         return (self, *self.more)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """The height and the width in pixels."""
         height, width = self.pixels.shape if self.pixels.ndim == 2 else self.pixels.shape[-3:-1]
         return height, width
 
     @property
     def samples(self) -> int:
-        """Values per pixel, alpha included."""
+        """The number of values per pixel, alpha included."""
         return (1 if self.pixels.ndim == 2 else self.pixels.shape[-1]) + (self.alpha is not None)
 
     def with_pixels(self, pixels: Array) -> Picture:
-        """The same picture with other pixels."""
+        """Return the same picture with other pixels.
+
+        Args:
+            pixels: An array of a shape and type that `Picture.pixels` may have.
+        """
         return replace(self, pixels=pixels)
 
+    def with_page_pixels(self, pixels: Sequence[Array]) -> Picture:
+        """Return the same picture with other pixels on every page.
+
+        Args:
+            pixels: One array for each page, of a shape and type that `Picture.pixels` may have.
+        """
+        pages = [replace(page, pixels=own, more=()) for page, own in zip(self.pages, pixels, strict=True)]
+        return replace(pages[0], more=tuple(pages[1:]))
+
     def stripped(self) -> Picture:
-        """The same picture without anything that is not seen."""
+        """Return the same picture without metadata."""
         return replace(self, info={}, native=None, more=tuple(page.stripped() for page in self.more))
 
     def colour(self) -> Picture:
-        """The same picture as (H, W, 3) uint8: grey becomes three equal channels, CMYK the plain RGB of its inks.
+        """Return the same picture as (H, W, 3) uint8.
 
-        Integers of more bits are scaled by what they can hold; floats outside [0, 1] by their range.
+        Grey becomes three equal channels, and CMYK becomes RGB without a color profile. Integers of more bits are
+        scaled by the range of their type, floats outside [0, 1] by their own range.
         """
         pixels = _eight_bits(self.pixels)
         if pixels.ndim == 3 and pixels.shape[2] == 4:
@@ -88,7 +88,11 @@ class Picture:
         return self.with_pixels(np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels)
 
     def bands(self, rows: int = 0) -> Iterator[Array]:
-        """(h, W, samples) from top to bottom, pixels and alpha together, `rows` at a time."""
+        """Yield (h, W, samples) from top to bottom, with alpha as the last sample.
+
+        Args:
+            rows: The height of a band; if 0, as many rows as have `BAND` pixels.
+        """
         height, width = self.size
         rows = rows or max(1, BAND // width)
         for top in range(0, height, rows):
@@ -98,7 +102,12 @@ class Picture:
 
 
 def convert_resolution(across: float, down: float) -> tuple[float, float] | None:
-    """Pixels per inch as every format can hold them; None for a resolution that no picture has."""
+    """Return a resolution that every format can hold, or None if no picture can have it.
+
+    Args:
+        across: Pixels per inch from left to right.
+        down: Pixels per inch from top to bottom.
+    """
     sides = float(across), float(down)
     return sides if all(0 < side < 2**16 for side in sides) else None
 
@@ -114,10 +123,16 @@ def _eight_bits(pixels: Array) -> npt.NDArray[np.uint8]:
 
 
 def get_value_range(pixels: Array) -> tuple[float, float]:
-    """What stands for black and for white: 0 and 1 for floats that lie between them, else the smallest and the largest.
+    """Return the values that stand for black and white: 0 and 1 for floats in [0, 1], else the extremes.
+
+    Args:
+        pixels: Any shape; integers or floats.
+
+    Returns:
+        The value of black, and the value of white, which is larger.
 
     Raises:
-        ValueError: a value is no number, or infinite.
+        ValueError: A value is NaN or infinite.
     """
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(low) and np.isfinite(high)):

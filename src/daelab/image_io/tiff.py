@@ -1,11 +1,16 @@
-"""TIFF where Pillow falls short: it writes no 16-bit colour, and loses tags. Tags are copied byte by byte."""
+"""TIFF: pixels are written by tifffile, metadata is read and written byte by byte, nested directories included.
+
+Pillow writes no 16-bit color and loses tags. tifffile writes every kind of samples, but neither the tags of a source as
+they were nor directories inside directories, which hold EXIF and GPS data.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import IO, Any, Literal
@@ -15,8 +20,9 @@ import numpy as np
 from daelab.image_io.picture import Array, Picture, convert_resolution
 
 Order = Literal["<", ">"]
+"""The byte order: "<" is little-endian, ">" is big-endian."""
 Tags = dict[int, tuple[int, Any]]
-"""Tag -> (type, bytes in the file's order), or (type, Tags) for a directory of its own."""
+"""Tag -> (type, bytes in the byte order of the file), or (type, Tags) for a nested directory."""
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 XMP, ICC_PROFILE = 700, 34675
 ORIENTATION = 274
@@ -28,39 +34,40 @@ _STRUCTURE = frozenset(
         *(330, 332, 333, 334, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533)),
     ]
 )
-"""Tags that say how pixels are stored; the writer makes its own."""
+"""The tags that say how pixels are stored. They are never copied from a source."""
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of a value, by type; the last three are BigTIFF's."""
-_BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 3, 4, 5, 7
+"""The bytes of a value, by type. The last three types exist only in BigTIFF."""
+_BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED, _LONG8 = 1, 3, 4, 5, 7, 16
 _STRIP = 1 << 18
-"""Pixels in a strip."""
-_HIGHEST = 2**32 - 1
+"""The number of pixels in a strip."""
+_CLASSIC = 2**32 - 2**25
+"""The number of bytes from which a file is written as BigTIFF, whose offsets have 64 bits."""
 _SHARED = 1 << 24
-"""Bytes of tags that pages may share, such as a profile."""
-_DEFLATE = 8
-# what tifffile logs of damage, an error says, or it was no matter
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+"""The bytes of tags, such as a color profile, that pages may share."""
 _EXIF_HEADER = b"Exif\0\0"
 _PHOTOMETRIC = {0: 1, 1: 1, 2: 3, 5: 4}
-"""White is zero, black is zero, colour, inks -> channels."""
+"""The channels of each photometric interpretation: white is zero, black is zero, RGB, CMYK."""
+# tifffile logs damage that either leads to an error here or does not matter
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
 class TiffDirectory:
-    """What a page says of itself."""
+    """The directory of a page: its size, how its pixels are stored, and its metadata."""
 
     size: tuple[int, int]
-    """Height and width."""
+    """The height and the width in pixels."""
     compressed: bool
+    """Whether the pixels are compressed."""
     extrasample: int
-    """What alpha is: 1 multiplied into the colours, 2 apart from them."""
+    """What alpha is: 1 if the colors are multiplied by it, 2 if they are not."""
     kept: Tags
-    """All but how the pixels are stored."""
+    """All tags but those that say how the pixels are stored."""
 
 
 @dataclass
 class _File:
-    """An open TIFF, and how many bytes of tags have been taken from it."""
+    """An open TIFF, and the number of bytes of tags that have been read from it."""
 
     stream: IO[bytes]
     order: Order
@@ -68,18 +75,27 @@ class _File:
     size: int
     taken: int = 0
 
+    @property
+    def layout(self) -> tuple[str, str, str]:
+        """The `struct` codes of the number of entries, of an entry, and of an offset."""
+        return _layout(self.order, self.big)
+
     def take(self, length: int) -> None:
-        """Count them: a small file whose tags all point to the same bytes could become a large one."""
+        """Count bytes that are read, and refuse more than the file can hold."""
+        # the tags of a small file may all point to the same bytes, and would fill the memory
         self.taken += length
         if self.taken > 4 * self.size + _SHARED:
             raise ValueError("its tags claim more than the file holds")
 
 
 def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
-    """The byte order, "<" or ">", and the directory of each page.
+    """Return the byte order and the directory of each page.
+
+    Args:
+        stream: A TIFF, or an EXIF block without its header.
 
     Raises:
-        ValueError: there is none, or one is cut short.
+        ValueError: The file has no page, or a directory is cut short.
     """
     stream.seek(0)
     head = stream.read(16)
@@ -90,13 +106,12 @@ def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
     file = _File(stream, order, big, stream.seek(0, 2))
     offset = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}I", head[4:8])[0]
     pages: list[TiffDirectory] = []
-    seen: set[int] = set()
-    while offset and offset not in seen and offset < file.size:
-        seen.add(offset)
-        tags, offset = _directory(file, offset)
+    visited: set[int] = set()
+    while offset and offset not in visited and offset < file.size:
+        visited.add(offset)
+        tags, offset = _read_directory(file, offset)
         height, width, compression, extra = (_first(tags, order, tag) for tag in (257, 256, 259, 338))
         kept = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE and value[0] < 16}
-        # Pillow gives colours with alpha multiplied in divided by it again, tifffile as they are
         pages.append(TiffDirectory((height, width), compression > 1, extra, kept))
     if not pages:
         raise ValueError("it has no page")
@@ -104,28 +119,32 @@ def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
 
 
 def _first(tags: Tags, order: Order, tag: int) -> int:
-    """A tag's first whole number; 0 where there is none."""
+    """Return the first integer of a tag, or 0 if there is none."""
     kind, data = tags.get(tag, (0, b""))
     form = {_BYTE: "B", _SHORT: "H", _LONG: "I", 16: "Q"}.get(kind)
     return struct.unpack_from(order + form, data)[0] if form and data else 0
 
 
-def _directory(file: _File, offset: int, depth: int = 0) -> tuple[Tags, int]:
-    """A directory's tags and the place of the next one; what lies outside the file is left out."""
+def _layout(order: Order, big: bool) -> tuple[str, str, str]:
+    return (order + "Q", order + "HHQ8s", order + "Q") if big else (order + "H", order + "HHI4s", order + "I")
+
+
+def _read_directory(file: _File, offset: int, depth: int = 0) -> tuple[Tags, int]:
+    """Return the tags of a directory and the offset of the next one. Tags that lie outside the file are left out."""
     stream, order = file.stream, file.order
-    count_form, entry_form, word = ("Q", "HHQ8s", "Q") if file.big else ("H", "HHI4s", "I")
+    count_form, entry_form, word = file.layout
     stream.seek(offset)
-    (count,) = _unpacked(stream, order + count_form)
-    entries = [_unpacked(stream, order + entry_form) for _ in range(min(count, 4096))]
-    (following,) = _unpacked(stream, order + word) if count <= 4096 else (0,)
+    (count,) = _unpack(stream, count_form)
+    entries = [_unpack(stream, entry_form) for _ in range(min(count, 4096))]
+    (following,) = _unpack(stream, word) if count <= 4096 else (0,)
     tags: Tags = {}
     for tag, kind, items, inline in entries:
         length = items * _SIZES.get(kind, file.size + 1)
-        start = struct.unpack(order + word, inline)[0]
+        start = struct.unpack(word, inline)[0]
         if tag in _DIRECTORIES and depth < 2 and length <= len(inline):
             below = struct.unpack(order + "I", inline[:4])[0] if kind in (_LONG, 13) else start
             if below < file.size:
-                tags[tag] = (_LONG, _directory(file, below, depth + 1)[0])
+                tags[tag] = (_LONG, _read_directory(file, below, depth + 1)[0])
         elif length <= len(inline):
             tags[tag] = (kind, inline[:length])
         elif start + length <= file.size:
@@ -135,7 +154,7 @@ def _directory(file: _File, offset: int, depth: int = 0) -> tuple[Tags, int]:
     return tags, following
 
 
-def _unpacked(stream: IO[bytes], form: str) -> tuple[Any, ...]:
+def _unpack(stream: IO[bytes], form: str) -> tuple[Any, ...]:
     data = stream.read(struct.calcsize(form))
     if len(data) < struct.calcsize(form):
         raise ValueError("its directory is cut short")
@@ -143,17 +162,30 @@ def _unpacked(stream: IO[bytes], form: str) -> tuple[Any, ...]:
 
 
 def convert_tags_to_exif(order: Order, tags: Tags) -> bytes:
-    """The tags as the EXIF block that other formats hold."""
-    left_out = (XMP, ICC_PROFILE, 33723, 34377)  # these have places of their own
+    """Convert tags to the EXIF block that other formats hold.
+
+    Args:
+        order: The byte order of the tags.
+        tags: The metadata of a page.
+
+    Returns:
+        The block with its header, or nothing if there is no metadata but the resolution.
+    """
+    left_out = (XMP, ICC_PROFILE, 33723, 34377)  # other formats store these outside of EXIF
     kept = {tag: value for tag, value in tags.items() if tag not in left_out}
     if not kept.keys() - {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}:
         return b""
     mark = b"MM" if order == ">" else b"II"
-    return _EXIF_HEADER + mark + struct.pack(f"{order}HI", 42, 8) + _packed_directory(kept, order, 8)
+    return _EXIF_HEADER + mark + struct.pack(f"{order}HI", 42, 8) + _pack_directory(kept, order, 8)
 
 
 def convert_tags_to_info(order: Order, tags: Tags) -> dict[str, Any]:
-    """What the tags say, as other formats say it."""
+    """Convert tags to the metadata that formats share; see `Picture.info`.
+
+    Args:
+        order: The byte order of the tags.
+        tags: The metadata of a page.
+    """
     info: dict[str, Any] = {"exif": convert_tags_to_exif(order, tags)}
     for name, tag in (("icc_profile", ICC_PROFILE), ("xmp", XMP)):
         info[name] = tags.get(tag, (0, b""))[1]
@@ -166,7 +198,11 @@ def convert_tags_to_info(order: Order, tags: Tags) -> dict[str, Any]:
 
 
 def make_tiff_tags(picture: Picture) -> tuple[Order, Tags]:
-    """The tags that say what another format said."""
+    """Return the byte order and the tags for the metadata of a picture that was read from another format.
+
+    Args:
+        picture: The picture, whose `info` is converted.
+    """
     info, tags = picture.info, Tags()
     order: Order = "<"
     if exif := info.get("exif", b"").removeprefix(_EXIF_HEADER):
@@ -184,120 +220,131 @@ def make_tiff_tags(picture: Picture) -> tuple[Order, Tags]:
 
 
 def write_tiff(stream: IO[bytes], pages: Sequence[tuple[Picture, Array | None]]) -> None:
-    """Write a TIFF: any integer or float samples, grey, colour, CMYK or indices, with or without alpha.
+    """Write a TIFF of integers or floats: grey, color, CMYK or palette indices, with or without alpha.
+
+    A file that could exceed 4 GiB is written as BigTIFF.
 
     Args:
-        pages: each a picture, and the colours (n, 3) uint8 of its palette where it has one.
-
-    Raises:
-        ValueError: it would be larger than 4 GiB.
+        stream: An empty file, open for reading and writing.
+        pages: Each a picture, and the colors (n, 3) uint8 of its palette or None.
     """
-    first = pages[0][0]
-    order, _ = first.native or make_tiff_tags(first)
-    pointer = 4  # where the place of the next directory belongs
-    stream.write((b"MM" if order == ">" else b"II") + struct.pack(f"{order}HI", 42, 0))
-    for picture, palette in pages:
-        _, tags = picture.native or make_tiff_tags(picture)
-        tags = tags | _structure(picture, palette, order) | _strips(stream, picture, order)
-        stream.write(b"\0" * (stream.tell() % 2))
-        place = stream.tell()
-        directory = _packed_directory(tags, order, place)
-        if place + len(directory) > _HIGHEST:
-            raise ValueError("a TIFF holds no more than 4 GiB")
-        stream.write(directory)
-        stream.seek(pointer)
-        stream.write(struct.pack(f"{order}I", place))
-        stream.seek(0, 2)
-        pointer = place + 2 + 12 * len(tags)
+    import tifffile
+
+    metadata = [picture.native or make_tiff_tags(picture) for picture, _ in pages]
+    order = metadata[0][0]
+    big = sum(math.prod(picture.size) * picture.samples * picture.pixels.itemsize for picture, _ in pages) > _CLASSIC
+    with tifffile.TiffWriter(stream, bigtiff=big, byteorder=order) as writer:
+        for picture, palette in pages:
+            _write_page(writer, picture, palette, order)
+    _add_tags(stream, [tags for _, tags in metadata], order, big)
 
 
-def _structure(picture: Picture, palette: Array | None, order: Order) -> Tags:
-    """The tags that say what a pixel is."""
+def _write_page(writer: Any, picture: Picture, palette: Array | None, order: Order) -> None:
+    """Write the pixels of a page, strip by strip, so that alpha is never joined to all pixels at once."""
     height, width = picture.size
-    colours = picture.samples - (picture.alpha is not None)
-    dtype = picture.pixels.dtype
-    bits = 1 if picture.kind == "1" else 8 * dtype.itemsize
-    photometric = 3 if palette is not None else {1: 1, 3: 2, 4: 5}[colours]
-    shorts = {
-        258: [bits] * picture.samples,
-        259: [_DEFLATE if picture.encoding.get("compressed", True) else 1],
-        262: [photometric],
-        277: [picture.samples],
-        284: [1],
-        339: [{"u": 1, "i": 2, "f": 3}[dtype.kind]] * picture.samples,
-    }
-    if picture.alpha is not None:
-        shorts[338] = [picture.encoding.get("extrasample", 2)]
-    if palette is not None:
-        table = np.zeros((3, 256), np.uint16)
-        table[:, : len(palette)] = palette.T.astype(np.uint16) * 257
-        shorts[320] = table.ravel().tolist()
-    tags: Tags = {tag: (_SHORT, struct.pack(f"{order}{len(values)}H", *values)) for tag, values in shorts.items()}
-    tags |= {tag: (_LONG, struct.pack(f"{order}I", side)) for tag, side in ((256, width), (257, height))}
-    return tags
-
-
-def _strips(stream: IO[bytes], picture: Picture, order: Order) -> Tags:
-    """Write the pixels; return the tags that say where."""
+    colors = picture.samples - (picture.alpha is not None)
     compressed = picture.encoding.get("compressed", True)
-    rows = max(1, _STRIP // picture.size[1])
-    places, lengths = [], []
+    bilevel = picture.kind == "1"
+    rows = min(height, max(1, _STRIP // width))
+    colormap = None
+    if palette is not None:
+        colormap = np.zeros((3, 256), np.uint16)
+        colormap[:, : len(palette)] = palette.T.astype(np.uint16) * 257
+    writer.write(
+        _encode_strips(picture, rows, order, compressed),
+        shape=(height, width, picture.samples) if picture.samples > 1 else (height, width),
+        dtype=np.dtype(bool) if bilevel else picture.pixels.dtype,
+        photometric="palette" if palette is not None else {1: "minisblack", 3: "rgb", 4: "separated"}[colors],
+        planarconfig="contig" if picture.samples > 1 else None,
+        extrasamples=None if picture.alpha is None else [picture.encoding.get("extrasample", 2)],
+        colormap=colormap,
+        compression="zlib" if compressed else None,
+        rowsperstrip=rows,
+        contiguous=False,
+        metadata=None,
+        software=False,
+    )
+
+
+def _encode_strips(picture: Picture, rows: int, order: Order, compressed: bool) -> Iterator[bytes]:
     for band in picture.bands(rows):
         if picture.kind == "1":
             data = np.packbits(band[..., 0] >= 128, axis=1).tobytes()
         else:
             data = np.ascontiguousarray(band, band.dtype.newbyteorder(order)).tobytes()
-        data = zlib.compress(data) if compressed else data
-        places.append(stream.tell())
-        lengths.append(stream.write(data))
-    if places[-1] + lengths[-1] > _HIGHEST:
-        raise ValueError("a TIFF holds no more than 4 GiB")
-    longs = {273: places, 278: [min(rows, picture.size[0])], 279: lengths}
-    return {tag: (_LONG, struct.pack(f"{order}{len(values)}I", *values)) for tag, values in longs.items()}
+        yield zlib.compress(data) if compressed else data
 
 
-def _packed_directory(tags: Tags, order: Order, place: int) -> bytes:
-    """A directory that will stand at `place`, with no next one, and after it what its entries point to."""
-    entries, beside = b"", b""
-    start = place + 2 + 12 * len(tags) + 4
+def _add_tags(stream: IO[bytes], metadata: Sequence[Tags], order: Order, big: bool) -> None:
+    """Replace the directories that tifffile wrote by directories with the metadata, at the end of the file.
+
+    tifffile would add a resolution where there is none, and leaves out the directories of EXIF and GPS data.
+    """
+    count_form, entry_form, word = _layout(order, big)
+    pointer = 8 if big else 4
+    for tags in metadata:
+        file = _File(stream, order, big, stream.seek(0, 2))
+        stream.seek(pointer)
+        (offset,) = _unpack(stream, word)
+        written, following = _read_directory(file, offset)
+        merged = {tag: value for tag, value in written.items() if tag in _STRUCTURE} | tags
+        place = file.size + file.size % 2
+        stream.seek(pointer)
+        stream.write(struct.pack(word, place))
+        stream.seek(file.size)
+        stream.write(b"\0" * (place - file.size) + _pack_directory(merged, order, place, big=big, following=following))
+        pointer = place + struct.calcsize(count_form) + len(merged) * struct.calcsize(entry_form)
+
+
+def _pack_directory(tags: Tags, order: Order, place: int, *, big: bool = False, following: int = 0) -> bytes:
+    """Pack a directory that will stand at `place`, followed by the values that its entries point to."""
+    count_form, entry_form, word = _layout(order, big)
+    size = struct.calcsize(word)
+    entries, values = b"", b""
+    start = place + struct.calcsize(count_form) + len(tags) * struct.calcsize(entry_form) + size
     for tag, (kind, value) in sorted(tags.items()):
-        there = struct.pack(f"{order}I", start + len(beside))
+        there = struct.pack(word, start + len(values))
         if isinstance(value, dict):
-            count, inline, outside = 1, there, _packed_directory(value, order, start + len(beside))
+            kind, count, inline = _LONG8 if big else _LONG, 1, there
+            outside = _pack_directory(value, order, start + len(values), big=big)
         else:
             count = len(value) // _SIZES[kind]
-            inline, outside = (value, b"") if len(value) <= 4 else (there, value)
-        entries += struct.pack(f"{order}HHI4s", tag, kind, count, inline)
-        beside += outside + b"\0" * (len(outside) % 2)
-    return struct.pack(f"{order}H", len(tags)) + entries + struct.pack(f"{order}I", 0) + beside
+            inline, outside = (value, b"") if len(value) <= size else (there, value)
+        entries += struct.pack(entry_form, tag, kind, count, inline)
+        values += outside + b"\0" * (len(outside) % 2)
+    return struct.pack(count_form, len(tags)) + entries + struct.pack(word, following) + values
 
 
 def read_tiff_samples(stream: IO[bytes], number: int) -> Picture:
-    """A page whose samples Pillow does not know, such as colour of floats.
+    """Read the pixels and alpha of a page whose samples Pillow does not know, such as color of floats.
+
+    Args:
+        stream: The TIFF.
+        number: The number of the page, from 0.
 
     Raises:
-        ValueError: tifffile does not know them either.
+        ValueError: Tifffile does not know the samples either, or they are not grey, RGB or CMYK.
     """
     import tifffile
 
     stream.seek(0)
     with tifffile.TiffFile(stream) as file:
-        found = file.pages[number]
-        assert isinstance(found, tifffile.TiffPage)
+        page = file.pages[number]
+        assert isinstance(page, tifffile.TiffPage)
         try:
-            values = found.asarray()
-        except KeyError as error:  # of a compression that it leaves to another package
+            values = page.asarray()
+        except KeyError as error:  # tifffile leaves this compression to another package
             raise ValueError(f"{error.args[0]}; pip install imagecodecs") from None
-        if found.planarconfig == 2 and values.ndim == 3:
+        if page.planarconfig == 2 and values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
         alpha = None
-        if found.extrasamples and values.ndim == 3:
-            values, alpha = values[..., : -len(found.extrasamples)], values[..., -len(found.extrasamples)]
+        if page.extrasamples and values.ndim == 3:
+            values, alpha = values[..., : -len(page.extrasamples)], values[..., -len(page.extrasamples)]
         pixels = np.ascontiguousarray(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values)
-        colours = 1 if pixels.ndim == 2 else pixels.shape[-1]
-        if pixels.dtype.kind not in "uif" or _PHOTOMETRIC.get(int(found.photometric)) != colours:
-            raise ValueError(f"{colours} channels of {pixels.dtype} with photometric {found.photometric} are not read")
-        if found.photometric == 0 and pixels.dtype.kind == "u":
+        colors = 1 if pixels.ndim == 2 else pixels.shape[-1]
+        if pixels.dtype.kind not in "uif" or _PHOTOMETRIC.get(int(page.photometric)) != colors:
+            raise ValueError(f"{colors} channels of {pixels.dtype} with photometric {page.photometric} are not read")
+        if page.photometric == 0 and pixels.dtype.kind == "u":
             pixels = np.iinfo(pixels.dtype).max - pixels
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
         return Picture(native, None if alpha is None else np.ascontiguousarray(alpha, native.dtype))

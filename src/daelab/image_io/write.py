@@ -1,10 +1,10 @@
-"""Picture -> a file of its kind, whole or not at all."""
+"""Writing of picture files, each whole or not at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,21 +12,24 @@ import numpy as np
 from PIL import Image
 
 from daelab._util.files import write_file
-from daelab.errors import unknown_name
-from daelab.image_io.picture import SUFFIXES, Array, Picture
+from daelab.errors import make_unknown_name_error
+from daelab.image_io.formats import FORMATS, PictureFormat, find_format, list_suffixes
+from daelab.image_io.picture import Array, Picture
 from daelab.image_io.png import write_png
 from daelab.image_io.tiff import write_tiff
-
-QUALITY = 95
-"""Of a JPEG or a lossy WebP whose source does not say its own."""
 
 
 def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False) -> None:
     """Write a picture in the format of the path's suffix, whole or not at all.
 
+    Args:
+        path: The file to write.
+        picture: The picture.
+        overwrite: Whether to replace an existing file.
+
     Raises:
-        ValueError: the suffix is of no format that is written, or cannot hold this picture.
-        FileExistsError: the file exists and `overwrite` is False.
+        ValueError: No format has this suffix, or the format cannot hold this picture.
+        FileExistsError: The file exists and `overwrite` is False.
     """
     path = Path(path)
     form = check_target(path, overwrite=overwrite)
@@ -37,119 +40,135 @@ def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False
 
     try:
         write_file(path, save_to)
-    except MemoryError:
-        raise
-    except Exception as error:  # encoders raise nearly every kind; none may reach the user raw
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk; Pillow's own have no number
-        raise ValueError(f"{path}: {error or type(error).__name__}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def check_target(path: Path, *, overwrite: bool) -> str:
-    """The format to write there; raises unless it is known and nothing is in the way.
+    """Check that a picture can be written to a path, and return the name of the format of its suffix.
+
+    Args:
+        path: The file to write.
+        overwrite: Whether an existing file may be replaced.
 
     Raises:
-        ValueError: the suffix is of no format that is written.
-        FileExistsError: the file exists and `overwrite` is False.
+        ValueError: No format has this suffix.
+        FileExistsError: The file exists and `overwrite` is False.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise unknown_name("picture format", path.suffix or path.name, SUFFIXES)
+    row = find_format(path.suffix)
+    if row is None:
+        raise make_unknown_name_error("picture format", path.suffix or path.name, list_suffixes())
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; --overwrite replaces it")
-    return SUFFIXES[path.suffix.lower()]
+    return row.name
 
 
 def encode_picture(stream: IO[bytes], picture: Picture, form: str) -> None:
     """Write a picture into an open file.
 
+    Args:
+        stream: An empty file, open for reading and writing.
+        picture: The picture.
+        form: The name of the format.
+
     Raises:
-        ValueError: the format cannot hold this picture.
+        ValueError: The format cannot hold this picture.
     """
-    if picture.form != form:  # what was the other format's own
+    if picture.form != form:  # chunks, tags and encodings of another format mean nothing here
         picture = replace(picture, native=None, encoding={}, kind=picture.kind if picture.kind == "1" else "")
     check_format_holds(picture, form)
-    _WRITERS[form](stream, picture)
+    try:
+        _WRITERS.get(form, _save_by_pillow)(stream, picture, FORMATS[form])
+    except (ValueError, MemoryError):
+        raise
+    except Exception as error:  # encoders raise exceptions of nearly every class
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # an error of the disk; errors of Pillow have no number
+        raise ValueError(str(error) or type(error).__name__) from None
+
+
+def encode_to_bytes(picture: Picture, form: str) -> bytes:
+    """Encode a picture in memory.
+
+    Args:
+        picture: The picture.
+        form: The name of the format.
+
+    Returns:
+        The bytes of a file of that format.
+
+    Raises:
+        ValueError: The format cannot hold this picture.
+    """
+    stream = BytesIO()
+    encode_picture(stream, picture, form)
+    return stream.getvalue()
 
 
 def check_format_holds(picture: Picture, form: str) -> None:
-    """Raise unless a format can hold a picture.
+    """Check that a format can hold a picture.
+
+    Args:
+        picture: The picture.
+        form: The name of the format.
 
     Raises:
-        ValueError: says what it cannot hold.
+        ValueError: The format cannot hold it. The error says why.
     """
-    types, channels, alpha = _HOLDS[form]
+    row = FORMATS[form]
     for page in picture.pages:
-        held, dtype = 1 if page.pixels.ndim == 2 else page.pixels.shape[-1], page.pixels.dtype
+        channels, dtype = 1 if page.pixels.ndim == 2 else page.pixels.shape[-1], page.pixels.dtype
         faults = {
-            "further pages": bool(page.more) and form != "TIFF",
-            "several pictures": page.pixels.ndim == 4 and form != "NPY",
-            "CMYK": held not in channels,
-            "alpha": page.alpha is not None and not alpha,
-            f"{8 * dtype.itemsize}-bit {'floats' if dtype.kind == 'f' else 'integers'}": bool(types)
-            and f"{dtype.kind}{dtype.itemsize}" not in types.split(),
+            "further pages": bool(page.more) and not row.pages,
+            "several pictures": page.pixels.ndim == 4 and not row.stacks,
+            "CMYK": channels not in row.channels,
+            "alpha": page.alpha is not None and not row.alpha,
+            f"{8 * dtype.itemsize}-bit {'floats' if dtype.kind == 'f' else 'integers'}": bool(row.sample_types)
+            and f"{dtype.kind}{dtype.itemsize}" not in row.sample_types,
         }
         for fault, there in faults.items():
             if there:
                 raise ValueError(f"{form} cannot hold {fault}; write another format")
 
 
-def _save_png(stream: IO[bytes], picture: Picture) -> None:
-    indexed, palette = _indexed(picture)
+def _save_png(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
+    indexed, palette = _apply_palette(picture)
     write_png(stream, indexed, palette)
 
 
-def _save_tiff(stream: IO[bytes], picture: Picture) -> None:
+def _save_tiff(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
     pages = []
-    for page in picture.pages:  # a TIFF's palette has no alpha
-        indexed, palette = _indexed(page) if page.alpha is None else (replace(page, kind=""), None)
+    for page in picture.pages:  # palettes of TIFF have no alpha
+        indexed, palette = _apply_palette(page) if page.alpha is None else (replace(page, kind=""), None)
         pages.append((indexed, None if palette is None else palette[0]))
     write_tiff(stream, pages)
 
 
-def _save_npy(stream: IO[bytes], picture: Picture) -> None:
+def _save_npy(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
     np.save(stream, picture.pixels, allow_pickle=False)
 
 
-def _save_by_pillow(stream: IO[bytes], picture: Picture, form: str) -> None:
-    if form == "GIF" or (form == "BMP" and picture.kind == "P"):
-        image, options = _indexed_image(picture)
+def _save_by_pillow(stream: IO[bytes], picture: Picture, row: PictureFormat) -> None:
+    if row.palette == "always" or (row.palette == "kept" and picture.kind == "P"):
+        image, options = _make_indexed_image(picture)
     else:
-        image, options = _image(picture), {}
-    options |= {key: picture.info[key] for key in _PLACES[form] if key in picture.info}
-    if form == "JPEG":
-        options |= picture.encoding or {"quality": QUALITY}
-    if form == "WEBP":
-        options |= {"quality": QUALITY, "exact": True} | picture.encoding
-    image.save(stream, form, **options)
+        image, options = _make_image(picture), {}
+    options |= {key: picture.info[key] for key in row.metadata if key in picture.info}
+    # the tables of a source stand for its quality
+    options |= ({} if "qtables" in picture.encoding else row.encoder_options) | picture.encoding
+    image.save(stream, row.name, **options)
 
 
-_PLACES = {
-    "JPEG": ("exif", "icc_profile", "xmp", "comment", "dpi"),
-    "WEBP": ("exif", "icc_profile", "xmp"),
-    "BMP": ("dpi",),
-    "GIF": ("comment",),
-}
-"""What Pillow can say in a format."""
-_HOLDS: dict[str, tuple[str, tuple[int, ...], bool]] = {
-    "PNG": ("u1 u2", (1, 3), True),
-    "JPEG": ("u1", (1, 3, 4), False),
-    "WEBP": ("u1", (1, 3), True),
-    "TIFF": ("u1 u2 u4 i1 i2 i4 f2 f4 f8", (1, 3, 4), True),
-    "BMP": ("u1", (1, 3), False),
-    "GIF": ("u1", (1, 3), True),
-    "NPY": ("", (1, 3), False),
-}
-"""Types of samples (all: ""), channels without alpha, and whether there is a place for alpha."""
-_WRITERS: dict[str, Callable[[IO[bytes], Picture], None]] = {
+_WRITERS: dict[str, Callable[[IO[bytes], Picture, PictureFormat], None]] = {
     "PNG": _save_png,
     "TIFF": _save_tiff,
     "NPY": _save_npy,
-    **{form: partial(_save_by_pillow, form=form) for form in _PLACES},
 }
+"""The formats that Pillow does not write, or not in full."""
 
 
-def _image(picture: Picture) -> Image.Image:
-    """In Pillow's form, band by band."""
+def _make_image(picture: Picture) -> Image.Image:
+    """Convert a picture to an image of Pillow, band by band."""
     height, width = picture.size
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA" if picture.alpha is not None else "CMYK"}[picture.samples]
     image = Image.new(mode, (width, height))
@@ -162,26 +181,25 @@ def _image(picture: Picture) -> Image.Image:
     return image
 
 
-def _indexed_image(picture: Picture) -> tuple[Image.Image, dict[str, Any]]:
+def _make_indexed_image(picture: Picture) -> tuple[Image.Image, dict[str, Any]]:
     if picture.pixels.ndim == 2 and picture.alpha is None:
-        return _image(picture), {}
+        return _make_image(picture), {}
     height, width = picture.size
-    indexed, palette = _indexed(replace(picture.colour(), kind="P"))
+    indexed, palette = _apply_palette(replace(picture.colour(), kind="P"))
     assert palette is not None
-    colours, alphas = palette
+    colors, alphas = palette
     image = Image.frombytes("P", (width, height), np.ascontiguousarray(indexed.pixels))
-    image.putpalette(colours.tobytes())
+    image.putpalette(colors.tobytes())
     if set(alphas.tolist()) - {0, 255}:
         raise ValueError("GIF cannot hold partial alpha; write another format")
     return image, {"transparency": int(alphas.argmin())} if alphas.min() == 0 else {}
 
 
-def _indexed(picture: Picture) -> tuple[Picture, tuple[Array, Array] | None]:
-    """A palette picture as indices (H, W) and their colours (n, 3) and alphas (n,); others as they are.
+def _apply_palette(picture: Picture) -> tuple[Picture, tuple[Array, Array] | None]:
+    """Convert a palette picture to indices (H, W), colors (n, 3) and alphas (n,). Others stay as they are.
 
-    Each alpha keeps entries of its own, so that alpha comes back untouched: one where nothing is
-    seen, else as many as its part of the pixels asks for. Colours are chosen anew by median cut, without dithering,
-    which would be noise.
+    Each level of alpha has entries of its own, so that alpha does not change: one entry if it is transparent, else
+    in proportion to its pixels. Colors are chosen by median cut without dithering, since dithering would add noise.
     """
     if picture.kind != "P" or picture.pixels.ndim == 2:
         return picture, None
@@ -189,27 +207,27 @@ def _indexed(picture: Picture) -> tuple[Picture, tuple[Array, Array] | None]:
     levels, counts = np.unique(alpha, return_counts=True)
     if len(levels) > 256:
         raise ValueError("a palette cannot hold so many levels of alpha")
-    entries = _entries(levels, counts)
+    entries = _count_entries(levels, counts)
     indices = np.empty(picture.size, np.uint8)
-    colours: list[Array] = []
+    colors: list[Array] = []
     for level, count in zip(levels, entries, strict=True):
         here = slice(None) if picture.alpha is None else picture.alpha == level
-        found, chosen = _quantised(picture.pixels[here], count)
-        indices[here] = found + sum(map(len, colours))
-        colours.append(chosen)
-    alphas = np.repeat(levels, [len(part) for part in colours]).astype(np.uint8)
-    return replace(picture, pixels=indices, alpha=None), (np.concatenate(colours), alphas)
+        places, chosen = _quantize(picture.pixels[here], count)
+        indices[here] = places + sum(map(len, colors))
+        colors.append(chosen)
+    alphas = np.repeat(levels, [len(part) for part in colors]).astype(np.uint8)
+    return replace(picture, pixels=indices, alpha=None), (np.concatenate(colors), alphas)
 
 
-def _entries(levels: Array, counts: Array) -> list[int]:
-    """How many of 256 entries each level of alpha gets."""
-    seen = np.where(levels > 0, counts, 0)
+def _count_entries(levels: Array, counts: Array) -> list[int]:
+    """Divide the 256 entries of a palette among the levels of alpha."""
+    visible = np.where(levels > 0, counts, 0)
     free = 256 - len(levels)
-    return [1 + int(free * part) for part in seen / max(1, seen.sum())]
+    return [1 + int(free * part) for part in visible / max(1, visible.sum())]
 
 
-def _quantised(pixels: Array, count: int) -> tuple[Array, Array]:
-    """Indices shaped like the pixels, and at most `count` colours (n, 3)."""
+def _quantize(pixels: Array, count: int) -> tuple[Array, Array]:
+    """Return indices in the shape of the pixels, and at most `count` colors (n, 3)."""
     flat = pixels if pixels.ndim == 3 else pixels[None]
     image = Image.frombytes("RGB", (flat.shape[1], flat.shape[0]), np.ascontiguousarray(flat))
     small = image.quantize(count, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

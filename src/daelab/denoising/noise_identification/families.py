@@ -1,4 +1,4 @@
-"""The kinds of noise that the inspector tells apart, and which trained model is made for what it found."""
+"""The noise families that noise identification distinguishes, and the models that were trained for them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAMILIES: dict[str, str] = {
     "correlated(5..35, 0.4..1.5) | grain(0.02..0.12, 0.4..1.5)) > (quantised | jpeg(40..95))",
     "jpeg": "jpeg(10..85)",
 }
-"""Name -> the noise that the inspector learns it from: the paper's four types, and what other pictures have."""
+"""The noise families by name, each with the noise of its training: the paper's four types, and other kinds."""
 TITLES = {
     "clean": "looks clean",
     "awgn": "zero-mean Gaussian noise",
@@ -44,20 +44,25 @@ TITLES = {
     "processed": "noise that was smoothed, by a camera or a scan",
     "jpeg": "compressed, without noise",
 }
+"""The description of each family, for people."""
 UNTOUCHED_FAMILIES = ("clean", "jpeg")
-"""What is left as it is: there is no noise in it, and a denoiser would take some of the picture."""
+"""The families that stay unchanged: they hold no noise, and a denoiser would remove parts of the picture."""
 
 
 def make_family_mixture() -> Noise:
-    """All families, each image drawing one."""
+    """Return the mixture of all families, of which each image draws one."""
     return parse_noise(" | ".join(f"({text})" for text in FAMILIES.values()))
 
 
 def classify_noise(noise: Noise) -> str | None:
-    """The family of a single noise, in a file of any kind; None for one that the inspector does not know."""
+    """Return the family of a noise that is no mixture, or None if it belongs to none.
+
+    Args:
+        noise: The noise, optionally followed by the file's quantization or compression.
+    """
     steps = noise.steps if isinstance(noise, Chain) else (noise,)
     kinds = tuple(type(step) for step in steps)
-    if len(kinds) > 1 and kinds[-1] in (Quantised, Mixture):  # a mixture: of files, as in `real`
+    if len(kinds) > 1 and kinds[-1] in (Quantised, Mixture):  # the mixture of file formats in `real`
         kinds = kinds[:-1]
     if kinds == (Gaussian,) and isinstance(steps[0], Gaussian):
         return "awgn" if _middle(steps[0].mean) == 0 else "type-1"
@@ -78,7 +83,7 @@ _KINDS: dict[tuple[type[Noise], ...], str] = {
     (Camera, Chroma): "processed",
     (Correlated,): "processed",
     (Grain,): "processed",
-    (Mixture,): "processed",  # of those
+    (Mixture,): "processed",  # of processed noises
     (Jpeg,): "jpeg",
     (Awgn, Jpeg): "jpeg",
 }
@@ -88,9 +93,10 @@ _ALIKE = {
     "type-1+2": ("type-1+2", "type-2+1"),
     "type-2+1": ("type-1+2", "type-2+1"),
 }
-"""Family -> those whose models fit it too, where brightness and strength are right.
+"""The families whose models also fit a family, if brightness and strength are right.
 
-A camera counts photons; a small offset is not to be told from a brighter picture; nor which noise came first.
+A camera counts photons, so Poisson noise is similar; a small offset looks like a brighter picture; and the order of two
+noises cannot be identified.
 """
 
 
@@ -100,23 +106,32 @@ def _middle(level: float | LevelRange) -> float:
 
 @dataclass(frozen=True)
 class NoiseEffect:
-    """What noise does to a picture: noisy is about gain * clean + offset, give or take `level`."""
+    """The effect of noise on a picture: noisy = gain * clean + offset + a residual."""
 
     level: float
-    """Standard deviation of what is left, in units of white."""
+    """The standard deviation of the residual, for a range of [0, 1]."""
     gain: float
+    """The factor of the clean pixels."""
     offset: float
+    """The constant that is added to the pixels, for a range of [0, 1]."""
 
     @property
     def shift(self) -> float:
-        """How much brighter a middle grey becomes."""
+        """The change of brightness of a middle gray, for a range of [0, 1]."""
         return self.gain * 0.5 + self.offset - 0.5
 
 
 def measure_effects(clean: Tensor, noisy: Tensor) -> Tensor:
-    """(N, 3): level, gain and offset of each image, by least squares, as they are after clipping.
+    """Measure the noise level, the gain and the offset of each image by least squares.
 
-    Where a picture is flat, a gain cannot be told from an offset, and is taken for 1.
+    In a flat picture, a gain looks like an offset; then the gain is 1.
+
+    Args:
+        clean: (N, C, H, W) clean images in [0, 1].
+        noisy: (N, C, H, W) their noisy images, after clipping.
+
+    Returns:
+        (N, 3) float32: level, gain and offset.
     """
     x, y = clean.flatten(1).double(), noisy.flatten(1).double()
     mx, my = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
@@ -128,42 +143,48 @@ def measure_effects(clean: Tensor, noisy: Tensor) -> Tensor:
 
 
 _FLAT = 1e-4
+"""The variance of clean pixels below which a picture counts as flat."""
 
 
 def was_trained_for(noise: Noise, kind: str, effect: NoiseEffect) -> bool:
-    """Whether a model trained under `noise` has seen such pictures: this family, about as bright and as strong.
+    """Return whether a training noise covers a picture: the same family, and about the same brightness and strength.
 
-    What lies between the extremes of a noise with ranges fits.
+    A noise with ranges covers everything between its extremes.
+
+    Args:
+        noise: The noise that a model was trained under.
+        kind: The family of the picture's noise.
+        effect: The effect of the picture's noise.
     """
     for option in _leaves(noise):
         if classify_noise(option) in _ALIKE.get(kind, (kind,)):
             low, high = _extremes(option)
-            bright = low.shift - _BRIGHTNESS <= effect.shift <= high.shift + _BRIGHTNESS
-            if bright and low.level / _STRENGTH - _FAINT <= effect.level <= high.level * _STRENGTH:
+            shift_fits = low.shift - _BRIGHTNESS <= effect.shift <= high.shift + _BRIGHTNESS
+            if shift_fits and low.level / _STRENGTH - _FAINT <= effect.level <= high.level * _STRENGTH:
                 return True
     return False
 
 
 def _leaves(noise: Noise) -> Iterator[Noise]:
-    """The components of a mixture, and of those in it."""
+    """Yield the components of a mixture, and those of mixtures in it."""
     for option in noise.options():
         yield from (option,) if option is noise else _leaves(option)
 
 
 @cache
 def _extremes(noise: Noise) -> tuple[NoiseEffect, NoiseEffect]:
-    """The least and the most that it does to a grey ramp, tried many times; all of it in level and offset."""
+    """Return the smallest and the largest effect on a gray ramp over many draws, as level and offset."""
     ramp = torch.linspace(0, 1, 256).expand(64, 3, 4, 256)
-    found = measure_effects(ramp, noise.apply(ramp, BatchStream(len(ramp), 0)).clamp(0, 1))
-    level, shift = found[:, 0], found[:, 1] * 0.5 + found[:, 2] - 0.5
+    effects = measure_effects(ramp, noise.apply(ramp, BatchStream(len(ramp), 0)).clamp(0, 1))
+    level, shift = effects[:, 0], effects[:, 1] * 0.5 + effects[:, 2] - 0.5
     return NoiseEffect(float(level.min()), 1.0, float(shift.min())), NoiseEffect(
         float(level.max()), 1.0, float(shift.max())
     )
 
 
 _BRIGHTNESS = 0.1
-"""A picture this much brighter or darker than a model was trained for is another noise."""
+"""The largest difference of brightness, for a range of [0, 1], at which a training noise covers a picture."""
 _STRENGTH = 2.0
-"""As is one of so many times the strength."""
+"""The largest ratio of noise levels at which a training noise covers a picture."""
 _FAINT = 0.01
-"""The inspector's levels are off by about this much, and of faint noise they may come out as nothing."""
+"""The typical error of an identified level; the level of faint noise may be estimated as 0."""

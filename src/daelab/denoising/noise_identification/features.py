@@ -1,4 +1,4 @@
-"""What the inspector sees of a picture: statistics of its patches, above all of what no smooth surface has.
+"""The features of noise identification: statistics of a picture's patches, mostly of its high frequencies.
 
 Shapes: N pictures, P patches of each, 3 channels, SIDE x SIDE pixels; values are float32 in [0, 1].
 """
@@ -12,47 +12,61 @@ from torch import Tensor
 
 from daelab.denoising.tiling import reflect_indices
 
-SIDE = 32
-"""Side of a patch, in pixels; a smaller picture is mirrored up to it."""
-MOST = 16
-"""Patches along a side of a picture, at most: a larger picture is sampled."""
+PATCH_SIDE = 32
+"""The side of a patch in pixels; a smaller picture is extended to it by reflection."""
+_MOST = 16
+"""The largest number of patches along a side of a picture; a larger picture is sampled."""
 LEVELS = 16
-"""Bins of brightness, in each of which the residual is measured."""
+"""The number of brightness bins; the residual is measured in each of them."""
 BINS = 32
-"""Bins of the histogram of values."""
+"""The number of bins of the histogram of values."""
 _BLOCK = 7
+"""The side in pixels of the blocks whose local standard deviations are measured."""
 _QUANTILES = (0.02, 0.1, 0.25, 0.5, 0.75, 0.9)
 _LAGS = (1, 2, 3)
-"""Pixels apart at which the residual is correlated with itself: of white noise, its own kernel alone is up to 2."""
+"""The distances in pixels of the autocorrelations. The residual's own kernel correlates white noise up to 2."""
 _GRID = 8
-"""Side of JPEG's blocks; patches begin at its multiples, so that the blocks of all of them lie alike."""
+"""The side of JPEG's blocks; patches begin at its multiples, so that all patches have the same blocks."""
 COUNT = 4 * LEVELS + BINS + 4 + 2 * len(_QUANTILES) + 3 + 2 * len(_LAGS) + 4
-"""Features of a picture."""
+"""The number of features of a picture."""
 
 
 def extract_patches(picture: Tensor) -> Tensor:
-    """(3, H, W) of any size -> (P, 3, SIDE, SIDE): side by side, or spread evenly where there are too many."""
+    """Cut a picture into patches, side by side, or evenly spaced if there would be too many.
+
+    Args:
+        picture: (3, H, W) of any size.
+
+    Returns:
+        (P, 3, SIDE, SIDE).
+    """
     for axis in (1, 2):
-        if (length := picture.shape[axis]) < SIDE:
-            picture = picture.index_select(axis, torch.from_numpy(reflect_indices(0, SIDE, length)))
+        if (length := picture.shape[axis]) < PATCH_SIDE:
+            picture = picture.index_select(axis, torch.from_numpy(reflect_indices(0, PATCH_SIDE, length)))
     tops, lefts = (_starts(length) for length in picture.shape[1:])
-    return torch.stack([picture[:, top : top + SIDE, left : left + SIDE] for top in tops for left in lefts])
+    return torch.stack([picture[:, top : top + PATCH_SIDE, left : left + PATCH_SIDE] for top in tops for left in lefts])
 
 
 def _starts(length: int) -> list[int]:
-    count = min(MOST, length // SIDE)
-    places = np.linspace(0, length - SIDE, count) if count > 1 else [(length - SIDE) // 2]
+    count = min(_MOST, length // PATCH_SIDE)
+    places = np.linspace(0, length - PATCH_SIDE, count) if count > 1 else [(length - PATCH_SIDE) // 2]
     return [int(at) // _GRID * _GRID for at in places]
 
 
 def compute_features(x: Tensor) -> Tensor:
-    """(N, P, 3, SIDE, SIDE) -> (N, COUNT).
+    """Compute the features of pictures.
 
-    By brightness: how much of the picture has it, how large the residual is there, and how its
-    distribution is shaped (noise that grows with brightness, clipping); the histogram of values; what is
-    black or white, alone or in company (salt and pepper); the smallest local spreads (texture is not
-    everywhere), at half the size too (noise that was smoothed is left there); correlations between channels
-    and neighbours (noise as it falls on a sensor has none); steps on a grid of 8 (JPEG).
+    For each bin of brightness: the share of its pixels, and the size and the shape of the residual's distribution
+    (noise that grows with brightness, clipping). Then the histogram of values; black and white pixels, all and isolated
+    ones (salt and pepper); the quantiles of the local standard deviation (some parts have no texture), also at half the
+    size, where smoothed noise remains; correlations between channels and neighboring pixels (sensor noise has none);
+    and steps on a grid of 8 pixels (JPEG).
+
+    Args:
+        x: (N, P, 3, SIDE, SIDE) float32 in [0, 1], the patches of each picture.
+
+    Returns:
+        (N, COUNT).
     """
     count = len(x)
     flat = x.flatten(0, 1)
@@ -73,7 +87,10 @@ def compute_features(x: Tensor) -> Tensor:
 
 
 def _residual(x: Tensor) -> Tensor:
-    """(M, 3, S, S) -> (M, 3, S - 4, S - 4): second differences both ways (Immerkaer, 1996), of noise's own variance."""
+    """Compute second differences in both directions (Immerkaer, 1996), scaled to the variance of the noise.
+
+    (M, 3, S, S) -> (M, 3, S - 4, S - 4).
+    """
     line = torch.tensor([1.0, -2.0, 1.0])
     kernel = (line[:, None] * line / 6).expand(3, 1, 3, 3)
     return F.conv2d(x, kernel, groups=3)[..., 1:-1, 1:-1]
@@ -90,7 +107,7 @@ def _by_brightness(size: Tensor, mean: Tensor, count: int) -> Tensor:
     pixels = total(torch.ones_like(size))
     few = pixels + 1
     first, second, root = total(size) / few, total(size.square()) / few, total(size.sqrt()) / few
-    heavy = second.sqrt() / (first + 1e-3)  # 1.25 where it is Gaussian
+    heavy = second.sqrt() / (first + 1e-3)  # 1.25 for a Gaussian distribution
     light = root.square() / (first + 1e-3)
     share = pixels / pixels.sum(1, keepdim=True)
     return torch.cat([share.sqrt(), first.sqrt(), heavy, light], dim=1)
@@ -105,8 +122,8 @@ def _histogram(x: Tensor, count: int) -> Tensor:
 
 def _extremes(x: Tensor, mean: Tensor, count: int) -> Tensor:
     black, white = x <= 0.5 / 255, x >= 254.5 / 255
-    found = (black, white, black & (mean > 0.25), white & (mean < 0.75))
-    return torch.stack([kind.reshape(count, -1).float().mean(1).sqrt() for kind in found], dim=1)
+    kinds = (black, white, black & (mean > 0.25), white & (mean < 0.75))
+    return torch.stack([kind.reshape(count, -1).float().mean(1).sqrt() for kind in kinds], dim=1)
 
 
 def _spreads(residual: Tensor, count: int) -> Tensor:
@@ -130,14 +147,17 @@ def _correlations(residual: Tensor, count: int) -> Tensor:
 
 
 def _steps(x: Tensor, count: int) -> Tensor:
-    """How much larger the steps between pixels are at one place of a grid of 8 than on average: most and end."""
-    found = []
+    """Compare the steps between pixels at each place of a grid of 8 with the average: the largest, and the last."""
+    ratios = []
     for size in (x.diff(dim=-1).abs().mean((1, 2)), x.diff(dim=-2).abs().mean((1, 3))):
-        places = F.pad(size.reshape(count, -1, SIDE - 1).mean(1), (0, 1), value=torch.nan).reshape(count, -1, _GRID)
+        places = F.pad(size.reshape(count, -1, PATCH_SIDE - 1).mean(1), (0, 1), value=torch.nan).reshape(
+            count, -1, _GRID
+        )
         phases = places.nanmean(1)
         ratio = ((phases + _STEP) / (phases.mean(1, keepdim=True) + _STEP)).log()
-        found += [ratio.amax(1), ratio[:, -1]]
-    return torch.stack(found, dim=1)
+        ratios += [ratio.amax(1), ratio[:, -1]]
+    return torch.stack(ratios, dim=1)
 
 
 _STEP = 1e-3
+"""A constant added to the steps, so that flat pictures have ratios near 1."""

@@ -1,4 +1,4 @@
-"""What noise is in a picture, and what to do about it."""
+"""Identification of the noise in a picture, and the choice of a model to denoise it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from daelab.noise.grammar import parse_noise
 
 @dataclass(frozen=True)
 class IdentifiedNoise:
-    """What the inspector says of a picture."""
+    """The identified noise of a picture."""
 
     family: str
-    """The likeliest, of `FAMILIES`."""
+    """The most probable family, a name of `FAMILIES`."""
     probabilities: dict[str, float]
-    """Of each family."""
+    """The probability of each family."""
     effect: NoiseEffect
-    """Level, gain and offset of the noise."""
+    """The level, the gain and the offset of the noise."""
     models: tuple[str, ...]
-    """The shipped models that were trained for such noise, the best first."""
+    """The names of the shipped models that were trained for such noise, the best first."""
     sigma: float | None
-    """scikit-image's estimate of zero-mean noise; None where it is not installed, or gives none."""
+    """scikit-image's estimate of the standard deviation of zero-mean noise; None if it is not available."""
 
     @property
     def confidence(self) -> float:
@@ -46,20 +46,20 @@ class IdentifiedNoise:
 
     @property
     def choice(self) -> str | None:
-        """The model that `daelab denoise` takes where none is named; None: it leaves the picture as it is.
+        """The model that `daelab denoise` uses by default; None if the picture stays unchanged.
 
-        That is where it does not look surely noisy, or no model was trained for its noise: to lose a
-        little of a clean picture is worse than to leave a little noise.
+        A picture stays unchanged if it may be clean, or if no model was trained for its noise: to remove detail from a
+        clean picture is worse than to leave a little noise.
         """
         noisy = 1 - sum(self.probabilities[name] for name in UNTOUCHED_FAMILIES)
         return self.models[0] if self.models and noisy >= NOISY else None
 
     @property
     def strength(self) -> float:
-        """How far to go with `choice`: from 0, the picture as it came, to 1.
+        """The strength of denoising with `choice`, from 0, the unchanged picture, to 1.
 
-        Half-way where the noise is faint: what a model takes from fine texture may be more than such noise,
-        and of two errors that are about as large and hardly alike, the mean is smaller than either.
+        It is 0.5 if the noise is faint: a model may remove more fine texture than there is noise, and the mean of two
+        errors of about the same size that are hardly correlated is smaller than either.
         """
         if self.choice is None:
             return 0.0
@@ -67,27 +67,29 @@ class IdentifiedNoise:
 
     @property
     def advice(self) -> str:
-        """One line: what to do."""
+        """One line of advice on what to do."""
         if self.family in UNTOUCHED_FAMILIES:
-            return f"{TITLES[self.family]}: leave it" if self.confidence >= SURE else _DOUBT
+            return f"{TITLES[self.family]}: leave it unchanged" if self.confidence >= SURE else _DOUBT
         if not self.models:
-            return "no shipped model was trained for this; one trained for other noise would do harm"
+            return "no shipped model was trained for this noise, and a model for other noise would damage the picture"
         if self.choice is None:
             return _DOUBT
         names = " or ".join(self.models)
-        unsure = "" if self.confidence >= SURE else "; not sure which noise it is, so compare before and after"
+        unsure = (
+            "" if self.confidence >= SURE else "; the noise is not certain, so compare the picture before and after"
+        )
         return f"{names} was trained for such noise{unsure}"
 
     @property
     def why(self) -> str:
-        """One line: the reason for `choice`."""
+        """One line with the reason for `choice`."""
         if self.choice is not None:
-            half = "; faint, so by half" if self.strength < 1 else ""
-            return f"{self}{half}{'' if self.confidence >= SURE else '; compare before and after'}"
+            half = "; the noise is faint, so at half strength" if self.strength < 1 else ""
+            return f"{self}{half}{'' if self.confidence >= SURE else '; compare the picture before and after'}"
         return str(self) if self.family in UNTOUCHED_FAMILIES and self.confidence >= SURE else f"{self}: {self.advice}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
             "family": self.family,
             "confidence": self.confidence,
@@ -103,46 +105,47 @@ class IdentifiedNoise:
         }
 
     def __str__(self) -> str:
-        said = f"{TITLES[self.family]}, {self.confidence:.0%} sure"
+        """Return the family with its probability and the effect of the noise."""
+        family = f"{TITLES[self.family]}, {self.confidence:.0%} sure"
         if self.family in UNTOUCHED_FAMILIES:
-            return said
+            return family
         effect = self.effect
-        return f"{said}; level {effect.level:.3f}, gain {effect.gain:.2f}, offset {effect.offset:+.2f}"
+        return f"{family}; level {effect.level:.3f}, gain {effect.gain:.2f}, offset {effect.offset:+.2f}"
 
 
 NOISY = 0.95
-"""The probability of noise from which a picture is denoised where no model is named.
+"""The probability of noise above which a picture is denoised by default.
 
-Of crops of clean photographs 32 pixels a side, 3 of 68 seem so noisy, of 128 none; of those under awgn(15), all.
+Of 68 clean crops of photographs, 3 reach it at a side of 32 pixels and none at 128; all of those under awgn(15) do.
 """
 FAINT = 0.02
-"""The level below which a picture is denoised by half; some 5 steps of 255."""
-_DOUBT = "may be clean: leave it, or look closely"
+"""The noise level below which a picture is denoised at half strength: about 5 steps of 255."""
+_DOUBT = "may be clean: leave it unchanged, or compare the picture before and after"
 
 
 def identify_noise(image: npt.ArrayLike, inspector: NoiseIdentifier | None = None) -> IdentifiedNoise:
-    """Estimate the noise in a picture.
+    """Identify the noise in a picture.
 
     Args:
-        image: (H, W), (H, W, 3); uint8, uint16, or floats in [0, 1]; any size. A large one is sampled.
-        inspector: the one that ships where none is given.
+        image: (H, W) or (H, W, 3); uint8, uint16, or floats in [0, 1]; of any size. A large one is sampled.
+        inspector: The trained noise identifier. Default: the shipped one.
 
     Raises:
-        ValueError: another shape, type or range.
+        ValueError: The shape, the type or the range is another.
     """
     inspector = inspector or load_noise_identifier()
     x, white = _pixels(image)
     probabilities, values = inspector.estimator.estimate(extract_patches(x).float().div_(white)[None])
-    found = dict(zip(FAMILIES, probabilities[0].tolist(), strict=True))
-    family = max(found, key=lambda name: found[name])
+    shares = dict(zip(FAMILIES, probabilities[0].tolist(), strict=True))
+    family = max(shares, key=lambda name: shares[name])
     level, gain, offset = values[0].tolist()
     effect = NoiseEffect(0.0, 1.0, 0.0) if family in UNTOUCHED_FAMILIES else NoiseEffect(level, gain, offset)
-    models = () if family in UNTOUCHED_FAMILIES else _models(found, effect)
-    return IdentifiedNoise(family, found, effect, models, _sigma(x, white))
+    models = () if family in UNTOUCHED_FAMILIES else _find_models(shares, effect)
+    return IdentifiedNoise(family, shares, effect, models, _sigma(x, white))
 
 
 def _pixels(image: npt.ArrayLike) -> tuple[torch.Tensor, int]:
-    """(3, H, W) of the type that came, without a copy of a large picture; and what stands for white."""
+    """Return (3, H, W) of the given type, without a copy of a large picture, and the value of white."""
     given = np.asarray(image)
     if given.ndim not in (2, 3) or (given.ndim == 3 and given.shape[2] != 3) or 0 in given.shape:
         raise ValueError(f"an image must be (H, W) or (H, W, 3), not {given.shape}")
@@ -152,29 +155,32 @@ def _pixels(image: npt.ArrayLike) -> tuple[torch.Tensor, int]:
         raise ValueError(f"an image must be uint8, uint16, or floats in [0, 1], not {given.dtype}")
     if given.dtype.name not in (*whites, "float32", "float64"):
         given = given.astype(np.float32)
-    elif not (given.flags.writeable and given.dtype.isnative and min(given.strides) >= 0):  # torch takes no other
+    elif not (
+        given.flags.writeable and given.dtype.isnative and min(given.strides) >= 0
+    ):  # torch accepts no other arrays
         given = given.astype(given.dtype.newbyteorder("="))
     x = torch.from_numpy(given)
     return (x.expand(3, -1, -1) if x.ndim == 2 else x.permute(2, 0, 1)), white
 
 
-def _models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[str, ...]:
-    """The shipped models that have, more likely than not, been trained on such pictures; the highest PSNR first.
+def _find_models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[str, ...]:
+    """Return the shipped models that were more probably than not trained on such pictures, the highest PSNR first.
 
-    By all families that may be meant: which of the paper's types it is, is often less sure than that it is one.
+    All families count by their probability: that the noise is one of the paper's types is often more certain than
+    which of them it is.
     """
-    found = []
+    models = []
     for name, path in list_shipped_models().items():
         card = read_model_metadata(path)
         trained = parse_noise(card.noise or "none")
         share = sum(p for family, p in probabilities.items() if p > 0.01 and was_trained_for(trained, family, effect))
         if card.noise and share > 0.5:
-            found.append((-(card.psnr or 0), card.spec.macs(), shorten_model_name(name)))
-    return tuple(name for _, _, name in sorted(found))
+            models.append((-(card.psnr or 0), card.spec.macs(), shorten_model_name(name)))
+    return tuple(name for _, _, name in sorted(models))
 
 
 def _sigma(x: torch.Tensor, white: int) -> float | None:
-    """scikit-image's `estimate_sigma`, mean over the channels: of Gaussian noise of mean zero."""
+    """Estimate the standard deviation of zero-mean Gaussian noise with scikit-image, mean over the channels."""
     try:
         importlib.import_module("pywt")
         restoration = importlib.import_module("skimage.restoration")
@@ -182,7 +188,7 @@ def _sigma(x: torch.Tensor, white: int) -> float | None:
         return None
     if min(x.shape[1:]) < 8:
         return None
-    # of the middle, where a picture is large: it takes the whole as it is
+    # the middle of a large picture is enough, and scikit-image would copy all of it
     height, width = x.shape[1:]
     top, left = max(0, height - _MIDDLE) // 2, max(0, width - _MIDDLE) // 2
     middle = x[:, top : top + _MIDDLE, left : left + _MIDDLE].float().div(white).numpy()
@@ -191,3 +197,4 @@ def _sigma(x: torch.Tensor, white: int) -> float | None:
 
 
 _MIDDLE = 1024
+"""The side in pixels of the part of a picture that scikit-image gets."""

@@ -1,4 +1,4 @@
-"""The inspector's small network, and its file: features -> which family, and level, gain and offset."""
+"""The small network of noise identification, from features to families and effects; and its file."""
 
 from __future__ import annotations
 
@@ -16,86 +16,124 @@ from daelab.denoising.noise_identification.families import FAMILIES
 from daelab.denoising.noise_identification.features import COUNT, compute_features
 
 IDENTIFIER_FORMAT = 1
+"""The version of the file format."""
 WIDTH = 128
+"""The number of units of a hidden layer."""
 TARGETS = ("level", "gain", "offset")
+"""The effects that the network estimates."""
 SURE = 0.8
-"""The probability from which an answer counts as sure."""
+"""The probability above which a family counts as certain."""
 _FAMILIES = [[name, text] for name, text in FAMILIES.items()]
-"""In order, since the network's answers have it."""
+"""The families in the order of the network's outputs."""
 _LEAST_LEVEL = 1e-3
 
 
 class NoiseEstimator(nn.Module):
-    """Two hidden layers over standardised features."""
+    """A network of two hidden layers over standardized features."""
 
     mean: Tensor
     scale: Tensor
 
     def __init__(self) -> None:
+        """Build the untrained network."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(COUNT))
         self.register_buffer("scale", torch.ones(COUNT))
         self.first, self.second = nn.Linear(COUNT, WIDTH), nn.Linear(WIDTH, WIDTH)
         self.last = nn.Linear(WIDTH, len(FAMILIES) + len(TARGETS))
 
-    def forward(self, seen: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, COUNT) -> scores of the families (N, K), and (N, 3): the level's logarithm, gain - 1, offset."""
-        x = ((seen - self.mean) / self.scale).clamp(-8, 8)
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the scores of the families, and the encoded effects.
+
+        Args:
+            features: (N, COUNT).
+
+        Returns:
+            (N, K) scores, and (N, 3): the logarithm of the level, gain - 1, and the offset.
+        """
+        x = ((features - self.mean) / self.scale).clamp(-8, 8)
         x = F.relu(self.second(F.relu(self.first(x))))
         out: Tensor = self.last(x)
         return out[:, : len(FAMILIES)], out[:, len(FAMILIES) :]
 
     @torch.inference_mode()
     def estimate(self, patches: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, P, 3, 32, 32) -> probabilities of the families (N, K), and level, gain and offset (N, 3)."""
+        """Estimate the probabilities of the families, and the effects.
+
+        Args:
+            patches: (N, P, 3, 32, 32) float32 in [0, 1].
+
+        Returns:
+            (N, K) probabilities, and (N, 3): level, gain and offset.
+        """
         scores, values = self(compute_features(patches))
         return scores.softmax(1), decode_effects(values)
 
 
 def encode_effects(effects: Tensor) -> Tensor:
-    """(N, 3) level, gain, offset -> what the network gives."""
+    """Encode effects as the network's outputs.
+
+    Args:
+        effects: (N, 3) level, gain and offset.
+    """
     level = effects[:, :1].clamp_min(_LEAST_LEVEL).log()
     return torch.cat([level, effects[:, 1:2] - 1, effects[:, 2:]], dim=1)
 
 
 def decode_effects(values: Tensor) -> Tensor:
-    """The inverse of `encoded`, but for levels below the least."""
+    """Decode the network's outputs to effects, the inverse of `encode_effects` except for the smallest levels.
+
+    Args:
+        values: (N, 3) outputs of the network.
+    """
     return torch.cat([values[:, :1].clamp(-9, 0).exp(), values[:, 1:2] + 1, values[:, 2:]], dim=1)
 
 
 @dataclass(frozen=True)
 class NoiseIdentifier:
-    """A trained estimator, and where it comes from."""
+    """A trained noise estimator and its metadata."""
 
     estimator: NoiseEstimator
+    """The network in evaluation mode."""
     card: dict[str, Any]
-    """Families, data, seed, examples, versions; and what it scored on pictures held out."""
+    """The metadata: families, data, seed, examples, versions, and the scores on held-out pictures."""
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the file atomically.
+
+        Args:
+            path: The file to write.
+        """
         header = {"kind": "inspector", "format": IDENTIFIER_FORMAT, "families": _FAMILIES} | self.card
         write_tensors(path, self.estimator.state_dict(), header)
 
 
 def load_noise_identifier(path: Path | None = None) -> NoiseIdentifier:
-    """An inspector's file; the one that ships where none is named.
+    """Load a noise identifier.
+
+    Args:
+        path: Its file. Default: the shipped one.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file is no inspector's, or tells other families apart; one line.
+        FileNotFoundError: The file does not exist.
+        ValueError: The file is no noise identifier, or one with other families.
     """
     path = path or find_shipped_identifier()
     if not path.is_file():
-        raise FileNotFoundError(f"no inspector {path}; `daelab train-inspector --save {path}` makes one")
+        raise FileNotFoundError(
+            f"the noise identifier {path} does not exist; `daelab train-inspector --save {path}` creates one"
+        )
     header, entries = read_tensor_header(path)
     if header.get("kind") != "inspector" or header.get("format") != IDENTIFIER_FORMAT:
         raise ValueError(
-            f"{path}: no inspector's file of format {IDENTIFIER_FORMAT}; `daelab train-inspector` writes those"
+            f"{path}: this is no noise identifier of format {IDENTIFIER_FORMAT}; `daelab train-inspector` creates one"
         )
     with torch.device("meta"):
-        wanted = describe_layout(NoiseEstimator().state_dict())
-    if header.get("families") != _FAMILIES or entries != wanted:
-        raise ValueError(f"{path}: an inspector of another version; `daelab train-inspector` writes one for this")
+        layout = describe_layout(NoiseEstimator().state_dict())
+    if header.get("families") != _FAMILIES or entries != layout:
+        raise ValueError(
+            f"{path}: the noise identifier is of another version of daelab; `daelab train-inspector` creates a new one"
+        )
     _, tensors = read_tensors(path)
     estimator = NoiseEstimator()
     estimator.load_state_dict(tensors)
@@ -104,5 +142,5 @@ def load_noise_identifier(path: Path | None = None) -> NoiseIdentifier:
 
 
 def find_shipped_identifier() -> Path:
-    """Where the inspector that ships is."""
+    """Return the path of the shipped noise identifier."""
     return Path(str(resources.files("daelab"))) / "models" / "weights" / "inspector" / "inspector.safetensors"
