@@ -1,25 +1,29 @@
-# make demo   trains, evaluates, denoises, writes a report: under 5 minutes on 2 cores, no network but for packages
-# make test   lint, types, wheel, every test: under 10 minutes
-# make lint   ruff and mypy alone
-# make docs   the handbook, into site/: open site/index.html
-# make fuzz   100,000 spoilt files and texts: minutes; FUZZ="--seed 1" changes them
-# make audit  licences, known flaws and a bill of materials (sbom.json) of all that daelab needs
-# Each makes .venv itself, once. With a GPU, or to choose a build of torch, install torch into .venv first.
+# make demo         train, evaluate and denoise, and write a report; takes under 5 minutes on 2 cores
+# make test         run ruff, mypy and every test; takes under 10 minutes
+# make lint         run ruff and mypy
+# make docs         draw the figures and build the handbook into site/; open site/index.html
+# make fuzz         try 100,000 damaged files and texts; takes minutes; FUZZ="--seed 1" changes them
+# make audit        check the licences and the known vulnerabilities of all dependencies; AUDIT=--offline: licences only
+# make structure    print the figures of the code base: packages, imports, sizes, documentation
+# make test-oldest  run a part of the tests with the oldest supported versions of the dependencies, in .venv-oldest
+# Each target makes .venv once, with the versions in constraints.txt. For another build of torch, such as one for a GPU,
+# install it into .venv first.
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PIP := -m pip install --quiet --disable-pip-version-check
 DEMO := env DAELAB_RUNS=demo/runs DAELAB_LEDGER=sqlite:///demo/runs/ledger.db $(BIN)/daelab
 
-.PHONY: demo test lint suite docs fuzz audit env
+.PHONY: demo test lint suite docs fuzz audit structure test-oldest env
 .DELETE_ON_ERROR:
 
 env: $(READY)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("daelab needs Python 3.11 or newer; make PYTHON=python3.11 chooses one" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 lint: $(READY)
@@ -27,7 +31,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# mypy keeps one core busy for a minute, in which the other can begin with the tests
+# mypy keeps one core busy for a minute, while the other core starts with the tests
 test: $(READY)
 	@$(MAKE) --no-print-directory --jobs 2 lint suite
 
@@ -35,17 +39,34 @@ suite: $(READY)
 	$(BIN)/pytest --numprocesses 2
 
 docs: $(READY)
-	$(BIN)/python bench/handbook.py
+	$(BIN)/python tools/figures.py
+	$(BIN)/python tools/handbook.py
 	$(BIN)/zensical build --clean --strict
-	@echo 'the handbook     site/index.html'
-	@echo 'with its search  $(BIN)/python -m http.server --bind 127.0.0.1 --directory site'
+	@echo 'the handbook              site/index.html'
+	@echo 'the handbook with search  $(BIN)/python -m http.server --bind 127.0.0.1 --directory site'
 
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz/storm.py $(FUZZ)
 
 audit: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
-	$(BIN)/python bench/audit.py --sbom sbom.json
+	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[audit]'
+	$(BIN)/python tools/audit.py $(AUDIT)
+
+structure: $(READY)
+	$(BIN)/python tools/structure.py
+
+OLDEST := .venv-oldest
+# fast tests of what uses the light dependencies; torch is the one in constraints.txt, and the optional ones are absent
+OLDEST_TESTS := $(addprefix tests/,test_architecture.py test_cli.py test_imagefiles.py test_recipe.py test_runs.py test_spec.py)
+
+$(OLDEST)/ready: pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python $(PIP) --constraint constraints-oldest.txt "$$(grep '^torch==' constraints.txt)" \
+	  --editable . pytest hypothesis
+	@touch $@
+
+test-oldest: $(OLDEST)/ready
+	$(OLDEST)/bin/python -m pytest --override-ini filterwarnings=default $(OLDEST_TESTS)
 
 demo: $(READY)
 	@rm -rf demo && mkdir demo
@@ -53,13 +74,13 @@ demo: $(READY)
 	$(DEMO) train --recipe quick --name demo
 	@echo '== 2. evaluate it on crops it has never seen'
 	$(DEMO) evaluate demo --data photos
-	@echo '== 3. make noisy pictures, and clean them'
+	@echo '== 3. make noisy pictures and denoise them'
 	for name in cat astronaut coffee; do \
 	  $(DEMO) noise photo:$$name --noise type-1 --out demo/noisy/$$name.png --figure demo/$$name-noise.svg || exit 1; \
 	done
 	$(DEMO) denoise demo/noisy --model demo --out demo/clean
 	@echo
 	@echo 'noisy pictures   demo/noisy'
-	@echo 'clean pictures   demo/clean'
+	@echo 'denoised         demo/clean'
 	@echo 'the report       demo/runs/demo/report.html'
 	@echo 'the page         $(DEMO) serve'

@@ -1,7 +1,7 @@
 """Many processes write into one ledger at once and are killed at random: is a row lost, doubled or corrupt?
 
-    python bench/ledger_load.py                 a SQLite file
-    python bench/ledger_load.py --postgres      a PostgreSQL server, started on loopback for this
+    python benchmarks/ledger_load.py                 a SQLite file
+    python benchmarks/ledger_load.py --postgres      a PostgreSQL server, started on loopback for this
 
 Each of the workers records its runs one after the other, each run as running, then as finished. Workers are killed
 with SIGKILL at random moments and started again; a worker begins again with the first run that it had not finished.
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def load(url: str, workers: int, runs: int, kills: int, rng: random.Random) -> dict[str, Any]:
-    """Counts of what became of the rows."""
+    """Write rows from several processes, kill some, and count what became of the rows."""
     began, context = time.perf_counter(), multiprocessing.get_context("spawn")
     counters = [context.Value("i", 0) for _ in range(workers)]
 
@@ -97,13 +97,13 @@ def name(number: int, run: int) -> str:
 
 
 def value(number: int, run: int) -> float:
-    """That no other run has, and no short text is."""
+    """Return a number that no other run has and that needs all its digits."""
     return (number * 1009 + run + 1) / 7
 
 
 def count(ledger: Ledger, workers: int, runs: int) -> dict[str, int]:
     """Rows that are lost, doubled, or not what was recorded."""
-    rows = ledger.rows()
+    rows = ledger.list_runs()
     by_name = {row["name"]: row for row in rows}
     wanted = {name(number, run): (number, run) for number in range(workers) for run in range(runs)}
     corrupt = sum(

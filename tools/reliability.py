@@ -1,8 +1,8 @@
 """docs/reliability.md: what is promised, how it is tested, and what was measured last.
 
-    python bench/reliability.py                          write the document from docs/reliability.json
-    python bench/reliability.py --measure kills fuzz     run these first, and keep their figures; `all` for all
-    python bench/reliability.py --take fuzz=found.json   keep what the same command printed elsewhere
+    python tools/reliability.py                          write the document from docs/reliability.json
+    python tools/reliability.py --measure kills fuzz     run these first, and keep their figures; `all` for all
+    python tools/reliability.py --take fuzz=found.json   keep what the same command printed elsewhere
 
 No figure is typed.
 """
@@ -26,11 +26,11 @@ KEPT, DOCUMENT = ROOT / "docs" / "reliability.json", ROOT / "docs" / "reliabilit
 
 MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "kills": (
-        "python bench/kill_storm.py --kills 200",
+        "python benchmarks/kill_stress.py --kills 200",
         lambda f: f"{f['kills']} killed: {f['exact']} resumed exactly, {f['torn']} torn files",
     ),
-    "sqlite": ("python bench/ledger_load.py", lambda f: _rows(f, "SQLite")),
-    "postgresql": ("python bench/ledger_load.py --postgres", lambda f: _rows(f, "PostgreSQL")),
+    "sqlite": ("python benchmarks/ledger_load.py", lambda f: _rows(f, "SQLite")),
+    "postgresql": ("python benchmarks/ledger_load.py --postgres", lambda f: _rows(f, "PostgreSQL")),
     "fuzz": (
         "python tests/fuzz/storm.py --inputs 100000",
         lambda f: (
@@ -39,7 +39,7 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         ),
     ),
     "serve": (
-        "python bench/serve_load.py",
+        "python benchmarks/serve_load.py",
         lambda f: (
             f"{f['clients']} clients for {f['seconds']:.0f} s: {f['answered']:,} answered, {f['refused_429']:,} refused"
             f" (429), {f['failed']} failed, {f['mixed_up']} mixed up; {f['memory_before_mb']} MB and at most"
@@ -47,11 +47,8 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
         ),
     ),
     "audit": (
-        "python bench/audit.py",
-        lambda f: (
-            f"{f['packages']} packages: {len(f['forbidden_licences'])} licences not on the list,"
-            f" {len(f['vulnerabilities'])} known flaws ({f['vulnerabilities_from']})"
-        ),
+        "python tools/audit.py",
+        lambda f: f"{f['packages']} packages: {len(f['forbidden_licences'])} licences not on the list, {_flaws(f)}",
     ),
 }
 """What is measured: the command, to which `--json` is added, and its figures in words."""
@@ -145,7 +142,7 @@ def main() -> None:
 
 
 def _kept(found: dict[str, Any]) -> dict[str, Any]:
-    """The figures, and where they were measured."""
+    """Return the figures with the hardware and the commit that they were measured on."""
     here = describe_environment()
     machine = f"{here['processor']}, Python {platform.python_version()}, torch {here['versions']['torch']}"
     return {"found": found, "commit": (here["git_commit"] or "")[:12], "machine": machine}
@@ -165,7 +162,7 @@ def document(kept: dict[str, Any]) -> str:
     parts = [
         "# Reliability",
         "",
-        "Written by `python bench/reliability.py`; not by hand. `--measure all` takes the figures anew.",
+        "Written by `python tools/reliability.py`; not by hand. `--measure all` takes the figures anew.",
         "",
         "| promise | how it is tested | last measured | command |",
         "| :-- | :-- | :-- | :-- |",
@@ -182,6 +179,12 @@ def _rows(found: dict[str, Any], database: str) -> str:
         f"{found['workers']} processes, {found['rows']:,} rows, {found['kills']} kills, {database}:"
         f" {found['lost']} lost, {found['doubled']} doubled, {found['corrupt']} corrupt; {found['seconds']:.0f} s"
     )
+
+
+def _flaws(report: dict[str, Any]) -> str:
+    known = report["vulnerabilities"]
+    source = report.get("vulnerabilities_from", "pip-audit")
+    return "known flaws not checked" if known is None else f"{len(known)} known flaws ({source})"
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from daelab.datasets.base import ImageSet
 from daelab.datasets.cifar10 import find_cifar10
 from daelab.datasets.registry import load_dataset
 from daelab.runs.ledger import Ledger
-from daelab.training.callbacks.record import SilentProgress
-from daelab.training.engine import fit_denoiser
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import Recipe
+from daelab.training.tasks.denoising import fit_denoiser
 
 TRAIN = {"cifar10": 40_000, "photos": 5_000}
 """Images to train on: the paper's last split, and all that `photos` has."""
@@ -43,7 +43,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def pick_data(args: argparse.Namespace) -> str:
-    """The data set that `--data` means here; ends the script where CIFAR-10 is asked for and is nowhere."""
+    """Return the data set that `--data` means; exit with status 2 if CIFAR-10 is required and not found."""
     found = args.data == "photos" or find_cifar10(None if args.data_root is None else Path(args.data_root)) is not None
     if args.data == "cifar10" and not found:
         print("CIFAR-10 is nowhere; give its folder as --data-root, or take --data photos", file=sys.stderr)
@@ -55,7 +55,7 @@ def pick_data(args: argparse.Namespace) -> str:
 
 
 def pictures(name: str, root: str | None, count: int) -> ImageSet:
-    """The first `count` training images of a set."""
+    """Return the first `count` training images of a data set."""
     train = load_dataset(name, root, download=False).train
     assert isinstance(train, ImageSet)
     return ImageSet(train.name, train.images[:count], train.labels[:count], train.classes)

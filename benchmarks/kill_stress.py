@@ -1,6 +1,6 @@
 """Kill trainings with SIGKILL at random moments, resume them, and compare with one that was left alone.
 
-    python bench/kill_storm.py --kills 200
+    python benchmarks/kill_stress.py --kills 200
 
 Each kill takes a training of its own: it is killed, everything it left is read, and it is resumed to its end.
 Exact: weights and metrics.csv (but for its two columns of timings) are then byte for byte those of the training
@@ -34,9 +34,9 @@ from daelab._util import hardware, tensor_file
 from daelab._util.tensor_file import read_tensors
 from daelab.runs.folder import RunFolder
 from daelab.runs.ledger import Ledger
-from daelab.training.callbacks.record import SilentProgress
-from daelab.training.engine import fit_denoiser
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import Recipe, load_recipe, parse_recipe
+from daelab.training.tasks.denoising import fit_denoiser
 
 TIMINGS = ("seconds", "images_per_second")
 EPOCHS = 4
@@ -52,14 +52,14 @@ def main() -> None:
     torch.set_num_threads(1)
     hardware.KEEPS_FREED_MEMORY = False
     with tempfile.TemporaryDirectory() as folder:
-        found = storm(args.kills, args.seed, Path(folder), show=not args.json)
+        found = run_stress_test(args.kills, args.seed, Path(folder), show=not args.json)
     text = "\n".join(f"{key:<10}{value}" for key, value in found.items())
     print(json.dumps(found) if args.json else text)
     raise SystemExit(0 if found["exact"] == found["kills"] and not found["torn"] else 1)
 
 
-def storm(kills: int, seed: int, root: Path, *, show: bool) -> dict[str, Any]:
-    """Counts: kills, exact, torn, and how the kills spread over the moments."""
+def run_stress_test(kills: int, seed: int, root: Path, *, show: bool) -> dict[str, Any]:
+    """Kill, resume and compare; return the numbers of kills, exact runs, torn files, and kills by moment."""
     wanted = _recipe(root)
     # here, so that what PyTorch does once per process is done, and each child inherits it
     _train(wanted, root, "warm-up", resume=False)
@@ -129,7 +129,7 @@ def _die(*_: object, **__: object) -> None:
 
 
 def _at(count: int, what: Callable[..., Any], then: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that does `what`, and at the `count`-th call `then`."""
+    """Return a function that calls `what`, and `then` instead at the `count`-th call."""
     calls = 0
 
     def patched(*args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,6 @@
 """Many clients at once against `daelab serve` on loopback: does one fail, is an answer another's, does memory grow?
 
-    python bench/serve_load.py                     32 clients for 60 seconds
+    python benchmarks/serve_load.py                     32 clients for 60 seconds
 
 Each client sends noisy pictures of its own, one after the other, and compares every answer with what its first
 answer to the same picture was; a refusal of 429 is honest, and waited out. Exit code 1 where another status came,
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def load(place: Path, clients: int, seconds: float, side: int, queue: int) -> dict[str, Any]:
-    """What became of the requests, and of the server's memory."""
+    """Load a server and return what became of the requests and of its memory."""
     environment = os.environ | {"DAELAB_RUNS": str(place / "runs")}
     command = [sys.executable, "-m", "daelab", "serve", "--port", "0", "--queue", str(queue)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place, env=environment) as server:
@@ -63,7 +63,7 @@ def load(place: Path, clients: int, seconds: float, side: int, queue: int) -> di
 
 
 def measured(pid: int, address: tuple[str, int], clients: int, seconds: float, side: int) -> dict[str, Any]:
-    """Counts and latencies of all clients, and the most memory meanwhile."""
+    """Run all clients; return their counts and latencies, and the server's peak memory."""
     before, most = memory(pid), 0.0
     began = time.monotonic()
     crowd = [Client(address, number, side) for number in range(clients)]
@@ -97,6 +97,7 @@ class Client:
     """One that sends its own picture again and again."""
 
     def __init__(self, address: tuple[str, int], number: int, side: int) -> None:
+        """Make the picture that this client sends."""
         self.address = address
         rng = np.random.default_rng(number)
         stream = io.BytesIO()

@@ -1,7 +1,7 @@
 """docs/models.md: a card for every model that ships, from its header, the leaderboard and the bundled photographs.
 
-    python bench/cards.py                     write the document and docs/images/cards/
-    python bench/cards.py --only model-c.table-1 --out DIR
+    python tools/cards.py                     write the document and docs/images/cards/
+    python tools/cards.py --only model-c.table-1 --out DIR
 
 Nothing is typed but what a model of a kind is for. Failures are measured on photographs that anybody may show: those
 of scikit-image that are in the public domain or CC0.
@@ -62,7 +62,7 @@ def main() -> None:
 
 HEAD = """# Model cards
 
-Written by `python bench/cards.py` from the headers of the weights, the leaderboard and the bundled photographs; not
+Written by `python tools/cards.py` from the headers of the weights, the leaderboard and the bundled photographs; not
 by hand.
 
 All weights are ours, under Apache-2.0 as daelab is. No picture that they were trained on is in any of the files.
@@ -82,7 +82,7 @@ def sha(path: Path) -> str:
 
 
 def ranked(name: str, data: str) -> list[dict[str, str]]:
-    """A model's records in the leaderboard of a data set; none where there is none."""
+    """Return a model's records in the leaderboard of a data set; empty if there is no leaderboard."""
     path = BOARDS / data / "leaderboard.csv"
     if not path.is_file():
         return []
@@ -115,7 +115,7 @@ def model_card(name: str, path: Path, out: Path) -> list[str]:
 
 
 def facts(card: ModelMetadata, path: Path) -> list[str]:
-    """What the header says, as a list."""
+    """Return what the file's header says, as the lines of a list."""
     recipe, training = card.recipe, card.training
     split = {key: value for key, value in card.data.items() if key not in ("name", "terms") and value is not None}
     how = recipe.get("training", {})
@@ -160,7 +160,7 @@ def by_noise(name: str, card: ModelMetadata) -> list[str]:
 
 
 def elsewhere(measured: dict[str, list[dict[str, Any]]], own: str) -> list[str]:
-    """What becomes of photographs, under its own noise and others."""
+    """Return the table of photographs denoised under the model's own noise and others."""
     rows, harmed = [], []
     for noise, found in measured.items():
         before, after = (float(np.mean([one[key] for one in found])) for key in ("noisy", "denoised"))
@@ -213,7 +213,7 @@ def mosaic(rows: list[tuple[np.ndarray[Any, Any], ...]], path: Path) -> None:
 
 
 def other_cards() -> Iterator[str]:
-    """The classifiers, and what looks at noise."""
+    """Yield the lines on the classifiers and on the noise identification."""
     for name, path in list_shipped_classifiers().items():
         card = read_classifier_metadata(path)
         test = card.metrics["test"]

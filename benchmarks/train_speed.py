@@ -4,7 +4,7 @@ The two take turns in one run, each in a process of its own that lives throughou
 loop changes how its process keeps memory), and in each round the machine's matrix products are
 timed as well. Whatever slows the machine down meets all three; the numbers are medians of rounds.
 
-    python bench/train_speed.py --data-root .data [--precision float32] [--compile] [--validation]
+    python benchmarks/train_speed.py --data-root .data [--precision float32] [--compile] [--validation]
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from common import (
 )
 from daelab._util.hardware import choose_device, choose_precision
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
-from daelab.training.callbacks.record import SilentProgress
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import Recipe, parse_recipe
 from plain_loop import PlainLoop
 
@@ -53,6 +53,7 @@ Reply = Callable[[dict[str, float]], None]
 
 
 def options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     found = parser(__doc__)
     found.add_argument("--precision", choices=["auto", "float32", "bf16"], default="auto")
     found.add_argument("--compile", action="store_true", help="torch.compile the package's loop")
@@ -73,7 +74,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def training_recipe(args: argparse.Namespace, train: int, val: int) -> Recipe:
-    """What the textbook loop does, as a recipe: Model-C, Adam at 0.005, the published code's noise."""
+    """Return the textbook loop as a recipe: Model-C, Adam at 0.005, the published code's noise."""
     return parse_recipe(
         {
             "spec": "model-c",
@@ -94,13 +95,16 @@ class Commanded(SilentProgress):
     """Lets the package's own loop run as many steps as are asked for; an epoch's end stops the clock."""
 
     def __init__(self, commands: Commands, reply: Reply, batch: int) -> None:
+        """Take the stream of commands and the function that answers them."""
         self.commands, self.reply, self.batch = commands, reply, batch
 
     def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
+        """Wait for the first command."""
         self.steps = steps
         self._next()
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Count a step; answer after the last of a command."""
         self.left -= 1
         if self.left == 0:
             synchronise()
@@ -111,6 +115,7 @@ class Commanded(SilentProgress):
             self.paused = time.perf_counter()
 
     def epoch(self, row: dict[str, float], best: object) -> None:
+        """Leave the pause between two epochs out of the time."""
         self.began += time.perf_counter() - self.paused
 
     def _next(self) -> None:
@@ -122,11 +127,13 @@ class Commanded(SilentProgress):
 
 
 def daelab_worker(args: argparse.Namespace, commands: Commands, reply: Reply) -> None:
+    """Train with the package's loop as commands arrive."""
     train = whole_batches(min(args.images, TRAIN[args.data]), args.batch)
     run_loop(training_recipe(args, train, args.batch), args.data_root, Commanded(commands, reply, args.batch))
 
 
 def plain_worker(args: argparse.Namespace, commands: Commands, reply: Reply) -> None:
+    """Train with the textbook loop as commands arrive."""
     count = whole_batches(min(args.images, TRAIN[args.data]), args.batch)
     loop = PlainLoop(pictures(args.data, args.data_root, count).images, args.batch)
     for steps in commands:
@@ -138,11 +145,13 @@ class Epochs(SilentProgress):
     """Collects what each epoch's row says of training and validation, in seconds per image."""
 
     def __init__(self, commands: Commands, reply: Reply, train: int, val: int) -> None:
+        """Take the first command and the sizes of the data."""
         self.wanted, self.reply = next(commands), reply
         self.sizes = train, val
         self.rows: list[tuple[float, float]] = []
 
     def epoch(self, row: dict[str, float], best: object) -> None:
+        """Keep the time of a step and of a validation image; answer after the last round."""
         train, val = self.sizes
         step = 1 / row["images_per_second"]
         self.rows.append((step, (row["seconds"] - train * step) / val))
@@ -181,15 +190,17 @@ class Worker:
     """A worker process; it computes only while it is asked."""
 
     def __init__(self, kind: str, arguments: list[str], script: str = __file__) -> None:
+        """Start the process of a worker."""
         self.kind = kind
         command = [sys.executable, script, *arguments, "--worker", kind]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> Worker:
+        """Return the worker."""
         return self
 
     def ask(self, steps: int) -> dict[str, float]:
-        """What the worker answers to a number of steps."""
+        """Let the worker train a number of steps and return its answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         answer = ""
@@ -204,12 +215,14 @@ class Worker:
         return found
 
     def images_per_second(self, steps: int) -> float:
+        """Let the worker train a number of steps and return its speed."""
         found = self.ask(steps)
         return found["images"] / found["seconds"]
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """End the process; kill it after an error."""
         if error is not None:
             self.process.kill()
         self.process.communicate()
@@ -230,7 +243,7 @@ def peak(precision: str, size: int, device: torch.device, tries: int = 3) -> flo
 
 
 def measure(args: argparse.Namespace, arguments: list[str]) -> list[dict[str, float]]:
-    """The rounds. Every other one has the loops in the other order, so that a drift cancels."""
+    """Measure in rounds; every other round has the loops in reverse order, so that a drift cancels."""
     device, rounds = choose_device(), []
     steps = {"daelab": args.steps, "plain": args.plain_steps}
     with ExitStack() as stack:
@@ -247,7 +260,7 @@ def measure(args: argparse.Namespace, arguments: list[str]) -> list[dict[str, fl
 
 
 def validation(args: argparse.Namespace, arguments: list[str]) -> dict[str, float]:
-    """The validation pass as a share of an epoch of 40,000 and 10,000 images."""
+    """Measure the validation pass as a share of an epoch of 40,000 and 10,000 images."""
     with Worker("validation", arguments) as worker:
         found = worker.ask(max(args.rounds // 2, 1))
     train, val = 40_000 * found["training"], 10_000 * found["validation"]
@@ -280,7 +293,7 @@ def summary(args: argparse.Namespace, rounds: list[dict[str, float]]) -> dict[st
 
 
 def human(found: dict[str, Any]) -> str:
-    """The summary as text."""
+    """Format the summary as text."""
     compiled = ", compiled" if found["compile"] else ""
     peaks = found["peak_gflops"]
     plain_share = found["plain_images_per_second"] * FLOPS / 1e9 / peaks["float32"]
@@ -310,6 +323,7 @@ def human(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Run the benchmark, or one of its workers."""
     args = options().parse_args()
     if args.worker:
         serve(args)

@@ -3,7 +3,7 @@
 Pictures are converted one by one, noise is added image by image in Python, everything is
 float32 in PyTorch's default memory layout, and each step asks for its loss and PSNR.
 
-    python bench/plain_loop.py --data-root .data
+    python benchmarks/plain_loop.py --data-root .data
 """
 
 from __future__ import annotations
@@ -35,23 +35,27 @@ class Pictures(Dataset[Tensor]):
         self.images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
     def __len__(self) -> int:
+        """Return the number of pictures."""
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
+        """Return one picture as a tensor."""
         return to_tensor(Image.fromarray(self.images[index]))
 
 
 def to_tensor(picture: Image.Image) -> Tensor:
-    """A picture as float32 (3, H, W) in [0, 1]."""
+    """Return a picture as float32 of shape (3, H, W) in [0, 1]."""
     pixels = torch.from_numpy(np.array(picture, np.uint8, copy=True))
     return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div(255)
 
 
 def gaussian(image: Tensor, mean: float, std: float) -> Tensor:
+    """Add Gaussian noise and clip."""
     return torch.clip(image + torch.normal(mean, std, image.shape), 0.0, 1.0)
 
 
 def multiplicative(image: Tensor, mean: float, std: float) -> Tensor:
+    """Multiply by Gaussian noise, add, and clip."""
     return torch.clip(image + image * torch.normal(mean, std, image.shape), 0.0, 1.0)
 
 
@@ -71,6 +75,7 @@ class ModelC(nn.Module):
     """The paper's Figure 6, written out."""
 
     def __init__(self) -> None:
+        """Create the layers of Model-C."""
         super().__init__()
         self.enc1 = nn.Conv2d(3, 32, 3, padding=1)
         self.norm1 = nn.BatchNorm2d(32)
@@ -89,6 +94,7 @@ class ModelC(nn.Module):
         self.dec4 = nn.ConvTranspose2d(32, 3, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Denoise a batch of shape (N, 3, H, W)."""
         x = F.relu(self.norm1(self.enc1(x)))
         x = F.relu(self.norm2(self.enc2(x)))
         x = F.relu(self.norm3(self.enc3(x)))
@@ -108,6 +114,7 @@ class PlainLoop:
     """The loop, in pieces of as many steps as are asked for."""
 
     def __init__(self, images: NDArray[np.uint8], batch: int, workers: int = 0) -> None:
+        """Create the loader, the network and the optimizer."""
         random.seed(0)
         torch.manual_seed(0)
         self.loader = DataLoader(Pictures(images), batch_size=batch, shuffle=True, num_workers=workers)
@@ -145,6 +152,7 @@ class PlainLoop:
 
 
 def main() -> None:
+    """Run the loop once and print its speed."""
     options = parser(__doc__)
     options.add_argument("--images", type=int, default=5_120, help="to measure with, once each")
     options.add_argument("--batch", type=int, default=128)

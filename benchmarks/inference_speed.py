@@ -4,7 +4,7 @@ All clean the same noisy test images, and the same picture of 12 megapixels (the
 Each is a process of its own, which says how much memory it took at most; they take turns, so that
 whatever slows the machine down meets all of them. Ratios are medians over the rounds.
 
-    python bench/inference_speed.py --data-root .data [--threads 2] [--large]
+    python benchmarks/inference_speed.py --data-root .data [--threads 2] [--large]
 
 `--large` also measures the memory for 100 megapixels, and how time grows with a picture's size.
 """
@@ -35,7 +35,7 @@ from daelab.datasets.splits import split_dataset
 from daelab.denoising.classical import parse_classical_method, tune_classical_method
 from daelab.denoising.denoiser import Denoiser, find_model
 from daelab.evaluation import metrics
-from daelab.experiments.evaluate_model import export_model
+from daelab.experiments.export_model import export_model
 from daelab.image_io.read import read_picture
 from daelab.models.model_file import load_network
 from daelab.noise.grammar import parse_noise
@@ -56,6 +56,7 @@ Clean = Callable[[Tensor], Tensor]
 
 
 def options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     found = parser(__doc__)
     found.add_argument("--model", default="model-c", help="a shipped model, a model file, or a run")
     found.add_argument("--noise", default="table-1")
@@ -80,7 +81,7 @@ def options() -> argparse.ArgumentParser:
 
 
 def contender(name: str, args: argparse.Namespace) -> Clean:
-    """A way to clean (N, 3, H, W) float32 on the CPU."""
+    """Return a function that denoises float32 images of shape (N, 3, H, W) on the CPU."""
     if name == "plain":
         network, _ = load_network(find_model(args.model))
 
@@ -143,6 +144,7 @@ def on_bytes(run: Clean, image: np.ndarray) -> np.ndarray:
 
 
 def psnr_of(image: np.ndarray, clean: np.ndarray) -> float:
+    """Return the PSNR of an image with values from 0 to 255, in dB."""
     error = float(np.square(image.astype(np.float64) - clean).mean()) / 255**2
     return float(-10 * np.log10(max(error, 1e-12)))
 
@@ -157,6 +159,7 @@ def memory() -> dict[str, float]:
 
 
 def names(args: argparse.Namespace) -> list[str]:
+    """Return the names of everything that is compared."""
     extra = ["bm3d"] if importlib.util.find_spec("bm3d") else []
     return [*LEARNED, *([*CLASSICAL, *extra] if args.baselines is None else args.baselines)]
 
@@ -182,7 +185,7 @@ def prepare(args: argparse.Namespace) -> dict[str, str]:
 
 
 def write_picture(folder: Path, megapixels: float, noise: str) -> None:
-    """A bundled photograph scaled to so many megapixels, four columns to three rows, and the same under noise.
+    """Write a bundled photograph at a size in megapixels and in the ratio 4:3, with and without noise.
 
     Band by band, each under the noise of the image it is part of, so that making it takes little memory.
     """
@@ -202,7 +205,7 @@ def write_picture(folder: Path, megapixels: float, noise: str) -> None:
 
 
 def measure(args: argparse.Namespace, arguments: list[str], part: str) -> dict[str, Any]:
-    """Rounds in turns. Every other one goes backwards, so that a drift cancels."""
+    """Measure in rounds; every other round runs in reverse order, so that a drift cancels."""
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names(args)}
     milliseconds = round(1e3 * args.seconds)
     with ExitStack() as stack:
@@ -239,7 +242,7 @@ before = resident("VmRSS:")
 import numpy as np, torch
 torch.set_num_threads(int(sys.argv[3]))
 picture = np.load(sys.argv[1])
-denoiser = daelab.load(sys.argv[2])
+denoiser = daelab.load_model(sys.argv[2])
 began = time.perf_counter()
 denoiser(picture)
 seconds = time.perf_counter() - began
@@ -249,6 +252,7 @@ print(json.dumps({"seconds": seconds, "memory_mb": (resident("VmHWM:") - before)
 
 
 def lone(args: argparse.Namespace, model: str, megapixels: float, folder: Path) -> dict[str, float]:
+    """Measure one denoising in a process of its own."""
     if not (folder / "picture-noisy.npy").exists():
         write_picture(folder, megapixels, args.noise)
     command = [sys.executable, "-c", _LONE, str(folder / "picture-noisy.npy"), model, str(args.threads)]
@@ -279,6 +283,7 @@ def large(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def human(found: dict[str, Any]) -> str:
+    """Format the document for people."""
     lines = [
         f"{found['model']}, {found['threads']} threads, noise {found['noise']}, {found['data']}; "
         f"medians of {found['turns']} rounds; PSNR on the same {found['same_images']} images",
@@ -304,7 +309,7 @@ def human(found: dict[str, Any]) -> str:
 
 
 def goals(found: dict[str, Any]) -> list[str]:
-    """What was to be reached on the test images, and what was."""
+    """Return the goals for the test images beside what was measured."""
     rows = found["images"]
     best = max(LEARNED[1:], key=lambda name: rows[name]["megapixels_per_second"])
     lines = []
@@ -331,6 +336,7 @@ def _large_lines(found: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
+    """Run the benchmark, or one of its workers."""
     args = options().parse_args()
     torch.set_num_threads(args.threads)
     if args.worker:

@@ -3,7 +3,7 @@
 Both are read through the training's own feed, in turns, in one process; the noise `real` and the
 augmentation are timed on the same batches. Ratios are medians over the rounds.
 
-    python bench/crops_speed.py [--pictures 64] [--crop 64]
+    python benchmarks/crops_speed.py [--pictures 64] [--crop 64]
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def drain(batches: Iterable[Tensor]) -> list[Tensor]:
+    """Return all batches as a list."""
     return list(batches)
 
 

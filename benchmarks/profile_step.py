@@ -1,6 +1,6 @@
 """Where the time of a training step goes: the operators that take most of it, for any recipe.
 
-python bench/profile_step.py paper/38 --data-root .data [--set training.precision=float32] [--shapes]
+python benchmarks/profile_step.py paper/38 --data-root .data [--set training.precision=float32] [--shapes]
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from common import NO_END, Stop, parser, pick_data, run_loop, show, synchronise, table
 from daelab._util.hardware import choose_device, choose_precision
-from daelab.training.callbacks.record import SilentProgress
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import Recipe, load_recipe
 
 WARM_UP = 3
@@ -25,6 +25,7 @@ class Profiled(SilentProgress):
     """Times some steps of the package's own loop, then profiles as many, then ends it."""
 
     def __init__(self, steps: int, shapes: bool) -> None:
+        """Set how many steps to time and to profile."""
         self.steps = steps
         activities = [ProfilerActivity.CPU]
         if choose_device().type == "cuda":
@@ -32,6 +33,7 @@ class Profiled(SilentProgress):
         self.profile = profile(activities=activities, record_shapes=shapes)
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Start and stop the timer and the profiler."""
         if step == WARM_UP:
             synchronise()
             self.began = time.perf_counter()
@@ -46,7 +48,7 @@ class Profiled(SilentProgress):
 
 
 def bench_recipe(args: argparse.Namespace) -> Recipe:
-    """The recipe, on just as many images as the steps need."""
+    """Return the recipe with just as many images as the steps need."""
     found = load_recipe(args.recipe, args.set)
     stays = args.data == "auto" and found.data.name != "cifar10"
     name = found.data.name if stays else pick_data(args)
@@ -69,7 +71,7 @@ def operators(profiled: profile, steps: int, shapes: bool) -> list[dict[str, Any
 
 
 def human(found: dict[str, Any]) -> str:
-    """The table, and what was measured."""
+    """Format the table of operators and the figures above it."""
     rows = [["operator", "calls", "ms", "share"]]
     for row in found["operators"]:
         shapes = f" {row['shapes']}" if "shapes" in row else ""
@@ -81,6 +83,7 @@ def human(found: dict[str, Any]) -> str:
 
 
 def main() -> None:
+    """Run the profiler and print its table."""
     options = parser(__doc__)
     options.add_argument("recipe", nargs="?", default="paper/38", help="name of a shipped recipe, or a file")
     options.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE")

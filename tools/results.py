@@ -3,7 +3,7 @@
     daelab reproduce --data-root .data --paper-checkpoints DIR --out report
     daelab leaderboard --data-root .data --paper-checkpoints DIR --out docs/leaderboard/cifar10
     daelab leaderboard --data cbsd68 --data-root DIR --out docs/leaderboard/cbsd68
-    python bench/results.py --report report
+    python tools/results.py --report report
 
 Without --report, what came of the reproduction stays as it stands in docs/results.md. The studies are in docs/results/,
 with the commands that made them. No figure is measured here and none is typed.
@@ -26,6 +26,7 @@ from daelab.experiments.reports.noise_identification import make_identification_
 from daelab.experiments.reports.table import Table
 from daelab.models.model_file import ModelMetadata, read_model_metadata
 from daelab.models.registry import list_shipped_models, shorten_model_name
+from figures import README_PICTURE, draw_readme_picture
 
 ROOT = Path(__file__).parents[1]
 BOARDS = {name: ROOT / "docs" / "leaderboard" / name / "leaderboard.csv" for name in ("cifar10", "cbsd68")}
@@ -66,6 +67,8 @@ def main() -> None:
     if not args.check:
         for place in changed:
             write_text(place, wanted[place])
+        if ROOT / "README.md" in wanted:
+            draw_readme_picture(ROOT)
     print("changed: " + (", ".join(str(place.relative_to(ROOT)) for place in changed) or "nothing"))
     if args.check and changed:
         raise SystemExit(1)
@@ -78,13 +81,18 @@ FIGURES = {
 """Of CIFAR-10's leaderboard: name -> what it shows."""
 
 
-def figure(name: str, root: str) -> str:
-    """A figure of CIFAR-10's leaderboard, as a document in a folder shows it whose path to docs/ is `root`."""
-    return f"![{FIGURES[name]}]({root}leaderboard/cifar10/{name}.svg)"
+def figure(name: str, path: str) -> str:
+    """Return the Markdown of a figure of CIFAR-10's leaderboard.
+
+    Args:
+        name: a key of `FIGURES`.
+        path: the picture, as the document refers to it.
+    """
+    return f"![{FIGURES[name]}]({path})"
 
 
 MORE = {
-    "The family against its goals": "\n\n".join(figure(name, "") for name in FIGURES),
+    "The family against its goals": "\n\n".join(figure(name, f"leaderboard/cifar10/{name}.svg") for name in FIGURES),
     "What each part buys": "How it was run, what it means and what each costs: "
     "[results/frontier-cifar10](results/frontier-cifar10/README.md).",
     "Pixels against recognition": "How it was run: [results/task-cifar10](results/task-cifar10/README.md).",
@@ -93,7 +101,7 @@ MORE = {
 
 
 def made_beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
-    """What lies beyond the paper: the family, what it was made of, photographs."""
+    """Make the tables of what goes beyond the paper: the `dae` models, their parts, photographs."""
     found = []
     if "cifar10" in boards:
         board = boards["cifar10"]
@@ -108,7 +116,7 @@ def made_beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
 
 
 def reproduction(folder: Path) -> tuple[str, list[str]]:
-    """The machine, and the sections that a report of `daelab reproduce` gives."""
+    """Return the line on the hardware and the sections from a report of `daelab reproduce`."""
     path = folder / "report.json"
     if not path.is_file():
         print(f"{path} is not there; daelab reproduce --out {folder} writes it", file=sys.stderr)
@@ -130,7 +138,7 @@ def reproduction(folder: Path) -> tuple[str, list[str]]:
 
 
 def stands() -> tuple[str, list[str]]:
-    """The same as docs/results.md has it now."""
+    """Return the same from docs/results.md as it is now."""
     head, *sections = re.split(
         r"^(?=## )", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
@@ -139,22 +147,22 @@ def stands() -> tuple[str, list[str]]:
 
 
 def section(table: Table) -> str:
-    """A table under its title, and where more is said of it."""
+    """Return a table under its title, followed by its figures or links."""
     more = f"\n\n{MORE[table.title]}" if table.title in MORE else ""
     return f"## {table.title}\n\n{table.to_markdown().partition(chr(10) * 2)[2].strip()}{more}"
 
 
 def pick(tables: list[Table], title: str) -> Table | None:
-    """The table whose title begins so."""
+    """Return the first table whose title begins with a text, or None."""
     return next((table for table in tables if table.title.startswith(title)), None)
 
 
 def readme(tables: list[Table]) -> str:
-    """README.md with these tables in its block."""
+    """Return README.md with these tables in its block `results`."""
     old = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = "\n\n".join(table.to_markdown().partition("\n\n")[2].strip() for table in tables)
     blocks += "\n\nEverything else: [docs/results.md](docs/results.md).\n\n" + figure(
-        "psnr-over-multiplications", "docs/"
+        "psnr-over-multiplications", README_PICTURE.as_posix()
     )
     new, times = re.subn(
         r"(<!-- results\b[^>]*-->\n).*?(<!-- /results -->)",
@@ -167,15 +175,16 @@ def readme(tables: list[Table]) -> str:
 
 
 def results(head: str, sections: list[str]) -> str:
-    """docs/results.md, whole.
+    """Return the whole of docs/results.md.
 
     Args:
-        head: which machine the reproduction was made on.
+        head: the line on the hardware of the reproduction.
+        sections: the sections before those on the shipped weights, as Markdown.
     """
     parts = [
         "# Results",
         "",
-        "Written by `python bench/results.py` from the report of `daelab reproduce`, the leaderboards "
+        "Written by `python tools/results.py` from the report of `daelab reproduce`, the leaderboards "
         "(`docs/leaderboard/`, of `daelab leaderboard`), the studies (`docs/results/`) and the headers of the weights "
         "that ship; not by hand.",
         "",
@@ -195,7 +204,7 @@ def results(head: str, sections: list[str]) -> str:
 
 
 def difference(tables: list[Table]) -> list[str]:
-    """The section on what made the difference, with the study's figures for it; none without a study."""
+    """Return the section on what made the difference; empty if the report has no study."""
     runs = pick(tables, "Every run of the study")
     losses = {row[0]: row[3] for row in runs.rows} if runs else {}
     if not losses:
@@ -215,7 +224,7 @@ def difference(tables: list[Table]) -> list[str]:
 
 
 def made(name: str, card: ModelMetadata) -> list[str]:
-    """What a shipped file's header says of its training."""
+    """Return the lines on the training of a shipped model, from its header."""
     data, metrics, training = card.data, card.metrics, card.training
     versions = ", ".join(f"{key} {value}" for key, value in card.versions.items())
     recipe = shorten_model_name(name)
@@ -243,7 +252,7 @@ def made(name: str, card: ModelMetadata) -> list[str]:
 
 
 def judged(name: str, file: ClassifierFile) -> list[str]:
-    """What a shipped judge's header says."""
+    """Return the lines on a shipped classifier, from its header."""
     card = file.card
     test = card.metrics["test"]
     accuracy = ", ".join(f"{tta} {share:.2%}" for tta, share in test["accuracy"].items())

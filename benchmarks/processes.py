@@ -6,8 +6,8 @@ take turns in one run, and ratios are medians over the rounds. It needs two idle
 Modelled: a step's time from the numbers in `MACHINES`, which are assumptions and not measurements: the larger of
 computing and launching kernels, the exchanges of gradients, norms and pixels, and the making of batches.
 
-    python bench/processes.py [--cores 0,1] [--rounds 5] [--precision float32] [--model-only]
-    python bench/processes.py --curves RUN OTHER      how far two runs' curves are apart
+    python benchmarks/processes.py [--cores 0,1] [--rounds 5] [--precision float32] [--model-only]
+    python benchmarks/processes.py --curves RUN OTHER      how far two runs' curves are apart
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from common import NO_END, Stop, parser, pick_data, run_loop, show, synchronise,
 from daelab._util.distributed import LostProcessError, join_group
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.runs.folder import get_run_folder
-from daelab.training.callbacks.record import SilentProgress
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import parse_recipe
 
 SPEC = ARCHITECTURE_PRESETS["model-c"]
@@ -69,7 +69,7 @@ MACHINES = {
 
 
 def modelled(machine: Machine, batch: int) -> dict[str, Any]:
-    """A step's parts in milliseconds, images per second, what binds, and the share of a linear gain."""
+    """Model a step: its parts in ms, images per second, the bottleneck, and the share of a linear gain."""
     count, hops = machine.processes, math.log2(machine.processes)
     mine = batch / count
     parts = {"computing": mine * 6 * SPEC.macs() / machine.flops, "launching": machine.launching}
@@ -110,10 +110,12 @@ class Timed(SilentProgress):
     """Ends the training after a warm-up and the steps that are timed."""
 
     def __init__(self, warm_up: int, steps: int) -> None:
+        """Set how many steps to leave out and how many to time."""
         self.left, self.warm_up = warm_up + steps, steps
         self.began = 0.0
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        """Count a step; end the training after the last."""
         self.left -= 1
         if self.left == self.warm_up:
             synchronise()
@@ -152,7 +154,7 @@ def measured(args: argparse.Namespace, *groups: list[int]) -> float:
 
 
 def start(args: argparse.Namespace, cores: list[int]) -> list[subprocess.Popen[str]]:
-    """The processes of one training, the first of them first."""
+    """Start the processes of one training and return them in order of rank."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

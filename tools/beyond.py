@@ -24,13 +24,13 @@ TASK = ROOT / "docs" / "results" / "task-cifar10"
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file; numbers as numbers, None where there is none."""
+    """Read the rows of a CSV file, with numbers as floats and empty cells as None."""
     with path.open(encoding="utf-8", newline="") as file:
         return [{key: _value(text) for key, text in each.items()} for each in csv.DictReader(file)]
 
 
 def ranked(board: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of a leaderboard's records, best first, those under the noises that it ranks by."""
+    """Return the records of a leaderboard under the noises that it ranks by, best first."""
     return [each for each in board if each["seen"] == "True"]
 
 
@@ -42,7 +42,7 @@ def _value(text: str) -> Any:
 
 
 def short(board: list[dict[str, Any]]) -> Table:
-    """CIFAR-10's leaderboard; of the classical methods, the best."""
+    """Make the short table of CIFAR-10's leaderboard, with the best of the classical methods only."""
     classical = [each["model"] for each in board if each["model"].startswith("baseline:")]
     shown = [each for each in board if each["model"] not in classical[1:]]
     columns = ["model", "parameters", "M MACs", "batch PSNR, dB", "PSNR, dB", "SSIM"]
@@ -70,7 +70,7 @@ def short(board: list[dict[str, Any]]) -> Table:
 
 
 def millions(model: str, per_pixel: float | None) -> str | None:
-    """Millions of multiplications for an image of CIFAR-10, which a context of means covers at once."""
+    """Return the multiplications for one CIFAR-10 image, in millions, or None if they are not known."""
     path = find_shipped_model(model)
     if path:
         return f"{read_model_metadata(path).spec.macs(32, 32) / 1e6:.1f}"
@@ -78,7 +78,7 @@ def millions(model: str, per_pixel: float | None) -> str | None:
 
 
 def photographs(board: list[dict[str, Any]]) -> Table:
-    """CBSD68's leaderboard beside what is published."""
+    """Make the table of CBSD68's leaderboard beside published results."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for record in board:
         found.setdefault(record["model"], {})[record["noise"]] = record
@@ -106,7 +106,7 @@ def photographs(board: list[dict[str, Any]]) -> Table:
 
 
 def family(board: list[dict[str, Any]]) -> Table:
-    """What the family was to reach, and what it does."""
+    """Make the table of the goals of the `dae` models and of what they reach."""
     found = {each["model"]: each for each in board}
     base = found["model-c"]["recovered_holdout"]
     rows = []
@@ -133,7 +133,7 @@ def family(board: list[dict[str, Any]]) -> Table:
 
 
 def elsewhere(board: list[dict[str, Any]]) -> Table:
-    """What CIFAR-10's models do under noises that they were not made for."""
+    """Make the table of CIFAR-10's models under noises that they were not trained for."""
     found: dict[str, dict[str, dict[str, Any]]] = {}
     for record in board:
         if record["seen"] != "True":
@@ -149,7 +149,7 @@ def elsewhere(board: list[dict[str, Any]]) -> Table:
 
 
 def parts() -> Table:
-    """What each part of the small network and its training buys."""
+    """Make the table of what each part of `dae-s` and of its training is worth."""
     with STUDY.open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     columns = [column for column in found[0] if column != "time, times"]  # other work shared the core
@@ -159,7 +159,7 @@ def parts() -> Table:
 
 
 def weights() -> Table:
-    """What a classifier's features buy, and what they cost in pixels."""
+    """Make the table of what a classifier's features in the loss gain, and what they cost in PSNR."""
     losses = {each["run"]: each["loss"] for each in records(TASK / "runs.csv")}
     rows = []
     for each in ranked(records(TASK / "leaderboard.csv")):

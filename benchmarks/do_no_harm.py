@@ -1,7 +1,7 @@
 """Whether `daelab denoise` without --model ever makes a photograph worse: PSNR before and after, by kind of noise.
 
-    python bench/do_no_harm.py --data-root DIR            # the whole of CBSD68
-    python bench/do_no_harm.py --data photos --every 3    # the bundled photographs, every third
+    python benchmarks/do_no_harm.py --data-root DIR            # the whole of CBSD68
+    python benchmarks/do_no_harm.py --data photos --every 3    # the bundled photographs, every third
 
 Pictures are files of 8 bits, so each is known to a rounding: its error counts 1/12 of a step squared more than what
 is seen, and a clean one has 58.9 dB before anything is done to it. Exit code 1 where any picture loses more than
@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from common import show, table
 from daelab.datasets.registry import load_dataset
-from daelab.denoising.automatic import LEFT_UNCHANGED, AutomaticDenoiser
+from daelab.denoising.automatic import LEFT_UNCHANGED, AutomaticDenoiser, denoise_image
 from daelab.denoising.noise_identification import identify
 from daelab.denoising.noisy_images import make_noisy
 from daelab.image_io.bundled_photos import PHOTOS
@@ -63,9 +63,11 @@ class Row:
 
     @property
     def worst(self) -> float:
+        """The smallest change in PSNR, in dB; negative if a picture got worse."""
         return min(self.changes)
 
     def to_dict(self) -> dict[str, Any]:
+        """Return the row as `--json` prints it."""
         return {
             "noise": self.noise,
             "pictures": len(self.changes),
@@ -95,6 +97,7 @@ def main() -> None:
 
 
 def options() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     found = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     found.add_argument("--data", choices=["cbsd68", "photos"], default="cbsd68")
     found.add_argument("--data-root", type=Path, metavar="DIR", help="where cbsd68 is")
@@ -130,8 +133,9 @@ def measured(text: str, pictures: list[Bytes], chosen: AutomaticDenoiser) -> Row
     row, noise = Row(text), parse_noise(text)
     for place, clean in enumerate(pictures):
         noisy = make_noisy(clean, noise, 0, place)
-        result, _, (seen,) = chosen.clean(noisy, lambda one, image, far: (one(image, strength=far), None))
-        before, after = psnr(noisy, clean), psnr(result, clean)
+        denoised = denoise_image(noisy, chosen)
+        (seen,) = denoised.noises
+        before, after = psnr(noisy, clean), psnr(denoised.pixels, clean)
         row.noisy.append(before)
         row.changes.append(after - before)
         row.models[seen.choice or LEFT_UNCHANGED] += 1
@@ -146,6 +150,7 @@ def psnr(image: Bytes, clean: Bytes) -> float:
 
 
 def text(rows: list[Row]) -> str:
+    """Format the rows as a table."""
     head = ["noise", "before, dB", "mean change", "worst", "chosen"]
     cells = [
         [

@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 def programs() -> Path | None:
-    """The folder of initdb and postgres; None where they are not installed."""
+    """Return the folder of initdb and postgres, or None if they are not installed."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[4]))
     found = shutil.which("initdb") or (str(debian[-1]) if debian else None)
     return None if found is None else Path(found).parent

@@ -1,6 +1,6 @@
 """docs/images/: the pictures in the README, taken of the page and of a report in a real Chromium.
 
-    python bench/screenshots.py
+    python tools/screenshots.py
 
 A network is trained for a minute on the bundled photographs; what is shown of them is the cat, which is CC0.
 """
@@ -53,7 +53,7 @@ def main() -> None:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """The browser that the tests use."""
+    """Open the browser that the tests use."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         print("Chromium is not installed: Debian's package is `chromium`", file=sys.stderr)
@@ -68,7 +68,7 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def served(told: dict[str, str], folder: str) -> Iterator[str]:
-    """The address of a server of these runs."""
+    """Start a server of these runs and yield its address."""
     command = [sys.executable, "-m", "daelab", "serve", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=told, cwd=folder) as process:
         try:
@@ -81,7 +81,7 @@ def served(told: dict[str, str], folder: str) -> Iterator[str]:
 
 
 def opened(browser: Any, scheme: str, size: tuple[int, int]) -> Any:
-    """An empty page that stands still."""
+    """Open an empty page without animations."""
     width, height = size
     viewport = {"width": width, "height": height}
     context = browser.new_context(viewport=viewport, color_scheme=scheme, reduced_motion="reduce")
@@ -90,7 +90,7 @@ def opened(browser: Any, scheme: str, size: tuple[int, int]) -> Any:
 
 
 def page(browser: Any, address: str, scheme: str, size: tuple[int, int]) -> bytes:
-    """The served page, with a sample under noise and clean."""
+    """Capture the page with a sample, noisy and denoised."""
     shown = opened(browser, scheme, size)
     shown.goto(address)
     shown.wait_for_selector("html[data-ready]")
@@ -105,14 +105,14 @@ def page(browser: Any, address: str, scheme: str, size: tuple[int, int]) -> byte
 
 
 def report(browser: Any, path: Path) -> bytes:
-    """The top of a run's report, as far as the curves: below are all of the bundled photographs."""
+    """Capture the top of a run's report as far as the curves; all bundled photographs follow below."""
     shown = opened(browser, "light", (1280, 1080))
     shown.goto(path.as_uri())
     return taken(shown)
 
 
 def taken(shown: Any) -> bytes:
-    """What is seen now, and the page closed."""
+    """Capture what is visible, and close the page."""
     picture: bytes = shown.screenshot()
     shown.context.close()
     return picture

@@ -3,7 +3,7 @@
 Small pictures are generated into a folder that goes away; for each size a process of its own trains on them for an
 epoch with `data.buffer`, and says its peak resident memory and that of its largest decoding process.
 
-    python bench/streaming_memory.py [--pictures 200000] [--buffer 4096]
+    python benchmarks/streaming_memory.py [--pictures 200000] [--buffer 4096]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from common import parser, run_loop, show, table
-from daelab.training.callbacks.record import SilentProgress
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import parse_recipe
 
 SIDE = 32
@@ -43,6 +43,7 @@ class Epoch(SilentProgress):
     """Keeps what the one epoch's row says."""
 
     def epoch(self, row: dict[str, float], best: object) -> None:
+        """Keep the row of the epoch."""
         self.row = row
 
 
@@ -64,7 +65,7 @@ def trained(folder: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def measured(pictures: int, args: argparse.Namespace) -> dict[str, float]:
-    """What a process says that trains on so many pictures."""
+    """Train on a number of pictures in another process and return what it measured."""
     with tempfile.TemporaryDirectory(prefix="daelab-bench-") as folder:
         written(Path(folder), pictures)
         options = ["--buffer", str(args.buffer), "--validation", str(args.validation), "--folder", folder]

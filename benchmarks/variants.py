@@ -3,7 +3,7 @@
 Every variant is a process of its own; they take turns, so that whatever slows the machine down
 meets all of them. Ratios are medians over the rounds, against the loop as it is.
 
-    python bench/variants.py --data-root .data [--only NAME,NAME]
+    python benchmarks/variants.py --data-root .data [--only NAME,NAME]
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 import train_speed
 from common import pick_data, show, table
 from daelab._util import hardware
+from daelab.models import layers
 from daelab.models.architectures.base import Layer
 from daelab.models.autoencoder import AutoencoderNetwork
-from daelab.models.layers import Network, SameConvTranspose2d, _convolution
+from daelab.models.layers import Network, SameConvTranspose2d
 from train_speed import Commands, Reply, Worker, daelab_worker, serve
 
 Patch = Callable[[argparse.Namespace], None]
@@ -35,7 +36,7 @@ def as_it_is(args: argparse.Namespace) -> None:
 
 
 def memory_given_back(args: argparse.Namespace) -> None:
-    """The allocator as it comes: freed memory goes back to the kernel."""
+    """Use the allocator's default, which returns freed memory to the kernel."""
     hardware.KEEPS_FREED_MEMORY = False
 
 
@@ -43,6 +44,7 @@ class PatchConv2d(nn.Conv2d):
     """A 2x2 convolution of stride 2, as one matrix product over the 2x2 patches."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply the layer to a batch."""
         n, c, h, w = x.shape
         patches = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).transpose(2, 3)
         weight = self.weight.permute(0, 2, 3, 1).flatten(1)
@@ -51,7 +53,7 @@ class PatchConv2d(nn.Conv2d):
 
 def convolutions(choose: Callable[[Layer], type[nn.Conv2d | nn.ConvTranspose2d] | None]) -> Patch:
     """Another class of convolution for the layers that `choose` gives one for."""
-    usual = _convolution
+    usual = layers._make_convolution
 
     def make(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
         kind = choose(layer)
@@ -60,7 +62,7 @@ def convolutions(choose: Callable[[Layer], type[nn.Conv2d | nn.ConvTranspose2d] 
         return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding)
 
     def patch(args: argparse.Namespace) -> None:
-        _convolution = make
+        layers._make_convolution = make
 
     return patch
 
@@ -70,6 +72,7 @@ class NormRelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+        """Apply the layer to a batch."""
         out, mean, scale = torch.native_batch_norm(
             x, norm.weight, norm.bias, norm.running_mean, norm.running_var, True, norm.momentum or 0.1, norm.eps
         )
@@ -79,6 +82,7 @@ class NormRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:
+        """Return the gradient of the input."""
         x, out, weight, mean, scale = ctx.saved_tensors
         masked = torch.ops.aten.threshold_backward(gradient, out, 0)
         found = torch.ops.aten.native_batch_norm_backward(
@@ -104,6 +108,8 @@ def one_node(args: argparse.Namespace) -> None:
 
 
 def batch_of(size: int) -> Patch:
+    """Return a patch that sets the batch size."""
+
     def patch(args: argparse.Namespace) -> None:
         args.batch = size
 
@@ -111,6 +117,8 @@ def batch_of(size: int) -> Patch:
 
 
 def set_option(name: str, value: object) -> Patch:
+    """Return a patch that sets an option of the recipe."""
+
     def patch(args: argparse.Namespace) -> None:
         setattr(args, name, value)
 
@@ -143,6 +151,8 @@ VARIANTS: dict[str, Patch] = {
 
 
 def worker(name: str) -> Callable[[argparse.Namespace, Commands, Reply], None]:
+    """Return the worker of a variant."""
+
     def run(args: argparse.Namespace, commands: Commands, reply: Reply) -> None:
         VARIANTS[name](args)
         daelab_worker(args, commands, reply)

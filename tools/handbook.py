@@ -1,6 +1,6 @@
 """docs/commands.md, the commands' help as a page; what `make docs` needs beside the pages that are written by hand.
 
-python bench/handbook.py
+python tools/handbook.py
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def commands(group: Any, name: str) -> Iterator[str]:
-    """A part for each command, in the order of the help."""
+    """Yield a section for each command, in the order of the help."""
     for word, command in group.commands.items():
         whole = f"{name} {word}"
         yield f"## {whole.removeprefix('daelab ')}\n"
@@ -42,7 +42,7 @@ def commands(group: Any, name: str) -> Iterator[str]:
 
 
 def block(command: Any, name: str) -> str:
-    """A command's help, as printed."""
+    """Return a command's help as it is printed."""
     with typer.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH) as context:
         return f"```text\n{command.get_help(context).rstrip()}\n```\n"
 
