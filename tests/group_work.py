@@ -16,28 +16,21 @@ import torch
 from torch import Tensor
 
 from daelab._util import hardware
-from daelab._util.distributed import (
-    count_processes,
-    gather_values,
-    get_rank,
-    is_first_process,
-    join_group,
-    merge_results,
-    select_share,
-    slice_share,
-    sum_values,
-)
+from daelab._util.distributed import count_processes, gather_values, get_rank, is_first_process, join_group, sum_values
+from daelab._util.work_sharing import merge_results, select_share, slice_share
 from daelab.datasets.registry import load_dataset
+from daelab.evaluation.classifiers.recipe import parse_classifier_recipe
 from daelab.evaluation.evaluate import evaluate_denoiser
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.build import build_network
 from daelab.models.layers import prepare_inference
 from daelab.models.normalization import BatchNorm
 from daelab.noise.grammar import parse_noise
-from daelab.training.engine import fit_denoiser
 from daelab.training.loader import BatchLoader, get_shuffle_window, select_images
 from daelab.training.objective import DenoisingObjective
 from daelab.training.recipe import Recipe, parse_recipe
+from daelab.training.tasks.classification import fit_classifier
+from daelab.training.tasks.denoising import fit_denoiser
 
 WAYS: dict[str, dict[str, Any]] = {
     "sgd": {"training": {"optimiser": "sgd", "momentum": 0.9, "schedule": "one-cycle"}},
@@ -68,6 +61,13 @@ def train(name: str, pictures: Path) -> list[dict[str, float]]:
     return fit_denoiser(way(name, pictures), name.replace(" ", "-")).rows
 
 
+def train_classifier(pictures: Path) -> list[dict[str, float]]:
+    """Return the rows of a classifier's run; its batches of 14 have three parts, of which a process gets one or two."""
+    training = {"epochs": 2, "batch": 14, "part": 5, "lr": 0.1, "lookahead": 2, "precision": "float32"}
+    fields = {"data": {"name": "photos", "train": 33}, "network": {"widths": [4, 6]}, "training": training}
+    return fit_classifier(parse_classifier_recipe(fields), "classifier").rows
+
+
 def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
     """The batches of an epoch, put together from all processes' parts, from the second on."""
     wanted = parse_recipe(
@@ -80,9 +80,9 @@ def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
     )
     images, _ = select_images(wanted, load_dataset(wanted.data.name))
     feed = BatchLoader(images, 8, wanted.seed, torch.device("cpu"), get_shuffle_window(wanted))
-    lesson = DenoisingObjective(wanted, images.size, feed.device)
+    objective = DenoisingObjective(wanted, images.size, feed.device)
     found = []
-    for clean, noisy, size in feed.pairs(lambda clean, step: lesson.show(clean, step, 0.1), 3, 1, start=1):
+    for clean, noisy, size in feed.pairs(lambda clean, step: objective.transform(clean, step, 0.1), 3, 1, start=1):
         whole = gather_values((clean.contiguous(), noisy.contiguous()))
         found.append((torch.cat([pair[0] for pair in whole]), torch.cat([pair[1] for pair in whole])))
         assert len(found[-1][0]) == size
@@ -116,6 +116,7 @@ WORKS: dict[str, Callable[[Path], Any]] = {
     "scores": scores,
     "norm": norm,
     **{f"train {name}": lambda pictures, name=name: train(name, pictures) for name in WAYS},
+    "train classifier": train_classifier,
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import daelab
-from daelab.datasets.registry import TERMS
+from daelab.datasets.registry import USAGE_TERMS
 from daelab.models.model_file import read_model_metadata
 from daelab.noise.base import PRESETS
 from daelab.training.recipe import parse_recipe
@@ -73,10 +73,10 @@ def test_scored_file_says_the_terms_of_its_data(
     from daelab.experiments.train import save_evaluated_model
 
     found = daelab.evaluate(trained, f"npz:{pictures_file}")
-    monkeypatch.setitem(TERMS, f"npz:{pictures_file}", "for research")
+    monkeypatch.setitem(USAGE_TERMS, f"npz:{pictures_file}", "for research")
     save_evaluated_model(trained, found, tmp_path / "mine.safetensors")
     assert read_model_metadata(tmp_path / "mine.safetensors").data["terms"] == "for research"
-    assert "non-commercial" in TERMS["cbsd432"]
+    assert "non-commercial" in USAGE_TERMS["cbsd432"]
 
 
 def test_a_noise_is_parsed_from_its_text() -> None:

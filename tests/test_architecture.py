@@ -118,7 +118,7 @@ FAULTS = {
 @pytest.mark.parametrize("source", FAULTS)
 def test_a_forbidden_import_is_found(source: str) -> None:
     assert find_faults(source, "models") == [FAULTS[source]]
-    assert find_faults("from daelab.errors import unknown_name\nimport torch", "models") == []
+    assert find_faults("from daelab.errors import make_unknown_name_error\nimport torch", "models") == []
 
 
 def test_every_package_is_in_the_table() -> None:

@@ -1,4 +1,4 @@
-"""Where nobody names a model: what inspecting chooses, per picture; what is left alone comes back byte for byte."""
+"""The automatic choice of a model for each picture. Pictures that are left unchanged are copied byte for byte."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ import pytest
 from PIL import Image
 
 from daelab import denoise_file
-from daelab.denoising.automatic import AUTOMATIC, LEFT_UNCHANGED, AutomaticDenoiser, describe_choices, load_denoiser
+from daelab.denoising.automatic import (
+    AUTOMATIC,
+    LEFT_UNCHANGED,
+    AutomaticDenoiser,
+    denoise_image,
+    describe_choices,
+    load_denoiser,
+)
+from daelab.denoising.denoiser import load_model
 from daelab.denoising.noise_identification.families import FAMILIES, NoiseEffect
 from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
 from daelab.denoising.noisy_images import identify_file_noise, make_noisy
 from daelab.denoising.pipeline import DenoiseResult
-from daelab.experiments.evaluate_model import load_model
 from daelab.image_io.read import read_picture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS as SPECS
 from daelab.models.build import build_network
@@ -27,11 +34,11 @@ from daelab.models.model_file import ModelMetadata, read_model_metadata, save_mo
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.grammar import parse_noise
 
-BENCH = Path(__file__).parents[1] / "bench" / "do_no_harm.py"
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "do_no_harm.py"
 
 
 def photo(text: str = "none", name: str = "cat", side: int = 160) -> np.ndarray:
-    """The middle of a bundled photograph under a noise."""
+    """Return the middle of a bundled photograph under a noise."""
     pixels = read_picture(f"photo:{name}").colour().pixels
     top, left = ((length - side) // 2 for length in pixels.shape[:2])
     return make_noisy(np.ascontiguousarray(pixels[top : top + side, left : left + side]), parse_noise(text), seed=3)
@@ -55,7 +62,7 @@ def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **prob
     ("seen", "choice", "said"),
     [
         (found(awgn=0.99, clean=0.01), "best", "zero-mean Gaussian noise, 99% sure"),
-        (found(awgn=0.5, poisson=0.48, clean=0.02), "best", "compare before and after"),
+        (found(awgn=0.5, poisson=0.48, clean=0.02), "best", "compare the picture before and after"),
         (found(awgn=0.6, clean=0.4), None, "may be clean"),
         (found(awgn=0.6, jpeg=0.3, clean=0.1), None, "may be clean"),
         (found((), clean=0.95), None, "looks clean, 95% sure"),
@@ -64,7 +71,7 @@ def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **prob
         (found((), salt_and_pepper=0.9), None, "no shipped model was trained for this"),
     ],
 )
-def test_a_model_is_chosen_where_it_is_surely_noisy_and_one_fits(
+def test_a_model_is_chosen_if_the_image_is_surely_noisy_and_one_fits(
     seen: IdentifiedNoise, choice: str | None, said: str
 ) -> None:
     assert seen.choice == choice
@@ -73,10 +80,10 @@ def test_a_model_is_chosen_where_it_is_surely_noisy_and_one_fits(
     assert seen.to_dict()["choice"] == choice
 
 
-def test_faint_noise_is_taken_by_half(tmp_path: Path) -> None:
+def test_faint_noise_is_denoised_by_half(tmp_path: Path) -> None:
     faint, strong = found(awgn=0.99, level=0.012), found(awgn=0.99)
     assert (faint.strength, strong.strength, found((), clean=0.95).strength) == (0.5, 1.0, 0.0)
-    assert faint.why.endswith("level 0.012, gain 1.00, offset +0.00; faint, so by half")
+    assert faint.why.endswith("level 0.012, gain 1.00, offset +0.00; the noise is faint, so at half strength")
     noisy = photo("awgn(3.5) > quantised")
     seen = identify_noise(noisy)
     assert (seen.choice is not None, seen.strength) == (True, 0.5)
@@ -85,7 +92,7 @@ def test_faint_noise_is_taken_by_half(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "clean.png")), by_half)
 
 
-def test_pages_that_differ_are_told_once_each() -> None:
+def test_each_choice_is_described_once() -> None:
     noisy, clean = found(awgn=0.99), found((), clean=0.99)
     assert describe_choices([noisy]) == ("best", f"best: {noisy.why}")
     assert describe_choices([clean, clean]) == ("", f"{LEFT_UNCHANGED}: {clean.why}")
@@ -108,15 +115,15 @@ def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.Mo
         monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: files)
     seen = identify_file_noise(photo("awgn(25) > quantised"))
     assert (seen.models, seen.choice) == (("small", "large", "unscored"), "small")
-    # the models are found again by these names
+    # the names of the models lead back to their files
     assert denoise_file(saved(tmp_path / "a.png", photo("camera(0.01, 0.005)"))).model == "small"
 
 
-# What becomes of pictures
+# The results
 
 
 @pytest.mark.parametrize("noise", ["type-1", "type-2", "type-1+2"])
-def test_the_papers_noise_gets_the_best_of_the_papers_family(noise: str, tmp_path: Path) -> None:
+def test_the_noise_of_the_paper_gets_the_best_model_of_the_paper(noise: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "noisy.png", photo(noise))
     done = denoise_file(path)
     cards = {shorten_model_name(name): read_model_metadata(path) for name, path in list_shipped_models().items()}
@@ -156,7 +163,7 @@ def test_in_place_a_clean_picture_is_not_touched(tmp_path: Path) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_another_format_and_no_metadata_are_written_all_the_same(tmp_path: Path) -> None:
+def test_an_unchanged_picture_is_encoded_for_another_format_or_without_metadata(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.jpg", photo(), comment=b"told")
     other = denoise_file(path, tmp_path / "b.png")
     assert other.status == LEFT_UNCHANGED
@@ -198,12 +205,12 @@ def test_pictures_of_few_pixels_and_of_any_type(shape: tuple[int, ...], kind: ty
     assert "% sure" in done.why
 
 
-def test_of_a_small_clean_picture_nothing_is_lost() -> None:
+def test_small_clean_pictures_are_left_unchanged() -> None:
     chosen, changed = AutomaticDenoiser(), 0
     for row in range(8):
         for column in range(8):
             small = np.ascontiguousarray(photo(side=256)[32 * row : 32 * row + 32, 32 * column : 32 * column + 32])
-            result, _, _ = chosen.clean(small, lambda one, image, far: (one(image, strength=far), None))
+            result = denoise_image(small, chosen).pixels
             changed += bool((result != small).any())
     assert changed <= 3
 
@@ -213,7 +220,7 @@ def test_sigma_needs_a_model() -> None:
         load_denoiser(AUTOMATIC, tile=None, memory=None, sigma=25)
 
 
-def test_what_is_said_of_a_picture_is_plain() -> None:
+def test_empty_fields_are_left_out_of_json() -> None:
     assert "model" not in DenoiseResult("a", "b").to_dict()
 
 
@@ -225,7 +232,7 @@ def answer(words: list[str], data: bytes = b"") -> subprocess.CompletedProcess[b
     return subprocess.run(command, input=data, capture_output=True, check=False)
 
 
-def test_the_command_says_what_it_chose_in_one_line_each(tmp_path: Path) -> None:
+def test_the_command_prints_its_choice_in_one_line_each(tmp_path: Path) -> None:
     noisy, clean = saved(tmp_path / "noisy.png", photo("type-1")), saved(tmp_path / "plain.jpg", photo())
     done = answer([str(noisy), str(clean)])
     assert done.returncode == 0, done.stderr
@@ -240,14 +247,14 @@ def test_the_command_says_what_it_chose_in_one_line_each(tmp_path: Path) -> None
     assert other["why"].startswith(LEFT_UNCHANGED)
 
 
-def test_standard_input_that_is_clean_goes_through(tmp_path: Path) -> None:
+def test_clean_standard_input_is_copied(tmp_path: Path) -> None:
     data = saved(tmp_path / "a.jpg", photo()).read_bytes()
     done = answer(["-"], data)
     assert done.stdout == data
     assert f"daelab: -: {LEFT_UNCHANGED}: ".encode() in done.stderr
 
 
-def test_the_page_takes_the_same_choice(tmp_path: Path) -> None:
+def test_the_server_makes_the_same_choice(tmp_path: Path) -> None:
     from starlette.testclient import TestClient
 
     from daelab.web.app import create_app
@@ -270,7 +277,7 @@ SOME = ("none", "awgn(5) > quantised", "awgn(25) > quantised", "camera(0.003, 0.
 
 def no_harm(*words: str) -> dict[str, Any]:
     words = (*words, *(word for text in SOME for word in ("--noise", text)))
-    done = subprocess.run([sys.executable, str(BENCH), "--json", *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, str(SCRIPT), "--json", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
     return document
@@ -293,8 +300,8 @@ def test_no_picture_of_cbsd68_is_made_worse() -> None:
     assert document["pictures"] == 4
 
 
-def test_harm_is_told_by_the_exit_code(tmp_path: Path) -> None:
-    """A model that blackens pictures, and says that it was trained for their noise."""
+def test_harm_sets_the_exit_code(tmp_path: Path) -> None:
+    """The benchmark fails for a model that blackens pictures and claims to be trained for their noise."""
     spec = SPECS["model-b-35"]
     network = build_network(spec, 0)
     for parameter in network.parameters():
@@ -302,7 +309,7 @@ def test_harm_is_told_by_the_exit_code(tmp_path: Path) -> None:
     card = ModelMetadata(spec, "black", "awgn(0..55)", metrics={"val_psnr": 99.0})
     save_model(tmp_path / "black.safetensors", network, card)
     words = ["--data", "photos", "--every", "9", "--noise", "awgn(25) > quantised", "--model"]
-    command = [sys.executable, str(BENCH), *words, str(tmp_path / "black.safetensors")]
+    command = [sys.executable, str(SCRIPT), *words, str(tmp_path / "black.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "lost more than 0.1 dB under: awgn(25)" in done.stdout

@@ -61,7 +61,7 @@ def test_the_text_is_read_generously() -> None:
 
 
 MISTAKES = {
-    "baseline:": "unknown baseline ''",
+    "baseline:": "unknown classical method ''",
     "baseline:mlm": "did you mean 'nlm'",
     "baseline:nlm,patchsize=3": "did you mean 'patch_size'",
     "baseline:nlm,h": "write h=VALUE",
@@ -74,11 +74,11 @@ MISTAKES = {
     "baseline:median,size=2.5": "must be a whole number",
     "baseline:median,size=3,size=5": "given twice",
     "baseline:median,raw=1": "without a value",
-    "baseline:median,gain=1": "together",
-    "baseline:median,raw,gain=1,offset=0": "together",
+    "baseline:median,gain=1": "either raw, or both gain and offset",
+    "baseline:median,raw,gain=1,offset=0": "either raw, or both gain and offset",
     "baseline:median,gain=inf,offset=0": "finite",
     "baseline:wavelet,wavelet=db0": "no wavelet",
-    "baseline:median(raw)": "unknown baseline",
+    "baseline:median(raw)": "unknown classical method",
 }
 
 

@@ -1,4 +1,4 @@
-"""Files in, files out: what is written where, what is passed over, what fails and how it is said."""
+"""Denoising of files: what is written where, what is skipped, what fails, and what the errors say."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from daelab.denoising.backends import Backend
 from daelab.denoising.batch import BatchRequest, plan_batch, run_batch
 from daelab.denoising.denoiser import Denoiser
 from daelab.denoising.image_comparison import compare_images
-from daelab.denoising.pipeline import DenoiseOptions, DenoiseResult, parse_format, run_file
+from daelab.denoising.pipeline import DenoiseOptions, DenoiseResult, run_bytes, run_file
+from daelab.image_io.formats import parse_format
 from daelab.image_io.picture import Picture
 from daelab.image_io.read import read_picture
 
@@ -77,7 +78,7 @@ def test_any_array_comes_back_in_its_shape_and_type(
     assert np.isfinite(found.astype(np.float64)).all()
 
 
-def test_beside_its_source(tmp_path: Path) -> None:
+def test_the_result_is_written_beside_its_source(tmp_path: Path) -> None:
     source = picture(tmp_path / "a.png")
     found = daelab.denoise_file(source, model=DARKER)
     assert (found.result, found.height, found.width) == (str(tmp_path / "a_clean.png"), 9, 7)
@@ -85,7 +86,7 @@ def test_beside_its_source(tmp_path: Path) -> None:
         daelab.denoise_file(source, model=DARKER)
 
 
-def test_never_into_the_source_unless_asked(tmp_path: Path) -> None:
+def test_the_source_is_replaced_only_in_place(tmp_path: Path) -> None:
     source = picture(tmp_path / "a.png")
     before = source.read_bytes()
     os.link(source, tmp_path / "link.png")
@@ -100,7 +101,7 @@ def test_never_into_the_source_unless_asked(tmp_path: Path) -> None:
         daelab.denoise_file(source, source, model=DARKER, in_place=True)
 
 
-def test_compare_and_uncertainty(tmp_path: Path) -> None:
+def test_comparison_and_uncertainty_map(tmp_path: Path) -> None:
     source = picture(tmp_path / "a.png")
     shadow = Backend("shadow", lambda x: x * (x.new_tensor(range(x.shape[-1])) / x.shape[-1]), multiple=1)
     found = daelab.denoise_file(source, model=Denoiser(shadow), compare=True, uncertainty=True)
@@ -116,7 +117,7 @@ def test_compare_and_uncertainty(tmp_path: Path) -> None:
         assert f"{found.largest_spread:.6f}" in image.info["Comment"]
 
 
-def test_a_format_that_cannot_hold_it_is_said_before_the_work(tmp_path: Path) -> None:
+def test_a_format_that_cannot_hold_the_result_is_refused_before_denoising(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 4), np.uint16))
 
     def never(x: Any) -> Any:
@@ -130,13 +131,13 @@ def test_a_format_that_cannot_hold_it_is_said_before_the_work(tmp_path: Path) ->
 # Which file becomes which
 
 
-def test_a_folder_and_the_second_run(tmp_path: Path) -> None:
+def test_a_second_run_skips_what_was_denoised(tmp_path: Path) -> None:
     for name in ("b.png", "a.jpg", "deep/c.png", ".hidden.png"):
         picture(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     assert results(run(tmp_path)) == [("a_clean.jpg", "cleaned"), ("b_clean.png", "cleaned")]
     assert results(run(tmp_path)) == [("a_clean.jpg", "done before"), ("b_clean.png", "done before")]
-    # as a shell would have it
+    # as a shell expands the pattern
     assert results(run(*sorted(tmp_path.glob("[!.]*.png")))) == [("b_clean.png", "done before")]
     found = run(tmp_path, recursive=True)
     assert results(found)[-1] == ("c_clean.png", "cleaned")
@@ -145,16 +146,16 @@ def test_a_folder_and_the_second_run(tmp_path: Path) -> None:
     assert [status for _, status in results(run(tmp_path, overwrite=True))] == ["cleaned"] * 2
 
 
-def test_extras_are_no_pictures_to_clean(tmp_path: Path) -> None:
+def test_side_files_are_not_denoised(tmp_path: Path) -> None:
     picture(tmp_path / "a.png")
     run(tmp_path, options=DenoiseOptions(compare=True, uncertainty=True))
     assert results(run(tmp_path)) == [("a_clean.png", "done before")]
-    # but a name that only looks like a result's is a picture
+    # a file that is named like a result but has no source is a picture
     picture(tmp_path / "alone_clean.png")
     assert results(run(tmp_path))[-1] == ("alone_clean_clean.png", "cleaned")
 
 
-def test_a_folder_into_a_folder(tmp_path: Path) -> None:
+def test_a_folder_is_denoised_into_a_folder(tmp_path: Path) -> None:
     for name in ("a.png", "deep/a.png", "deep/b.tif"):
         picture(tmp_path / "in" / name)
     out = tmp_path / "in" / "out"
@@ -173,7 +174,7 @@ def test_a_folder_into_a_folder(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["a-x.webp"]
 
 
-def test_clashes_are_told_and_the_rest_is_done(tmp_path: Path) -> None:
+def test_clashing_targets_fail_and_the_rest_is_denoised(tmp_path: Path) -> None:
     for name in ("a.png", "a.jpg", "b.png"):
         picture(tmp_path / name)
     found = run(tmp_path, form="png")
@@ -184,7 +185,7 @@ def test_clashes_are_told_and_the_rest_is_done(tmp_path: Path) -> None:
     assert "--in-place allows that" in found[0].reason
 
 
-def test_in_place(tmp_path: Path) -> None:
+def test_pictures_are_replaced_in_place(tmp_path: Path) -> None:
     sources = [picture(tmp_path / name, dpi=(300, 300)) for name in ("a.png", "b.png")]
     before = [read_picture(path).pixels for path in sources]
     assert results(run(tmp_path, in_place=True)) == [("a.png", "cleaned"), ("b.png", "cleaned")]
@@ -196,7 +197,7 @@ def test_in_place(tmp_path: Path) -> None:
             run(tmp_path, in_place=True, **wrong)
 
 
-def test_a_broken_picture_in_place_stays(tmp_path: Path) -> None:
+def test_a_damaged_picture_is_not_replaced(tmp_path: Path) -> None:
     source = picture(tmp_path / "a.png", (64, 64))
     broken = source.read_bytes()[:3000]
     source.write_bytes(broken)
@@ -210,7 +211,7 @@ def test_shards_share_a_folder(parts: int, tmp_path: Path) -> None:
     names = {picture(tmp_path / f"{number}.png", (2, 2)).name for number in range(20)}
     seen: list[str] = []
     for part in range(1, parts + 1):
-        # a machine that begins later sees results of the others, and takes the same part all the same
+        # a computer that starts later finds results of the others, and takes the same part
         seen += [Path(result.source).name for result in run(tmp_path, shard=(part, parts))]
     assert sorted(seen) == sorted(names)
     with pytest.raises(ValueError, match="--shard"):
@@ -245,7 +246,7 @@ def test_workers_report_in_order(workers: int, tmp_path: Path) -> None:
         (["a.png"], {"out": Path("x.xyz")}, "unknown picture format '.xyz'"),
     ],
 )
-def test_mistakes(
+def test_wrong_requests_are_refused(
     pictures: list[str], options: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -256,11 +257,11 @@ def test_mistakes(
         run(*pictures, **options)
 
 
-def test_jobs_of_bundled_photographs(tmp_path: Path) -> None:
+def test_a_bundled_photograph_is_written_by_its_name(tmp_path: Path) -> None:
     assert [job.target for job in plan_batch(BatchRequest(["photo:cat"], out=tmp_path))] == [tmp_path / "cat.png"]
 
 
-# Twenty ways to be broken
+# Twenty kinds of damage
 
 
 def _bytes(form: str, **said: Any) -> bytes:
@@ -318,7 +319,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_picture_is_one_line_with_its_name(name: str, tmp_path: Path) -> None:
+def test_a_damaged_picture_gives_one_line_with_its_name(name: str, tmp_path: Path) -> None:
     content, reason = BROKEN[name]
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=name) as caught:
@@ -328,10 +329,10 @@ def test_a_broken_picture_is_one_line_with_its_name(name: str, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-# How far apart two pictures are
+# Comparison of pictures
 
 
-def test_compared_with_an_independent_measure() -> None:
+def test_scores_agree_with_scikit_image() -> None:
     from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
     rng = np.random.default_rng(0)
@@ -352,7 +353,7 @@ def test_compared_with_an_independent_measure() -> None:
         assert found[part]["si_psnr"] == pytest.approx(-10 * np.log10(np.mean((fit - y) ** 2)), abs=1e-3)
 
 
-def test_compared_at_the_ends() -> None:
+def test_scores_of_equal_and_of_unlike_pictures() -> None:
     grey = np.arange(16, dtype=np.uint16).reshape(4, 4) * 4000
     same = compare_images(Picture(grey), Picture(grey), "a", "b")
     assert same == {"grey": {"psnr": None, "ssim": None, "si_psnr": None}}
@@ -364,5 +365,31 @@ def test_compared_at_the_ends() -> None:
         compare_images(Picture(grey), Picture(np.zeros((4, 5), np.uint8)), "a", "b")
 
 
-def test_formats_have_names() -> None:
-    assert parse_format("jpeg") == parse_format(".JPG") == "JPEG"
+def test_a_format_has_several_names() -> None:
+    assert parse_format("jpeg")[1].name == parse_format(".JPG")[1].name == "JPEG"
+
+
+# In memory
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_in_memory_the_result_is_that_of_a_file(suffix: str, tmp_path: Path) -> None:
+    source = picture(tmp_path / f"a{suffix}")
+    result = daelab.denoise_file(source, model=DARKER, strength=0.5)
+    denoised = run_bytes(DARKER, source.read_bytes(), DenoiseOptions(strength=0.5), name=source.name)
+    assert denoised.data == Path(result.result).read_bytes()
+    assert (denoised.result.height, denoised.result.width, denoised.result.source) == (9, 7, "")
+    assert run_bytes(DARKER, source.read_bytes(), DenoiseOptions(), form="NPY").data.startswith(b"\x93NUMPY")
+
+
+def test_in_memory_errors_name_the_picture(tmp_path: Path) -> None:
+    data = picture(tmp_path / "a.png").read_bytes()
+    np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
+    for content, form, reason in (
+        (data[:20], None, "picture"),
+        ((tmp_path / "nan.npy").read_bytes(), None, "no numbers"),
+        (_tiff(np.ones((4, 4), np.uint16)), "JPEG", "JPEG cannot hold 16-bit integers"),
+    ):
+        with pytest.raises(ValueError, match="standard input: ") as caught:
+            run_bytes(DARKER, content, DenoiseOptions(), form=form)
+        assert reason in str(caught.value)

@@ -64,6 +64,53 @@ def test_everything_that_a_command_takes_is_explained(name: str) -> None:
         assert one.help.endswith((".", "!")), f"daelab {name}: {one.name}"
 
 
+def read_help(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what `daelab NAME --help` prints on 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as ended:
+        typer.main.get_command(app)([*name.split(), "--help"], "daelab")
+    assert not ended.value.code
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_is_plain_text_of_80_columns(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    text = read_help(name, monkeypatch, capsys)
+    assert "\x1b" not in text
+    rest = text.partition("\n\n")[2]
+    for line in rest.partition("\nExample:\n")[0].splitlines():
+        assert len(line) <= 80, line
+
+
+def test_help_groups_options_under_headings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = read_help("serve", monkeypatch, capsys)
+    sections = {part.partition(":\n")[0]: part for part in text.split("\n\n")}
+    assert list(sections)[-4:] == ["Network", "Limits", "Options", "Example"]
+    assert "--allow-host NAME" in sections["Network"]
+    assert "--max-body SIZE" in sections["Limits"]
+    assert "--help" in sections["Options"]
+
+
+def test_help_lists_every_command_under_a_heading(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = read_help("", monkeypatch, capsys)
+    for name in {words.split()[0] for words in COMMANDS}:
+        assert f"\n  {name} " in text
+    assert "\nCommands:\n" not in text
+    assert "..." not in text.partition("\n\n")[2], "a first sentence is too long for its line"
+
+
+def test_help_keeps_words_in_brackets(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "[RECIPE.toml]" in read_help("train", monkeypatch, capsys)
+    assert "NAME[=WHERE]" in read_help("train", monkeypatch, capsys)
+
+
 def test_help_names_every_variable_of_the_environment() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     assert set(re.findall(r"^  (DAELAB_[A-Z]+) ", EPILOG, re.MULTILINE)) == set(re.findall(r"DAELAB_[A-Z]+", source))
@@ -106,7 +153,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     ],
 )
 def test_the_shell_completes(line: str, wanted: list[str], completed: Completed) -> None:
-    assert completed(line) == wanted
+    assert sorted(completed(line)) == wanted
 
 
 def test_completion_does_not_wait_for_torch(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_every_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
         assert isinstance(images, Images)
         assert images.classes == loaded.classes
         assert images.labels.dtype == np.int64
-        assert len(images) == len(images.labels) == sum(images.class_counts().values()) > 0
+        assert len(images) == len(images.labels) == sum(images.count_classes().values()) > 0
         some = np.array([1, 0, 1])
         batch = images.batch(some)
         assert batch.dtype == np.uint8
@@ -230,7 +230,7 @@ def test_photos_are_balanced_and_deterministic() -> None:
     assert loaded.val is not None
     for images, count in ((loaded.train, 500), (loaded.val, 50), (loaded.test, 100)):
         assert images.size == (32, 32)
-        assert list(images.class_counts().values()) == [count] * 10
+        assert list(images.count_classes().values()) == [count] * 10
     again = load_dataset("photos")
     every = np.arange(1000)
     assert np.array_equal(loaded.test.batch(every), again.test.batch(every))
@@ -290,7 +290,7 @@ def test_npz_reads_any_layout(array: np.ndarray, channels: object, tmp_path: Pat
     np.savez(tmp_path / "a.npz", train_images=array, test_images=array)
     loaded = load_dataset(f"npz:{tmp_path / 'a.npz'}")
     assert np.array_equal(loaded.train.batch(np.arange(10)), channels(array))
-    assert loaded.train.class_counts() == {"image": 10}
+    assert loaded.train.count_classes() == {"image": 10}
 
 
 def test_npz_without_parts_holds_out_a_fixed_tenth(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ def test_cifar10_is_the_published_one() -> None:
         pytest.skip("CIFAR-10 is neither in .data nor in $DAELAB_DATA")
     loaded = load_dataset("cifar10", REPOSITORY / ".data", download=False)
     assert len(loaded.train) == 50_000
-    assert set(loaded.train.class_counts().values()) == {5_000}
-    assert set(loaded.test.class_counts().values()) == {1_000}
+    assert set(loaded.train.count_classes().values()) == {5_000}
+    assert set(loaded.test.count_classes().values()) == {1_000}
     assert loaded.classes[:3] == ("airplane", "automobile", "bird")
     # Mean and spread of each channel as the field quotes them.
     values = loaded.train.batch(np.arange(0, 50_000, 5)).astype(np.float32) / 255
@@ -161,7 +161,7 @@ def test_a_malicious_pickle_is_refused(
 
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps([1, 2]), pickle.dumps({b"a": 1})[:-3]])
 def test_a_damaged_pickle_is_a_value_error(content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^some/file is no CIFAR-10 file"):
+    with pytest.raises(ValueError, match=r"^some/file is not a CIFAR-10 file"):
         unpickle(content, "some/file")
 
 
@@ -224,8 +224,8 @@ def link(name: str, target: str) -> tuple[tarfile.TarInfo, bytes]:
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ([member("../evil", b"x")], "'../evil' is no file inside"),
-        ([member("evil", b"x")], "'evil' is no file inside"),
+        ([member("../evil", b"x")], "'../evil' is not a file inside"),
+        ([member("evil", b"x")], "'evil' is not a file inside"),
         ([member(f"{FOLDER}/../../evil", b"x")], "refused"),
         ([member("/tmp/evil", b"x")], "refused"),
         ([link(f"{FOLDER}/test_batch", "/etc/passwd")], "refused"),

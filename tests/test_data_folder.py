@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from daelab._util.hardware import get_free_memory
+from daelab._util.memory import get_free_memory
 from daelab.datasets import decoding
 from daelab.datasets.decoding import decode_rgb, pad_by_reflection
 from daelab.datasets.image_folder import ImageFolder, PathList, draw_random_bits
@@ -63,9 +63,9 @@ def test_a_folder_with_parts_uses_them(tmp_path: Path) -> None:
             save(tmp_path / part / kind / f"{i}.png", pixels(32, 32, 3))
     loaded = load_dataset(f"folder:{tmp_path}")
     assert loaded.val is not None
-    assert loaded.train.class_counts() == {"a": 3, "b": 1}
-    assert loaded.val.class_counts() == {"a": 0, "b": 2}
-    assert loaded.test.class_counts() == {"a": 1, "b": 0}
+    assert loaded.train.count_classes() == {"a": 3, "b": 1}
+    assert loaded.val.count_classes() == {"a": 0, "b": 2}
+    assert loaded.test.count_classes() == {"a": 1, "b": 0}
 
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "crop", "message"),
     [
-        (None, 32, "is no folder"),
+        (None, 32, "is not a folder"),
         ([], 32, "no pictures in .* \\(0 other files\\)"),
         (["a.txt"], 32, "no pictures in .* \\(1 other files\\)"),
         (["a.png"], 32, "give at least 2"),

@@ -380,7 +380,7 @@ def test_a_conditioned_networks_tiles_are_told_the_pictures_level() -> None:
 
 
 def test_a_sigma_that_nobody_can_be_told() -> None:
-    with pytest.raises(ValueError, match="^made takes no sigma: it finds the noise's level itself$"):
+    with pytest.raises(ValueError, match="^made takes no sigma: it was trained for all noise levels at once$"):
         made(ARCHITECTURE_PRESETS["model-b-35"], sigma=25)
     with pytest.raises(ValueError, match=r"^sigma must lie in \[0, 255\], not 300$"):
         told(sigma=300)

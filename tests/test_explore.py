@@ -30,8 +30,8 @@ from daelab.runs.database import hide_password
 from daelab.runs.folder import get_run_folder, get_runs_root
 from daelab.runs.ledger import Ledger
 from daelab.runs.process_lock import describe_process
-from daelab.training.engine import fit_denoiser, load_run_recipe
 from daelab.training.recipe import list_recipes, load_recipe, parse_recipe
+from daelab.training.tasks.denoising import fit_denoiser, load_run_recipe
 
 pytest.importorskip("optuna")
 
@@ -181,8 +181,8 @@ def test_depth_and_scale_make_networks() -> None:
 SEEDS = {"seed": [1, 2]}
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing varies": ({}, "space varies nothing"),
-    "a choice of nothing": ({"seed": []}, "seed: a choice of nothing"),
-    "twice": ({"seed": [1, 1]}, "seed: a value stands twice in 1, 1"),
+    "a choice of nothing": ({"seed": []}, "seed: the list is empty"),
+    "twice": ({"seed": [1, 1]}, "seed: a value occurs twice in 1, 1"),
     "upside down": ({"seed": {"low": 2, "high": 1}}, "seed: {low = 2, high = 1}: low must lie below high"),
     "text": ({"seed": {"low": "a", "high": 1}}, "low, high and step are numbers"),
     "a key too many": ({"seed": {"low": 1, "high": 2, "by": 1}}, "a range has low, high, and log or step"),
@@ -191,19 +191,22 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a wrong value": ({"loss": ["mse", "msee"]}, "unknown loss 'msee'; did you mean 'mse'"),
     "a wrong end": ({"training": {"batch": {"low": 0, "high": 8}}}, "training.batch"),
     "an unknown field": ({"training": {"rate": [1, 2]}}, "unknown recipe key 'training.rate'"),
-    "no such depth": ({"spec": {"stages": [8], "depth": [1, 2]}}, "spec.depth is 2; there are 1 stages"),
+    "no such depth": (
+        {"spec": {"stages": [8], "depth": [1, 2]}},
+        "spec.depth is 2; write a whole number from 1 to 1, the number of stages",
+    ),
     "a scale below": (
         {"spec": {"stages": [8], "scale": [1, -1]}},
         "spec.scale is -1; write a number above 0 and up to 4,096",
     ),
-    "depth of a preset": ({"spec": {"depth": [1, 2]}}, "depth and scale are of a list of stages"),
+    "depth of a preset": ({"spec": {"depth": [1, 2]}}, "depth and scale need a list of stages"),
     "no sampler": (SEEDS | {"explore": {"sampler": "gird"}}, "unknown sampler 'gird'; did you mean 'grid'"),
     "no goal": (SEEDS | {"explore": {"goals": ["psnrr"]}}, "unknown goal 'psnrr'; did you mean 'psnr'"),
     "no pruner": (SEEDS | {"explore": {"pruner": "half"}}, "unknown pruner 'half'"),
-    "a goal twice": (SEEDS | {"explore": {"goals": ["psnr", "psnr"]}}, "one of them stands twice"),
+    "a goal twice": (SEEDS | {"explore": {"goals": ["psnr", "psnr"]}}, "one of them occurs twice"),
     "a key of explore": (SEEDS | {"explore": {"trial": 3}}, "unknown recipe key 'explore.trial'"),
     "nsga2 alone": (SEEDS | {"explore": {"sampler": "nsga2"}}, "nsga2 weighs goals against each other"),
-    "pruning two": (SEEDS | {"explore": {"pruner": "median", "goals": ["psnr", "macs"]}}, "looks at PSNR alone"),
+    "pruning two": (SEEDS | {"explore": {"pruner": "median", "goals": ["psnr", "macs"]}}, "uses the PSNR alone"),
     "seeds of seeds": (SEEDS | {"explore": {"seeds": 2}}, "so seed cannot vary"),
     "no grid": (
         {"training": {"lr": {"low": 0.1, "high": 1.0}}, "explore": {"sampler": "grid"}},
@@ -215,11 +218,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
             "training": {"epochs": {"low": 1, "high": 99}},
             "explore": {"sampler": "grid"},
         },
-        "over 2,000 points",
+        "more than 2,000 points",
     ),
-    "a huge range": ({"seed": {"low": 0, "high": 10**9}, "explore": {"sampler": "grid"}}, "over 2,000 values"),
-    "no end": ({"training": {"lr": {"low": 0.1, "high": float("inf")}}}, "beyond what a number can be told"),
-    "no number": ({"training": {"lr": [0.1, float("nan")]}}, "training.lr: inf and nan are no values"),
+    "a huge range": ({"seed": {"low": 0, "high": 10**9}, "explore": {"sampler": "grid"}}, "more than 2,000 values"),
+    "no end": ({"training": {"lr": {"low": 0.1, "high": float("inf")}}}, "the numbers must be smaller than 2^53"),
+    "no number": ({"training": {"lr": [0.1, float("nan")]}}, "training.lr: inf and nan are not allowed"),
 }
 
 
@@ -252,7 +255,7 @@ def test_every_sampler_makes_runs_like_any_other(sampler: str, pictures_file: Pa
         assert len(kept.spec.to_dict()["stages"]) == row.point["spec.depth"]
         assert (kept.training.lr, kept.seed) == (row.point["training.lr"], row.seed)
         assert f"Study tiny, trial {row.number}" in kept.note
-        assert study.ledger.row(row.run)["status"] == "finished"
+        assert study.ledger.get_run(row.run)["status"] == "finished"
         assert get_run_folder(row.run).best.is_file()
         assert {*SEARCH_GOALS, "epochs"} <= {*row.result, "seconds"}
     # a point that comes again has another seed
@@ -299,7 +302,7 @@ def test_a_study_grows_and_never_shrinks(pictures_file: Path) -> None:
     assert [(row.seed, row.state) for row in grown_.rows()] == [(0, "finished")] * 2 + [(1, "finished")] * 2
     assert grown_.rows()[2].point == grown_.rows()[0].point
     assert [len(point.runs) for point in grown_.best()] == [2]
-    with pytest.raises(ValueError, match="study tiny has 4 trials; --trials is how many there are to be in all"):
+    with pytest.raises(ValueError, match="study tiny has 4 trials; --trials is the number of all trials, old and new"):
         run_search(SearchRequest(None, "tiny", resume=True, limits=("explore.trials=3",)), Watcher())
     with pytest.raises(ValueError, match=r"explore\.seeds cannot change"):
         run_search(SearchRequest(None, "tiny", resume=True, limits=("explore.seeds=3",)), Watcher())
@@ -331,7 +334,7 @@ def test_a_pruned_trial_is_a_run_that_could_go_on(pictures_file: Path, monkeypat
     monkeypatch.setattr(Study, "prunes", lambda self, space, trial, *_: trial.number == 1)
     study = searched(tiny(pictures_file))
     assert [row.state for row in study.rows()] == ["finished", "pruned"]
-    row = study.ledger.row("tiny-1")
+    row = study.ledger.get_run("tiny-1")
     assert (row["status"], row["epochs_done"]) == ("pruned", 1)
     assert "other trials were better" in row["reason"]
     assert len(fit_denoiser(load_run_recipe("tiny-1"), "tiny-1", resume=True).rows) == 2
@@ -341,7 +344,7 @@ def test_it_stops_at_an_epochs_end_and_goes_on(pictures_file: Path) -> None:
     study = open_study(SearchRequest(parse_search_space(tiny(pictures_file), where="tiny"), "tiny"))
     SearchWorker(study, look=study.stop).work()
     assert [(row.state, row.epochs, row.owner) for row in study.rows()] == [("waiting", 1, {}), ("waiting", 0, {})]
-    assert study.ledger.row("tiny-0")["status"] == "interrupted"
+    assert study.ledger.get_run("tiny-0")["status"] == "interrupted"
     assert SearchWorker(study).work() is None  # nobody said that it goes on
     assert study.counts()["waiting"] == 2
     watcher = Watcher()
@@ -415,7 +418,7 @@ def test_who_was_taken_for_dead_leaves_the_trial_alone(pictures_file: Path) -> N
     trial = study.take(study.space)
     assert trial is not None
     study.note(0, owner=other)
-    worker._do(trial, study.space)
+    worker._run_trial(trial, study.space)
     assert [(row.state, row.owner) for row in study.rows()] == [("running", other)]
 
 
@@ -424,7 +427,7 @@ def test_a_trial_that_diverges_fails_and_the_others_go_on(pictures_file: Path) -
     study = searched(plain)
     assert [row.state for row in study.rows()] == ["failed", "finished"]
     assert "the loss is no longer a number" in study.rows()[0].reason
-    assert study.ledger.row("tiny-0")["status"] == "failed"
+    assert study.ledger.get_run("tiny-0")["status"] == "failed"
     plain["training"]["lr"] = [1e30, 1e31, 1e32, 1e33]
     with pytest.raises(ValueError, match="3 trials failed in a row; the last: .*no longer a number"):
         searched(plain, "wild")
@@ -451,18 +454,18 @@ def test_a_full_disk_puts_the_trial_back(pictures_file: Path, monkeypatch: pytes
 
 def test_mistakes_about_studies(pictures_file: Path, tmp_path: Path) -> None:
     made = parse_search_space(tiny(pictures_file), where="tiny")
-    with pytest.raises(ValueError, match="no study in sqlite:.*daelab explore SPACE begins one"):
+    with pytest.raises(ValueError, match="there is no study in sqlite:.*daelab explore SPACE creates one"):
         Study("tiny").open()
     open_study(SearchRequest(made, "tiny"))
     for request, message in [
-        (SearchRequest(made, "tiny"), "study tiny exists; go on with it by --resume, or take another --name"),
+        (SearchRequest(made, "tiny"), "study tiny exists; resume it with --resume, or use another --name"),
         (SearchRequest(None, "tinny", resume=True), "unknown study 'tinny'; did you mean 'tiny'"),
-        (SearchRequest(None), "name a space, such as explore/depth, or with --resume the --name of a study"),
-        (SearchRequest(None, "new"), "name a space for study new"),
-        (SearchRequest(load_search_space("explore/depth"), "tiny", resume=True), "study tiny is of another space"),
+        (SearchRequest(None), "name a search space, such as explore/depth, or use --resume with the --name of a study"),
+        (SearchRequest(None, "new"), "name a search space for study new"),
+        (SearchRequest(load_search_space("explore/depth"), "tiny", resume=True), "study tiny has another search space"),
         (
             SearchRequest(parse_search_space({"seed": [1, 2]}), "free"),
-            "says no end; give --trials, --total-epochs or --minutes",
+            "has no limit; add --trials, --total-epochs or --minutes",
         ),
         (SearchRequest(made, "a b"), "run name 'a b': use letters"),
         (SearchRequest(made, "tiny", workers=0), "--workers is 0"),
@@ -473,7 +476,7 @@ def test_mistakes_about_studies(pictures_file: Path, tmp_path: Path) -> None:
             run_search(request, Watcher())
         assert "\n" not in str(caught.value)
     get_run_folder("taken-3").path.mkdir(parents=True)
-    with pytest.raises(ValueError, match="run taken-3 exists, which study taken would make"):
+    with pytest.raises(ValueError, match="run taken-3 exists, a name that study taken needs"):
         open_study(SearchRequest(made, "taken"))
 
 
@@ -513,16 +516,20 @@ VERDICTS: dict[str, tuple[list[tuple[float, list[float]]], str, list[bool]]] = {
     "clear": ([(0.1, [25.0, 25.2]), (0.2, [26.0, 26.3])], "Best: lr 0.2 (26.15 dB), ahead of every other", [False]),
     "close": (
         [(0.1, [25.9, 26.3]), (0.2, [26.0, 26.3])],
-        "Best by its mean: lr 0.2 (26.15 dB). No further away than seeds lie apart: lr 0.1.",
+        "Best mean: lr 0.2 (26.15 dB). Within the seed range of it: lr 0.1.",
         [True],
     ),
     "as far as seeds elsewhere": (
         [(0.1, [25.9]), (0.2, [26.0]), (0.3, [20.0, 20.5])],
-        "No further away than seeds lie apart: lr 0.1.",
+        "Within the seed range of it: lr 0.1.",
         [True, False],
     ),
-    "no seeds": ([(0.1, [25.9]), (0.2, [26.0])], "No seed was repeated", [False]),
-    "seeds alone": ([(0.1, [25.0, 26.0])], "All runs differ by their seed alone: 25.50 dB, 1.00 dB apart", []),
+    "no seeds": ([(0.1, [25.9]), (0.2, [26.0])], "No point has several seeds", [False]),
+    "seeds alone": (
+        [(0.1, [25.0, 26.0])],
+        "All runs differ by their seed alone: mean 25.50 dB, seed range 1.00 dB",
+        [],
+    ),
 }
 
 
@@ -556,8 +563,8 @@ def test_every_point_beside_one_run() -> None:
     ]
     assert [row[5] for row in table.rows] == ["+0.90", None, "≈ -0.05"]
     assert found.outcome("again") == (
-        "Better than again by more than seeds lie apart: stages 64; lr 0.5 (+0.90 dB). No further away than seeds lie "
-        "apart: lr 0.0001. Worse: 0 of 2."
+        "Better than again by more than the seed range: stages 64; lr 0.5 (+0.90 dB). Within the seed range: "
+        "lr 0.0001. Worse: 0 of 2."
     )
     with pytest.raises(ValueError, match="unknown finished run to compare against 'agian'; did you mean 'again'"):
         found.against("agian")
@@ -566,17 +573,17 @@ def test_every_point_beside_one_run() -> None:
 def test_the_same_seed_twice_is_no_spread() -> None:
     for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.2)):
         written(name, 25.0 if lr == 0.1 else 24.0, lr=lr)
-    assert "No seed was repeated" in compare(["a", "b", "c"]).verdict
+    assert "No point has several seeds" in compare(["a", "b", "c"]).verdict
 
 
 def test_mistakes_in_what_to_compare(tmp_path: Path) -> None:
     written("a", 25.0)
-    with pytest.raises(ValueError, match="name two runs or more to compare, or --study STUDY; there is a"):
+    with pytest.raises(ValueError, match="name two runs or more to compare, or --study STUDY; only a was named"):
         compare(["a", "a"])
     with pytest.raises(ValueError, match="unknown run 'bb'"):
         compare(["a", "bb"])
     Ledger().record("logged", status="imported")
-    with pytest.raises(ValueError, match="run logged was imported from a log; it has no recipe"):
+    with pytest.raises(ValueError, match="run logged was imported from a log, so it has no recipe"):
         compare(["a", "logged"])
 
 
@@ -613,9 +620,9 @@ def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_pa
     before = (out / "curves.svg").read_bytes()
     write_comparison_page(found, out, "Study tiny", "daelab compare")
     assert (out / "curves.svg").read_bytes() == before
-    with pytest.raises(ValueError, match="holds something else than a comparison"):
+    with pytest.raises(ValueError, match="holds other files than a comparison"):
         check_comparison_page(get_runs_root())
-    with pytest.raises(ValueError, match="is a file; name a folder"):
+    with pytest.raises(ValueError, match="is a file; write the name of a folder"):
         check_comparison_page(out / "runs.csv")
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from daelab._util.hardware import collect_versions
 from daelab.denoising.denoiser import Denoiser
-from daelab.experiments.evaluate_model import ExportedModel, export_model
+from daelab.experiments.export_model import ExportedModel, export_model
 from daelab.models import onnx as onnx_module
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
 from daelab.models.architectures.base import Architecture
@@ -23,7 +23,7 @@ from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
 from daelab.models.layers import Network, fold_batch_norms
 from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
-from daelab.models.onnx import TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_runs
+from daelab.models.onnx import PARITY_TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_networks
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
@@ -64,7 +64,7 @@ def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> di
 def test_every_architecture_is_within_the_tolerance(name: str, made: dict[str, ExportedModel]) -> None:
     parity = made[name].parity
     assert parity.holds
-    assert 0 < parity.largest < TOLERANCE
+    assert 0 < parity.largest < PARITY_TOLERANCE
     multiple = ARCHITECTURE_PRESETS[name].multiple
     sizes = [shape for shape, _ in parity.differences]
     assert (1, 1, 1) in sizes
@@ -90,13 +90,13 @@ def test_many_images_go_through_in_parts(made: dict[str, ExportedModel]) -> None
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 8])
 def test_the_padding_is_numpys_reflection(side: int) -> None:
-    places = AnySizeNetwork(build_network(Autoencoder(tuple(Stage(1) for _ in range(4)))))._places(side)
+    places = AnySizeNetwork(build_network(Autoencoder(tuple(Stage(1) for _ in range(4)))))._mirror_places(side)
     assert len(places) % 16 == 0
     assert places.tolist() == np.pad(np.arange(side), (0, len(places) - side), mode="reflect").tolist()
 
 
 def test_the_file_knows_what_it_is(files: dict[str, Path], made: dict[str, ExportedModel]) -> None:
-    card, original = OnnxModel(made["model-b"].path).card, read_model_metadata(files["model-b"])
+    card, original = OnnxModel(made["model-b"].path).metadata, read_model_metadata(files["model-b"])
     assert card == original
     assert (card.name, card.noise, card.spec.halo) == ("model-b", "type-1", original.spec.halo)
     model = onnx.load(made["model-b"].path)
@@ -140,9 +140,9 @@ def test_a_difference_leaves_no_file(
 
 
 def test_pictures_that_are_no_numbers_do_not_pass() -> None:
-    assert not compare_runs(lambda x: x * torch.nan, lambda x: x).holds
-    assert compare_runs(lambda x: x, lambda x: x + 9e-6, [(1, 2, 2)]).holds
-    assert not compare_runs(lambda x: x, lambda x: x + 2e-5, [(1, 2, 2)]).holds
+    assert not compare_networks(lambda x: x * torch.nan, lambda x: x).holds
+    assert compare_networks(lambda x: x, lambda x: x + 9e-6, [(1, 2, 2)]).holds
+    assert not compare_networks(lambda x: x, lambda x: x + 2e-5, [(1, 2, 2)]).holds
 
 
 def foreign(path: Path) -> None:
@@ -184,9 +184,9 @@ def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message
 
 
 def test_mistakes(files: dict[str, Path], made: dict[str, ExportedModel], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"ends in \.onnx"):
+    with pytest.raises(ValueError, match=r"end in \.onnx"):
         export_model(files["model-c"], tmp_path / "x.pb")
-    with pytest.raises(ValueError, match="ONNX file already"):
+    with pytest.raises(ValueError, match="already an ONNX file"):
         export_model(made["model-c"].path, tmp_path / "x.onnx")
     with pytest.raises(FileExistsError, match="--overwrite"):
         export_model(files["model-c"], made["model-c"].path)
@@ -222,7 +222,7 @@ def test_the_command(
     assert found["largest_difference"] < found["tolerance"] == 1e-5
     assert found["bytes"] == place.stat().st_size
     assert answer(capsys, "models", place)[0] == 0
-    monkeypatch.setattr(onnx_module, "TOLERANCE", 1e-12)
+    monkeypatch.setattr(onnx_module, "PARITY_TOLERANCE", 1e-12)
     code, out, err = answer(capsys, "export", files["model-b-35"], "--onnx", tmp_path / "y.onnx")
     assert (code, out) == (1, "")
     assert "was not written" in err

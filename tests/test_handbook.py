@@ -10,7 +10,7 @@ A block is marked by a comment just before it, `<!-- test: RULE; RULE -->`, of t
     a space                        a TOML block is a space of recipes, not a recipe
     NAME WORD: as it is            an exception to the rule before: lines with this word are run as they stand
 
-What is no `daelab` is never run, and checked: `pip install` by our extras, `make` by its targets, `python bench/...` by
+What is no `daelab` is never run, and checked: `pip install` by our extras, `make` by its targets, `python tools/...` by
 the script and its options, `curl` by the API, `docker run` by the command inside.
 """
 
@@ -42,7 +42,8 @@ from daelab.training.recipe import load_recipe
 from daelab.web.app import create_app
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("decisions/0*.md")])
 NAV = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]
 PROGRAMS = ("cat", "curl", "daelab", "docker", "export", "make", "pip", "python", "tensorboard", "torchrun")
 
@@ -412,7 +413,8 @@ def known(text: str, given: list[str]) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     named = set(re.findall(r"[\w/-]+\.md", str(NAV)))
-    assert {path.name for path in (ROOT / "docs").glob("*.md")} - {"commands.md"} == named - {"commands.md"}
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("decisions/*.md")]
+    assert {path.relative_to(DOCS).as_posix() for path in pages} - {"commands.md"} == named - {"commands.md"}
 
 
 RULES = {

@@ -1,6 +1,6 @@
-"""Pictures keep their format, mode, depth, alpha and metadata; what cannot be read or written is said in one line.
+"""Pictures keep their format, mode, depth, alpha and metadata; errors are one line.
 
-Sources are written by Pillow, tifffile or by hand, and results read by Pillow or tifffile, not by the code under test.
+Sources are written by Pillow, tifffile or by hand. Results are read by Pillow or tifffile, not by the code under test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from daelab.image_io.write import write_picture
 SIDE = (21, 13)
 HEIGHT, WIDTH = SIDE
 DARKER = Denoiser(Backend("darker", lambda x: x * 0.4, multiple=4))
-"""What it does to a pixel is known; to alpha it must do nothing."""
+"""A denoiser with a known effect on pixels. It must not change alpha."""
 
 
 def pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
@@ -39,7 +39,7 @@ def pixels(*shape: int, dtype: Any = np.uint8) -> np.ndarray:
 
 
 def png16(path: Path, values: np.ndarray, seven_passes: bytes = b"") -> None:
-    """A PNG without filters, by hand: Pillow writes no colour of 16 bits, and nothing in seven passes."""
+    """Write a PNG without filters by hand: Pillow writes neither 16-bit color nor interlaced files."""
     height, width, samples = values.shape
 
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -127,7 +127,7 @@ CASES: dict[str, tuple[str, Callable[[Path, dict[str, Any]], None]]] = {
 
 
 def seen(path: Path) -> tuple[np.ndarray, str]:
-    """The file's pixels, as an independent reader gives them, and its mode."""
+    """Return the pixels of a file as an independent reader decodes them, and its mode."""
     if path.suffix in (".tif", ".tiff"):
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
@@ -145,7 +145,7 @@ def seen(path: Path) -> tuple[np.ndarray, str]:
 
 
 def alpha_of(path: Path) -> np.ndarray | None:
-    """Alpha in full depth, where there is some."""
+    """Return alpha in full depth, if there is any."""
     if path.suffix in (".tif", ".tiff"):
         values, mode = seen(path)
         return None if mode.endswith("()") else values[..., -1]
@@ -154,7 +154,7 @@ def alpha_of(path: Path) -> np.ndarray | None:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_picture_comes_back_as_it_was(case: str, tmp_path: Path) -> None:
+def test_mode_depth_and_alpha_are_kept(case: str, tmp_path: Path) -> None:
     suffix, write = CASES[case]
     source, same, darker = (tmp_path / f"{name}{suffix}" for name in ("source", "same", "darker"))
     write(source, {"lossless": True} if suffix == ".webp" else {})
@@ -191,7 +191,7 @@ def test_sixteen_bits_of_png_are_exact(samples: int, tmp_path: Path) -> None:
 
 
 def interlaced(values: np.ndarray) -> bytes:
-    """A PNG of 8 or 16 bits in seven passes, by hand: Pillow writes none."""
+    """Make the rows of an interlaced PNG of 8 or 16 bits by hand: Pillow does not write them."""
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     big = values.astype(values.dtype.newbyteorder(">"))
     return b"".join(b"\0" + row.tobytes() for x, y, dx, dy in passes for row in big[y::dy, x::dx] if row.size)
@@ -208,7 +208,7 @@ def test_interlaced_png(size: tuple[int, int], dtype: Any, tmp_path: Path) -> No
         read_picture(tmp_path / "b.png")
 
 
-def test_darker_is_darker_in_every_range(tmp_path: Path) -> None:
+def test_values_of_every_range_are_denoised(tmp_path: Path) -> None:
     for name, values in {
         "u8": pixels(*SIDE),
         "u16": pixels(*SIDE, 3, dtype=np.uint16),
@@ -256,7 +256,7 @@ SAID: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def said(path: Path) -> dict[str, Any]:
-    """What a file says beside its pixels, by Pillow."""
+    """Return the metadata of a file as Pillow reads it."""
     with Image.open(path) as image:
         exif = image.getexif()
         found = {
@@ -296,7 +296,7 @@ def test_metadata_is_kept_and_can_be_stripped(suffix: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("source", [".png", ".jpg", ".webp", ".tif"])
 @pytest.mark.parametrize("target", [".png", ".jpg", ".webp", ".tif"])
-def test_metadata_goes_along_into_another_format(source: str, target: str, tmp_path: Path) -> None:
+def test_metadata_is_converted_to_another_format(source: str, target: str, tmp_path: Path) -> None:
     by_pillow("RGB")(
         tmp_path / f"a{source}", {key: value for key, value in SAID[source][1].items() if key != "pnginfo"}
     )
@@ -312,7 +312,7 @@ def test_metadata_goes_along_into_another_format(source: str, target: str, tmp_p
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_tiff_stays_as_it_is_stored(orientation: int, tmp_path: Path) -> None:
+def test_the_orientation_of_a_tiff_is_kept(orientation: int, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     values = pixels(*SIDE, 3)
@@ -344,7 +344,7 @@ def test_webp_stays_lossless(lossless: bool, tmp_path: Path) -> None:
     assert np.array_equal(before[..., 3], after[..., 3])
 
 
-def test_every_page_of_a_tiff(tmp_path: Path) -> None:
+def test_every_page_of_a_tiff_is_denoised(tmp_path: Path) -> None:
     pages = [pixels(4, 5, 3), pixels(6, 7, 3, dtype=np.float32), pixels(4, 5, dtype=np.uint16), pixels(9, 8, 4)]
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for number, values in enumerate(pages):
@@ -362,7 +362,7 @@ def test_every_page_of_a_tiff(tmp_path: Path) -> None:
     assert np.array_equal(found[..., 3], pages[3][..., 3])
 
 
-def test_the_first_of_several_frames_is_said(tmp_path: Path) -> None:
+def test_a_note_says_that_only_the_first_frame_was_read(tmp_path: Path) -> None:
     frames = [Image.fromarray(pixels(8, 9 + 0 * n, 3) // (n + 1)) for n in range(3)]
     for suffix in (".gif", ".webp", ".png"):
         source = tmp_path / f"a{suffix}"
@@ -375,7 +375,7 @@ def test_the_first_of_several_frames_is_said(tmp_path: Path) -> None:
             assert image.n_frames == 3  # type: ignore[attr-defined]
 
 
-# What is refused
+# Refused files
 
 
 def whole_png() -> bytes:
@@ -396,7 +396,7 @@ def whole_png() -> bytes:
         ("a.npy", b"\x93NUMPY", "a broken picture"),
     ],
 )
-def test_no_picture(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_what_is_not_a_picture_is_refused(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name}: .*") as caught:
         read_picture(tmp_path / name)
@@ -420,7 +420,7 @@ def test_large_pictures_are_refused_by_their_header(tmp_path: Path) -> None:
         assert read_picture(tmp_path / name, max_pixels=most + 1).size == (10, 10)
 
 
-def test_pillows_own_limit_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_pillow_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     (tmp_path / "a.png").write_bytes(whole_png())
     assert read_picture(tmp_path / "a.png").size == (64, 64)
@@ -443,19 +443,19 @@ def test_pillows_own_limit_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mon
         (".tif", Picture(pixels(2, 4, 4, 3)), "several pictures"),
     ],
 )
-def test_what_a_format_cannot_hold(tmp_path: Path, suffix: str, picture: Picture, reason: str) -> None:
+def test_a_format_refuses_what_it_cannot_hold(tmp_path: Path, suffix: str, picture: Picture, reason: str) -> None:
     with pytest.raises(ValueError, match=f"{suffix}: .* cannot hold {reason}"):
         write_picture(tmp_path / f"a{suffix}", picture)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_encoders_error_names_the_file(tmp_path: Path) -> None:
+def test_an_error_of_an_encoder_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"wide\.jpg: "):
         write_picture(tmp_path / "wide.jpg", Picture(np.zeros((1, 70_000), np.uint8)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_a_file_is_replaced_only_if_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
     with pytest.raises(FileExistsError, match="--overwrite"):
@@ -465,7 +465,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert read_picture(path).size == (4, 4)
 
 
-def test_bundled_photographs() -> None:
+def test_bundled_photographs_are_read_by_name() -> None:
+    pytest.importorskip("skimage")
     assert read_picture("photo:cat").pixels.shape == (300, 451, 3)
     with pytest.raises(ValueError, match="did you mean 'coffee'"):
         read_picture("photo:cofee")
@@ -475,7 +476,7 @@ def test_bundled_photographs() -> None:
     "values",
     [pixels(5, 6), pixels(5, 6, 3), pixels(5, 6, 4), pixels(5, 6, dtype=np.uint16), pixels(5, 6, dtype=np.float64)],
 )
-def test_colour(values: np.ndarray) -> None:
+def test_every_picture_converts_to_color(values: np.ndarray) -> None:
     found = Picture(values).colour().pixels
     assert (found.shape, found.dtype) == ((5, 6, 3), np.uint8)
     if values.ndim == 3 and values.shape[2] == 4:

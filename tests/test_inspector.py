@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from daelab.denoising.noise_identification.families import (
     measure_effects,
     was_trained_for,
 )
-from daelab.denoising.noise_identification.features import COUNT, SIDE, compute_features, extract_patches
+from daelab.denoising.noise_identification.features import COUNT, PATCH_SIDE, compute_features, extract_patches
 from daelab.denoising.noise_identification.network import (
     NoiseEstimator,
     NoiseIdentifier,
@@ -41,10 +42,17 @@ from daelab.noise.base import PRESETS
 from daelab.noise.grammar import parse_noise
 from daelab.noise.presets import FORMULAS
 from daelab.noise.random_streams import BatchStream
+from daelab.training.callbacks.progress import SilentProgress
+from daelab.training.callbacks.record import TrainingInterrupted
+from daelab.training.checkpoint import BestEpoch
+from daelab.training.engine import TrainingOptions, run_training
+from daelab.training.schedules import compute_one_cycle
 from daelab.training.tasks import noise_identification
+from daelab.training.tasks.noise_examples import NoiseExamples, make_examples
 from daelab.training.tasks.noise_identification import (
-    NoiseExamples,
-    make_examples,
+    NoiseIdentificationRecipe,
+    NoiseIdentificationTask,
+    fit_estimator,
     score_estimator,
     train_noise_identifier,
 )
@@ -103,21 +111,21 @@ def test_of_a_flat_picture_the_gain_is_one() -> None:
 def test_patches_of_any_size(size: tuple[int, int], count: int) -> None:
     picture = torch.rand(3, *size, generator=torch.Generator().manual_seed(0))
     found = extract_patches(picture)
-    assert found.shape == (count, 3, SIDE, SIDE)
+    assert found.shape == (count, 3, PATCH_SIDE, PATCH_SIDE)
     assert compute_features(found[None]).isfinite().all()
-    if min(size) >= SIDE:
+    if min(size) >= PATCH_SIDE:
         assert torch.equal(found[0, :, 0, 0], picture[:, 0, 0]) or count == 1
 
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_features_of_a_flat_picture_are_finite(value: float) -> None:
-    found = compute_features(torch.full((2, 3, 3, SIDE, SIDE), value))
+    found = compute_features(torch.full((2, 3, 3, PATCH_SIDE, PATCH_SIDE), value))
     assert found.shape == (2, COUNT)
     assert found.isfinite().all()
 
 
 def test_features_of_several_pictures_are_those_of_each() -> None:
-    x = torch.rand(4, 2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(4, 2, 3, PATCH_SIDE, PATCH_SIDE, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(compute_features(x), torch.cat([compute_features(one[None]) for one in x]))
 
 
@@ -142,6 +150,42 @@ def test_training_beats_guessing_and_says_how_it_went(small: NoiseIdentifier) ->
     assert small.card["examples"] == 600
 
 
+@pytest.mark.parametrize("steps", [60, 601])
+def test_the_rates_are_those_of_pytorchs_one_cycle(steps: int) -> None:
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=3e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+    for step in range(steps):
+        group = optimizer.param_groups[0]
+        assert compute_one_cycle(step, steps, 3e-3) == (group["lr"], group["betas"][0])
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_resumed_training_ends_as_one_that_never_stopped(
+    pictures: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killer(SilentProgress):
+        def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
+            if row["epoch"] == 2:
+                raise TrainingInterrupted("a", 15)
+
+    monkeypatch.setattr(noise_identification, "EPOCHS", 4)
+    examples = make_examples(pictures, 300, 0, "train 0")
+    recipe = NoiseIdentificationRecipe(data=("waves",), examples=300)
+
+    def fit(name: str, **options: Any) -> NoiseEstimator:
+        kept = TrainingOptions(name, runs_root=tmp_path, device=torch.device("cpu"), **options)
+        product = run_training(recipe, lambda device: NoiseIdentificationTask(recipe, examples, device), kept).product
+        assert isinstance(product, NoiseEstimator)
+        return product
+
+    with pytest.raises(TrainingInterrupted):
+        fit("a", progress=Killer())
+    resumed, whole = fit("a", resume=True).state_dict(), fit("b").state_dict()
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert all(torch.equal(fit_estimator(examples, 0).state_dict()[name], whole[name]) for name in whole)
+
+
 def test_the_same_seed_makes_the_same_examples(pictures: ImageSet) -> None:
     one, same, other = (make_examples(pictures, 50, seed, "train 0") for seed in (0, 0, 1))
     assert torch.equal(one.seen, same.seen)
@@ -154,7 +198,7 @@ def test_a_file_comes_back(small: NoiseIdentifier, tmp_path: Path) -> None:
     small.save(tmp_path / "x.safetensors")
     back = load_noise_identifier(tmp_path / "x.safetensors")
     assert back.card == small.card
-    x = torch.rand(1, 1, 3, SIDE, SIDE)
+    x = torch.rand(1, 1, 3, PATCH_SIDE, PATCH_SIDE)
     torch.testing.assert_close(back.estimator.estimate(x), small.estimator.estimate(x))
 
 
@@ -172,7 +216,10 @@ def other_family(path: Path) -> None:
     ("spoil", "message"),
     [
         (lambda path: path.write_bytes(b"nothing"), "not a safetensors file"),
-        (lambda path: path.write_bytes(next(iter(list_shipped_models().values())).read_bytes()), "no inspector's file"),
+        (
+            lambda path: path.write_bytes(next(iter(list_shipped_models().values())).read_bytes()),
+            "this is no noise identifier",
+        ),
         (other_family, "another version"),
         (other_order, "another version"),
     ],
@@ -366,7 +413,7 @@ def test_inspecting_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert noisy["picture"].endswith("noisy.png")
     code, out, _ = answer(capsys, "inspect", tmp_path / "noisy.png", "photo:cat")
     assert "looks clean: leave it" in out
-    assert "scikit-image's estimate" in out
+    assert "estimate of scikit-image" in out
     assert "offset +0." in out
     code, out, err = answer(capsys, "inspect", tmp_path / "nowhere.png")
     assert (code, out) == (2, "")
@@ -382,7 +429,7 @@ def test_training_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert load_noise_identifier(place).card["seed"] == 0
     assert answer(capsys, "train-inspector", "--save", place)[0] == 2
     code, _, err = answer(capsys, "train-inspector", "--save", tmp_path / "x.pt")
-    assert (code, "ends in .safetensors" in err) == (2, True)
+    assert (code, "must end in .safetensors" in err) == (2, True)
     code, _, err = answer(capsys, "train-inspector", "--save", tmp_path / "y.safetensors", "--examples", "3")
     assert (code, "at least 50 examples" in err) == (2, True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.safetensors"]

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from sklearn import metrics as reference
 from torch import Tensor, nn
 
-from daelab._util.tensor_file import to_half_precision, write_tensors
+from daelab._util.tensor_file import read_tensors, to_half_precision, write_tensors
 from daelab.cli import main
 from daelab.datasets.base import Dataset, ImageSet
 from daelab.datasets.registry import load_dataset
@@ -65,16 +65,13 @@ from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.build import build_network as build_model
 from daelab.models.model_file import ModelMetadata, save_model
 from daelab.noise.grammar import parse_noise
+from daelab.runs.folder import get_run_folder
+from daelab.runs.ledger import Ledger
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.callbacks.record import TrainingInterrupted
-from daelab.training.tasks.classification import (
-    ClassifierTrainer,
-    SilentClassifierProgress,
-    TrainingStopped,
-    _parts,
-    fit_classifier,
-    translate_images,
-)
-from daelab.training.tasks.classification_state import classifier_learning_rate
+from daelab.training.schedules import compute_classifier_rate
+from daelab.training.tasks.classification import ClassificationTask, TrainedClassifier, fit_classifier
+from daelab.training.tasks.classification_images import split_evenly, translate_images
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")
@@ -288,57 +285,126 @@ def test_what_ships_is_small(name: str) -> None:
 # Training
 
 
-def test_a_judge_learns(colours: Dataset, tmp_path: Path) -> None:
-    made = fit_classifier(tiny(epochs=6), colours, tmp_path)
+FILES = {"recipe.toml", "environment.json", "metrics.csv", "checkpoint.safetensors", "judge.safetensors"}
+
+
+class Killer(SilentProgress):
+    """Sends a signal to this process after a step, counted from the beginning of the watch, or during the test."""
+
+    def __init__(self, after: int = 0, *, in_test: bool = False) -> None:
+        self.left, self.in_test = after, in_test
+
+    def step(self, epoch: int, step: int, images_per_second: float) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def test(self, done: int, images: int) -> None:
+        if self.in_test:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def without_times(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{k: value for k, value in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
+
+
+def test_a_classifier_learns(colours: Dataset) -> None:
+    trained = fit_classifier(tiny(epochs=6), "a", dataset=colours)
+    made, folder = trained.file, trained.run.path
     accuracy = made.card.metrics["test"]["accuracy"]
     assert set(accuracy) == set(TTA)
     assert accuracy["mirror"] > 0.9
     assert made.card.metrics["test"]["images"] == 30
     assert made.card.classes == NAMES
-    assert {path.name for path in tmp_path.iterdir()} == {"recipe.toml", "checkpoint.safetensors", "judge.safetensors"}
-    loaded = read_classifier_file(tmp_path / "judge.safetensors")
+    assert {path.name for path in folder.iterdir()} == FILES
+    loaded = read_classifier_file(trained.path)
     assert loaded.card == made.card
     x = torch.from_numpy(colours.test.batch(np.arange(30))).float() / 255
-    answers = load_classifier(str(tmp_path / "judge.safetensors"), device=CPU)(x)
+    answers = load_classifier(str(trained.path), device=CPU)(x)
     assert (answers.numpy() == colours.test.labels).mean() > 0.9
 
 
+def test_a_classifier_leaves_the_same_records_as_a_denoiser(colours: Dataset) -> None:
+    trained = fit_classifier(tiny(), "a", dataset=colours)
+    rows = trained.run.read_metrics()
+    assert rows == trained.rows
+    columns = ["epoch", "learning_rate", "train_loss", "seconds", "images_per_second", "train_accuracy"]
+    assert [list(row) for row in rows] == [columns] * 3
+    row = Ledger().get_run("a")
+    assert (row["status"], row["epochs_done"], row["epochs"], row["train_size"]) == ("finished", 3, 3, 96)
+    assert (row["recipe"], row["recipe_sha256"]) == (tiny().to_dict(), tiny().sha256)
+    assert row["parameters"] == sum(p.numel() for p in trained.file.network.parameters())
+    assert (row["architecture"], row["val_loss"]) == ("classifier 6, 8", None)
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> ClassifierFile:
-    return fit_classifier(tiny(), colours, tmp_path_factory.mktemp("whole"))
+def uninterrupted(colours: Dataset, tmp_path_factory: pytest.TempPathFactory) -> TrainedClassifier:
+    root = tmp_path_factory.mktemp("whole")
+    return fit_classifier(tiny(), "a", dataset=colours, runs_root=root, ledger=Ledger(f"sqlite:///{root}/ledger.db"))
+
+
+def interrupt(colours: Dataset, killer: Killer) -> None:
+    with pytest.raises(TrainingInterrupted, match="daelab train-judge --resume a"):
+        fit_classifier(tiny(), "a", dataset=colours, progress=killer)
+    assert Ledger().get_run("a")["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("after", [1, 5, 6, 7, 17, 18])
-def test_resumed_is_uninterrupted(after: int, uninterrupted: ClassifierFile, colours: Dataset, tmp_path: Path) -> None:
-    asked = iter(range(1, 1000))
-    with pytest.raises(TrainingStopped):
-        fit_classifier(tiny(), colours, tmp_path, stop=lambda: next(asked) >= after)
-    again = fit_classifier(tiny(), colours, tmp_path, resume=True)
-    assert tensors(again).keys() == tensors(uninterrupted).keys()
-    assert all(torch.equal(value, tensors(uninterrupted)[name]) for name, value in tensors(again).items())
-    assert again.card.metrics == uninterrupted.card.metrics
+def test_resumed_is_uninterrupted(after: int, uninterrupted: TrainedClassifier, colours: Dataset) -> None:
+    interrupt(colours, Killer(after))
+    again = fit_classifier(tiny(), "a", dataset=colours, resume=True)
+    whole = tensors(uninterrupted.file)
+    assert tensors(again.file).keys() == whole.keys()
+    assert all(torch.equal(value, whole[name]) for name, value in tensors(again.file).items())
+    assert again.file.card.metrics == uninterrupted.file.card.metrics
+    assert without_times(again.rows) == without_times(uninterrupted.rows)
+    assert Ledger().get_run("a")["status"] == "finished"
 
 
-def test_another_seed_is_another_judge(uninterrupted: ClassifierFile, colours: Dataset, tmp_path: Path) -> None:
-    other = fit_classifier(tiny().model_copy(update={"seed": 1}), colours, tmp_path)
-    assert not torch.equal(tensors(other)["head.weight"], tensors(uninterrupted)["head.weight"])
+def test_an_interrupted_test_is_repeated(uninterrupted: TrainedClassifier, colours: Dataset) -> None:
+    interrupt(colours, Killer(in_test=True))
+    assert not (get_run_folder("a").path / "judge.safetensors").exists()
+    again = fit_classifier(tiny(), "a", dataset=colours, resume=True)
+    assert again.file.card.metrics == uninterrupted.file.card.metrics
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(colours: Dataset, tmp_path: Path) -> None:
-    fit_classifier(tiny(epochs=1), colours, tmp_path)
+def test_a_checkpoint_of_version_0_1_0_resumes(uninterrupted: TrainedClassifier, colours: Dataset) -> None:
+    interrupt(colours, Killer(7))
+    path = get_run_folder("a").checkpoint
+    header, stored = read_tensors(path)
+    del header["checkpoint"], header["best"]
+    old = {}
+    for name, tensor in stored.items():
+        name = name.replace("average.", "slow.").replace("loss_sum", "sums")
+        if name.startswith("optimiser."):
+            name = name.replace("optimiser.", "momentum.").removesuffix(".momentum_buffer")
+        old[name] = tensor
+    write_tensors(path, old, header | {"judge_checkpoint": 1})
+    again = fit_classifier(tiny(), "a", dataset=colours, resume=True)
+    whole = tensors(uninterrupted.file)
+    assert all(torch.equal(value, whole[name]) for name, value in tensors(again.file).items())
+
+
+def test_another_seed_is_another_judge(uninterrupted: TrainedClassifier, colours: Dataset) -> None:
+    other = fit_classifier(tiny().model_copy(update={"seed": 1}), "b", dataset=colours)
+    assert not torch.equal(tensors(other.file)["head.weight"], tensors(uninterrupted.file)["head.weight"])
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(colours: Dataset) -> None:
+    fit_classifier(tiny(epochs=1), "a", dataset=colours)
     with pytest.raises(ValueError, match="another recipe"):
-        fit_classifier(tiny(epochs=2), colours, tmp_path, resume=True)
+        fit_classifier(tiny(epochs=2), "a", dataset=colours, resume=True)
 
 
-def test_a_diverging_judge_says_so(colours: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"epoch 1: the loss is no number; try a lower training.lr"):
-        fit_classifier(tiny(lr=1e30), colours, tmp_path)
+def test_a_diverging_classifier_is_one_line(colours: Dataset) -> None:
+    with pytest.raises(ValueError, match=r"epoch 1: the loss is no longer a number; .*; try a lower training.lr"):
+        fit_classifier(tiny(lr=1e30), "a", dataset=colours)
 
 
 def test_parts_change_only_the_statistics() -> None:
     x = torch.arange(10)
     for size, lengths in ((10, [10]), (4, [5, 5]), (3, [4, 3, 3]), (100, [10])):
-        assert [len(part) for part in _parts(x, size)] == lengths
+        assert [len(part) for part in split_evenly(x, size)] == lengths
 
 
 def test_images_move_over_a_reflected_border() -> None:
@@ -349,10 +415,10 @@ def test_images_move_over_a_reflected_border() -> None:
     np.testing.assert_array_equal(translate_images(x, corners, 2).numpy(), np.stack(expected))
 
 
-def test_each_image_is_mirrored_every_second_epoch(colours: Dataset, tmp_path: Path) -> None:
-    trainer = ClassifierTrainer(tiny(translate=0), colours, tmp_path, CPU, SilentClassifierProgress(), lambda: False)
-    plain = trainer.images.float() / 255
-    first, second, third = (trainer._augmented(np.arange(96), epoch) for epoch in (0, 1, 2))
+def test_each_image_is_mirrored_every_second_epoch(colours: Dataset) -> None:
+    task = ClassificationTask(tiny(translate=0), colours, CPU)
+    plain = task.images.float() / 255
+    first, second, third = (task.make_batch(np.arange(96), epoch * task.steps).images for epoch in (0, 1, 2))
     mirrored = (first != plain).flatten(1).any(1)
     assert 20 < int(mirrored.sum()) < 76
     assert torch.equal(second, first.flip(-1))
@@ -361,18 +427,15 @@ def test_each_image_is_mirrored_every_second_epoch(colours: Dataset, tmp_path: P
 
 def test_the_rate_is_a_triangle() -> None:
     settings = ClassifierTrainingConfig()
-    rates = [classifier_learning_rate(settings, step / 1000) for step in range(1001)]
+    rates = [compute_classifier_rate(settings, step / 1000) for step in range(1001)]
     assert rates[0] == settings.start_lr
     assert max(rates) == rates[230] == 1
     assert rates[-1] == pytest.approx(settings.final_lr)
 
 
-def test_only_some_images_are_learnt_where_asked(colours: Dataset, tmp_path: Path) -> None:
+def test_only_some_images_are_learnt_where_asked(colours: Dataset) -> None:
     fields = tiny().to_dict() | {"data": {"train": 20}}
-    trainer = ClassifierTrainer(
-        parse_classifier_recipe(fields), colours, tmp_path, CPU, SilentClassifierProgress(), lambda: False
-    )
-    assert len(trainer.images) == 20
+    assert len(ClassificationTask(parse_classifier_recipe(fields), colours, CPU).images) == 20
 
 
 # Recipes
@@ -564,7 +627,7 @@ MISTAKES = [
     ("mine_for_daelab:broken", "RuntimeError: no weights"),
     ("mine_for_daelab:number", "int, not an nn.Module"),
     ("mine_for_daelab:", "mine_for_daelab:"),
-    ("model.safetensors", "no judge"),
+    ("model.safetensors", "not a classifier"),
     ("cut.safetensors", "cut.safetensors"),
     ("text.safetensors", "not a safetensors file"),
     ("text.onnx", "text.onnx"),
@@ -626,7 +689,7 @@ def test_classes_are_matched_by_name(pixels: Tensor, colours: Dataset) -> None:
     own = channel_judge()(pixels)
     assert torch.equal(channel_judge().on(("blue", "green", "red"))(pixels), 2 - own)
     assert torch.equal(channel_judge(()).on(NAMES)(pixels), own)
-    with pytest.raises(ValueError, match="does not know cat of coloured; it knows red, green, blue"):
+    with pytest.raises(ValueError, match="does not know the classes cat of coloured; it knows red, green, blue"):
         channel_judge().on(("cat", "red"), "coloured")
     with pytest.raises(ValueError, match="scores of 4 classes"):
         channel_judge(()).on(("a", "b", "c", "d"))(pixels)
@@ -682,7 +745,7 @@ def test_without_a_judge_nothing_changes(colours: Dataset) -> None:
 
 
 def test_a_judge_of_other_classes_is_refused(colours: Dataset) -> None:
-    with pytest.raises(ValueError, match="does not know red, green, blue of coloured"):
+    with pytest.raises(ValueError, match="does not know the classes red, green, blue of coloured"):
         evaluate_denoiser(lambda x: x, colours.test, parse_noise(MIXED), judge=channel_judge(CIFAR))
 
 
@@ -717,12 +780,7 @@ def test_train_judge_and_evaluate_with_it(run: Callable[..., tuple[int, str, str
     assert (made["run"], made["judge"], made["classes"]) == ("j", "j.safetensors", sorted(NAMES))
     assert "epoch 2/2" in err
     assert "left 0:00:00" in err
-    assert {path.name for path in Path("runs/j").iterdir()} == {
-        "recipe.toml",
-        "environment.json",
-        "checkpoint.safetensors",
-        "judge.safetensors",
-    }
+    assert {path.name for path in Path("runs/j").iterdir()} == FILES
     assert read_classifier_file("j.safetensors").card.name == "j"
     code, out, _ = run("train-judge", "--resume", "j")
     assert code == 0
@@ -741,17 +799,10 @@ def test_train_judge_and_evaluate_with_it(run: Callable[..., tuple[int, str, str
     assert all(name in out for name in NAMES)
 
 
-def test_a_signal_saves_and_says_how_to_go_on(
-    colours_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Kill(SilentClassifierProgress):
-        def step(self, epoch: int, step: int, images_per_second: float) -> None:
-            if (epoch, step) == (1, 2):
-                os.kill(os.getpid(), signal.SIGTERM)
-
+def test_a_signal_saves_and_says_how_to_go_on(colours_file: str) -> None:
     fields = tiny().to_dict() | {"data": {"name": colours_file}}
     with pytest.raises(TrainingInterrupted, match="daelab train-judge --resume j") as caught:
-        train_classifier(parse_classifier_recipe(fields), "j", progress=Kill())
+        train_classifier(parse_classifier_recipe(fields), "j", progress=Killer(2))
     assert caught.value.signum == signal.SIGTERM
     again = train_classifier(name="j", resume=True)
     whole = train_classifier(parse_classifier_recipe(fields), "whole")
@@ -768,7 +819,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
         (("train-judge", "--resume", "x", "--set", "seed=1"), "--resume"),
         (("train-judge", "--save", "x.pt"), ".safetensors"),
         (("train-judge", "--set", "data.name=npz:nowhere.npz"), "nowhere.npz"),
-        (("evaluate", "m.safetensors", "--judge", "nobody"), "unknown judge 'nobody'"),
+        (("evaluate", "m.safetensors", "--judge", "nobody"), "unknown classifier 'nobody'"),
     ],
 )
 def test_a_wrong_command_is_one_line(

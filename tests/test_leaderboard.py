@@ -16,7 +16,7 @@ from PIL import Image
 
 from daelab._util.tensor_file import read_tensors, write_tensors
 from daelab.cli import main
-from daelab.datasets.registry import load_dataset, match_dataset_name
+from daelab.datasets.registry import check_dataset_name, load_dataset
 from daelab.denoising.denoiser import Denoiser
 from daelab.evaluation.classifiers.registry import CLASSIFIERS, list_shipped_classifiers, load_classifier
 from daelab.evaluation.evaluate import EvaluationScores, NoiseScores, evaluate_denoiser
@@ -63,7 +63,7 @@ def test_a_lead_that_touches_zero_is_not_certain() -> None:
 @pytest.mark.parametrize("name", BOARDS)
 def test_every_board_is_of_a_data_set_and_of_noises(name: str) -> None:
     board = BOARDS[name]
-    match_dataset_name(name)
+    check_dataset_name(name)
     assert all(parse_noise(text) for text in (*board.noises, *board.unseen))
     assert set(board.judges) <= set(CLASSIFIERS)
     assert not set(board.noises) & set(board.unseen)
@@ -212,7 +212,7 @@ def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert (given != clean).any()
     assert not (rows[0].crops["corner"][1] == rows[1].crops["corner"][1]).all()
     write_leaderboard(tmp_path, "photos", board, rows)
-    assert "Parts of the test pictures under type-1" in (tmp_path / "leaderboard.html").read_text()
+    assert "Parts of the test pictures under the noise type-1" in (tmp_path / "leaderboard.html").read_text()
     assert (tmp_path / "side-by-side.png").stat().st_size > 2000
 
 
@@ -272,8 +272,8 @@ def test_the_trade_shows_every_judge_of_every_model(tmp_path: Path) -> None:
 MISTAKES = {
     "data": (["--data", "folder:x"], "unknown leaderboard 'folder:x'"),
     "model": (["model-x", "--data", "photos"], "unknown model or run 'model-x'"),
-    "checkpoints": (["--data", "photos", "--paper-checkpoints", "nowhere"], "nowhere: no such folder"),
-    "out": (["--data", "photos", "--out", __file__], "is a file; name a folder"),
+    "checkpoints": (["--data", "photos", "--paper-checkpoints", "nowhere"], "nowhere: the folder does not exist"),
+    "out": (["--data", "photos", "--out", __file__], "is a file; write the name of a folder"),
 }
 
 

@@ -88,7 +88,7 @@ def test_the_judges_features_are_far_apart_for_other_images_and_the_judge_never_
     loss(noisy(0.1), CLEAN).backward()
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(parameter.requires_grad for parameter in network.parameters())
-    with pytest.raises(FileNotFoundError, match="judge nobody: its weights are not in this installation"):
+    with pytest.raises(FileNotFoundError, match="classifier nobody: its weights are not in this installation"):
         ClassifierFeatureLoss("nobody")(CLEAN, CLEAN)
 
 

@@ -16,6 +16,7 @@ from daelab.evaluation.metrics import (
     bootstrap_interval,
     compute_batch_psnr,
     convert_mse_to_psnr,
+    list_metrics,
     mse,
     psnr,
     ssim,
@@ -48,6 +49,7 @@ def reference_ssim(image: np.ndarray, clean: np.ndarray) -> float:
     return float(structural_similarity(image, clean, data_range=1, channel_axis=0, **options))
 
 
+PER_IMAGE = [metric.name for metric in list_metrics("image")]
 REFERENCES = {
     "mse": (mean_squared_error, 1e-9),
     "psnr": (lambda image, clean: peak_signal_noise_ratio(clean, image, data_range=1), 1e-4),
@@ -56,11 +58,11 @@ REFERENCES = {
 
 
 @pytest.mark.parametrize("case", PAIRS)
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", PER_IMAGE)
 def test_each_metric_equals_scikit_image(name: str, case: str) -> None:
     image, clean = PAIRS[case]
     reference, tolerance = REFERENCES[name]
-    found = METRICS[name](image, clean)
+    found = METRICS[name].function(image, clean)
     expected = [reference(a, b) for a, b in zip(image.double().numpy(), clean.double().numpy(), strict=True)]
     assert (found.shape, found.dtype) == ((len(image),), torch.float64)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=tolerance)
@@ -80,11 +82,11 @@ def test_psnr_and_ssim_equal_torchmetrics(case: str) -> None:
     torch.testing.assert_close(ssim(image, clean).float(), inside, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", PER_IMAGE)
 def test_each_image_is_scored_alone(name: str) -> None:
     image, clean = PAIRS["many"]
-    whole = METRICS[name](image, clean)
-    alone = torch.cat([METRICS[name](image[i : i + 1], clean[i : i + 1]) for i in range(len(image))])
+    whole = METRICS[name].function(image, clean)
+    alone = torch.cat([METRICS[name].function(image[i : i + 1], clean[i : i + 1]) for i in range(len(image))])
     torch.testing.assert_close(whole, alone, rtol=1e-6, atol=1e-7)
     assert len(whole.unique()) == len(image)
 
@@ -92,18 +94,18 @@ def test_each_image_is_scored_alone(name: str) -> None:
 BEST = {"mse": 0.0, "psnr": math.inf, "ssim": 1.0}
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", PER_IMAGE)
 def test_equal_images_score_best(name: str) -> None:
     clean = PAIRS["many"][1]
-    assert METRICS[name](clean, clean.clone()).tolist() == pytest.approx([BEST[name]] * len(clean))
+    assert METRICS[name].function(clean, clean.clone()).tolist() == pytest.approx([BEST[name]] * len(clean))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", PER_IMAGE)
 def test_any_precision_of_the_images_is_taken(name: str, dtype: torch.dtype) -> None:
     image, clean = PAIRS["many"]
-    found = METRICS[name](image.to(dtype), clean.to(dtype))
-    torch.testing.assert_close(found, METRICS[name](image, clean), rtol=0.05, atol=0.02)
+    found = METRICS[name].function(image.to(dtype), clean.to(dtype))
+    torch.testing.assert_close(found, METRICS[name].function(image, clean), rtol=0.05, atol=0.02)
 
 
 def test_ssim_has_a_gradient_that_points_to_the_clean_image() -> None:

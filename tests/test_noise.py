@@ -20,7 +20,7 @@ from daelab.noise.camera import _to_linear, _to_srgb
 from daelab.noise.composition import Chain, Mixture
 from daelab.noise.grammar import parse_noise
 from daelab.noise.presets import FORMULAS
-from daelab.noise.random_streams import BatchStream, IndexedStream, philox
+from daelab.noise.random_streams import BatchStream, IndexedStream, generate_philox
 
 GREY = torch.full((64, 3, 16, 16), 0.5)
 TEXTURE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(1)).repeat(64, 1, 1, 1)
@@ -151,7 +151,7 @@ WRONG = {
     "speckle(0.1) & type-1": ("'&' has no meaning here", 13),
     "type-1 |\n\t? ": ("'?' has no meaning here", 10),
     "": ("expected the name of a noise, found 'the end'", 0),
-    "(" * 30: ("more than 20 brackets deep", 20),
+    "(" * 30: ("brackets are nested over 20 deep", 20),
 }
 
 
@@ -541,7 +541,7 @@ KNOWN = {
 @pytest.mark.parametrize("counter, key", KNOWN)
 def test_philox_known_answers(counter: tuple[int, ...], key: tuple[int, int]) -> None:
     c0, c1, c2, c3 = (torch.tensor(word) for word in counter)
-    assert tuple(map(int, philox((c0, c1, c2, c3), key))) == KNOWN[counter, key]
+    assert tuple(map(int, generate_philox((c0, c1, c2, c3), key))) == KNOWN[counter, key]
 
 
 @pytest.mark.parametrize("kind", ["uniform", "normal"])

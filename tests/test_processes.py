@@ -19,22 +19,15 @@ import pytest
 import torch
 from PIL import Image
 
-from daelab._util import distributed
-from daelab._util.distributed import (
-    count_processes,
-    detect_lost_process,
-    get_rank,
-    is_first_process,
-    run_on_first,
-    select_share,
-    slice_share,
-)
+from daelab._util import work_sharing
+from daelab._util.distributed import count_processes, detect_lost_process, get_rank, is_first_process, run_on_first
+from daelab._util.work_sharing import select_share, slice_share
 from daelab.cli import main
 from daelab.runs.folder import get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.engine import fit_denoiser, load_run_recipe
 from daelab.training.losses import LOSSES, parse_loss
 from daelab.training.recipe import parse_recipe
+from daelab.training.tasks.denoising import fit_denoiser, load_run_recipe
 
 HERE = Path(__file__).parent
 _spec = importlib.util.spec_from_file_location("group_work", HERE / "group_work.py")
@@ -43,7 +36,14 @@ assert _spec.loader is not None
 work = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(work)
 
-CLOSE = {"train judge": 3e-2, "train sgd": 1e-5, "train no norm": 1e-5, "train streamed": 2e-2, "train bf16": 5e-3}
+CLOSE = {
+    "train judge": 3e-2,
+    "train sgd": 1e-5,
+    "train no norm": 1e-5,
+    "train streamed": 2e-2,
+    "train bf16": 5e-3,
+    "train classifier": 1e-5,
+}
 """How far losses may be apart, relatively; 0.01 for the rest: Adam and Muon make much of the rounding in gradients that
 are zero but for it, those of the biases before a norm (docs/scaling.md)."""
 
@@ -99,7 +99,7 @@ def test_two_processes_train_as_one(name: str, group: dict[str, Any], pictures_f
     assert len(alone) == 2
     for ours, theirs in zip(group[name], alone, strict=True):
         assert ours.keys() == theirs.keys()
-        for column in ("train_loss", "val_loss"):
+        for column in {"train_loss", "val_loss", "train_accuracy"} & ours.keys():
             assert ours[column] == pytest.approx(theirs[column], rel=CLOSE.get(name, 1e-2)), column
         assert ours["learning_rate"] == pytest.approx(theirs["learning_rate"], rel=1e-6)
 
@@ -167,9 +167,9 @@ def test_a_killed_process_ends_the_run_cleanly_and_it_goes_on(tmp_path: Path, pi
     gone = "daelab: another process of this training has gone; go on with: daelab train --resume tiny-1"
     assert lines == [gone, gone], said
     ledger = Ledger()
-    assert [row["name"] for row in ledger.rows()] == ["tiny-1"]
-    assert ledger.row("tiny-1")["status"] == "interrupted"
-    assert "go on with" in ledger.row("tiny-1")["reason"]
+    assert [row["name"] for row in ledger.list_runs()] == ["tiny-1"]
+    assert ledger.get_run("tiny-1")["status"] == "interrupted"
+    assert "go on with" in ledger.get_run("tiny-1")["reason"]
     done = rows("tiny-1")
     assert 2 <= done < 150
     again = fit_denoiser(load_run_recipe("tiny-1"), "tiny-1", resume=True)
@@ -211,7 +211,7 @@ def test_commands_speak_once_and_give_what_one_process_gives(
     said = [line for line in done.stderr.splitlines() if line.startswith("daelab: ")]
     assert [line.partition(";")[0] for line in said] == [
         "daelab: no recipe file nonesuch",
-        "daelab: models is the work of one process",
+        "daelab: models runs in one process",
     ]
     assert [(tmp_path / f"codes-{rank}").read_text() for rank in range(2)] == ["0022"] * 2
 
@@ -231,7 +231,7 @@ def test_alone_nothing_is_shared() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 @pytest.mark.parametrize("images", [0, 1, 7, 128])
 def test_parts_cover_a_batch_without_overlap(images: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "count_processes", lambda: count)
+    monkeypatch.setattr(work_sharing, "count_processes", lambda: count)
     places = [place for rank in range(count) for place in range(images)[slice_share(images, rank)]]
     assert places == list(range(images))
     sizes = [len(range(images)[slice_share(images, rank)]) for rank in range(count)]

@@ -188,7 +188,7 @@ def test_the_valid_keys_are_all_listed() -> None:
         ("training.lr", "--set training.lr: write field=value, for example training.lr=0.01"),
         ("=3", "--set =3: write field=value"),
         ("seed.x=3", "--set seed.x=3: seed is 4, which has no fields"),
-        ("spec.norms=none", "unknown spec key 'norms'; did you mean 'norm'?"),
+        ("spec.norms=none", "unknown architecture key 'norms'; did you mean 'norm'?"),
         ("training.x.y=1", "unknown recipe key 'training.x'"),
         ("trainin.lr=1", "unknown recipe key 'trainin'; did you mean 'training'?"),
     ],
@@ -205,7 +205,7 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     for content, message in [
         (b"seed = ", "not TOML: "),
         (b"seed = '\xff'", "not TOML: "),
-        (b"#" * 100_001, "over 100000 bytes"),
+        (b"#" * 100_001, "the file has over 100000 bytes"),
         (b"a = " + b"[" * 5000, "not TOML: "),
         (b"seed = -1", "seed: Input should be"),
     ]:

@@ -383,7 +383,7 @@ def test_a_judges_curve_is_a_third_panel(tmp_path: Path) -> None:
         {"epoch": float(n), "val_loss": 0.1, "val_psnr": 20.0} | ({"val_f1": 0.5} if n % 2 else {}) for n in range(4)
     ]
     curves_figure({"run": rows}, tmp_path / "curves.svg")
-    assert "macro F1 of the judge, denoised" in _texts(tmp_path / "curves.svg")
+    assert "macro F1 of the classifier on denoised images" in _texts(tmp_path / "curves.svg")
 
 
 def test_a_log_shows_every_family_and_what_did_not_learn(tmp_path: Path) -> None:

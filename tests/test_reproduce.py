@@ -31,31 +31,31 @@ from daelab.experiments.paper.comparisons import (
 from daelab.experiments.paper.measure import MeasurementSettings
 from daelab.experiments.paper.measurements import Measurements, ReproductionRequest
 from daelab.experiments.paper.published import LAYERS, REPOSITORY, TABLE_3, get_published_layers
-from daelab.experiments.paper.reproduce import OWN_WEIGHTS, _check, _retrained, reproduce_paper
-from daelab.experiments.paper.tables import make_layer_table, make_noise_table
+from daelab.experiments.paper.reproduce import OWN_WEIGHTS, _check, _train_own_models, reproduce_paper
+from daelab.experiments.paper.tables import make_noise_table, make_published_layer_table
 from daelab.experiments.reports.page import make_slug
-from daelab.training.callbacks.record import SilentProgress
+from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import list_recipes, load_recipe
 
-BENCH = Path(__file__).parents[1] / "bench"
+TOOLS = Path(__file__).parents[1] / "tools"
 
 
 @pytest.mark.parametrize("figure", LAYERS)
 def test_every_layer_of_the_papers_tables_is_ours(figure: str) -> None:
     assert all(compare_layers(figure))
     assert len(compare_layers(figure)) == {"Figure 3": 14, "Figure 5": 31, "Figure 6": 15}[figure]
-    assert [row[3] for row in make_layer_table(figure).rows] == ["✓"] * len(get_published_layers(figure))
+    assert [row[3] for row in make_published_layer_table(figure).rows] == ["✓"] * len(get_published_layers(figure))
 
 
 def test_another_layer_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     preset, text = LAYERS["Figure 6"]
     monkeypatch.setitem(LAYERS, "Figure 6", (preset, text.replace("896", "897")))
     assert compare_layers("Figure 6") == [False] + [True] * 14
-    assert "1 rows differ" in make_layer_table("Figure 6").note
+    assert "1 rows differ" in make_published_layer_table("Figure 6").note
 
 
 def test_table_1_is_the_preset() -> None:
-    assert "draws one of these" in make_noise_table().note
+    assert "applies one of these noises" in make_noise_table().note
 
 
 def outcome(name: str, losses: list[float]) -> StudyOutcome:
@@ -163,9 +163,9 @@ def test_what_is_missed_is_named(made: tuple[Measurements, Watcher]) -> None:
 def test_a_second_report_replaces_the_first(made: tuple[Measurements, Watcher], tmp_path: Path) -> None:
     _check(made[0].request)
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds something else than a report"):
+    with pytest.raises(ValueError, match="holds other files than a report"):
         _check(ReproductionRequest(tmp_path))
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(FileNotFoundError, match="the folder does not exist"):
         _check(ReproductionRequest(tmp_path / "new", checkpoints=tmp_path / "none"))
     with pytest.raises(ValueError, match="is a file"):
         _check(ReproductionRequest(tmp_path / "thesis.tex"))
@@ -185,7 +185,7 @@ def test_speeds_are_scaled_to_the_papers_sizes(made: tuple[Measurements, Watcher
 
 def test_documents_are_written_from_a_whole_report_only(made: tuple[Measurements, Watcher], tmp_path: Path) -> None:
     def run(folder: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(BENCH / "results.py"), "--report", str(folder), "--check"]
+        command = [sys.executable, str(TOOLS / "results.py"), "--report", str(folder), "--check"]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     source = made[0].request.out / "report.json"
@@ -206,8 +206,8 @@ def test_retraining_takes_the_shipped_recipes(
     monkeypatch.setattr(reproduce, "QUICK", 64)
     monkeypatch.setattr(reproduce, "OWN_WEIGHTS", ("model-b-35",))
     setting = MeasurementSettings(load_dataset("cifar10", cifar_root), None, {}, quick=True)
-    found = _retrained(setting, Watcher(), tmp_path)
+    found = _train_own_models(setting, Watcher(), tmp_path)
     assert found == {"model-b-35": tmp_path / "retrain-model-b-35" / "best.safetensors"}
-    again: Callable[..., Any] = _retrained
+    again: Callable[..., Any] = _train_own_models
     stamp = found["model-b-35"].stat().st_mtime_ns
     assert again(setting, Watcher(), tmp_path)["model-b-35"].stat().st_mtime_ns == stamp

@@ -48,9 +48,9 @@ def test_the_papers_log_comes_out_byte_for_byte(ledger: Ledger, tmp_path: Path) 
     path = write(tmp_path, LOG)
     assert ledger.import_csv(path) == 4
     assert ledger.export_csv() == LOG
-    before = ledger.rows()
+    before = ledger.list_runs()
     assert ledger.import_csv(path) == 4
-    assert ledger.rows() == before
+    assert ledger.list_runs() == before
 
 
 def test_the_published_log_comes_out_byte_for_byte(ledger: Ledger, paper: Path) -> None:
@@ -60,19 +60,19 @@ def test_the_published_log_comes_out_byte_for_byte(ledger: Ledger, paper: Path) 
 
 def test_what_is_imported_has_types(ledger: Ledger, tmp_path: Path) -> None:
     ledger.import_csv(write(tmp_path, LOG), prefix="paper")
-    row = ledger.row("paper-2")
+    row = ledger.get_run("paper-2")
     assert (row["test_id"], row["learning_rate"], row["amsgrad"], row["val_f1"]) == (2, 0.01, True, 0.4375)
     assert (row["status"], row["comments"]) == ("imported", "norm after each layer")
-    assert ledger.row("paper-1")["val_f1"] is None
-    assert [row["name"] for row in ledger.rows()] == ["paper-1", "paper-2", "paper-7", "paper-9"]
+    assert ledger.get_run("paper-1")["val_f1"] is None
+    assert [row["name"] for row in ledger.list_runs()] == ["paper-1", "paper-2", "paper-7", "paper-9"]
 
 
 GOOD = "1,32,0.1,4,False,0.1,22.1,,45,5,0.0,0.9,0.999,"
 WRONG = {
     "no header": (GOOD, "line 1 must name the columns test_id,batch_size,"),
     "nothing": ("", "line 1 must name the columns"),
-    "a column too few": (HEADER + GOOD + "\n1,2\n", "line 3 has not 14 cells"),
-    "a column too many": (HEADER + GOOD + ",x\n", "line 2 has not 14 cells"),
+    "a column too few": (HEADER + GOOD + "\n1,2\n", "line 3 must have 14 cells"),
+    "a column too many": (HEADER + GOOD + ",x\n", "line 2 must have 14 cells"),
     "no number": (HEADER + GOOD.replace("0.1,4", "fast,4"), "line 2, learning_rate: cannot read 'fast'"),
     "no truth": (HEADER + GOOD.replace("False", "no"), "line 2, amsgrad: cannot read 'no'"),
     "no whole number": (HEADER + GOOD.replace("32", "32.5"), "line 2, batch_size: cannot read '32.5'"),
@@ -89,7 +89,7 @@ def test_a_wrong_log_is_named_and_nothing_is_imported(case: str, ledger: Ledger,
     with pytest.raises(ValueError) as caught:
         ledger.import_csv(path)
     assert str(caught.value).startswith(f"{path}: {message}")
-    assert ledger.rows() == []
+    assert ledger.list_runs() == []
 
 
 def test_a_log_that_is_no_text(ledger: Ledger, tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_a_run_is_one_row_that_changes(ledger: Ledger) -> None:
     ledger.record("a", status="running", epochs=3, recipe={"seed": 1})
     ledger.record("b", status="running")
     ledger.record("a", status="finished", val_loss=0.1 + 0.2)
-    assert [(row["name"], row["status"]) for row in ledger.rows()] == [("a", "finished"), ("b", "running")]
-    row = Ledger().row("a")
+    assert [(row["name"], row["status"]) for row in ledger.list_runs()] == [("a", "finished"), ("b", "running")]
+    row = Ledger().get_run("a")
     assert (row["epochs"], row["recipe"], row["val_loss"]) == (3, {"seed": 1}, 0.1 + 0.2)
     assert row["started"].endswith("+00:00")
 
@@ -117,7 +117,7 @@ def test_our_runs_are_exported_in_the_papers_columns(ledger: Ledger) -> None:
 def test_an_unknown_run_gives_the_nearest(ledger: Ledger) -> None:
     ledger.record("model-c", status="running")
     with pytest.raises(ValueError, match="unknown run 'model-d'; did you mean 'model-c'. Valid: model-c"):
-        ledger.row("model-d")
+        ledger.get_run("model-d")
 
 
 def test_where_the_ledger_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +125,7 @@ def test_where_the_ledger_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DAELAB_LEDGER", f"sqlite:///{tmp_path}/deep/er/l.db")
     Ledger().record("a", status="running")
     assert (tmp_path / "deep/er/l.db").is_file()
-    assert Ledger(f"sqlite:///{tmp_path}/l2.db").rows() == []
+    assert Ledger(f"sqlite:///{tmp_path}/l2.db").list_runs() == []
 
 
 def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path, ledger: Ledger) -> None:
     with sqlite3.connect(tmp_path / "runs/ledger.db") as connection:
         connection.execute("UPDATE daelab_schema SET version = 3")
     connection.close()
-    with pytest.raises(ValueError, match="schema 3 is of a newer daelab; this one knows 2"):
+    with pytest.raises(ValueError, match="schema 3 needs a newer daelab; this version knows schema 2"):
         Ledger()
 
 
@@ -174,13 +174,13 @@ def test_a_ledger_of_the_first_version_is_brought_forward(tmp_path: Path) -> Non
         connection.executescript(SCHEMA_1)
     connection.close()
     ledger = Ledger(f"sqlite:///{path}")
-    row = ledger.row("old")
+    row = ledger.get_run("old")
     assert (row["test_id"], row["learning_rate"], row["recipe"], row["host"]) == (7, 0.1, {"seed": 4}, None)
     ledger.record("new", status="running", **describe_process())
-    assert ledger.settle() == []
+    assert ledger.mark_dead_runs() == []
     again = Ledger(f"sqlite:///{path}")
-    assert [row["name"] for row in again.rows()] == ["old", "new"]
-    assert again.row("new")["pid"] == os.getpid()
+    assert [row["name"] for row in again.list_runs()] == ["old", "new"]
+    assert again.get_run("new")["pid"] == os.getpid()
 
 
 def test_a_run_of_a_dead_process_is_interrupted(ledger: Ledger) -> None:
@@ -195,13 +195,13 @@ def test_a_run_of_a_dead_process_is_interrupted(ledger: Ledger) -> None:
     ledger.record("elsewhere", status="running", **here | {"host": "another", "pid": 2**22})
     ledger.record("reused", status="running", **here | {"born": "1+1"})
     ledger.record("older", status="running")
-    assert ledger.settle() == ["dead", "reused"]
-    assert ledger.settle() == []
-    status = {row["name"]: row["status"] for row in ledger.rows()}
+    assert ledger.mark_dead_runs() == ["dead", "reused"]
+    assert ledger.mark_dead_runs() == []
+    status = {row["name"]: row["status"] for row in ledger.list_runs()}
     assert status == dict.fromkeys(("dead", "reused"), "interrupted") | dict.fromkeys(
         ("alive", "elsewhere", "older"), "running"
     )
-    assert "ended without a word" in ledger.row("dead")["reason"]
+    assert "died; resume the run with" in ledger.get_run("dead")["reason"]
 
 
 def test_many_threads_write_one_ledger(ledger: Ledger) -> None:
@@ -212,14 +212,14 @@ def test_many_threads_write_one_ledger(ledger: Ledger) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert sorted((row["name"], row["epochs_done"]) for row in ledger.rows()) == [(f"run-{n}", 4) for n in range(8)]
+    assert sorted((row["name"], row["epochs_done"]) for row in ledger.list_runs()) == [(f"run-{n}", 4) for n in range(8)]
 
 
 def test_many_processes_make_one_ledger() -> None:
     code = "import sys; from daelab.runs.ledger import Ledger; Ledger().record(sys.argv[1], status='running')"
     started = [subprocess.Popen([sys.executable, "-c", code, f"run-{n}"]) for n in range(4)]
     assert [process.wait(120) for process in started] == [0] * 4
-    assert sorted(row["name"] for row in Ledger().rows()) == [f"run-{n}" for n in range(4)]
+    assert sorted(row["name"] for row in Ledger().list_runs()) == [f"run-{n}" for n in range(4)]
 
 
 def test_the_papers_columns_are_its_header() -> None:

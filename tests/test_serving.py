@@ -167,7 +167,7 @@ WRONG = {
     "half": ({"name": "../../etc/half.png"}, encoded("PNG")[:200], 422, "half.png: a broken picture"),
     "belied": ({"name": "b.png"}, encoded("JPEG"), 422, "b.png: a broken picture: it holds a JPEG"),
     "too many pixels": ({}, encoded("PNG", np.zeros((101, 100), np.uint8)), 422, "picture: it has 10,100 pixels"),
-    "too large": ({}, b"x" * 200_001, 413, "the request is larger than this server reads"),
+    "too large": ({}, b"x" * 200_001, 413, "the request is larger than this server accepts"),
     "unknown model": ({"model": "modelc"}, encoded("PNG"), 422, "unknown model 'modelc'; did you mean 'model-c'?"),
     "a path as model": ({"model": "/etc/passwd"}, encoded("PNG"), 422, "unknown model '/etc/passwd'. Valid: "),
     "strength": ({"strength": "1.5"}, encoded("PNG"), 422, "strength: Input should be less than or equal to 1"),
@@ -202,11 +202,18 @@ def test_a_failure_of_ours_tells_nothing(client: TestClient, monkeypatch: pytest
 
     monkeypatch.setattr("daelab.web.app.answer_preview", fails)
     answer = client.post("/api/preview", content=b"")
-    assert (answer.status_code, answer.json()) == (500, {"error": "the server failed; its log says why"})
+    assert (answer.status_code, answer.json()) == (
+        500,
+        {"error": "internal error; the log of the server has the details"},
+    )
     assert answer.headers["content-security-policy"]
     monkeypatch.setattr("daelab.web.app.answer_denoise", fails)
     last = client.post("/api/denoise?answer=events", content=b"").text.splitlines()[-1]
-    assert json.loads(last) == {"event": "error", "status": 500, "error": "the server failed; its log says why"}
+    assert json.loads(last) == {
+        "event": "error",
+        "status": 500,
+        "error": "internal error; the log of the server has the details",
+    }
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/static/../routes.py", "/static/index.htm", "/api/nothing"])
@@ -294,9 +301,9 @@ def test_the_token_opens_the_api(said: str | None, status: int) -> None:
 
 
 def test_another_host_demands_a_token() -> None:
-    with pytest.raises(ValueError, match="must know a --token"):
+    with pytest.raises(ValueError, match="set a --token"):
         serve(ServerSettings(), "0.0.0.0", 0)
-    with pytest.raises(ValueError, match="--token has 5 characters; take at least 12"):
+    with pytest.raises(ValueError, match="--token has 5 characters; use at least 12"):
         serve(ServerSettings(token="short"), "127.0.0.1", 0)
     assert [is_loopback(host) for host in ("localhost", "127.0.0.9", "::1", "0.0.0.0", "lab")] == [True] * 3 + [
         False
@@ -364,7 +371,7 @@ def test_time_is_bounded_and_the_work_stops(monkeypatch: pytest.MonkeyPatch) -> 
     with client_of(settings(seconds=0.2, queue=0)) as client:
         answer = client.post("/api/denoise", content=b"x")
         assert answer.status_code == 503
-        assert answer.json()["error"].startswith("it took longer than this server gives a request")
+        assert answer.json()["error"].startswith("the request took longer than this server allows")
         assert slow.stopped.wait(5)
         slow.go.set()
         for _ in range(100):  # its place is free once its thread has ended
@@ -501,7 +508,7 @@ def test_paths_are_left_out(text: str, shown: str) -> None:
 
 def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
     file = tmp_path / "leaderboard.csv"
-    client = client_of(ServerSettings(book=RunStore(leaderboard=file)))
+    client = client_of(ServerSettings(runs=RunStore(leaderboard=file)))
     assert client.get("/api/leaderboard").json() == {"columns": [], "rows": []}
     file.write_text("model,psnr\nmodel-c,27.55\nbroken\n\n")
     assert client.get("/api/leaderboard").json() == {"columns": ["model", "psnr"], "rows": [["model-c", "27.55"]]}
@@ -512,11 +519,11 @@ def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
 
 REFUSED = {
     "full folder": "page exists and is not an empty folder",
-    "unknown model": "no model model-x for the page; there are: ",
+    "unknown model": "no model model-x for the page; the models are: ",
     "another package": "runtime.tgz: not the package onnxruntime-web@",
     "no package": "no file .*absent.tgz; npm pack onnxruntime-web@",
-    "no npm": "comes from npm, which is not installed; elsewhere: npm pack",
-    "npm fails": "npm did not fetch onnxruntime-web@.*: it says nothing",
+    "no npm": "onnxruntime-web, is not installed; run npm pack",
+    "npm fails": "npm could not fetch onnxruntime-web@.*: no error message",
 }
 
 
@@ -543,10 +550,13 @@ def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["serve", "--host", "0.0.0.0"], "--host 0.0.0.0 lets others in, who must know a --token (or $DAELAB_TOKEN)"),
+        (
+            ["serve", "--host", "0.0.0.0"],
+            "--host 0.0.0.0 can be reached from other machines; set a --token (or $DAELAB_TOKEN) for the visitors",
+        ),
         (["serve", "--max-body", "much"], "memory must be an amount such as 512MB or 2GB, not 'much'"),
-        (["export"], "say what to write: --onnx FILE.onnx, or --page DIR"),
-        (["export", "--onnx", "a.onnx"], "name the model to write as ONNX: daelab export MODEL --onnx FILE.onnx"),
+        (["export"], "choose what to write: --onnx FILE.onnx, or --page DIR"),
+        (["export", "--onnx", "a.onnx"], "name the model to export: daelab export MODEL --onnx FILE.onnx"),
     ],
 )
 def test_the_command_line_says_what_is_missing(

@@ -24,8 +24,8 @@ DOCS = ROOT / "docs"
 
 
 def script(name: str) -> Any:
-    """A script of bench/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "bench" / f"{name}.py")
+    """Import a script of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -53,13 +53,16 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, as `make docs` builds it, from a copy."""
+    """Build the site as `make docs` does, from a copy in which no figure is drawn yet."""
     pytest.importorskip("zensical")
+    pytest.importorskip("matplotlib")
+    pytest.importorskip("sklearn")
     place = tmp_path_factory.mktemp("handbook")
-    shutil.copytree(DOCS, place / "docs")
+    shutil.copytree(DOCS, place / "docs", ignore=shutil.ignore_patterns("*.svg"))
     for name in ("zensical.toml", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, place)
     (place / "src").symlink_to(ROOT / "src")
+    assert script("figures").draw_handbook_figures(place)
     handbook = script("handbook")
     handbook.ROOT = place
     handbook.main()
@@ -101,7 +104,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 def test_the_api_and_every_command_are_on_their_pages(site: Path) -> None:
     reference = Page(site / "reference.html")
     assert set(__all__) <= {place.rpartition(".")[2] for place in reference.places}
-    assert {"daelab.denoising.denoiser.Denoiser.__call__", "daelab.evaluation.metrics.ssim"} <= reference.places
+    assert {"daelab.Denoiser.__call__", "daelab.evaluation.metrics.ssim"} <= reference.places
     assert {"denoise", "ledger-export"} <= Page(site / "commands.html").places
 
 
@@ -115,7 +118,7 @@ def shipped() -> dict[str, Path]:
 def test_there_is_a_card_of_the_weights_as_they_are(name: str) -> None:
     text = (DOCS / "models.md").read_text(encoding="utf-8")
     card = text.partition(f"# {name}\n")[2].partition("\n## ")[0]
-    told = "python bench/cards.py writes it anew"
+    told = "python tools/cards.py writes it anew"
     assert card, f"docs/models.md has no card of {name}; {told}"
     assert script("cards").sha(shipped()[name]) in card, f"the card of {name} is of other weights; {told}"
 
@@ -133,6 +136,29 @@ def test_a_card_says_what_a_model_is_for_and_shows_where_it_fails(
     assert card.count("| type-1 |") == 1
     with Image.open(tmp_path / "images/cards/model-b-35.published-code.webp") as picture:
         assert picture.size == (3 * 192 + 12, 3 * 192 + 12)
+
+
+def test_the_figure_of_the_readme_is_there_and_small(tmp_path: Path) -> None:
+    figures = script("figures")
+    name = figures.README_PICTURE.as_posix()
+    assert name in (ROOT / "README.md").read_text(encoding="utf-8")
+    with Image.open(ROOT / name) as picture:
+        assert picture.mode == "P"
+        size = picture.size
+    assert (ROOT / name).stat().st_size < figures.LARGEST_PICTURE
+    pytest.importorskip("matplotlib")
+    (tmp_path / "docs" / "images").mkdir(parents=True)
+    (tmp_path / "docs" / "leaderboard").symlink_to(DOCS / "leaderboard")
+    figures.draw_readme_picture(tmp_path)
+    with Image.open(tmp_path / name) as picture:
+        assert picture.size == size
+
+
+def test_a_figure_without_data_is_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text("![A figure](unknown.svg)")
+    with pytest.raises(SystemExit, match=r"docs/unknown\.svg is shown on a page"):
+        script("figures").draw_handbook_figures(tmp_path)
 
 
 def test_the_pictures_of_the_readme_are_there_and_small() -> None:

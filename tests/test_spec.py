@@ -141,8 +141,8 @@ def test_radius_and_halo_of_model_c() -> None:
 
 WRONG: dict[str, tuple[Any, str]] = {
     "name": ("model-d", "unknown architecture 'model-d'; did you mean 'model-"),
-    "number": (3, "spec: expected a table of fields for the spec, found 3"),
-    "key": ({"stages": [8], "nrom": "batch"}, "unknown spec key 'nrom'; did you mean 'norm'? Valid: channels, norm"),
+    "number": (3, "spec: expected a table of fields for the architecture, found 3"),
+    "key": ({"stages": [8], "nrom": "batch"}, "unknown architecture key 'nrom'; did you mean 'norm'? Valid: channels, norm"),
     "no stages": ({"norm": "batch"}, "spec: `stages` must be a list"),
     "empty": ({"stages": []}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
     "many": ({"stages": [{"width": 1, "down": False}] * 33}, "has 1 to 32 stages, not 33"),
@@ -150,9 +150,9 @@ WRONG: dict[str, tuple[Any, str]] = {
     "norm": ({"stages": [8], "norm": "bach"}, "unknown norm 'bach'; did you mean 'batch'? Valid: batch, layer, none"),
     "kind": (
         {"kind": "vnet", "stages": [8]},
-        "unknown spec kind 'vnet'; did you mean 'unet'? Valid: autoencoder, unet",
+        "unknown architecture kind 'vnet'; did you mean 'unet'? Valid: autoencoder, unet",
     ),
-    "unet key": ({"kind": "unet", "widths": [8], "blok": "conv"}, "unknown spec key 'blok'; did you mean 'block'?"),
+    "unet key": ({"kind": "unet", "widths": [8], "blok": "conv"}, "unknown architecture key 'blok'; did you mean 'block'?"),
     "unet widths": ({"kind": "unet", "blocks": [1]}, "spec: `widths` must be a list of whole numbers"),
     "unet text": ({"kind": "unet", "widths": "8", "blocks": [1]}, "spec: `widths` must be a list of whole numbers"),
     "unet levels": ({"kind": "unet", "widths": [8, 8], "blocks": [1]}, "2 widths need 2 entries of blocks and 1 of"),
@@ -188,7 +188,7 @@ def test_a_wrong_spec_is_one_line_that_says_why(case: str) -> None:
 C = ARCHITECTURE_PRESETS["model-c"].tensors()
 NOT_OURS: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     "nothing": ({}, "there is no enc1.weight"),
-    "flat": ({"enc1.weight": (3, 4)}, r"enc1.weight of shape \(3, 4\) is no convolution"),
+    "flat": ({"enc1.weight": (3, 4)}, r"enc1.weight of shape \(3, 4\) is not a convolution"),
     "half": ({k: v for k, v in C.items() if "dec" not in k}, "tensor dec1.weight is missing"),
     "no norm": ({k: v for k, v in C.items() if "batch" not in k} | {"batch_dec1.bias": (64,)}, "batch_dec1.bias"),
     "5x5": (C | {"enc3.weight": (64, 32, 5, 5)}, r"enc3.weight has shape \(64, 32, 5, 5\); expected .*3, 3"),
@@ -205,8 +205,8 @@ def test_shapes_of_something_else_are_refused(case: str) -> None:
 
 
 def test_a_spec_in_brief() -> None:
-    assert ARCHITECTURE_PRESETS["model-a"].brief == "64, 32, 16, 8 (no down)"
-    assert UNet((8, 16, 24), (1, 2, 3), (0, 4)).brief == "U-Net 8 (1+0), 16 (2+4), 24 (3)"
+    assert ARCHITECTURE_PRESETS["model-a"].summary == "64, 32, 16, 8 (no down)"
+    assert UNet((8, 16, 24), (1, 2, 3), (0, 4)).summary == "U-Net 8 (1+0), 16 (2+4), 24 (3)"
 
 
 def test_a_spec_is_a_value() -> None:
@@ -229,5 +229,5 @@ GROWN: dict[str, tuple[Architecture, bool]] = {
 @pytest.mark.parametrize("case", GROWN)
 def test_a_unet_grows_from_one_of_fewer_blocks(case: str) -> None:
     other, grows = GROWN[case]
-    assert UNet((8, 16), (1, 2)).grown_from(other) is grows
-    assert ARCHITECTURE_PRESETS["model-c"].grown_from(other) is (case == "another kind")
+    assert UNet((8, 16), (1, 2)).can_start_from(other) is grows
+    assert ARCHITECTURE_PRESETS["model-c"].can_start_from(other) is (case == "another kind")

@@ -80,8 +80,8 @@ HEADERS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "a text as shape": (entry(shape="8333"), "header is damaged"),
     "a million tensors": (lambda h: h.update({f"x{i}": h["enc1.bias"] for i in range(30_000)}), "no such tensor"),
     "a spec of a network of petabytes": (card(spec={"stages": [4096] * 32}), "at most 10 do"),
-    "a kind that is a list": (card(spec={"kind": [1]}), "unknown spec kind '[1]'"),
-    "a deep card": (card(metrics=json.loads("[" * 400 + "]" * 400)), "`metrics` of its header is no dict"),
+    "a kind that is a list": (card(spec={"kind": [1]}), "unknown architecture kind '[1]'"),
+    "a deep card": (card(metrics=json.loads("[" * 400 + "]" * 400)), "`metrics` in its header must be of type dict"),
 }
 
 
@@ -283,10 +283,10 @@ def test_arrays_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.Monke
 # TOML
 
 TOML = {
-    "large": ("note = '" + "x" * 100_001 + "'", "over 100000 bytes"),
+    "large": ("note = '" + "x" * 100_001 + "'", "the file has over 100000 bytes"),
     "brackets": ("x = " + "[" * 5000, "not TOML"),
-    "a deep table": ("[" + ".".join(["a"] * 3000) + "]", "tables and lists more than 16 deep"),
-    "a deep list": ("note = " + "[" * 60 + "]" * 60, "tables and lists more than 16 deep"),
+    "a deep table": ("[" + ".".join(["a"] * 3000) + "]", "tables and lists are nested over 16 deep"),
+    "a deep list": ("note = " + "[" * 60 + "]" * 60, "tables and lists are nested over 16 deep"),
     "many digits": ("seed = " + "9" * 5000, "not TOML"),
     "a long value": ("seed = '" + "x" * 50_000 + "'", "..."),
 }

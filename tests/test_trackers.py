@@ -12,7 +12,8 @@ import pytest
 from daelab.experiments.train import train
 from daelab.runs.folder import get_run_folder
 from daelab.training.callbacks import trackers
-from daelab.training.callbacks.record import SilentProgress, TrainingInterrupted
+from daelab.training.callbacks.progress import SilentProgress
+from daelab.training.callbacks.record import TrainingInterrupted
 from daelab.training.callbacks.trackers import TRACKERS, TrackerKind
 from daelab.training.checkpoint import BestEpoch
 from daelab.training.recipe import Recipe, parse_recipe
@@ -121,7 +122,7 @@ def test_a_tracker_that_fails_is_one_line(moment: str, tiny: Recipe, monkeypatch
     monkeypatch.setitem(TRACKERS, "broken", TrackerKind(Broken(moment), "torch", "track"))
     said: list[str] = []
     trained = train(tiny, "a", track=["broken"], warn=said.append)
-    assert said == ["broken is told no more, since it failed: no answer"]
+    assert said == ["broken is not reported to any more, because it failed: no answer"]
     assert len(trained.rows) == 3
 
 

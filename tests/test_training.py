@@ -6,6 +6,7 @@ import csv
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+import daelab
 from daelab._util import tensor_file
 from daelab._util.hardware import choose_precision
 from daelab._util.tensor_file import read_tensor_header, read_tensors, write_tensors
@@ -34,13 +36,13 @@ from daelab.models.registry import find_model_file
 from daelab.noise.base import Term, list_terms
 from daelab.runs.folder import METRIC_COLUMNS, RunFolder, get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.callbacks.record import SilentProgress, TrainingInterrupted
+from daelab.training.callbacks.progress import SilentProgress
+from daelab.training.callbacks.record import TrainingInterrupted
 from daelab.training.checkpoint import TrainingState
 from daelab.training.checkpoint_schedule import parse_checkpoint_schedule
-from daelab.training.engine import TrainingResult, fit_denoiser, load_run_recipe
+from daelab.training.engine import TrainingResult
 from daelab.training.loader import (
     BatchLoader,
-    derive_seed,
     flip_randomly,
     get_shuffle_window,
     rotate_randomly,
@@ -49,8 +51,11 @@ from daelab.training.loader import (
 )
 from daelab.training.losses import LOSSES
 from daelab.training.objective import DenoisingObjective
-from daelab.training.optimizers import SCHEDULES, WeightAverage, compute_learning_rate, make_optimizer, orthogonalize
+from daelab.training.optimizers import WeightAverage, make_optimizer, orthogonalize
 from daelab.training.recipe import Recipe, TrainingConfig, load_recipe, parse_recipe
+from daelab.training.schedules import SCHEDULES, compute_learning_rate
+from daelab.training.seeds import derive_seed
+from daelab.training.tasks.denoising import fit_denoiser, load_run_recipe
 
 CPU = torch.device("cpu")
 TIMINGS = ("seconds", "images_per_second")
@@ -98,7 +103,7 @@ def interrupt(wanted: Recipe, name: str, *steps: int, signum: int = signal.SIGIN
     for number, at in enumerate(steps):
         with pytest.raises(TrainingInterrupted, match=f"go on with: daelab train --resume {name}"):
             fit_denoiser(wanted, name, resume=number > 0, progress=Watcher(at, signum))
-        assert Ledger().row(name)["status"] == "interrupted"
+        assert Ledger().get_run(name)["status"] == "interrupted"
     return fit_denoiser(load_run_recipe(name), name, resume=True)
 
 
@@ -135,7 +140,7 @@ def test_a_resumed_training_ends_as_one_that_never_stopped(way: str, tiny: Calla
 
 
 def test_it_may_be_interrupted_after_every_step(tiny: Callable[..., Recipe]) -> None:
-    wanted = tiny(ema=0.5)
+    wanted = tiny(ema=0.5, schedule="cosine")
     whole = fit_denoiser(wanted, "whole")
     # the last step of an epoch is one of them: its validation is still to come
     resumed = interrupt(wanted, "resumed", *[1] * (2 * STEPS))
@@ -224,7 +229,7 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny: Callable[..., Recipe]) -
     assert (card.recipe, card.recipe_sha256) == (wanted.to_dict(), wanted.sha256)
     assert card.metrics["val_loss"] == min(row["val_loss"] for row in rows) == trained.best.val_loss
     assert card.data == {"name": wanted.data.name, "train": 49, "val": 5, "seed": 0}
-    row = Ledger().row("a")
+    row = Ledger().get_run("a")
     assert (row["status"], row["epochs_done"], row["comments"]) == ("finished", 12, "a test")
     assert (row["train_size"], row["val_size"], row["parameters"]) == (49, 5, wanted.spec.parameters)
     assert row["val_loss"] == trained.best.val_loss
@@ -326,7 +331,7 @@ def test_the_time_left_is_that_of_the_epochs_or_of_the_minutes(
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_the_precision_is_used_and_said(precision: str, tiny: Callable[..., Recipe]) -> None:
     run = fit_denoiser(tiny(epochs=1, precision=precision), "a").run
-    assert Ledger().row("a")["precision"] == read_model_metadata(run.best).training["precision"] == precision
+    assert Ledger().get_run("a")["precision"] == read_model_metadata(run.best).training["precision"] == precision
     assert {tensor.dtype for tensor in read_tensors(run.best)[1].values()} == {torch.float32, torch.int64}
 
 
@@ -357,6 +362,19 @@ def test_auto_precision_is_one_of_the_two() -> None:
     assert choose_precision("bf16", CPU) == "bf16"
 
 
+def test_there_is_one_loop() -> None:
+    package = Path(daelab.__file__).parent
+    texts = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    assert [path.relative_to(package).as_posix() for path, text in texts.items() if ".backward(" in text] == [
+        "training/engine.py"
+    ]
+    # `Muon` is an optimizer, which calls the step of another one.
+    stepping = {
+        path.relative_to(package).as_posix() for path, text in texts.items() if re.search(r"optimi[sz]er\.step\(", text)
+    }
+    assert stepping == {"training/engine.py"}
+
+
 # What a step shows and asks
 
 
@@ -365,17 +383,17 @@ def test_the_noise_of_a_curriculum_grows_to_its_strength(tiny: Callable[..., Rec
     at_once = DenoisingObjective(tiny(flips=True), (16, 16), CPU)
     slowly = DenoisingObjective(tiny(flips=True, curriculum=0.5), (16, 16), CPU)
     for progress, share in ((0.0, 0.0), (0.125, 0.25), (0.5, 1.0), (0.9, 1.0)):
-        shown, noisy = slowly.show(clean, 3, progress)
-        whole, full = at_once.show(clean, 3, progress)
+        shown, noisy = slowly.transform(clean, 3, progress)
+        whole, full = at_once.transform(clean, 3, progress)
         torch.testing.assert_close(shown, whole)
         torch.testing.assert_close(noisy - shown, share * (full - whole))
 
 
 def test_a_conditioned_network_is_given_the_level(tiny: Callable[..., Recipe]) -> None:
-    lesson = DenoisingObjective(
+    objective = DenoisingObjective(
         tiny(spec={"kind": "unet", "widths": [4], "blocks": [1], "conditioned": True}), (16, 16), CPU
     )
-    clean, noisy = lesson.show(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
+    clean, noisy = objective.transform(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
     assert noisy.shape == (4, 4, 16, 16)
     wanted = (noisy[:, :3] - clean).square().mean((1, 2, 3)).sqrt()
     torch.testing.assert_close(noisy[:, 3].amax((1, 2)), wanted)
@@ -383,13 +401,13 @@ def test_a_conditioned_network_is_given_the_level(tiny: Callable[..., Recipe]) -
 
 
 def test_a_teacher_takes_its_share_of_the_loss(tiny: Callable[..., Recipe]) -> None:
-    lesson = DenoisingObjective(tiny(teacher={"model": "model-c", "weight": 0.25}), (16, 16), CPU)
-    clean, noisy = lesson.show(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
+    objective = DenoisingObjective(tiny(teacher={"model": "model-c", "weight": 0.25}), (16, 16), CPU)
+    clean, noisy = objective.transform(torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), 0, 0.0)
     network, _ = load_network(find_model_file("model-c"))
     with torch.no_grad():
         taught = network(noisy)
     output = torch.full_like(clean, 0.5, requires_grad=True)
-    loss = lesson.loss(output, clean, noisy)
+    loss = objective.loss(output, clean, noisy)
     torch.testing.assert_close(
         loss, 0.75 * nn.functional.mse_loss(output, clean) + 0.25 * (output - taught).square().mean()
     )
@@ -448,7 +466,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny: Callable[..., Recipe], mon
         f"epoch 3: the loss is no longer a number; the last good checkpoint is {checkpoint} (epoch 2); "
         "try a lower training.lr than 0.01"
     )
-    row = Ledger().row("a")
+    row = Ledger().get_run("a")
     assert (row["status"], row["reason"], row["epochs_done"]) == ("failed", str(caught.value), 2)
     header, tensors = read_tensors(checkpoint)
     assert header["step"] == 2 * STEPS
@@ -492,7 +510,7 @@ def test_a_mistake_leaves_nothing_behind(case: str, tiny: Callable[..., Recipe],
     with pytest.raises(ValueError, match=message):
         fit_denoiser(parse_recipe(tiny().to_dict(), overrides), "a")
     assert not get_run_folder("a").path.exists()
-    assert Ledger().rows() == []
+    assert Ledger().list_runs() == []
 
 
 # Batches
@@ -753,12 +771,12 @@ def test_a_judge_looks_every_few_epochs_and_at_the_last() -> None:
     assert all(0 <= scored[epoch] <= 1 for epoch in (2, 3))
     rows = done.run.read_metrics()
     assert [row.get("val_f1") for row in rows] == list(scored.values())
-    assert ledger.row("judged")["val_f1"] in (scored[2], scored[3])
+    assert ledger.get_run("judged")["val_f1"] in (scored[2], scored[3])
     assert "val_f1" not in fit_denoiser(parse_recipe(fields | {"judge": None}), "alone").run.metrics.read_text()
 
 
 def test_a_judge_that_is_not_there_is_said_before_any_training(tiny: Callable[..., Recipe]) -> None:
-    with pytest.raises(FileNotFoundError, match=r"judge nowhere\.onnx: there is no such file"):
+    with pytest.raises(FileNotFoundError, match=r"classifier nowhere\.onnx: the file does not exist"):
         fit_denoiser(tiny(judge={"name": "nowhere.onnx"}), "judged")
     assert not get_run_folder("judged").path.exists() or not get_run_folder("judged").metrics.exists()
 
@@ -789,7 +807,7 @@ def test_a_checkpoint_that_comes_back_different_never_takes_the_place_of_a_good_
     header, tensors = read_tensors(run.checkpoint)
     load = tensor_file.load_file
     monkeypatch.setattr(tensor_file, "load_file", lambda path: load(path) | {"loss_sum": torch.ones(())})
-    with pytest.raises(OSError, match="came back from the disk different"):
+    with pytest.raises(OSError, match="the file on disk differs from what was written"):
         write_tensors(run.checkpoint, tensors, header | {"step": 9})
     assert run.checkpoint.read_bytes() == before
     assert [path.name for path in run.path.glob(".*")] == []
@@ -819,7 +837,7 @@ def test_what_ends_a_run_is_in_the_ledger_and_the_last_good_state_is_there(
     ledger = Ledger()
     with pytest.raises(type(error)):
         fit_denoiser(tiny(epochs=3), "a", ledger=ledger)
-    row = ledger.row("a")
+    row = ledger.get_run("a")
     assert row["status"] == "failed"
     assert message in row["reason"]
     monkeypatch.setattr(TrainingState, "save", save)

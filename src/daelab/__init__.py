@@ -22,10 +22,10 @@ from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daelab.denoising.denoiser import Denoiser
+    from daelab.denoising.denoiser import Denoiser, load_model
     from daelab.denoising.noisy_images import identify_file_noise as identify_noise
     from daelab.denoising.pipeline import denoise_file
-    from daelab.experiments.evaluate_model import ModelEvaluation, evaluate, load_model
+    from daelab.experiments.evaluate_model import ModelEvaluation, evaluate
     from daelab.experiments.explore import compare, explore
     from daelab.experiments.train import train
     from daelab.noise.base import Noise
@@ -57,7 +57,7 @@ _PLACES = {
     "evaluate": "experiments.evaluate_model",
     "explore": "experiments.explore",
     "identify_noise": "denoising.noisy_images",
-    "load_model": "experiments.evaluate_model",
+    "load_model": "denoising.denoiser",
     "parse_noise": "noise.grammar",
     "train": "experiments.train",
 }

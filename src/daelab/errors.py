@@ -1,4 +1,4 @@
-"""How a mistake is worded: an error in one line; for "no such name" the valid names and the nearest match."""
+"""The wording of errors: one line each, and for an unknown name the valid names and the nearest match."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from collections.abc import Iterable
 
 
 def describe_error(error: BaseException) -> str:
-    """What went wrong, in one line: of an error of the system the file and the system's word.
+    """Describe an error in one line.
+
+    Args:
+        error: The error. For an error of the operating system, the line names the file and the reason.
+
+    Returns:
+        The message, or the name of the error's class if it has none.
 
     >>> describe_error(OSError(28, "No space left on device", "a.png"))
     'a.png: No space left on device'
@@ -17,18 +23,21 @@ def describe_error(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def unknown_name(what: str, name: str, valid: Iterable[str]) -> ValueError:
-    """A ValueError for a name that is not in a table.
+def make_unknown_name_error(what: str, name: str, valid: Iterable[str]) -> ValueError:
+    """Make the error for a name that is not in a table.
 
     Args:
-        what: the kind of thing, as a reader knows it ("noise preset", "recipe key").
-        name: the name that was given.
-        valid: the names that would have been accepted.
+        what: The kind of thing, in the reader's words ("noise preset", "recipe key").
+        name: The name that was given.
+        valid: The names that would have been accepted.
 
-    >>> str(unknown_name("loss", "msee", ["mse", "l1"]))
+    Returns:
+        A ValueError that lists the valid names and suggests the nearest one.
+
+    >>> str(make_unknown_name_error("loss", "msee", ["mse", "l1"]))
     "unknown loss 'msee'; did you mean 'mse'? Valid: l1, mse"
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else "."
+    suggestions = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {suggestions[0]!r}?" if suggestions else "."
     return ValueError(f"unknown {what} {name!r}{hint} Valid: {', '.join(names)}")

@@ -20,8 +20,8 @@ from daelab._util.tensor_file import read_tensors
 from daelab.datasets.registry import load_dataset
 from daelab.runs.folder import RunFolder, get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.engine import fit_denoiser
 from daelab.training.recipe import parse_recipe
+from daelab.training.tasks.denoising import fit_denoiser
 
 Run = Callable[..., Any]
 ROOM = 400
@@ -142,7 +142,7 @@ def test_a_training_whose_disk_gets_full_says_so_and_resumes_exactly(
         fill_before(name, time, disk, patch)
         answer = run("train", mine, "--name", "a", "--ledger", ledger)
     assert one_line(answer) == f"daelab: {disk}/a/{name}: {FULL}"
-    row = Ledger(ledger).row("a")
+    row = Ledger(ledger).get_run("a")
     assert (row["status"], row["reason"]) == ("failed", f"{disk}/a/{name}: {FULL}")
     assert row["epochs_done"] == time - 1
     assert not list((disk / "a").glob(".*"))
@@ -151,7 +151,7 @@ def test_a_training_whose_disk_gets_full_says_so_and_resumes_exactly(
     answer = run("train", *again, "--ledger", ledger)
     assert answer.code == 0, answer.err
     assert state(get_run_folder("a")) == untouched
-    assert Ledger(ledger).row("a")["status"] == "finished"
+    assert Ledger(ledger).get_run("a")["status"] == "finished"
 
 
 def test_a_ledger_whose_disk_gets_full(
@@ -163,7 +163,7 @@ def test_a_ledger_whose_disk_gets_full(
         answer = run("train", mine, "--name", "a", "--ledger", ledger)
     assert one_line(answer) == f"daelab: ledger {ledger}: (sqlite3.OperationalError) database or disk is full"
     (disk / "filler").unlink()
-    assert Ledger(ledger).row("a")["status"] == "running"  # nobody could write otherwise; see `settle`
+    assert Ledger(ledger).get_run("a")["status"] == "running"  # nobody could write otherwise; see `mark_dead_runs`
     assert run("train", "--resume", "a", "--ledger", ledger).code == 0
     assert state(get_run_folder("a")) == untouched
 
@@ -263,10 +263,10 @@ def test_a_process_out_of_memory(mine: Path, tmp_path: Path) -> None:
     environment = os.environ | {"DAELAB_RUNS": str(tmp_path / "runs"), "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     lines = [line for line in done.stderr.splitlines() if line.startswith("daelab: ")]
-    assert lines == ["daelab: out of memory; take a smaller batch (training.batch), or close other programs"], (
+    assert lines == ["daelab: out of memory; use a smaller batch (training.batch), or close other programs"], (
         done.stderr
     )
     assert done.returncode == 2
-    row = Ledger(f"sqlite:///{tmp_path}/runs/ledger.db").row("a")
+    row = Ledger(f"sqlite:///{tmp_path}/runs/ledger.db").get_run("a")
     assert row["status"] == "failed"
     assert "memory" in row["reason"].lower()

@@ -19,7 +19,7 @@ import pytest
 
 pytest.importorskip("optuna")
 
-BENCH = Path(__file__).parents[2] / "bench"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPACE = """
 note = "Two networks, two seeds each"
 
@@ -64,7 +64,7 @@ def test_a_search_from_the_command_line(run: Any, space: Callable[[int], Path], 
     assert (found["finished"], found["waiting"], len(found["trials"])) == (2, 0, 2)
     assert json.loads(run("explore", "best", "small", "--json").out) == found["best"]
     assert run("explore", "status", "small").out.startswith("study small of")
-    assert "every worker stops at its epoch's end" in run("explore", "stop", "small").out
+    assert "every worker stops at the end of its epoch" in run("explore", "stop", "small").out
     listed = [row["name"] for row in json.loads(run("ledger", "list", "--json").out)]
     assert listed == ["small-0", "small-1"]
     assert run("models", "small-0").code == 0
@@ -85,20 +85,20 @@ def test_the_spaces_are_listed(run: Any) -> None:
 
 
 MISTAKES = {
-    "no space": (("explore", "--trials", "3"), "name a space, such as explore/depth, or with --resume"),
+    "no space": (("explore", "--trials", "3"), "name a search space, such as explore/depth, or use --resume"),
     "unknown space": (("explore", "explore/deep"), "no space file explore/deep; did you mean 'explore/"),
     "a wrong field": (("explore", "explore/depth", "--set", "training.lrr=1"), "unknown recipe key 'training.lrr'"),
     "no epochs": (("explore", "explore/depth", "--epochs", "0"), "training.epochs"),
     "no trials": (("explore", "explore/depth", "--trials", "0"), "explore.trials"),
     "no minutes": (("explore", "explore/depth", "--minutes", "0"), "explore.minutes"),
-    "no workers": (("explore", "explore/depth", "--workers", "0"), "--workers is 0; give 1 to 256"),
+    "no workers": (("explore", "explore/depth", "--workers", "0"), "--workers is 0; write a number from 1 to 256"),
     "a storage": (("explore", "explore/depth", "--storage", "x"), "x: Could not parse"),
-    "nothing to resume": (("explore", "explore/depth", "--resume"), "no study in sqlite:"),
-    "status of nothing": (("explore", "status", "depth"), "no study in sqlite:"),
+    "nothing to resume": (("explore", "explore/depth", "--resume"), "there is no study in sqlite:"),
+    "status of nothing": (("explore", "status", "depth"), "there is no study in sqlite:"),
     "one run": (("compare", "a"), "name two runs or more to compare"),
     "unknown run": (("compare", "a", "b"), "unknown run 'a'"),
-    "runs and a study": (("compare", "a", "--study", "b"), "name runs, or --study STUDY, not both"),
-    "one picture": (("compare", "photo:cat"), "name pictures to measure against photo:cat"),
+    "runs and a study": (("compare", "a", "--study", "b"), "give either runs or --study STUDY, not both"),
+    "one picture": (("compare", "photo:cat"), "give at least one picture to compare with photo:cat"),
 }
 
 
@@ -119,7 +119,7 @@ def server() -> Any:
         pytest.skip("PostgreSQL is not installed: Debian's package is `postgresql`")
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed: pip install 'daelab[postgres]'")
-    spec = importlib.util.spec_from_file_location("postgres", BENCH / "postgres.py")
+    spec = importlib.util.spec_from_file_location("postgres", BENCHMARKS / "postgres.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -148,7 +148,7 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
         err.seek(0)
         said = err.read()
     assert process.returncode == 0, said
-    assert "was killed (exit status -9); its trial is not lost" in said
+    assert "was killed (exit status -9); its trial will be resumed" in said
     assert f"{trials} finished" in out
     study = Study("depth", url).open()
     rows = study.rows()
@@ -162,7 +162,7 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
     assert again.owner["pid"] != victim.owner["pid"]
     for row in rows:
         assert [epoch["epoch"] for epoch in get_run_folder(row.run).read_metrics()] == [1, 2, 3]
-    assert {row["status"] for row in study.ledger.rows()} == {"finished"}
+    assert {row["status"] for row in study.ledger.list_runs()} == {"finished"}
 
 
 def _victim(opened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_cleanly_and_says_how_to_go_on(space: Callable[[int], Path],
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert err.splitlines()[-1] == (
-        "daelab: interrupted and saved: 0 of 2 trials are done; go on with: daelab explore --name small --resume"
+        "daelab: interrupted and saved: 0 of 2 trials are done; resume with: daelab explore --name small --resume"
     )
     assert "Traceback" not in err
     assert {row.state for row in rows()} == {"waiting"}

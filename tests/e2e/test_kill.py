@@ -1,4 +1,4 @@
-"""Trainings that are killed at random moments resume exactly, and leave no torn file."""
+"""Trainings that are killed at random moments resume exactly and leave no damaged file."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-STORM = Path(__file__).parents[2] / "bench" / "kill_storm.py"
+STRESS_TEST = Path(__file__).parents[2] / "benchmarks" / "kill_stress.py"
 KILLS = 20
 
 
 def test_twenty_killed_trainings_end_as_one_that_was_left_alone() -> None:
-    command = [sys.executable, str(STORM), "--kills", str(KILLS), "--seed", "1", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
-    assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["kills"], found["exact"], found["torn"]) == (KILLS, KILLS, 0), done.stderr
-    assert len(found["moments"]) >= 5
-    assert done.returncode == 0
+    command = [sys.executable, str(STRESS_TEST), "--kills", str(KILLS), "--seed", "1", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    assert result.stdout, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["kills"], report["exact"], report["torn"]) == (KILLS, KILLS, 0), result.stderr
+    assert len(report["moments"]) >= 5
+    assert result.returncode == 0

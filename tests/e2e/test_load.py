@@ -1,4 +1,4 @@
-"""One ledger for many processes, some of which are killed, and one server for many clients."""
+"""Many processes write one ledger while some are killed, and many clients ask one server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def has_postgres() -> bool:
@@ -26,23 +26,28 @@ def test_four_processes_write_one_ledger_and_are_killed(database: str) -> None:
         if importlib.util.find_spec("psycopg") is None:
             pytest.skip("psycopg is not installed: pip install 'daelab[postgres]'")
     words = ["--workers", "4", "--runs", "30", "--kills", "4", "--json"]
-    command = [sys.executable, str(BENCH / "ledger_load.py"), *words, *(["--postgres"] if database != "sqlite" else [])]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert found["database"] == database
-    assert found["rows"] == 120
-    assert (found["lost"], found["doubled"], found["corrupt"]) == (0, 0, 0)
-    assert done.returncode == 0
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "ledger_load.py"),
+        *words,
+        *(["--postgres"] if database != "sqlite" else []),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.stdout, result.stderr
+    report = json.loads(result.stdout)
+    assert report["database"] == database
+    assert report["rows"] == 120
+    assert (report["lost"], report["doubled"], report["corrupt"]) == (0, 0, 0)
+    assert result.returncode == 0
 
 
 def test_a_server_refuses_honestly_and_mixes_nothing_up() -> None:
     words = ["--clients", "12", "--seconds", "3", "--side", "48", "--queue", "2", "--json"]
-    command = [sys.executable, str(BENCH / "serve_load.py"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.stdout, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["failed"], found["mixed_up"]) == (0, 0), found
-    assert found["answered"] > 0
-    assert found["refused_429"] > 0
-    assert done.returncode == 0, found
+    command = [sys.executable, str(BENCHMARKS / "serve_load.py"), *words]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.stdout, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["failed"], report["mixed_up"]) == (0, 0), report
+    assert report["answered"] > 0
+    assert report["refused_429"] > 0
+    assert result.returncode == 0, report

@@ -201,7 +201,7 @@ def test_a_dropped_picture_comes_back_as_the_command_line_gives_it(page: Any, se
         "bridge_clean.png",
         Path(denoise_file(source, model=page.input_value("#model")).result).read_bytes(),
     )
-    assert "What inspect thinks" in page.inner_text("#inspection")
+    assert "Identified noise" in page.inner_text("#inspection")
     assert page.locator("#histograms svg").count() == 2
 
     page.focus("#strength")
@@ -329,13 +329,13 @@ def test_runs_are_sorted_filtered_and_drawn_while_one_trains(page: Any, server: 
     page.fill("#filter", "")
     page.select_option("#status", "running")
     assert names.all_inner_texts() == ["beta"]
-    assert page.inner_text("#live") == "1 training now; this follows"
+    assert page.inner_text("#live") == "1 training now, updated live"
     curve = page.locator("#chart polyline").first
     drawn = curve.get_attribute("points")
     with (place / "runs" / "beta" / "metrics.csv").open("a") as file:
         file.write("3,0.001,24\n")
     changes(curve, "points", drawn)
-    assert page.inner_text("#board-note").startswith("There is no leaderboard here")
+    assert page.inner_text("#board-note").startswith("There is no leaderboard yet")
 
 
 def test_a_server_with_a_token_asks_says_what_is_wrong_and_goes_on(page: Any, tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_server_with_a_token_asks_says_what_is_wrong_and_goes_on(page: Any, tm
         page.keyboard.type("another-token-of-12")
         page.keyboard.press("Enter")
         page.wait_for_selector("#token-wrong:not([hidden])")
-        assert page.inner_text("#token-wrong") == "That is not this server's token."
+        assert page.inner_text("#token-wrong") == "This token is wrong."
         page.keyboard.type(token)  # over the wrong one, which is selected
         page.keyboard.press("Enter")
         page.wait_for_selector("html[data-ready]")

@@ -1,4 +1,4 @@
-"""denoise, compare and noise, as a user types them."""
+"""The commands denoise, compare and noise, run as a user runs them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def small(run: Run) -> Run:
-    """The same, with a model file small.safetensors in the folder, which takes no time."""
+    """Return a function that runs commands with a tiny model, small.safetensors, in the folder."""
     spec = Autoencoder((Stage(2),))
     save_model(Path("small.safetensors"), build_network(spec, seed=0), ModelMetadata(spec=spec, name="small"))
     return lambda *words: run(*words, *(("--model", "small.safetensors") if words[0] == "denoise" else ()))
@@ -36,7 +36,7 @@ def picture(path: str, shape: tuple[int, ...] = (20, 30, 3), **said: Any) -> Pat
 
 
 def broken() -> dict[str, bytes]:
-    """Twenty ways; what each is and says: tests/test_cleaning.py."""
+    """Return twenty damaged files by name; tests/test_cleaning.py explains them."""
     whole = {form: io.BytesIO() for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")}
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     for form, stream in whole.items():
@@ -98,7 +98,7 @@ def test_one_picture_keeps_size_mode_and_alpha(small: Run) -> None:
                 assert np.array_equal(np.asarray(after)[..., 3], np.asarray(before)[..., 3])
 
 
-def test_an_existing_result_that_is_named_is_a_mistake(small: Run) -> None:
+def test_an_existing_file_as_out_is_an_error(small: Run) -> None:
     picture("a.png")
     assert small("denoise", "a.png", "--out", "b.png").code == 0
     answer = small("denoise", "a.png", "--out", "b.png")
@@ -106,7 +106,7 @@ def test_an_existing_result_that_is_named_is_a_mistake(small: Run) -> None:
     assert small("denoise", "a.png", "--out", "b.png", "--overwrite").code == 0
 
 
-def test_a_second_run_passes_over_what_is_done(small: Run) -> None:
+def test_a_second_run_skips_what_was_denoised(small: Run) -> None:
     for name in ("a.png", "b.jpg"):
         picture(name)
     first = small("denoise", "a.png", "b.jpg")
@@ -120,7 +120,7 @@ def test_a_second_run_passes_over_what_is_done(small: Run) -> None:
 
 
 class Pipe:
-    """Standard input or output that holds bytes."""
+    """A standard input or output that holds bytes."""
 
     def __init__(self, data: bytes = b"") -> None:
         self.buffer = io.BytesIO(data)
@@ -198,7 +198,7 @@ def test_side_by_side_and_uncertainty(small: Run) -> None:
         assert image.size == (64, 20)
 
 
-def test_a_gif_says_that_only_its_first_frame_is_taken(small: Run) -> None:
+def test_a_note_says_that_only_the_first_frame_of_a_gif_was_read(small: Run) -> None:
     frames = [Image.fromarray(np.full((8, 8), value, np.uint8)) for value in (0, 100, 200)]
     frames[0].save("a.gif", save_all=True, append_images=frames[1:])
     answer = small("denoise", "a.gif")
@@ -206,7 +206,7 @@ def test_a_gif_says_that_only_its_first_frame_is_taken(small: Run) -> None:
     assert answer.err == "daelab: a.gif: the first of 3 frames\n"
 
 
-def test_comparing_pictures(run: Run) -> None:
+def test_compare_prints_scores_of_each_channel(run: Run) -> None:
     assert run("noise", "photo:cat", "--noise", "type-1", "--out", "noisy.png").code == 0
     found = json.loads(run("compare", "photo:cat", "noisy.png", "photo:cat", "--json").out)
     noisy, same = (row["channels"] for row in found["pictures"])

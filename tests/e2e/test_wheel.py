@@ -1,4 +1,4 @@
-"""The wheel and the sdist: what is in them, how large they are, and that the wheel runs without the checkout."""
+"""The wheel and the source distribution: their files, their sizes, and a run of the wheel without the checkout."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LARGEST = 30_000_000
-"""Bytes, of each of the two."""
+"""The largest size of each of the two, in bytes."""
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of both; the wheel is built from what the sdist holds."""
+    """Build both; the wheel is built from the files of the source distribution."""
     place = tmp_path_factory.mktemp("built")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -40,9 +40,10 @@ def sdist(built: Path) -> Path:
 
 def test_holds_what_ships_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
-    page = ("serving/static/index.html", "serving/static/page.css", "serving/static/main.js", "serving/static/icon.svg")
-    text = ("py.typed", "recipes/quick.toml", "recipes/paper/38.toml", "report/page.html", "cli/__init__.py")
-    for needed in (*page, *text):
+    files = (path.relative_to(ROOT / "src") for path in (ROOT / "src" / "daelab").rglob("*.*") if path.is_file())
+    sources = {path.as_posix() for path in files if "__pycache__" not in path.parts}
+    assert {name for name in names if name.startswith("daelab/")} == sources
+    for needed in ("py.typed", "web/static/index.html", "recipes/quick.toml", "experiments/reports/page.html"):
         assert f"daelab/{needed}" in names
     assert all(name.startswith(("daelab/", "daelab-")) for name in names)
     kinds = {".py", ".typed", ".toml", ".html", ".css", ".js", ".svg", ".safetensors", ".txt", ""}
@@ -53,12 +54,13 @@ def test_holds_what_ships_and_nothing_else(wheel: Path) -> None:
 def test_the_sdist_holds_the_sources_alone(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
-    rooms = {"src", "tests", "bench", "docs"}
+    folders = {"src", "tests", "benchmarks", "tools", "docs"}
     files = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE"}
     files |= {"Makefile", "Dockerfile", ".dockerignore", "zensical.toml", "PKG-INFO", ".gitignore"}
+    files |= {"constraints.txt", "constraints-oldest.txt"}
     assert {name for name in names if "/" not in name} == files
-    assert {name.partition("/")[0] for name in names if "/" in name} == rooms
-    assert not [name for name in names if "__pycache__" in name]
+    assert {name.partition("/")[0] for name in names if "/" in name} == folders
+    assert not [name for name in names if "__pycache__" in name or (name.startswith("docs/") and name.endswith(".svg"))]
     assert sdist.stat().st_size < LARGEST
 
 

@@ -39,7 +39,8 @@ from daelab.evaluation.classifiers.recipe import ClassifierNetworkConfig as Judg
 from daelab.evaluation.classifiers.recipe import list_classifier_recipes, load_classifier_recipe
 from daelab.evaluation.classifiers.registry import load_classifier
 from daelab.experiments.search.search_space import list_search_spaces, load_search_space
-from daelab.image_io.picture import SUFFIXES, Picture
+from daelab.image_io.formats import list_suffixes
+from daelab.image_io.picture import Picture
 from daelab.image_io.write import encode_picture
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
 from daelab.models.architectures.presets import parse_architecture
@@ -50,9 +51,10 @@ from daelab.noise.presets import FORMULAS
 from daelab.noise.random_streams import BatchStream
 from daelab.runs.folder import RunFolder
 from daelab.runs.ledger import Ledger
-from daelab.training.checkpoint import BestEpoch, create_training_state
+from daelab.training.checkpoint import BestEpoch
 from daelab.training.losses import parse_loss
 from daelab.training.recipe import Recipe, load_recipe, parse_recipe
+from daelab.training.tasks.denoising import create_training_state
 
 MAX_PIXELS = 100_000
 CLEAN = (ValueError, OSError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -201,7 +203,7 @@ def _picture(suffix: str, folder: Path, content: bytes) -> None:
     """Clean it into a file of some kind, and read it as a data set does."""
     source = folder / f"source{suffix}"
     source.write_bytes(content)
-    kinds = list(SUFFIXES)
+    kinds = list_suffixes()
     target = folder / f"target{kinds[zlib.crc32(content) % len(kinds)]}"
     options = DenoiseOptions(max_pixels=MAX_PIXELS, overwrite=True, compare=len(content) % 8 == 0)
     # `decode` goes by Pillow's own bound, which raises at twice as many
@@ -271,7 +273,7 @@ def _checkpoints() -> list[bytes]:
     wanted = _checkpoint_recipe()
     state = create_training_state(wanted, torch.device("cpu"))
     state.network(torch.zeros(1, 3, 4, 4)).sum().backward()
-    state.optimiser.step()
+    state.optimizer.step()
     state.rows, state.best = [{"epoch": 1, "val_loss": 0.1}], BestEpoch(1, 0.1, 20.0)
     return [_written(lambda path: state.save(path, wanted))]
 

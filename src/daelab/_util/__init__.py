@@ -1,1 +1,12 @@
-"""Helpers that know nothing of images: files, configuration tables, hardware, distributed processes."""
+"""Helpers that know nothing of images.
+
+The modules:
+
+    config        frozen settings, read from TOML and validated
+    distributed   several processes that train or evaluate together
+    files         files that are written completely or not at all
+    hardware      the device, the precision, the allocator and the versions of libraries
+    memory        amounts of memory
+    tensor_file   tensors with a JSON header in a safetensors file
+    work_sharing  the division of work among processes
+"""

@@ -1,4 +1,4 @@
-"""Settings as frozen tables, read from TOML and checked whole: what every recipe is made of."""
+"""Settings as frozen tables that are read from TOML and validated. Every recipe is made of them."""
 
 from __future__ import annotations
 
@@ -14,33 +14,40 @@ from typing import Any, Self, get_args
 import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 
-_LARGEST = 100_000
-_DEEPEST = 16
-"""Tables and lists within each other."""
-_SHOWN = 200
-"""Characters of a wrong value in a message."""
+_MAX_FILE_SIZE = 100_000
+_MAX_DEPTH = 16
+"""The deepest nesting of tables and lists."""
+_MAX_SHOWN = 200
+"""The number of characters of a wrong value that a message shows."""
 
 PresetExpander = Callable[[str, Any], Any]
-"""(key, what stands there or None) -> the table to set a field of."""
+"""A function of (key, current value or None) that returns the table in which a field is set."""
 
 
 class ConfigTable(BaseModel):
-    """Frozen; an unknown key is an error."""
+    """A frozen table of settings, for which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 class FileHeader(ConfigTable):
-    """What a file of ours says of itself in JSON."""
+    """A JSON header in which a file describes itself."""
 
     @classmethod
     def parse(cls, path: Path, header: Mapping[str, Any]) -> Self:
-        """From plain values, each checked.
+        """Validate a header.
+
+        Args:
+            path: The file, for the error message.
+            header: The plain values of the header.
+
+        Returns:
+            The validated header.
 
         Raises:
-            ValueError: one line: the file, the field and the reason.
+            ValueError: A value is wrong. The message names the file, the field and the reason in one line.
         """
         try:
             return cls.model_validate(header)
@@ -49,22 +56,29 @@ class FileHeader(ConfigTable):
 
 
 class ConfigDocument(ConfigTable):
-    """A whole recipe, of whatever kind."""
+    """A whole recipe of any kind."""
 
     note: str = ""
-    """What this recipe is, in a line or two."""
+    """A description of the recipe in a line or two."""
 
     def to_dict(self, *, whole: bool = True) -> dict[str, Any]:
-        """Plain values for JSON and TOML; not `whole`: only what differs from the defaults."""
+        """Convert the recipe to plain values for JSON and TOML.
+
+        Args:
+            whole: Whether to include the values that equal the defaults.
+
+        Returns:
+            The fields by name. Fields that are None are left out.
+        """
         return self.model_dump(mode="json", exclude_none=True, exclude_defaults=not whole)
 
     def to_toml(self) -> str:
-        """Every field, so that a later change of a default changes no old run."""
+        """Write every field as TOML, so that a later change of a default changes no old run."""
         return tomlkit.dumps(self.to_dict())
 
     @property
     def sha256(self) -> str:
-        """Hash of every field but the note."""
+        """The hash of every field but the note."""
         fields = self.to_dict()
         del fields["note"]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
@@ -77,14 +91,20 @@ class ConfigDocument(ConfigTable):
         where: str = "recipe",
         expand: PresetExpander | None = None,
     ) -> Self:
-        """From plain values, with `a.b=value` overrides applied; values are TOML, or bare text.
+        """Validate plain values after applying `a.b=value` overrides.
 
         Args:
-            where: what a mistake's message begins with.
-            expand: makes a table of what stands where an override sets a field.
+            fields: The plain values by name.
+            overrides: Texts `a.b=value`. The value is TOML, or bare text.
+            where: The start of error messages: the file or recipe that the values come from.
+            expand: The function that turns the value at a key into a table if an override sets a field of it.
+
+        Returns:
+            The validated recipe.
 
         Raises:
-            ValueError: one line: the field and the reason, the valid names and the nearest match.
+            ValueError: A value is wrong. The message names the field and the reason, the valid names and the
+                nearest match, in one line.
         """
         try:
             return cls.model_validate(apply_overrides(fields, overrides, where, expand))
@@ -93,7 +113,14 @@ class ConfigDocument(ConfigTable):
 
 
 def list_shipped_configs(under: str = "") -> dict[str, Path]:
-    """The recipes that ship in a folder of `recipes/`, by name: `paper/38`."""
+    """List the recipes that ship with daelab.
+
+    Args:
+        under: A folder of `recipes/`, or an empty text for all of them.
+
+    Returns:
+        The files by recipe name, such as `paper/38`, sorted with short names first.
+    """
     folder = Path(str(resources.files("daelab"))) / "recipes"
     files = {
         path.relative_to(folder).as_posix().removesuffix(".toml"): path for path in (folder / under).rglob("*.toml")
@@ -102,16 +129,22 @@ def list_shipped_configs(under: str = "") -> dict[str, Path]:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The plain values of a TOML file.
+    """Read the plain values of a TOML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The values by name.
 
     Raises:
-        ValueError: names the file; it is too large or no TOML.
+        ValueError: The file is too large or is not TOML. The message names the file.
     """
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path}: over {_LARGEST} bytes; a recipe is a few lines")
+    if path.stat().st_size > _MAX_FILE_SIZE:
+        raise ValueError(f"{path}: the file has over {_MAX_FILE_SIZE} bytes; a recipe has a few lines")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError: no TOML, no UTF-8, a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # ValueError: bad TOML, bad UTF-8, or a number of too many digits
         raise ValueError(f"{path}: not TOML: {error}") from None
 
 
@@ -121,39 +154,53 @@ def apply_overrides(
     where: str = "recipe",
     expand: PresetExpander | None = None,
 ) -> dict[str, Any]:
-    """A copy as plain values, with `a.b=value` overrides applied; see `Document.parse`."""
+    """Copy plain values and apply `a.b=value` overrides to the copy.
+
+    Args:
+        fields: The plain values by name.
+        overrides: Texts `a.b=value`. The value is TOML, or bare text.
+        where: The start of error messages.
+        expand: As in `ConfigDocument.parse`.
+
+    Returns:
+        The copy, with the overrides applied.
+
+    Raises:
+        ValueError: An override is malformed, or the values are nested too deeply.
+    """
     _check_depth(fields, where)
     plain: dict[str, Any] = json.loads(json.dumps(fields, default=str))
     for override in overrides:
-        _override(plain, override, expand or (lambda _, found: {} if found is None else found))
+        _apply_override(plain, override, expand or (lambda _, value: {} if value is None else value))
     _check_depth(plain, where)
     return plain
 
 
 def _check_depth(fields: Mapping[str, Any], where: str) -> None:
-    """Raise where tables and lists stand in each other deeper than any recipe's."""
+    """Raise a ValueError if tables and lists are nested deeper than in any recipe."""
     level: list[Any] = [fields]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         level = [
             inner
-            for one in level
-            for inner in (one.values() if isinstance(one, Mapping) else one)
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
             if isinstance(inner, Mapping | list | tuple)
         ]
     if level:
-        raise ValueError(f"{where}: tables and lists more than {_DEEPEST} deep; a recipe has three levels")
+        raise ValueError(f"{where}: tables and lists are nested over {_MAX_DEPTH} deep; a recipe has three levels")
 
 
-def _shown(value: object) -> str:
-    """A value in one line, cut where it is long."""
+def _shorten(value: object) -> str:
+    """Return a value as one line, cut if it is long."""
     text = value if isinstance(value, str) else repr(value)
     text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
-def _override(fields: dict[str, Any], text: str, expand: PresetExpander) -> None:
+def _apply_override(fields: dict[str, Any], text: str, expand: PresetExpander) -> None:
+    """Apply one `a.b=value` override to `fields`, in place."""
     key, equals, value = text.partition("=")
-    shown = _shown(text)
+    shown = _shorten(text)
     if not equals or not key.strip():
         raise ValueError(f"--set {shown}: write field=value, for example training.lr=0.01")
     *path, last = key.strip().split(".")
@@ -161,37 +208,47 @@ def _override(fields: dict[str, Any], text: str, expand: PresetExpander) -> None
     for part in path:
         inner = table[part] = expand(part, table.get(part))
         if not isinstance(inner, dict):
-            raise ValueError(f"--set {shown}: {_shown(part)} is {_shown(repr(inner))}, which has no fields")
+            raise ValueError(f"--set {shown}: {_shorten(part)} is {_shorten(repr(inner))}, which has no fields")
         table = inner
     try:
         table[last] = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError):  # bare text needs no quotes on the command line
         table[last] = value.strip()
 
 
 def describe_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first fault, as field and reason, and how many more there are."""
+    """Describe the first fault of a validation, and count the others.
+
+    Args:
+        error: The error that pydantic raised.
+        model: The table that was validated.
+
+    Returns:
+        The field, the reason and the number of other faults, in one line.
+    """
     faults = error.errors()
     fault = faults[0]
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
         inner = "".join(f"{part}." for part in fault["loc"][:-1])
-        table = _table(model, fault["loc"][:-1])
-        reason = str(unknown_name("recipe key", field, [inner + key for key in table.model_fields]))
+        table = _find_nested_model(model, fault["loc"][:-1])
+        reason = str(make_unknown_name_error("recipe key", field, [inner + key for key in table.model_fields]))
     elif fault["type"] == "literal_error":
-        reason = str(unknown_name(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"])))
+        reason = str(
+            make_unknown_name_error(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"]))
+        )
     else:
         reason = fault["msg"].removeprefix("Value error, ")
         reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
         if fault["type"] != "value_error":
-            reason += f" (found {_shown(repr(fault['input']))})"
+            reason += f" (found {_shorten(repr(fault['input']))})"
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return reason + more
 
 
-def _table(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
-    """The table at a place of another."""
+def _find_nested_model(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the table class at a path of fields inside another table class."""
     for part in place:
         kind = model.model_fields[str(part)].annotation
-        model = next(one for one in (kind, *get_args(kind)) if isinstance(one, type) and issubclass(one, BaseModel))
+        model = next(part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel))
     return model

@@ -1,10 +1,9 @@
-"""Several processes that train or evaluate one thing, as torchrun starts them; alone, all of this does nothing.
+"""Several processes that train or evaluate together, as torchrun starts them.
 
-    rank    a process's place, from 0; the first one writes and speaks
-    count   how many there are
+    rank    the number of a process, from 0; the first process writes and prints
+    count   the number of processes
 
-Work is dealt out so that no result depends on the number of processes: a batch is made whole by one
-of them, exactly as one process alone would make it, and what comes of it is put together in order.
+A single process needs none of this, and every function here then does nothing. `work_sharing` divides the work.
 """
 
 from __future__ import annotations
@@ -15,75 +14,86 @@ import platform
 import re
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 _PATIENCE = timedelta(seconds=5)
 _LOOPBACK = Path("/sys/class/net/lo")
 _joined = False
 _joins = 0
-"""How often this process has joined a group; each time the group is another."""
+"""How many groups this process has joined so far."""
 
 
 class LostProcessError(Exception):
-    """Another process of the group is gone, so that nothing can be agreed on any more."""
+    """The loss of another process of the group, after which nothing can be agreed on."""
 
 
 def read_world() -> tuple[int, int]:
-    """(rank, count) as torchrun says them in the environment; (0, 1) without it."""
+    """Read the rank and the number of processes from torchrun's environment variables.
+
+    Returns:
+        (rank, count); (0, 1) without torchrun.
+    """
     if "MASTER_ADDR" not in os.environ:
         return 0, 1
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def read_local_world() -> tuple[int, int]:
-    """(rank, count) among the processes of this machine."""
+    """Read the rank and the number of processes on this computer from torchrun's environment variables.
+
+    Returns:
+        (rank, count); (0, 1) without torchrun.
+    """
     return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def get_rank() -> int:
-    """This process's place in the group it has joined; 0 alone."""
+    """Return this process's rank in the group it has joined, or 0 if it is alone."""
     return read_world()[0] if _joined else 0
 
 
 def count_processes() -> int:
-    """Processes in the group that this one has joined; 1 alone."""
+    """Return the number of processes in the group that this one has joined, or 1 if it is alone."""
     return read_world()[1] if _joined else 1
 
 
 def is_first_process() -> bool:
-    """Whether this process is the one that writes."""
+    """Tell whether this process is the one that writes files and prints."""
     return get_rank() == 0
 
 
 def get_group_id() -> str | None:
-    """What stays the same when torchrun starts a group again, after a failure or in a job of the same `--rdzv-id`."""
+    """Return an identifier of the group that stays the same if torchrun restarts the group.
+
+    Returns:
+        A hash of torchrun's `--rdzv-id`, or of the torchrun process if there is no such id. None without torchrun.
+    """
     name = os.environ.get("TORCHELASTIC_RUN_ID")
     if name is None:
         return None
-    if name == "none":  # as all groups without an id: then it is the agent, which lives as long as they
+    if name == "none":  # all groups without an id have this name, so the torchrun process identifies them
         name = f"{platform.node()} {os.getppid()}"
-    # runs are published, and with them this
+    # runs are published together with this identifier, which must not reveal the host's name
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 @contextmanager
 def join_group() -> Iterator[None]:
-    """Join the group that torchrun started, if it did; leave it at the end.
+    """Join the group that torchrun started, if any, and leave it at the end.
 
-    Gloo carries what lies on CPUs, NCCL what lies on GPUs; each process takes the GPU of its place on its machine.
+    Gloo carries tensors on CPUs, NCCL those on GPUs. Each process takes the GPU with its local rank.
 
     Raises:
-        ValueError: there are fewer GPUs than processes on this machine.
-        Lost: another process died; everything that is done together may raise it.
+        ValueError: This computer has fewer GPUs than processes.
+        LostProcessError: Another process died. Every collective operation may raise it.
     """
     global _joined, _joins
     if read_world()[1] == 1 or _joined:
@@ -93,100 +103,140 @@ def join_group() -> Iterator[None]:
     import torch.distributed as dist
 
     gpus = torch.cuda.is_available()
-    here, beside = read_local_world()
+    local_rank, local_count = read_local_world()
     if gpus:
-        if beside > torch.cuda.device_count():
-            raise ValueError(f"{beside} processes for {torch.cuda.device_count()} GPUs: take a lower --nproc-per-node")
-        torch.cuda.set_device(here)
-    if beside == read_world()[1] and _LOOPBACK.exists():
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # one machine: nothing is sent out of it
+        if local_count > torch.cuda.device_count():
+            raise ValueError(
+                f"{local_count} processes for {torch.cuda.device_count()} GPUs: take a lower --nproc-per-node"
+            )
+        torch.cuda.set_device(local_rank)
+    if local_count == read_world()[1] and _LOOPBACK.exists():
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # on a single computer nothing needs to leave it
     _joins += 1
-    store, mine, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
-    # torchrun's store outlives a failed attempt, whose addresses would be taken for this one's
-    store = dist.PrefixStore(f"daelab/{_attempt()}/{size}", store)  # type: ignore[attr-defined]
+    store, own_rank, size = next(dist.rendezvous("env://"))  # type: ignore[attr-defined]
+    # torchrun's store outlives a failed attempt, whose addresses would be mistaken for those of this attempt
+    store = dist.PrefixStore(f"daelab/{_get_attempt()}/{size}", store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
-    dist.init_process_group(backend, store=store, rank=mine, world_size=size)
+    dist.init_process_group(backend, store=store, rank=own_rank, world_size=size)
     _joined = True
-    ended = False
+    completed = False
     try:
         with detect_lost_process("another process of this group has gone"):
             yield
-        ended = True
+        completed = True
     except LostProcessError:
         raise
     except BaseException:
-        _post("somebody")  # the others will be lost, and need not say so
+        _claim_note("somebody")  # the other processes will fail too, and need not report it
         raise
     finally:
         _joined = False
-        # a group left open aborts the process at its exit; one of GPUs with a dead member would wait for it
-        if ended or not gpus:
+        # An open group aborts the process at its exit. Closing a group of GPUs would wait for a dead process.
+        if completed or not gpus:
             dist.destroy_process_group()
 
 
-def _attempt() -> str:
-    """What tells this group from those before it: how often torchrun has started it, and how often it has formed."""
+def _get_attempt() -> str:
+    """Return a text that tells this group from earlier ones: torchrun's restart count and this process's joins."""
     return f"{get_group_id()}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/{_joins}"
 
 
 @contextmanager
 def detect_lost_process(message: str) -> Iterator[None]:
-    """What the network raises when another process has gone becomes `Lost`, with this message."""
+    """Turn network errors from the loss of another process into a LostProcessError.
+
+    Args:
+        message: The message of that error.
+
+    Raises:
+        LostProcessError: Another process has died.
+    """
     try:
         yield
     except RuntimeError as error:
         if count_processes() == 1 or not re.search("gloo|nccl|connection|peer", str(error), flags=re.IGNORECASE):
             raise
-        with suppress(ValueError):  # another thread than the main one
-            # torchrun ends those that are left: what there is to say and to write comes first
+        with suppress(ValueError):  # signals can be set only in the main thread
+            # torchrun terminates the remaining processes, which must first report and save
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise LostProcessError(message) from error
 
 
 def was_reported(text: str, *, loss: bool = False) -> bool:
-    """Whether another process has said this: what all find wrong is told once, and a loss only if nothing else was."""
+    """Tell whether another process has already reported a message, and claim the report otherwise.
+
+    If all processes find the same fault, it is reported once. A lost process is reported only if nothing else was.
+
+    Args:
+        text: The message.
+        loss: Whether the message reports a lost process.
+
+    Returns:
+        True if this process should not report it.
+    """
     if read_world()[1] == 1:
         return False
     if loss:
-        return not _post("somebody")
-    _post("somebody")
-    return not _post(hashlib.sha256(text.encode()).hexdigest())
+        return not _claim_note("somebody")
+    _claim_note("somebody")
+    return not _claim_note(hashlib.sha256(text.encode()).hexdigest())
 
 
-def _post(note: str) -> bool:
-    """Put a note where all processes can read it; whether it is this process's, not another's of before."""
+def _claim_note(note: str) -> bool:
+    """Put a note where all processes can read it, and tell whether this process was the first to do so."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-    mine = str(read_world()[0])
-    key = f"daelab/{_attempt()}/{note}"
+    own_rank = str(read_world()[0])
+    key = f"daelab/{_get_attempt()}/{note}"
     try:
         store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=_PATIENCE)
-        return bool(store.compare_set(key, "", mine).decode() == mine)
-    except (RuntimeError, KeyError, ValueError):  # said twice is better than never
+        return bool(store.compare_set(key, "", own_rank).decode() == own_rank)
+    except (RuntimeError, KeyError, ValueError):  # a message that is reported twice is better than a lost one
         return True
 
 
-# What all do together
+# Collective operations
 
 
-def gather_values(value: T) -> list[T]:
-    """The values of all processes, by rank, in each of them."""
+def gather_values(value: _T) -> list[_T]:
+    """Gather a value from every process.
+
+    Args:
+        value: This process's value. It must be picklable.
+
+    Returns:
+        The values by rank, the same in every process.
+    """
     if count_processes() == 1:
         return [value]
     import torch.distributed as dist
 
-    found: list[Any] = [None] * count_processes()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * count_processes()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def average_values(value: Tensor) -> Tensor:
-    """The mean over all processes, in float64."""
+    """Average a tensor over all processes.
+
+    Args:
+        value: This process's tensor. With several processes it must have the same shape in each.
+
+    Returns:
+        The mean, in float64 if there are several processes.
+    """
     return value if count_processes() == 1 else sum_values(value.double()) / count_processes()
 
 
 def sum_values(value: Tensor) -> Tensor:
-    """The sum over all processes, in place."""
+    """Sum a tensor over all processes, in place.
+
+    Args:
+        value: This process's tensor, of the same shape in each process.
+
+    Returns:
+        The same tensor, which now holds the sum.
+    """
     if count_processes() > 1:
         import torch.distributed as dist
 
@@ -194,111 +244,71 @@ def sum_values(value: Tensor) -> Tensor:
     return value
 
 
-def run_on_first(make: Callable[[], T]) -> T:
-    """What the first process makes, in every one; an error of it is raised in every one."""
-    if count_processes() == 1:
-        return make()
-    import torch.distributed as dist
-
-    found: list[Any] = [None, None]
-    if is_first_process():
-        try:
-            found[0] = make()
-        except (ValueError, OSError) as error:
-            found[1] = error
-    dist.broadcast_object_list(found, src=0)
-    if found[1] is not None:
-        raise found[1]
-    made: T = found[0]
-    return made
-
-
-def run_first_on_each_host(make: Callable[[], T]) -> T:
-    """Made by one process of each machine, and then by the others: what is downloaded is downloaded once."""
-    if count_processes() == 1:
-        return make()
-    import torch.distributed as dist
-
-    made = make() if read_local_world()[0] == 0 else None
-    dist.barrier()
-    return make() if made is None else made
-
-
-# Work that is dealt out
-
-
-def select_share(items: Iterable[T]) -> Iterator[T]:
-    """Those of the items that are this process's to work on: every `count`-th."""
-    return islice(iter(items), get_rank(), None, count_processes())
-
-
-def merge_results(results: Iterable[T]) -> Iterator[T]:
-    """The results of all processes for what `shared` gave them, in the order of the items."""
-    if count_processes() == 1:
-        yield from results
-        return
-    mine = iter(results)
-    while True:
-        for one in gather_values([_on_host(result) for result in islice(mine, 1)]):
-            if not one:
-                return
-            yield one[0]
-
-
-def _on_host(result: T) -> T:
-    """Tensors of a GPU would come to the other processes on that same GPU."""
-    if not isinstance(result, dict):
-        return result
-    return type(result)((key, value.cpu() if hasattr(value, "cpu") else value) for key, value in result.items())
-
-
-def slice_share(images: int, of: int | None = None) -> slice:
-    """The places in a batch of `images` that are a process's own: this one's, or those of another rank."""
-    mine = get_rank() if of is None else of
-    return slice(images * mine // count_processes(), images * (mine + 1) // count_processes())
-
-
-def distribute_batches(
-    batches: Iterable[tuple[Tensor, ...]], sizes: Sequence[int], none: Sequence[Tensor]
-) -> Iterator[tuple[Tensor, ...]]:
-    """This process's part of every batch of an epoch, each of which one process makes whole.
+def run_on_first(make: Callable[[], _T]) -> _T:
+    """Call a function in the first process and give its result to all.
 
     Args:
-        batches: those that are this process's to make (`shared`): tensors (N, C, H, W) of one size, any channels.
-        sizes: images of every batch.
-        none: a batch without images, of the others' kind: what a process gives that has none to make.
+        make: The function. Its result must be picklable.
 
-    Yields:
-        for each batch its images in `part`; maybe none.
+    Returns:
+        The result, in every process.
+
+    Raises:
+        ValueError: The function raised it in the first process; likewise OSError.
     """
     if count_processes() == 1:
-        yield from batches
-        return
-    import torch
+        return make()
     import torch.distributed as dist
 
-    mine, channels = iter(batches), [tensor.shape[1] for tensor in none]
-    for at in range(0, len(sizes), count_processes()):
-        # in a round every process makes one batch, and gives all others their parts of it
-        made = torch.cat(tuple(next(mine, none)), 1)
-        give = [_length(slice_share(len(made), of)) for of in range(count_processes())]
-        take = [_length(slice_share(size)) for size in sizes[at : at + count_processes()]]
-        took = torch.empty(sum(take), *made.shape[1:], dtype=made.dtype, device=made.device)
-        dist.all_to_all_single(took, made, [*take, *[0] * (count_processes() - len(take))], give)
-        yield from (torch.split(piece, channels, 1) for piece in torch.split(took, take))
+    outcome: list[Any] = [None, None]  # the result, and the error
+    if is_first_process():
+        try:
+            outcome[0] = make()
+        except (ValueError, OSError) as error:
+            outcome[1] = error
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise outcome[1]
+    result: _T = outcome[0]
+    return result
 
 
-def _length(places: slice) -> int:
-    return int(places.stop - places.start)
+def run_first_on_each_host(make: Callable[[], _T]) -> _T:
+    """Call a function in one process of each computer, and afterwards in the others.
+
+    A download, for example, is then made once, and the other processes find the files.
+
+    Args:
+        make: The function.
+
+    Returns:
+        The result of this process's own call.
+    """
+    if count_processes() == 1:
+        return make()
+    import torch.distributed as dist
+
+    result = make() if read_local_world()[0] == 0 else None
+    dist.barrier()
+    return make() if result is None else result
 
 
 def wrap_data_parallel(module: nn.Module) -> nn.Module:
-    """A module whose gradients become the means over all processes, exchanged while others are still computed."""
+    """Wrap a module so that its gradients become the means over all processes.
+
+    The gradients are exchanged while the remaining ones are still being computed.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The wrapped module, or the module itself if the process is alone.
+    """
     if count_processes() == 1:
         return module
     from torch.nn.parallel import DistributedDataParallel
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # its newer name for the buffers is not there before torch 2.13
-        # the norms' statistics are equal already (model/norm.py)
+        warnings.simplefilter("ignore", FutureWarning)  # `broadcast_buffers` was renamed in torch 2.13
+        # the statistics of batch norms are equal already (models/normalization.py)
         return DistributedDataParallel(module, broadcast_buffers=False, gradient_as_bucket_view=True)

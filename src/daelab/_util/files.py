@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed, then renamed."""
+"""Files that are either complete or absent: they are written under a temporary name, flushed, then renamed."""
 
 from __future__ import annotations
 
@@ -12,71 +12,94 @@ from pathlib import Path
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder; on success flush it and rename it to `path`.
+    """Yield a temporary path in the same folder. On success, flush it and rename it to `path`.
 
-    On any exception the temporary file is removed and `path` is as it was. The temporary
+    On any exception the temporary file is removed and `path` stays as it was. The temporary
     name keeps the suffix, since many writers choose their format by it.
 
+    Args:
+        path: The file to write. Its folder is created if it does not exist.
+
+    Yields:
+        The temporary path.
+
     Raises:
-        OSError: the disk is full, the folder cannot be written to; names `path`.
+        OSError: The disk is full, or the folder cannot be written to. The message names `path`.
     """
     path = Path(path)
-    part = None
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
-        part = Path(name)
-        yield part
-        _flush(part)
-        part.chmod(0o666 & ~_umask())
-        part.replace(path)
-        _flush(path.parent)
+        temporary = Path(name)
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(0o666 & ~_get_umask())
+        temporary.replace(path)
+        _sync(path.parent)
     except OSError as error:
-        named = None if error.filename is None else Path(os.fsdecode(error.filename)).name
-        if error.errno is None or not (named is None or named.startswith(f".{path.stem}-")):
+        failed_name = None if error.filename is None else Path(os.fsdecode(error.filename)).name
+        if error.errno is None or not (failed_name is None or failed_name.startswith(f".{path.stem}-")):
             raise
-        # a full disk names no file, and the temporary name says nothing to anybody
+        # a full disk names no file, and the temporary name would mean nothing to the user
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 class BoundedFile(io.BufferedReader):
-    """A file that is never asked for more than it holds.
+    """A file from which no more is read than it holds.
 
-    A length that a stranger's file states is what decoders ask for, and Python makes room for it before it reads.
+    Decoders ask for the length that an untrusted file claims, and Python would allocate that much before it reads.
     """
 
     def __init__(self, path: Path) -> None:
+        """Open a file for reading."""
         super().__init__(io.FileIO(path))
         self._length = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        left = max(0, self._length - self.tell())
-        return super().read(left if size is None or size < 0 else min(size, left))
+        """Read at most `size` bytes and at most what is left of the file.
+
+        Args:
+            size: The number of bytes. Negative or None reads the rest.
+
+        Returns:
+            The bytes.
+        """
+        remaining = max(0, self._length - self.tell())
+        return super().read(remaining if size is None or size < 0 else min(size, remaining))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all."""
-    with replace_file(path) as part:
-        part.write_text(text, encoding="utf-8")
+    """Write UTF-8 text, completely or not at all.
+
+    Args:
+        path: The file.
+        text: Its new content.
+    """
+    with replace_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_file(path: Path, save: Callable[[Path], object], check: Callable[[Path], object] | None = None) -> None:
-    """Let `save` write to a temporary path beside `path`, and `check` read it back; then rename.
+    """Write a file with `save`, read it back with `check`, then rename it to `path`.
 
-    Whatever `check` raises, what stood at `path` before still stands there.
+    Args:
+        path: The file. If `save` or `check` raises, it stays as it was.
+        save: The function that writes to a temporary path in the same folder.
+        check: The function that reads that file back and raises an error if it is wrong.
     """
-    with replace_file(path) as part:
-        save(part)
+    with replace_file(path) as temporary:
+        save(temporary)
         if check is not None:
-            check(part)
+            check(temporary)
 
 
-def _flush(path: Path) -> None:
-    """fsync a file or a folder, so that a rename survives a power cut."""
+def _sync(path: Path) -> None:
+    """Flush a file or a folder to the disk, so that a rename survives a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -84,7 +107,7 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def _get_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -1,8 +1,12 @@
-"""Every command; no logic. `console` holds what they share, the other modules the commands."""
+"""The command line: one module per command.
+
+`console` prints, `options` holds the options that several commands share, and `help` lays out the help.
+"""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -10,52 +14,51 @@ from daelab._util.distributed import read_world
 from daelab.cli import explore, ledger
 from daelab.cli.compare import compare
 from daelab.cli.console import print_result, run_guarded
-from daelab.cli.denoise import denoise, noise
+from daelab.cli.data import data
+from daelab.cli.denoise import denoise
+from daelab.cli.evaluate import evaluate
 from daelab.cli.export import export
-from daelab.cli.help import EPILOG, HelpfulCommand
-from daelab.cli.inspect import inspect, train_inspector
+from daelab.cli.help import EPILOG, HelpfulCommand, HelpfulGroup
+from daelab.cli.inspect import inspect
 from daelab.cli.leaderboard import leaderboard
-from daelab.cli.models import data, models, recipes
+from daelab.cli.models import models
+from daelab.cli.noise import noise
+from daelab.cli.recipes import recipes
 from daelab.cli.reproduce import reproduce
 from daelab.cli.serve import serve
-from daelab.cli.train import evaluate, train
+from daelab.cli.train import train
+from daelab.cli.train_inspector import train_inspector
 from daelab.cli.train_judge import train_judge
 
 app = typer.Typer(
+    cls=HelpfulGroup,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A workbench for denoising auto-encoders. `daelab COMMAND --help` shows an example of each.",
+    help="A workbench for denoising auto-encoders. `daelab COMMAND --help` explains a command and shows an example.",
     epilog=EPILOG,
 )
-for command in (
-    train,
-    evaluate,
-    train_judge,
-    reproduce,
-    leaderboard,
-    train_inspector,
-    denoise,
-    inspect,
-    compare,
-    export,
-    serve,
-    models,
-    recipes,
-    noise,
-    data,
-):
-    app.command(cls=HelpfulCommand)(command)
-app.add_typer(explore.app, name="explore")
-app.add_typer(ledger.app, name="ledger")
+COMMANDS: dict[str, tuple[typer.Typer | Callable[..., None], ...]] = {
+    "Denoise pictures": (denoise, inspect, noise, serve, export),
+    "Train and evaluate": (train, evaluate, compare, train_judge, train_inspector),
+    "Experiments": (explore.app, ledger.app, leaderboard, reproduce),
+    "Show what is available": (models, recipes, data),
+}
+"""The commands under the headings of `daelab --help`."""
+for heading, commands in COMMANDS.items():
+    for command in commands:
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, rich_help_panel=heading)
+        else:
+            app.command(cls=HelpfulCommand, rich_help_panel=heading)(command)
 
-SHARED = ("train", "evaluate", "denoise")
-"""What several processes, started by torchrun, do as one."""
+SHARED = ("train", "train-judge", "evaluate", "denoise")
+"""The commands that several processes, started by torchrun, can run together."""
 
 
-def _version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> None:
     if wanted:
         from daelab import __version__
 
@@ -64,17 +67,18 @@ def _version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
+def _check_world(
     context: typer.Context,
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show it and exit."),  # noqa: ARG001
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),  # noqa: ARG001
 ) -> None:
-    """Options before the command."""
+    """Refuse a command that cannot run under torchrun."""
     if read_world()[1] > 1 and context.invoked_subcommand not in SHARED:
         raise ValueError(
-            f"{context.invoked_subcommand} is the work of one process; torchrun is for {', '.join(SHARED)}"
+            f"{context.invoked_subcommand} runs in one process; only {', '.join(SHARED)} can run under torchrun"
         )
 
 
 def main() -> None:
-    """The `daelab` command."""
-    sys.exit(run_guarded(lambda: app(prog_name="daelab")))  # its name also where it is run as a module
+    """Run the `daelab` command and exit with its code."""
+    # the name is given because `python -m daelab` would otherwise show the module's path in the usage line
+    sys.exit(run_guarded(lambda: app(prog_name="daelab")))

@@ -1,4 +1,4 @@
-"""explore: run, status, best, stop, spaces."""
+"""The commands `daelab explore run`, `status`, `best`, `stop` and `spaces`."""
 
 from __future__ import annotations
 
@@ -19,72 +19,118 @@ if TYPE_CHECKING:
 
 Storage = Annotated[
     str | None,
-    typer.Option(help="Database URL of studies and ledger; else $DAELAB_LEDGER, else runs/ledger.db."),
+    typer.Option(help="Database URL of the studies and the ledger. Default: $DAELAB_LEDGER, or runs/ledger.db."),
 ]
-Name = Annotated[str, typer.Argument(metavar="STUDY", help="Its name.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
 
 class _Group(TyperGroup):
-    """`daelab explore SPACE` is `daelab explore run SPACE`."""
+    """A group in which `daelab explore SPACE` stands for `daelab explore run SPACE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words after `explore`.
+
+        Args:
+            ctx: Click's context.
+            args: The words.
+        """
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
+    name="explore",
     cls=_Group,
     no_args_is_help=True,
-    help="Search a space of recipes: `daelab explore SPACE` trains many of its points, on one machine or several.\n\n"
+    help="Search a space of recipes.\n\n"
+    "`daelab explore SPACE` trains many points of a search space, on one machine or several.\n\n"
     "Example: daelab explore explore/depth --trials 12 --workers 2",
 )
 
 
-class _Watcher:
-    """A line for each trial, a bar within."""
+class _Progress:
+    """The progress of a search: a line for each trial, and a bar of the epochs."""
 
     def __init__(self, count: Callable[[float, int], None]) -> None:
+        """Count epochs with `count`, which takes the trained epochs and their total."""
         self.count = count
 
     def say(self, text: str) -> None:
-        """A remark."""
+        """Print a note.
+
+        Args:
+            text: The note.
+        """
         print_note(text)
 
     def trial(self, row: TrialRow, ended: int, trials: int | None, left: float | None) -> None:
-        """What became of a trial."""
+        """Print how a trial ended.
+
+        Args:
+            row: The trial.
+            ended: Number of trials that have ended.
+            trials: Number of trials in all, or None if it is unlimited.
+            left: Estimated seconds until the end, or None if it is unknown.
+        """
         from daelab.experiments.search.search_space import format_point
 
-        what = row.state if row.psnr is None else f"{row.state}  PSNR {row.psnr:.2f} dB"
+        state = row.state if row.psnr is None else f"{row.state}  PSNR {row.psnr:.2f} dB"
         number = f"{ended}/{trials}" if trials else str(ended)
-        why = f": {row.reason}" if row.state == "failed" else ""
-        remain = "" if left is None else f"  left {format_duration(left)}"
-        print_note(f"{number}  {row.run}  {format_point(row.point)} seed {row.seed}  {what}{why}{remain}")
+        reason = f": {row.reason}" if row.state == "failed" else ""
+        remaining = "" if left is None else f"  left {format_duration(left)}"
+        print_note(f"{number}  {row.run}  {format_point(row.point)} seed {row.seed}  {state}{reason}{remaining}")
+
+
+Space = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SPACE",
+        help="Search space: explore/NAME, or a TOML file. Not needed with --resume.",
+        autocompletion=complete_spaces,
+    ),
+]
+_Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field. A list makes the field vary. Can be repeated."),
+]
+Trials = Annotated[int | None, typer.Option(help="Number of trials. Default: the space's own, or the whole grid.")]
+_Epochs = Annotated[
+    int | None, typer.Option(help="Epochs of each trial. Default: the recipe's. Short for --set training.epochs=N.")
+]
+TotalEpochs = Annotated[
+    int | None, typer.Option(help="Start no new trial after this many epochs in all. Default: no limit.")
+]
+Minutes = Annotated[
+    float | None, typer.Option(help="Stop at the end of an epoch after this many minutes. Default: no limit.")
+]
+_Workers = Annotated[int, typer.Option(help="Number of processes on this machine.")]
+NewStudyName = Annotated[
+    str | None,
+    typer.Option(help="Name of the study. Its runs are NAME-0, NAME-1, ... Default: the last part of SPACE."),
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Continue a study, or join it as another worker.")]
 
 
 @app.command(cls=HelpfulCommand)
 def run(
-    space: Annotated[
-        str | None,
-        typer.Argument(metavar="[SPACE]", help="explore/NAME, or a TOML file.", autocompletion=complete_spaces),
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field; a list makes it vary.")
-    ] = None,
-    trials: Annotated[int | None, typer.Option(help="Runs in all; else the space's own, or its whole grid.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Of each trial: short for --set training.epochs=N.")] = None,
-    total_epochs: Annotated[int | None, typer.Option(help="Begin no trial once so many epochs are trained.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long, at an epoch's end.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    space: Space = None,
+    changes: _Changes = None,
+    trials: Trials = None,
+    epochs: _Epochs = None,
+    total_epochs: TotalEpochs = None,
+    minutes: Minutes = None,
+    workers: _Workers = 1,
     storage: Storage = None,
-    name: Annotated[str | None, typer.Option(help="Of the study; its runs are NAME-0, NAME-1, ...")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study, or join it.")] = False,
+    name: NewStudyName = None,
+    resume: _Resume = False,
     data_root: DataRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Search a space. Each trial is a run: a folder in runs/, a row of the ledger.
+    """Search a space of recipes.
 
-    Workers anywhere share a study by its --storage: one that is killed loses nothing, its trial is gone on with.
+    Each trial is a run, with a folder in runs/ and a row in the ledger. Workers on several machines share a study
+    through its --storage. If a worker is killed, another one continues its trial from the last checkpoint.
 
     Example: daelab explore explore/depth --trials 12 --workers 2
     """
@@ -101,53 +147,64 @@ def run(
             storage=storage,
             resume=resume,
             data_root=data_root,
-            watcher=_Watcher(count),
+            watcher=_Progress(count),
         )
-    _say_study(study, as_json)
+    if as_json:
+        print_json(study.to_dict())
+        return
+    _print_counts(study)
+    if any(row.state == "finished" for row in study.rows()):
+        print_result()
+        _print_best(study)
+        print_result(f"  compare    daelab compare --study {study.name} --plot {study.name}")
 
 
 @app.command(cls=HelpfulCommand)
-def status(study: Name, storage: Storage = None, as_json: Json = False) -> None:
-    """How far a study is, and who runs what.
+def status(study: StudyName, storage: Storage = None, as_json: Json = False) -> None:
+    """Show how far a study is, and who runs which trial.
 
     Example: daelab explore status depth
     """
+    from daelab.experiments.search.search_space import format_point
     from daelab.experiments.search.study import Study
 
-    found = Study(study, storage).open()
+    opened = Study(study, storage).open()
     if as_json:
-        print_json(found.to_dict())
+        print_json(opened.to_dict())
         return
-    _say_counts(found)
-    from daelab.experiments.search.search_space import format_point
-
-    for row in found.rows():
+    _print_counts(opened)
+    for row in opened.rows():
+        trial = f"  {row.run:<14}{format_point(row.point)} seed {row.seed}"
         if row.state == "running":
-            who = f"{row.owner.get('host', '')}, process {row.owner.get('pid', '')}"
+            owner = f"{row.owner.get('host', '')}, process {row.owner.get('pid', '')}"
             psnr = "" if row.psnr is None else f", PSNR {row.psnr:.2f} dB"
-            print_result(f"  {row.run:<14}{format_point(row.point)} seed {row.seed}: epoch {row.epochs}{psnr}, {who}")
+            print_result(f"{trial}: epoch {row.epochs}{psnr}, {owner}")
         if row.state == "failed":
-            print_result(f"  {row.run:<14}{format_point(row.point)} seed {row.seed}: failed: {row.reason}")
+            print_result(f"{trial}: failed: {row.reason}")
 
 
 @app.command(cls=HelpfulCommand)
-def best(study: Name, storage: Storage = None, as_json: Json = False) -> None:
-    """The best point of a study, or all that nothing beats in every goal.
+def best(study: StudyName, storage: Storage = None, as_json: Json = False) -> None:
+    """Show the best points of a study.
+
+    With several goals, these are all points that no other point beats in every goal.
 
     Example: daelab explore best depth
     """
     from daelab.experiments.search.study import Study
 
-    found = Study(study, storage).open()
+    opened = Study(study, storage).open()
     if as_json:
-        print_json([point.to_dict() for point in found.best()])
+        print_json([point.to_dict() for point in opened.best()])
         return
-    _say_best(found)
+    _print_best(opened)
 
 
 @app.command(cls=HelpfulCommand)
-def stop(study: Name, storage: Storage = None) -> None:
-    """Let every worker of a study stop at its epoch's end, wherever it runs.
+def stop(study: StudyName, storage: Storage = None) -> None:
+    """Stop all workers of a study at the end of their epoch.
+
+    Workers on other machines stop too.
 
     Example: daelab explore stop depth
     """
@@ -155,47 +212,37 @@ def stop(study: Name, storage: Storage = None) -> None:
 
     Study(study, storage).open().stop()
     print_result(
-        f"study {study}: every worker stops at its epoch's end; go on with: daelab explore --name {study} --resume"
+        f"study {study}: every worker stops at the end of its epoch;"
+        f" continue with: daelab explore --name {study} --resume"
     )
 
 
 @app.command(cls=HelpfulCommand)
 def spaces(as_json: Json = False) -> None:
-    """The spaces that ship.
+    """List the shipped search spaces.
 
     Example: daelab explore spaces
     """
     from daelab.experiments.search.search_space import list_search_spaces, load_search_space
 
-    found = {name: load_search_space(name) for name in list_search_spaces()}
+    shipped = {name: load_search_space(name) for name in list_search_spaces()}
     if as_json:
-        print_json([{"name": name, **space.to_dict()} for name, space in found.items()])
+        print_json([{"name": name, **space.to_dict()} for name, space in shipped.items()])
         return
-    for name, space in found.items():
+    for name, space in shipped.items():
         print_result(f"{name:<20}{space.note}")
 
 
-def _say_study(study: Study, as_json: bool) -> None:
-    if as_json:
-        print_json(study.to_dict())
-        return
-    _say_counts(study)
-    if any(row.state == "finished" for row in study.rows()):
-        print_result()
-        _say_best(study)
-        print_result(f"  compare    daelab compare --study {study.name} --plot {study.name}")
-
-
-def _say_counts(study: Study) -> None:
+def _print_counts(study: Study) -> None:
     counts = ", ".join(f"{count} {state}" for state, count in study.counts().items() if count)
     print_result(f"study {study.name} of {study.space.name}: {counts}")
 
 
-def _say_best(study: Study) -> None:
+def _print_best(study: Study) -> None:
     from daelab.experiments.search.search_space import format_point
 
     for point in study.best():
         goals = ", ".join(f"{goal} {value:.4g}" for goal, value in point.values.items())
-        over = f", mean of {len(point.runs)} seeds" if len(point.runs) > 1 else ""
-        print_result(f"{format_point(point.point)}: {goals}{over}")
+        seeds = f", mean of {len(point.runs)} seeds" if len(point.runs) > 1 else ""
+        print_result(f"{format_point(point.point)}: {goals}{seeds}")
         print_result(f"  best run   {point.runs[0]}; next: daelab evaluate {point.runs[0]}")

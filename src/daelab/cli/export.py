@@ -1,4 +1,4 @@
-"""export: a trained model as an ONNX file."""
+"""The command `daelab export`."""
 
 from __future__ import annotations
 
@@ -14,61 +14,69 @@ from daelab.cli.options import Json, Overwrite
 
 def export(
     model: Annotated[
-        str | None, typer.Argument(help="A model file, a shipped model, or a run.", autocompletion=complete_models)
+        str | None,
+        typer.Argument(
+            help="A shipped model, a run, or a model file. Default with --page: all shipped models.",
+            autocompletion=complete_models,
+        ),
     ] = None,
-    onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="The file to write.")] = None,
+    onnx: Annotated[Path | None, typer.Option(metavar="FILE.onnx", help="ONNX file to write.")] = None,
     page: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the page that works in the browser alone.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to write the web page to. It denoises inside the browser."),
     ] = None,
     runtime: Annotated[
-        Path | None, typer.Option(metavar="FILE.tgz", help="For --page: onnxruntime-web's npm package; else npm's.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.tgz", help="With --page, the npm package of onnxruntime-web. Default: fetched with npm."
+        ),
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write a model as ONNX (any batch, height and width), and compare onnxruntime with PyTorch.
+    """Export a model as ONNX, or the web page as static files.
 
-    Exit code 1, and no file, where a pixel differs by more than 1e-5. With --page DIR, the web page as
-    static files that run one model, or all that ship, inside the browser; npm fetches onnxruntime-web.
+    The ONNX model takes any batch size, height and width. It is run with onnxruntime and compared with PyTorch. If a
+    pixel differs by more than 1e-5, no file is written and the exit code is 1.
 
     Example: daelab export model-c --onnx model-c.onnx
     """
     if (onnx is None) == (page is None):
-        raise ValueError("say what to write: --onnx FILE.onnx, or --page DIR")
+        raise ValueError("choose what to write: --onnx FILE.onnx, or --page DIR")
     if page is not None:
         _export_page(page, model, runtime, as_json)
         return
     if model is None or onnx is None:
-        raise ValueError("name the model to write as ONNX: daelab export MODEL --onnx FILE.onnx")
+        raise ValueError("name the model to export: daelab export MODEL --onnx FILE.onnx")
     _export_onnx(model, onnx, overwrite, as_json)
 
 
 def _export_page(page: Path, model: str | None, runtime: Path | None, as_json: bool) -> None:
     from daelab.web.static_page import write_static_page
 
-    made = write_static_page(page, [model] if model else [], runtime=runtime)
+    written = write_static_page(page, [model] if model else [], runtime=runtime)
     if as_json:
-        print_json({"page": str(made.path), "models": list(made.models), "bytes": made.bytes})
+        print_json({"page": str(written.path), "models": list(written.models), "bytes": written.bytes})
         return
-    print_result(f"the page with {', '.join(made.models)} -> {page}: {made.bytes:,} bytes")
+    print_result(f"page with {', '.join(written.models)} -> {page}: {written.bytes:,} bytes")
     print_result(f"to see it: python -m http.server --directory {page} --bind 127.0.0.1")
 
 
 def _export_onnx(model: str, onnx: Path, overwrite: bool, as_json: bool) -> None:
-    from daelab.experiments.evaluate_model import export_model
+    from daelab.experiments.export_model import export_model
     from daelab.experiments.reports.table import Table
     from daelab.models.onnx import ParityError
 
     try:
-        made = export_model(model, onnx, overwrite=overwrite)
+        exported = export_model(model, onnx, overwrite=overwrite)
     except ParityError as error:
         print_note(f"daelab: {error}")
         raise typer.Exit(1) from None
     if as_json:
-        print_json(made.to_dict())
+        print_json(exported.to_dict())
         return
-    sizes = [[n, f"{h}x{w}", f"{found:.1e}"] for (n, h, w), found in made.parity.differences]
-    print_result(Table("parity", ["images", "size", "largest difference"], sizes).to_text())
+    rows = [[images, f"{h}x{w}", f"{difference:.1e}"] for (images, h, w), difference in exported.parity.differences]
+    print_result(Table("parity", ["images", "size", "largest difference"], rows).to_text())
     print_result()
-    print_result(f"{model} -> {onnx}: {made.path.stat().st_size:,} bytes")
-    print_result(f"largest difference from PyTorch {made.parity.largest:.1e}")
+    print_result(f"{model} -> {onnx}: {exported.path.stat().st_size:,} bytes")
+    print_result(f"largest difference from PyTorch {exported.parity.largest:.1e}")

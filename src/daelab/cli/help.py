@@ -1,90 +1,182 @@
-"""How `daelab COMMAND --help` reads, and what the shell completes."""
+"""The layout of `daelab COMMAND --help`, and the names that the shell completes."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from daelab._util.config import list_shipped_configs
 
+_TABLES = {
+    "architectures": ("daelab.models.architectures.presets", "ARCHITECTURE_PRESETS"),
+    "baselines": ("daelab.denoising.classical", "CLASSICAL_METHODS"),
+    "boards": ("daelab.experiments.leaderboard.boards", "BOARDS"),
+    "classifiers": ("daelab.evaluation.classifiers.registry", "CLASSIFIERS"),
+    "datasets": ("daelab.datasets.registry", "DATASETS"),
+    "losses": ("daelab.training.losses", "LOSSES"),
+    "metrics": ("daelab.evaluation.metrics", "METRICS"),
+    "noises": ("daelab.noise.grammar", "list_terms"),
+    "presets": ("daelab.noise.grammar", "PRESETS"),
+}
+"""The tables whose names a help text lists: a placeholder such as `{datasets}` -> the module and the name."""
+
+
+def fill_names(text: str) -> str:
+    """Replace the placeholders of a help text by the names in the tables, so that a new row shows in the help.
+
+    Args:
+        text: A help text, with placeholders such as `{datasets}`.
+
+    >>> fill_names("A loss: {losses}.")
+    'A loss: mse, l1, charbonnier, psnr, dssim, judge_features.'
+    """
+    return re.sub(r"\{(" + "|".join(_TABLES) + r")\}", lambda match: ", ".join(_read_table(match[1])), text)
+
+
+def _read_table(placeholder: str) -> list[str]:
+    # The tables import torch, so they are read only for a help text that lists them.
+    module, name = _TABLES[placeholder]
+    table = getattr(importlib.import_module(module), name)
+    return list(table() if callable(table) else table)
+
 
 class HelpfulCommand(TyperCommand):
-    """A command whose help ends, as a manual's page does, with its example: the last paragraph of its docstring."""
+    """A command whose help groups its options under headings and ends with an example.
 
-    def _parts(self) -> tuple[str, str]:
-        """What it does, and the example."""
-        text, _, example = inspect.cleandoc(self.help or "").partition("\nExample: ")
+    The heading of an option is its `rich_help_panel`. The example is the last paragraph of the docstring. The text is
+    plain, since Rich's markup would swallow words in brackets such as [RECIPE.toml].
+    """
+
+    def _split_help(self) -> tuple[str, str]:
+        """Split the docstring into the description and the example."""
+        text, _, example = fill_names(inspect.cleandoc(self.help or "")).partition("\nExample: ")
         return text.strip(), example.strip()
 
     @property
     def example(self) -> str:
-        """A whole line, as it is typed."""
-        return self._parts()[1]
+        """The example: a whole command line."""
+        return self._split_help()[1]
 
     def format_help_text(self, ctx: Any, formatter: Any) -> None:
-        """What it does."""
+        """Write the description.
+
+        Args:
+            ctx: Click's context.
+            formatter: Click's formatter, which collects the text.
+        """
         formatter.write_paragraph()
         with formatter.indentation():
-            formatter.write_text(self._parts()[0])
+            formatter.write_text(self._split_help()[0])
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments and the options, each under its heading.
+
+        Args:
+            ctx: Click's context.
+            formatter: Click's formatter, which collects the text.
+        """
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            heading = "Arguments" if parameter.param_type_name == "argument" else "Options"
+            if parameter.name == "help" and len(sections) > 1:
+                heading = list(sections)[-1]  # or it would stand alone under a heading
+            if record is not None:
+                filled = record[0], fill_names(record[1])
+                sections.setdefault(getattr(parameter, "rich_help_panel", None) or heading, []).append(filled)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """The example, on one line however long, so that it can be copied."""
+        """Write the example on one line, however long, so that it can be copied.
+
+        Args:
+            ctx: Click's context.
+            formatter: Click's formatter, which collects the text.
+        """
         if self.example:
             with formatter.section("Example"):
                 formatter.write(f"  {self.example}\n")
 
 
+class HelpfulGroup(TyperGroup):
+    """A group whose help lists its commands under the headings of their `rich_help_panel`."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with the first sentence of its help.
+
+        Args:
+            ctx: Click's context.
+            formatter: Click's formatter, which collects the text.
+        """
+        longest = max(map(len, self.commands))
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            heading = getattr(command, "rich_help_panel", None)
+            record = (name.ljust(longest), command.get_short_help_str(formatter.width - 6 - longest))
+            sections.setdefault(heading if isinstance(heading, str) else "Commands", []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
 EPILOG = """\b
 Environment:
-  DAELAB_DATA    folder of CIFAR-10 and cbsd68; --data-root goes before it
-  DAELAB_RUNS    folder of the runs; else runs
-  DAELAB_LEDGER  database URL of the ledger; --ledger goes before it
-  DAELAB_TOKEN   what visitors of `daelab serve` must know
-  DAELAB_DEBUG   set to anything: a mistake shows its traceback
+  DAELAB_DATA    Folder of CIFAR-10 and cbsd68. --data-root takes precedence.
+  DAELAB_RUNS    Folder of the runs. Default: runs.
+  DAELAB_LEDGER  Database URL of the ledger. --ledger takes precedence.
+  DAELAB_TOKEN   Token that `daelab serve` asks of its visitors.
+  DAELAB_DEBUG   If set to anything, errors show their traceback.
 
 \b
 Exit codes:
-  0  done
-  1  done but for a part, or a tolerance that was missed
-  2  a mistake, said in one line
+  0  Success.
+  1  Some of the files failed, or a tolerance was missed.
+  2  Wrong usage or bad input, explained in one line.
 """
-"""Of `daelab --help`."""
+"""The last part of `daelab --help`."""
 
 
-# names are read from files' names: completion must not wait for torch
+# The names are read from file names, because completion must not wait for torch.
 
 
-def _completer(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+def _make_completer(names: Callable[[], list[str]]) -> Callable[[str], list[str]]:
     def complete(incomplete: str) -> list[str]:
         return [name for name in names() if name.startswith(incomplete)]
 
     return complete
 
 
-def _runs() -> list[str]:
+def _list_runs() -> list[str]:
     folder = Path(os.environ.get("DAELAB_RUNS", "runs"))
     return sorted(path.parent.name for path in folder.glob("*/recipe.toml"))
 
 
-def _models() -> list[str]:
+def _list_models() -> list[str]:
     weights = Path(str(resources.files("daelab"))) / "models" / "weights"
-    return [*sorted(path.stem for path in weights.glob("*.safetensors")), *_runs()]
+    return [*sorted(path.stem for path in weights.glob("*.safetensors")), *_list_runs()]
 
 
-def _recipes() -> list[str]:
+def _list_recipes() -> list[str]:
     return [name for name in list_shipped_configs() if not name.startswith(("judge/", "explore/"))]
 
 
-complete_models = _completer(_models)
-"""Models that ship, and runs."""
-complete_runs = _completer(_runs)
-complete_recipes = _completer(_recipes)
-"""Recipes of runs; those of judges and the spaces have commands of their own."""
-complete_classifiers = _completer(lambda: list(list_shipped_configs("judge")))
-complete_spaces = _completer(lambda: list(list_shipped_configs("explore")))
+complete_models = _make_completer(_list_models)
+"""The names of the shipped models and of the runs."""
+complete_runs = _make_completer(_list_runs)
+"""The names of the runs."""
+complete_recipes = _make_completer(_list_recipes)
+"""The names of the shipped recipes, without those of classifiers and search spaces, which have their own commands."""
+complete_classifiers = _make_completer(lambda: list(list_shipped_configs("judge")))
+"""The names of the shipped recipes of classifiers."""
+complete_spaces = _make_completer(lambda: list(list_shipped_configs("explore")))
+"""The names of the shipped search spaces."""

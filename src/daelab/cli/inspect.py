@@ -1,14 +1,13 @@
-"""inspect, and train-inspector."""
+"""The command `daelab inspect`."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_note, print_result, show_progress
-from daelab.cli.options import DataRoot, Json
+from daelab.cli.console import print_json, print_note, print_result
+from daelab.cli.options import Json
 from daelab.errors import describe_error
 
 if TYPE_CHECKING:
@@ -16,71 +15,43 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Files, or photo:NAME.")],
+    pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Picture files, or photo:NAME.")],
     as_json: Json = False,
 ) -> None:
-    """Say which noise is in a picture: family, level, gain and offset; and which shipped model fits.
+    """Identify the noise in a picture and the model for it.
 
-    Beside it scikit-image's estimate of zero-mean noise, where that is installed.
+    Prints the family of the noise, its level, gain and offset, and the shipped models that were trained for it. If
+    scikit-image is installed, its estimate of the level is printed too.
 
     Example: daelab inspect noisy.png
     """
     from daelab.denoising.noisy_images import identify_file_noise
 
-    found, broken = {}, {}
+    noises: dict[str, IdentifiedNoise] = {}
+    errors: dict[str, str] = {}
     for name in pictures:
         try:
-            found[name] = identify_file_noise(name)
+            noises[name] = identify_file_noise(name)
         except (ValueError, OSError) as error:
             if len(pictures) == 1:
                 raise
-            broken[name] = describe_error(error)
+            errors[name] = describe_error(error)
     if as_json:
-        seen_json = [{"picture": name, **seen.to_dict()} for name, seen in found.items()]
-        print_json(seen_json + [{"picture": name, "error": why} for name, why in broken.items()])
+        records = [{"picture": name, **noise.to_dict()} for name, noise in noises.items()]
+        print_json(records + [{"picture": name, "error": reason} for name, reason in errors.items()])
     else:
-        _say_found(found)
-    for why in broken.values():
-        print_note(f"daelab: {why}")
-    if broken:
+        for name, noise in noises.items():
+            _print_noise(name, noise)
+    for reason in errors.values():
+        print_note(f"daelab: {reason}")
+    if errors:
         raise typer.Exit(1)
 
 
-def _say_found(found: dict[str, IdentifiedNoise]) -> None:
-    for name, seen in found.items():
-        print_result(f"{name}: {seen}")
-        if seen.sigma is not None:
-            print_result(f"  scikit-image's estimate, were it zero-mean Gaussian noise: sigma {seen.sigma:.3f}")
-        print_result(f"  {seen.advice}")
-        if seen.choice:
-            print_result(f"  daelab denoise {name}")
-
-
-def train_inspector(
-    save: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="The file to write.")],
-    data: Annotated[
-        list[str] | None, typer.Option(help="Clean pictures; repeat for more. Else the bundled photographs.")
-    ] = None,
-    examples: Annotated[int | None, typer.Option(min=1, help="Noisy pictures to learn from.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same inspector.")] = 0,
-    data_root: DataRoot = None,
-    as_json: Json = False,
-) -> None:
-    """Train the inspector: noise of every family is put on clean pictures, which gives the labels.
-
-    Example: daelab train-inspector --data photos --data folder:pictures --save inspector.safetensors
-    """
-    from daelab.experiments.reports.noise_identification import make_identification_tables
-    from daelab.experiments.train import train_noise_identification
-
-    with show_progress("noisy pictures") as progress:
-        made = train_noise_identification(
-            save, data or ("photos",), examples=examples, seed=seed, data_root=data_root, progress=progress
-        )
-    if as_json:
-        print_json({"file": str(save), **made.card})
-        return
-    for table in make_identification_tables(made):
-        print_result(table.to_text())
-        print_result()
-    print_result(f"inspector -> {save}: {save.stat().st_size:,} bytes")
+def _print_noise(name: str, noise: IdentifiedNoise) -> None:
+    print_result(f"{name}: {noise}")
+    if noise.sigma is not None:
+        print_result(f"  estimate of scikit-image, assuming zero-mean Gaussian noise: sigma {noise.sigma:.3f}")
+    print_result(f"  {noise.advice}")
+    if noise.choice:
+        print_result(f"  daelab denoise {name}")

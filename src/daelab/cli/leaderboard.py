@@ -1,4 +1,4 @@
-"""leaderboard."""
+"""The command `daelab leaderboard`."""
 
 from __future__ import annotations
 
@@ -16,24 +16,32 @@ def leaderboard(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Shipped models, files, runs or baseline:NAME; if none, those that ship and were made for such images,"
-            " and classical methods.",
+            help="Shipped models, runs, model files, or baseline:NAME. Default: the shipped models made for such"
+            " images, and classical methods.",
             autocompletion=complete_models,
         ),
     ] = None,
-    data: Annotated[str, typer.Option(help="The test images: cifar10, cbsd68 or photos.")] = "cifar10",
+    data: Annotated[str, typer.Option(help="Data set of the test images: {boards}.")] = "cifar10",
     out: Annotated[
         Path | None,
-        typer.Option(help="Also write the page, CSV and figures here; a second run measures only what is new."),
+        typer.Option(
+            metavar="DIR",
+            help="Also write the page, the CSV file and the figures to this folder. A second run reuses what was"
+            " measured before.",
+        ),
     ] = None,
     data_root: DataRoot = None,
-    paper_checkpoints: Annotated[Path | None, typer.Option(help="Folder of the paper's .pt files.")] = None,
-    limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many images.")] = None,
+    paper_checkpoints: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the paper's .pt files. Default: not ranked.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Number of test images to use. Default: all.")] = None,
     seed: Seed = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure anew what --out has kept of earlier runs.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what --out holds from earlier runs.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Rank models and classical methods on the same noisy images: quality, cost, and what a lead is worth.
+    """Rank models and classical methods on the same images.
+
+    Shows quality, speed and size, and how certain a lead is.
 
     Example: daelab leaderboard --data-root .data --out leaderboard
     """

@@ -1,4 +1,4 @@
-"""ledger list, show, export, import."""
+"""The commands `daelab ledger list`, `show`, `export` and `import`."""
 
 from __future__ import annotations
 
@@ -11,63 +11,44 @@ from daelab.cli.console import print_json, print_result
 from daelab.cli.help import HelpfulCommand, complete_runs
 from daelab.cli.options import Json, LedgerUrl, Overwrite
 
-app = typer.Typer(no_args_is_help=True, help="The ledger of all runs.")
+app = typer.Typer(name="ledger", no_args_is_help=True, help="Show, export and import the ledger of all runs.")
 
 
 @app.command("list", cls=HelpfulCommand)
 def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
-    """Every run: how it went and how well.
+    """List all runs, with their status and scores.
 
     Example: daelab ledger list
     """
-    from daelab.experiments.reports.table import Table
+    from daelab.experiments.reports.ledger import make_ledger_table
     from daelab.runs.ledger import Ledger
 
-    book = Ledger(ledger)
-    book.settle()
-    rows = book.rows()
+    opened = Ledger(ledger)
+    opened.mark_dead_runs()
+    rows = opened.list_runs()
     if as_json:
         print_json(rows)
-        return
-    if not rows:
-        print_result("no runs yet; daelab train --recipe quick makes one")
-        return
-    shown = [
-        [
-            row["name"],
-            row["status"],
-            row["architecture"],
-            f"{row['epochs_done']}/{row['epochs']}",
-            _number(row["val_loss"], 6),
-            _number(row["val_psnr_image"], 2),
-            _number(row["val_psnr"], 2),
-            _number(row["images_per_second"], 0),
-        ]
-        for row in rows
-    ]
-    columns = ["run", "status", "architecture", "epochs", "val loss", "PSNR, dB", "batch PSNR", "images/s"]
-    print_result(Table("runs", columns, shown).to_text())
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
+    elif rows:
+        print_result(make_ledger_table(rows).to_text())
+    else:
+        print_result("no runs yet; start one with: daelab train --recipe quick")
 
 
 @app.command(cls=HelpfulCommand)
 def show(
-    run: Annotated[str, typer.Argument(help="Its name.", autocompletion=complete_runs)],
+    run: Annotated[str, typer.Argument(help="Name of the run.", autocompletion=complete_runs)],
     ledger: LedgerUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Everything the ledger knows of a run.
+    """Show all that the ledger stores about a run.
 
     Example: daelab ledger show spine
     """
     from daelab.runs.ledger import Ledger
 
-    book = Ledger(ledger)
-    book.settle()
-    row = book.row(run)
+    opened = Ledger(ledger)
+    opened.mark_dead_runs()
+    row = opened.get_run(run)
     if as_json:
         print_json(row)
         return
@@ -78,11 +59,11 @@ def show(
 
 @app.command("export", cls=HelpfulCommand)
 def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The file to write.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="File to write.")],
     ledger: LedgerUrl = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write all runs in the columns of the paper's log.
+    """Write all runs to a CSV file with the columns of the paper's log.
 
     Example: daelab ledger export tests.csv
     """
@@ -91,16 +72,19 @@ def export(
 
     if file.exists() and not overwrite:
         raise FileExistsError(f"{file} exists; --overwrite replaces it")
-    book = Ledger(ledger)
-    write_text(file, book.export_csv())
-    print_result(f"{len(book.rows())} runs -> {file}")
+    opened = Ledger(ledger)
+    write_text(file, opened.export_csv())
+    print_result(f"{len(opened.list_runs())} runs -> {file}")
 
 
 @app.command("import", cls=HelpfulCommand)
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="The log.")], ledger: LedgerUrl = None
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="CSV file with the columns of the paper's log.")],
+    ledger: LedgerUrl = None,
 ) -> None:
-    """Add runs from a log in the paper's columns, named FILE-TEST_ID.
+    """Add the runs of a CSV file with the columns of the paper's log.
+
+    Each run is named FILE-TEST_ID.
 
     Example: daelab ledger import tests_fully.csv
     """

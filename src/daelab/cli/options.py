@@ -1,4 +1,4 @@
-"""Options that several commands take, so that each reads the same everywhere."""
+"""Options that several commands share, so that each reads the same everywhere."""
 
 from __future__ import annotations
 
@@ -7,14 +7,45 @@ from typing import Annotated
 
 import typer
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the noise: the same seed gives the same noise.")]
+from daelab.cli.help import complete_runs
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise. The same seed gives the same noise.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Where CIFAR-10 and cbsd68 are kept; else $DAELAB_DATA, else the user's data folder."),
+    typer.Option(help="Folder of CIFAR-10 and cbsd68. Default: $DAELAB_DATA, or the user's data folder."),
 ]
 LedgerUrl = Annotated[
     str | None,
-    typer.Option("--ledger", help="Database URL of the ledger; else $DAELAB_LEDGER, else runs/ledger.db."),
+    typer.Option("--ledger", help="Database URL of the ledger. Default: $DAELAB_LEDGER, or runs/ledger.db."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+MaxPixels = Annotated[
+    int, typer.Option(min=1, help="Largest picture to accept, in pixels. Checked from the file header before decoding.")
+]
+SelfEnsemble = Annotated[
+    bool,
+    typer.Option(
+        "--self-ensemble", help="Average the results of eight flips and rotations. It takes eight times as long."
+    ),
+]
+JudgePath = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the weights of the classifier vit. The word hub downloads them."),
+]
+RunName = Annotated[
+    str | None,
+    typer.Option("--name", help="Name of the run. It is stored in runs/NAME. Default: made from the recipe's name."),
+]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="RUN",
+        help="Continue this run from its last checkpoint, exactly where it stopped.",
+        autocompletion=complete_runs,
+    ),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe. Can be repeated."),
+]

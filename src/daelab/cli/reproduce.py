@@ -1,4 +1,4 @@
-"""reproduce."""
+"""The command `daelab reproduce`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab.cli.console import ConsoleProgress, print_note, print_result, show_progress
-from daelab.cli.options import DataRoot, Json, Seed
+from daelab.cli.options import DataRoot, Json, JudgePath, Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,41 +16,50 @@ if TYPE_CHECKING:
     from daelab.experiments.paper.measurements import Measurements
 
 
-class _Watcher:
-    """A line for each step, bars within."""
+class _Progress:
+    """The progress of a reproduction: a line for each step, and a bar of the images."""
 
     def __init__(self, count: Callable[[int, int], None]) -> None:
+        """Count images with `count`, which takes the measured images and their total."""
         self.count = count
 
     def say(self, text: str) -> None:
-        """What comes next."""
+        """Print which step begins.
+
+        Args:
+            text: The step.
+        """
         print_note(text)
 
     def training(self) -> ConsoleProgress:
-        """A line per epoch."""
+        """Return the progress of a training."""
         return ConsoleProgress()
 
 
 def reproduce(
-    out: Annotated[Path, typer.Option(help="Folder of the report.")] = Path("report"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the report to.")] = Path("report"),
     data_root: DataRoot = None,
     paper_checkpoints: Annotated[
-        Path | None, typer.Option(help="Folder of the paper's 35.pt, 37.pt, 38.pt and tests_fully.csv.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the paper's 35.pt, 37.pt, 38.pt and tests_fully.csv. Default: only our weights are scored.",
+        ),
     ] = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train our weights anew first: hours.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="All of it on 1,000 images: a minute.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train our weights anew first. This takes hours.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Use 1,000 images for everything. This takes a minute.")
+    ] = False,
     judge: Annotated[
-        str, typer.Option(help="The classifier of Table 2: builtin, vit, a file, module:factory; or none.")
+        str, typer.Option(help="Classifier of Table 2: builtin, vit, a file, module:factory, or none.")
     ] = "builtin",
-    judge_path: Annotated[
-        Path | None, typer.Option(help="Folder of the weights of the judge vit; `hub` downloads them.")
-    ] = None,
+    judge_path: JudgePath = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Reproduce the paper: every table and figure beside our own measurement, in one report.
+    """Reproduce the tables and figures of the paper.
 
-    The exit code is 1 if a stated tolerance is missed.
+    The report shows each number of the paper beside our own. If a stated tolerance is missed, the exit code is 1.
 
     Example: daelab reproduce --out report --quick
     """
@@ -68,24 +77,24 @@ def reproduce(
         seed=seed,
     )
     with show_progress("images") as count:
-        found = reproduce_paper(request, _Watcher(count))
+        measurements = reproduce_paper(request, _Progress(count))
     if as_json:
         print_result((out / "report.json").read_text(encoding="utf-8").rstrip())
     else:
-        _say_found(found)
-    if found.missed:
+        _print_measurements(measurements)
+    if measurements.missed:
         raise typer.Exit(1)
 
 
-def _say_found(found: Measurements) -> None:
+def _print_measurements(measurements: Measurements) -> None:
     from daelab.experiments.paper.tables import make_check_table, make_weights_table
 
-    print_result(make_check_table(found.checks).to_text())
+    print_result(make_check_table(measurements.checks).to_text())
     print_result()
-    print_result(make_weights_table(found.ours).to_text())
+    print_result(make_weights_table(measurements.ours).to_text())
     print_result()
-    out = found.request.out
+    out = measurements.request.out
     print_result(f"report   {out / 'report.html'}")
     print_result(f"         {out / 'report.md'}, {out / 'report.json'}, {out / 'tables'}, {out / 'figures'}")
-    for check in found.missed:
-        print_note(f"missed: {check.what}: wanted {check.wanted}, found {check.found}")
+    for check in measurements.missed:
+        print_note(f"tolerance missed: {check.what}: expected {check.wanted}, measured {check.found}")

@@ -1,4 +1,4 @@
-"""serve: the web page."""
+"""The command `daelab serve`."""
 
 from __future__ import annotations
 
@@ -11,42 +11,86 @@ import typer
 from daelab.cli.console import print_result
 from daelab.cli.options import LedgerUrl
 
+NETWORK, LIMITS = "Network", "Limits"
+
+Host = Annotated[
+    str,
+    typer.Option(help="Address to listen on. Any but this machine's own needs --token.", rich_help_panel=NETWORK),
+]
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="Port to listen on. 0 takes a free one.", rich_help_panel=NETWORK)
+]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="DAELAB_TOKEN",
+        help="Token that visitors must give, of at least 12 characters. Default: none is asked for.",
+        rich_help_panel=NETWORK,
+    ),
+]
+AllowedHost = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Another host name that the server answers to. Can be repeated.",
+        rich_help_panel=NETWORK,
+    ),
+]
+_MaxPixels = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Largest picture to accept, in pixels. Checked from the file header before decoding.",
+        rich_help_panel=LIMITS,
+    ),
+]
+MaxBody = Annotated[str, typer.Option(metavar="SIZE", help="Largest request to accept.", rich_help_panel=LIMITS)]
+Queue = Annotated[
+    int,
+    typer.Option(min=0, help="Number of requests that may wait. Further ones are refused.", rich_help_panel=LIMITS),
+]
+Timeout = Annotated[
+    float, typer.Option(min=1, help="Longest time that a request may take, in seconds.", rich_help_panel=LIMITS)
+]
+_Workers = Annotated[int, typer.Option(min=1, help="Number of pictures to denoise at once.", rich_help_panel=LIMITS)]
+LeaderboardFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="CSV file of the leaderboard to show. Default: leaderboard/leaderboard.csv."),
+]
+
 
 def serve(
-    host: Annotated[str, typer.Option(help="Where to listen; any but this machine needs --token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    token: Annotated[
-        str | None, typer.Option(envvar="DAELAB_TOKEN", help="What visitors must know; at least 12 characters.")
-    ] = None,
-    allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="A host name it also answers to; repeat for more.")
-    ] = None,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Refuse larger pictures, by their header.")] = 16_000_000,
-    max_body: Annotated[str, typer.Option(metavar="SIZE", help="Refuse larger requests.")] = "128MB",
-    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; one more is refused.")] = 8,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that a request may take.")] = 120,
-    workers: Annotated[int, typer.Option(min=1, help="Pictures to work on at once.")] = 1,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    token: Token = None,
+    allow_host: AllowedHost = None,
+    max_pixels: _MaxPixels = 16_000_000,
+    max_body: MaxBody = "128MB",
+    queue: Queue = 8,
+    timeout: Timeout = 120,
+    workers: _Workers = 1,
     ledger: LedgerUrl = None,
-    leaderboard: Annotated[Path | None, typer.Option(help="Its CSV; else leaderboard/leaderboard.csv here.")] = None,
+    leaderboard: LeaderboardFile = None,
 ) -> None:
-    """Serve the page: denoise pictures in a browser, follow runs; and the same as an HTTP API.
+    """Serve the web page and its HTTP API.
 
-    Only for this machine, unless --host says otherwise. The API is described at /api/openapi.json.
+    The page denoises pictures and shows the runs. Only this machine can reach it, unless --host says otherwise. The API
+    is described at /api/openapi.json.
 
     Example: daelab serve --port 8000
     """
-    from daelab._util.hardware import parse_memory_size
+    from daelab._util.memory import parse_memory_size
     from daelab.web import server
     from daelab.web.app import ServerSettings
     from daelab.web.limits import ServerLimits
     from daelab.web.run_store import LEADERBOARD_FILE, RunStore
 
     limits = ServerLimits(parse_memory_size(max_body), max_pixels, queue, timeout, workers)
-    book = RunStore(ledger, leaderboard or LEADERBOARD_FILE)
-    settings = ServerSettings(limits, tuple(allow_host or ()), token, book)
+    runs = RunStore(ledger, leaderboard or LEADERBOARD_FILE)
+    settings = ServerSettings(limits, tuple(allow_host or ()), token, runs)
 
-    def ready(address: str) -> None:
+    def announce(address: str) -> None:
         print_result(f"the page is at {address}{'#token=TOKEN' if token else ''} (Ctrl-C ends it)")
         sys.stdout.flush()
 
-    server.serve(settings, host, port, ready)
+    server.serve(settings, host, port, announce)

@@ -1,4 +1,4 @@
-"""Arrays from a NumPy .npz file."""
+"""Data sets from the arrays of a NumPy .npz file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from daelab._util.hardware import get_free_memory
+from daelab._util.memory import get_free_memory
 from daelab.datasets.base import Dataset, DatasetSource, ImageSet, Pixels
 from daelab.datasets.splits import split_indices
 
@@ -17,28 +17,36 @@ KEYS = "`images` (and `labels`), or `train_images`, `test_images` (and `train_la
 
 
 def load_arrays(source: DatasetSource) -> Dataset:
-    """Read `images` and optional `labels`, or `train_images`, `test_images` and so on, as MedMNIST has them.
+    """Read `images` and optional `labels`, or `train_images`, `test_images` and so on, named as in MedMNIST.
 
-    Images are uint8, (N, H, W, 3), (N, 3, H, W) or grey (N, H, W), which becomes three equal
-    channels. Labels are any values, (N,) or (N, 1); each distinct one is a class. Without labels
-    all images are of one class. Without a test part a fixed tenth of the images is it.
+    Images are uint8, (N, H, W, 3), (N, 3, H, W) or gray (N, H, W), which becomes three equal
+    channels. Labels are any values, (N,) or (N, 1), and each distinct value is a class. Without labels
+    all images belong to one class. Without a test part, a fixed tenth of the images becomes it.
+
+    Args:
+        source: The request. Its `path` is the file.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: the file cannot be read, an array is missing or of another kind or shape.
+        ValueError: The file cannot be read, or an array is missing or has the wrong type or shape.
     """
     path = source.path
-    arrays = _arrays(path)
+    arrays = _read_arrays(path)
     parts = ("train", "val", "test") if "train_images" in arrays else ("",)
     keys = {part: f"{part}_images".lstrip("_") for part in parts}
     images = {
-        part: _images(path, key, arrays[key])
+        part: _check_images(path, key, arrays[key])
         for part, key in keys.items()
         if key in arrays or part not in ("val", "test")
     }
-    return _dataset(path, images, _labels(path, arrays, {part: len(pixels) for part, pixels in images.items()}))
+    return _make_dataset(
+        path, images, _collect_labels(path, arrays, {part: len(pixels) for part, pixels in images.items()})
+    )
 
 
-def _dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArray[Any]]) -> Dataset:
+def _make_dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArray[Any]]) -> Dataset:
     values, codes = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
     classes = tuple(str(value) for value in values.tolist())
     ends = np.cumsum([len(part) for part in labels.values()])[:-1]
@@ -49,44 +57,44 @@ def _dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArray[An
     }
     train, test = sets["train"], sets.get("test")
     if test is None:
-        kept, held = split_indices(len(train), str(path))
-        train, test = train.take(kept), train.take(held)
+        training_indices, test_indices = split_indices(len(train), str(path))
+        train, test = train.take(training_indices), train.take(test_indices)
     return Dataset("npz", train, sets.get("val"), test, classes, note=f"arrays from {path}")
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Every array the file has under one of our names."""
+def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read every array of the file that has one of the expected names."""
     try:
-        # Opened here, since NumPy leaves a damaged file open.
+        # The file is opened here, since NumPy leaves a damaged file open.
         with path.open("rb") as file:
-            return _named(np.load(file, allow_pickle=False))
+            return _select_arrays(np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
         raise ValueError(f"npz: there is no file {path}") from error
-    except Exception as error:  # NumPy and zipfile raise nearly every kind; none may reach the user raw
+    except Exception as error:  # NumPy and zipfile raise errors of nearly every class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read: {reason}") from error
 
 
-def _named(content: Any) -> dict[str, NDArray[Any]]:
+def _select_arrays(content: Any) -> dict[str, NDArray[Any]]:
     if not isinstance(content, np.lib.npyio.NpzFile):
         raise ValueError("it is a single array; save it with np.savez(path, images=...)")
-    wanted = [key for key in content.files if key.split("_")[-1] in ("images", "labels")]
+    keys = [key for key in content.files if key.split("_")[-1] in ("images", "labels")]
     assert content.zip is not None
     sizes = {info.filename.removesuffix(".npy"): info.file_size for info in content.zip.infolist()}
-    needed, free = sum(sizes[key] for key in wanted), get_free_memory()
+    needed, free = sum(sizes[key] for key in keys), get_free_memory()
     if needed > free:
         raise ValueError(f"its arrays are {needed:,} bytes unpacked; {free:,} are free")
-    found = {key: content[key] for key in wanted}
-    for key, array in found.items():
+    arrays = {key: content[key] for key in keys}
+    for key, array in arrays.items():
         if not isinstance(array, np.ndarray):
-            raise ValueError(f"`{key}` is no array")
-    if "images" not in found and "train_images" not in found:
+            raise ValueError(f"`{key}` is not an array")
+    if "images" not in arrays and "train_images" not in arrays:
         raise ValueError(f"it has the arrays {', '.join(content.files) or 'none'}; expected {KEYS}")
-    return found
+    return arrays
 
 
-def _images(path: Path, key: str, array: NDArray[Any]) -> Pixels:
-    """Any accepted layout -> contiguous uint8 (N, 3, H, W)."""
+def _check_images(path: Path, key: str, array: NDArray[Any]) -> Pixels:
+    """Convert any accepted layout to contiguous uint8 (N, 3, H, W)."""
     if array.dtype != np.uint8:
         raise ValueError(f"{path}: `{key}` must be uint8 from 0 to 255, not {array.dtype}")
     if array.ndim == 3:
@@ -98,8 +106,8 @@ def _images(path: Path, key: str, array: NDArray[Any]) -> Pixels:
     return np.ascontiguousarray(np.broadcast_to(array, (len(array), 3, *array.shape[2:])))
 
 
-def _labels(path: Path, arrays: Mapping[str, NDArray[Any]], counts: dict[str, int]) -> dict[str, NDArray[Any]]:
-    """Each part's labels as the file has them; a file without any has one class."""
+def _collect_labels(path: Path, arrays: Mapping[str, NDArray[Any]], counts: dict[str, int]) -> dict[str, NDArray[Any]]:
+    """Return the labels of each part as they are in the file. Without any, all images belong to one class."""
     keys = {part: f"{part}_labels".lstrip("_") for part in counts}
     present = [key for key in keys.values() if key in arrays]
     if not present:

@@ -1,4 +1,4 @@
-"""What every image set is: an `Images` with labels; one held whole is an `ImageSet`."""
+"""The interface of image sets, `Images`, and `ImageSet`, which holds all images in memory."""
 
 from __future__ import annotations
 
@@ -18,36 +18,55 @@ Indices = NDArray[np.integer[Any]]
 
 
 class Images(ABC):
-    """Labelled pictures that are read by the batch; all that training and evaluation ask of a set."""
+    """Labeled images that are read in batches. Training and evaluation need nothing else of a data set."""
 
     name: str
     labels: Labels
-    """(N,), each the place of a name in `classes`."""
+    """(N,), positions in `classes`."""
     classes: tuple[str, ...]
+    """The names of the classes."""
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.labels)
 
     @property
     @abstractmethod
     def size(self) -> tuple[int, int]:
-        """(H, W) of every image in a batch, in pixels; of whole pictures of many sizes, the largest sides."""
+        """(H, W) of every image in a batch, in pixels. For images of several sizes, the largest sides."""
 
     @abstractmethod
     def take(self, indices: Indices) -> Images:
-        """The same set with only these images, in this order; an index may come twice."""
+        """Select images.
+
+        Args:
+            indices: (M,) positions in this set. A position may appear twice.
+
+        Returns:
+            The set of only these images, in this order.
+        """
 
     def groups(self, batch: int) -> Iterator[Indices]:
-        """Every place in this set once, in order, at most `batch` at a time and of one size: what `batch` takes."""
+        """Divide the positions into batches whose images have the same size.
+
+        Args:
+            batch: The largest number of images in a batch.
+
+        Returns:
+            Indices for the method `batch`; each position appears once, in order.
+        """
         return (np.arange(at, min(at + batch, len(self))) for at in range(0, len(self), batch))
 
     @abstractmethod
     def batch(self, indices: Indices, rng: np.random.Generator | None = None) -> Pixels:
-        """Some images, as uint8 (B, 3, H, W).
+        """Read some images.
 
         Args:
-            indices: (B,) places in this set.
-            rng: where a set cuts crops, draws them; None cuts the centre. Others ignore it.
+            indices: (B,) positions in this set.
+            rng: The generator that places crops, in a set that cuts crops; None cuts the center.
+
+        Returns:
+            uint8 (B, 3, H, W), RGB.
         """
 
     @abstractmethod
@@ -59,31 +78,36 @@ class Images(ABC):
         start: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
-        """One array (B, 3, H, W) per order, in order.
+        """Read a stream of batches.
 
-        The k-th image of the stream is cut by (seed, start + k) alone: the same pixels come from
-        memory or from disk, with any number of workers, and from a run that resumes in the middle.
+        The crop of the k-th image depends only on (seed, start + k). The pixels are therefore the same from
+        memory and from disk, with any number of workers, and in a run that resumes in the middle.
 
         Args:
-            orders: (B,) indices of each batch; may be read ahead of what was yielded.
-            seed: of the crops, where a set cuts crops; None cuts the centre.
-            workers: processes that decode, where a set decodes; 0 decodes here, None chooses.
-            start: images that came before the first of `orders`, in a run that resumes.
-            share: (r, n): of the orders only the r-th and every n-th after it are read; the others count as passed.
+            orders: (B,) indices of each batch. They may be read ahead of the batches that were yielded.
+            seed: The seed of the crops, in a set that cuts crops; None cuts the center.
+            workers: The number of processes that decode, in a set that decodes. 0 decodes in this process, and
+                None chooses.
+            start: The number of images before the first of `orders`, in a run that resumes.
+            share: (r, n): only the r-th of the orders and every n-th after it are read. The others only count
+                as images that came before.
+
+        Returns:
+            uint8 (B, 3, H, W) for each order that is read, in order.
         """
 
-    def class_counts(self) -> dict[str, int]:
-        """Images of each class, zero included, in the order of `classes`."""
+    def count_classes(self) -> dict[str, int]:
+        """Count the images of each class, in the order of `classes`, including classes without images."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return dict(zip(self.classes, counts.tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet(Images):
-    """Images of one size, held whole.
+    """A set of images of one size, held in memory.
 
     >>> two = ImageSet("two", np.zeros((2, 3, 4, 5), np.uint8), np.array([0, 1]), ("cat", "dog"))
-    >>> len(two), two.size, two.class_counts()
+    >>> len(two), two.size, two.count_classes()
     (2, (4, 5), {'cat': 1, 'dog': 1})
     """
 
@@ -95,6 +119,7 @@ class ImageSet(Images):
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if the images or the labels have the wrong type or shape."""
         shape = self.images.shape
         if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] != 3:
             raise ValueError(f"{self.name}: images must be uint8 (N, 3, H, W), not {self.images.dtype} {shape}")
@@ -104,16 +129,16 @@ class ImageSet(Images):
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W), in pixels."""
+        """(H, W) of every image, in pixels."""
         return self.images.shape[2], self.images.shape[3]
 
     def take(self, indices: Indices) -> ImageSet:
-        """The same set with only these images (copied), in this order."""
+        """Select images, which are copied; see `Images.take`."""
         return ImageSet(self.name, self.images[indices], self.labels[indices], self.classes)
 
     def batch(self, indices: Indices, rng: np.random.Generator | None = None) -> Pixels:
-        """The images at `indices`, copied, as uint8 (B, 3, H, W)."""
-        del rng  # nothing to crop
+        """Copy the images at `indices`; see `Images.batch`."""
+        del rng  # nothing is cropped
         pixels: Pixels = self.images[indices]
         return pixels
 
@@ -125,48 +150,61 @@ class ImageSet(Images):
         start: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
-        """One array (B, 3, H, W) per order; nothing is drawn."""
+        """Read a stream of batches, without random crops; see `Images.batches`."""
         del seed, workers, start
         return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set as `load` gives it."""
+    """A data set as `load_dataset` returns it."""
 
     name: str
     train: Images
     val: Images | None
-    """Only where the set brings its own validation part; `split` makes one otherwise."""
+    """The set's own validation part, or None, in which case `split_dataset` makes one."""
     test: Images
     classes: tuple[str, ...]
     note: str
-    """One line: what it is and where it came from."""
+    """A line on what it is and where it came from."""
 
 
 @dataclass(frozen=True)
 class DatasetSource:
-    """What a function of the table `DATASETS` is asked for."""
+    """A request for a data set, which a function of the table `DATASETS` answers."""
 
     path: Path = Path()
     """PATH of `folder:PATH` and `npz:PATH`."""
     root: Path | None = None
-    """Where downloaded sets are kept; None looks in $DAELAB_DATA, then the user's data folder."""
+    """The folder of downloaded sets; None means $DAELAB_DATA, then the user's data folder."""
     download: bool = True
+    """Whether a set may be downloaded if it is not found."""
     train: bool = True
-    """False: the training part may come empty, if that saves time."""
+    """Whether the training part is needed. If not, it may come empty to save time."""
     crop: int = 32
-    """Side of a folder's crops, in pixels."""
+    """The side of a folder's crops, in pixels."""
     memory_budget: int | None = None
-    """Bytes a folder's decoded pictures may take; None is a quarter of the free memory."""
+    """The bytes that a folder's decoded images may take; None means a quarter of the free memory."""
     buffer: int | None = None
-    """Stream a folder, and read so many crops at once; None: only if it does not fit, a batch at once."""
+    """The number of crops that are read at once from a streamed folder.
+
+    None streams a folder only if it does not fit the budget, and then reads one batch at once."""
     progress: Callable[[int, int], None] | None = None
-    """Called with (bytes done, bytes in all or 0) during a download."""
+    """A function that is called with (bytes done, total bytes or 0) during a download."""
 
 
 def check_labels(name: str, labels: Labels, images: int, classes: int) -> None:
-    """Raise ValueError unless `labels` is int64 (images,) with values in [0, classes)."""
+    """Check the labels of an image set.
+
+    Args:
+        name: The set's name, for the error message.
+        labels: The labels.
+        images: The number of images.
+        classes: The number of classes.
+
+    Raises:
+        ValueError: The labels are not int64 (images,) with values in [0, classes).
+    """
     if labels.dtype != np.int64 or labels.shape != (images,):
         raise ValueError(f"{name}: labels must be int64 ({images},), not {labels.dtype} {labels.shape}")
     if images and not (labels.min() >= 0 and labels.max() < classes):

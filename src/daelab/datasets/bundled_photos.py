@@ -1,4 +1,4 @@
-"""Ten colour photographs that come with scikit-image and scikit-learn: the set that needs no network."""
+"""Ten color photographs that come with scikit-image and scikit-learn: the data set that needs no network."""
 
 from __future__ import annotations
 
@@ -13,32 +13,38 @@ from daelab.datasets.base import Dataset, DatasetSource, ImageSet, Pixels
 from daelab.image_io.bundled_photos import PHOTOS
 
 SIDE = 32
-"""Side of an image, in pixels."""
+"""The side of an image, in pixels."""
 CELL = 64
-"""Side of a region: every crop lies inside one, and a region belongs to one part."""
+"""The side of a region. Every crop lies inside one region, and every region belongs to one part."""
 STRIDE = 8
-"""Pixels between neighbouring crops of a region."""
-LONGEST = 800
-"""A photograph with a longer side is halved until it is not, so that 32 pixels show some structure."""
-FLAT = 4.0
-"""Standard deviation, of 255, below which a crop is empty (a sky, a black border) and comes last."""
+"""The distance of neighboring crops of a region, in pixels."""
+MAX_SIDE = 800
+"""The longest side of a photograph. Larger ones are halved repeatedly, so that 32 pixels show some structure."""
+MIN_CONTRAST = 4.0
+"""The standard deviation, of 255, below which a crop is empty (a sky, a black border) and is used last."""
 COUNTS = {"train": 500, "val": 50, "test": 100}
-"""Images of each class."""
+"""The number of images of each class."""
 REGIONS = {"val": 0.15, "test": 0.15}
-"""Share of a photograph's regions; training has the rest."""
+"""The share of a photograph's regions; the others are for training."""
 
 
 def load_bundled_photos(source: DatasetSource) -> Dataset:
-    """5,000 training, 500 validation and 1,000 test crops of 32x32, as many of each photograph.
+    """Load 5,000 training, 500 validation and 1,000 test crops of 32x32, equally many of each photograph.
+
+    Args:
+        source: The request. None of its options applies.
+
+    Returns:
+        The data set. Its classes are the photographs.
 
     Raises:
         ValueError: scikit-image or scikit-learn is not installed.
     """
-    del source  # nothing to choose
-    pictures = [_open(photo.path()) for photo in PHOTOS]
+    del source  # it has no options
+    pictures = [_open_photo(photo.path()) for photo in PHOTOS]
     classes = tuple(photo.name for photo in PHOTOS)
     parts = {
-        part: ImageSet(f"photos/{part}", _cut(pictures, crops), crops[:, 0].copy(), classes)
+        part: ImageSet(f"photos/{part}", _cut_crops(pictures, crops), crops[:, 0].copy(), classes)
         for part, crops in locate_photo_crops(pictures).items()
     }
     return Dataset(
@@ -50,46 +56,49 @@ def load_bundled_photos(source: DatasetSource) -> Dataset:
 
 
 def locate_photo_crops(pictures: Sequence[Pixels] | None = None) -> dict[str, NDArray[np.int64]]:
-    """Where each image of `photos` was cut: for "train", "val", "test" an array (N, 3).
+    """Locate each image of `photos` in its photograph.
 
-    Columns: photograph (its place in the classes), top, left, in pixels of the photograph as
-    it was cut. Every crop lies inside one region of 64x64, and no two parts share a region.
+    Every crop lies inside one region of 64x64, and no two parts share a region.
 
     Args:
-        pictures: the photographs, where they are open already.
+        pictures: The photographs, uint8 (H, W, 3), if they are open already.
+
+    Returns:
+        An array (N, 3) for each of "train", "val" and "test". Its columns are the photograph (the position in
+        the classes), top and left, in pixels of the photograph after halving.
     """
     if pictures is None:
-        pictures = [_open(photo.path()) for photo in PHOTOS]
-    chosen: dict[str, list[NDArray[np.int64]]] = {part: [] for part in COUNTS}
+        pictures = [_open_photo(photo.path()) for photo in PHOTOS]
+    crops: dict[str, list[NDArray[np.int64]]] = {part: [] for part in COUNTS}
     for place, picture in enumerate(pictures):
         rng = np.random.Generator(np.random.PCG64(place))
-        for part, cells in _regions(picture, rng).items():
-            corners = rng.permutation(_corners(cells))
-            # Stable, so among the crops that show something the order stays the drawn one.
+        for part, cells in _assign_regions(picture, rng).items():
+            corners = rng.permutation(_list_corners(cells))
+            # The sort is stable, so the crops that show something stay in their random order.
             corners = corners[np.argsort(_is_flat(picture, corners), kind="stable")][: COUNTS[part]]
-            chosen[part].append(np.insert(corners, 0, place, axis=1))
-    return {part: np.concatenate(rows) for part, rows in chosen.items()}
+            crops[part].append(np.insert(corners, 0, place, axis=1))
+    return {part: np.concatenate(rows) for part, rows in crops.items()}
 
 
-def _open(path: Path) -> Pixels:
-    """A photograph as uint8 (H, W, 3), halved where it is large."""
+def _open_photo(path: Path) -> Pixels:
+    """Open a photograph as uint8 (H, W, 3), halved until it is at most `MAX_SIDE` wide and high."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
-    while max(picture.size) > LONGEST:
+    while max(picture.size) > MAX_SIDE:
         picture = picture.reduce(2)
     return np.asarray(picture)
 
 
-def _regions(picture: Pixels, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
-    """The top left corners (N, 2) of each part's regions."""
+def _assign_regions(picture: Pixels, rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+    """Assign the regions of a photograph to the parts. Returns their top left corners (N, 2)."""
     rows, columns = picture.shape[0] // CELL, picture.shape[1] // CELL
     cells = rng.permutation(CELL * np.stack(np.divmod(np.arange(rows * columns), columns), axis=1))
     val, test = (round(REGIONS[part] * len(cells)) for part in ("val", "test"))
     return {"val": cells[:val], "test": cells[val : val + test], "train": cells[val + test :]}
 
 
-def _corners(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The top left corners (N, 2) of all crops inside these regions."""
+def _list_corners(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """List the top left corners (N, 2) of all crops inside these regions."""
     steps = np.arange(0, CELL - SIDE + 1, STRIDE)
     offsets = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(1, -1, 2)
     return (cells[:, None] + offsets).reshape(-1, 2)
@@ -97,13 +106,13 @@ def _corners(cells: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _is_flat(picture: Pixels, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
     windows = np.lib.stride_tricks.sliding_window_view(picture[..., 1], (SIDE, SIDE))
-    # Every other pixel of the green channel says enough.
-    flat: NDArray[np.bool_] = windows[corners[:, 0], corners[:, 1], ::2, ::2].std(axis=(1, 2)) < FLAT
+    # Every other pixel of the green channel is enough to tell.
+    flat: NDArray[np.bool_] = windows[corners[:, 0], corners[:, 1], ::2, ::2].std(axis=(1, 2)) < MIN_CONTRAST
     return flat
 
 
-def _cut(pictures: Sequence[Pixels], crops: NDArray[np.int64]) -> Pixels:
-    """The crops, as uint8 (N, 3, 32, 32)."""
+def _cut_crops(pictures: Sequence[Pixels], crops: NDArray[np.int64]) -> Pixels:
+    """Cut the crops from the photographs, as uint8 (N, 3, 32, 32)."""
     images = np.empty((len(crops), 3, SIDE, SIDE), np.uint8)
     for image, (place, top, left) in zip(images, crops.tolist(), strict=True):
         image[:] = pictures[place][top : top + SIDE, left : left + SIDE].transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""CIFAR-10: 50,000 training and 10,000 test pictures of 32x32 in 10 classes (Krizhevsky, 2009)."""
+"""CIFAR-10: 50,000 training and 10,000 test images of 32x32 in 10 classes (Krizhevsky, 2009)."""
 
 from __future__ import annotations
 
@@ -30,44 +30,64 @@ MD5 = {
     "test_batch": "40351d587109b95175f43aff81a1287e",
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
-"""The published MD5 of each file of the folder."""
+"""The published MD5 of each file in the folder."""
 TRAIN = tuple(f"data_batch_{i}" for i in range(1, 6))
-SIDE = 32
+_SIDE = 32
 
 
 def load_cifar10(source: DatasetSource) -> Dataset:
-    """Find CIFAR-10, or download it, check every file and read it.
+    """Find CIFAR-10 or download it, check every file and read it.
 
-    Looks for the folder `cifar-10-batches-py` (or the published archive) in `source.root`
+    The folder `cifar-10-batches-py` (or the published archive) is looked for in `source.root`
     (which may be that folder itself), then in $DAELAB_DATA, then in the user's data folder.
 
+    Args:
+        source: The request: `root`, `download`, `train` and `progress` apply.
+
+    Returns:
+        The data set.
+
     Raises:
-        ValueError: it is nowhere and cannot be downloaded; a file is missing or altered.
+        ValueError: It was not found and cannot be downloaded, or a file is missing or altered.
     """
-    folder = find_cifar10(source.root) or _obtain(source)
-    meta = _read(folder, "batches.meta")
+    folder = find_cifar10(source.root) or _unpack_or_download(source)
+    meta = _read_checked(folder, "batches.meta")
     classes = tuple(name.decode("ascii") for name in meta[b"label_names"])
     return Dataset(
         name="cifar10",
-        train=_image_set("cifar10/train", folder, TRAIN if source.train else (), classes),
+        train=_read_image_set("cifar10/train", folder, TRAIN if source.train else (), classes),
         val=None,
-        test=_image_set("cifar10/test", folder, ("test_batch",), classes),
+        test=_read_image_set("cifar10/test", folder, ("test_batch",), classes),
         classes=classes,
         note=f"CIFAR-10 (Krizhevsky, 2009), each file's published MD5 checked; from {folder}",
     )
 
 
-def list_cifar10_folders(root: Path | None) -> list[Path]:
-    """The folders to look in, in order; a download goes to the first."""
+def list_data_folders(root: Path | None) -> list[Path]:
+    """List the folders in which data sets are looked for, in order. A download goes to the first.
+
+    Args:
+        root: The folder that the user named, if any.
+
+    Returns:
+        `root`, $DAELAB_DATA and the user's data folder, as far as they are set.
+    """
     from_environment = os.environ.get("DAELAB_DATA")
-    found = [root] if root is not None else []
-    found += [Path(from_environment).expanduser()] if from_environment else []
-    return [*found, platformdirs.user_data_path("daelab", appauthor=False)]
+    folders = [root] if root is not None else []
+    folders += [Path(from_environment).expanduser()] if from_environment else []
+    return [*folders, platformdirs.user_data_path("daelab", appauthor=False)]
 
 
 def find_cifar10(root: Path | None) -> Path | None:
-    """The folder that holds the seven files, or None."""
-    for place in list_cifar10_folders(root):
+    """Find the folder with the files of CIFAR-10.
+
+    Args:
+        root: The folder to look in first, if any.
+
+    Returns:
+        The folder, or None if there is none.
+    """
+    for place in list_data_folders(root):
         if (place / FOLDER).is_dir():
             return place / FOLDER
         if (place.name == FOLDER and place.is_dir()) or (place / "test_batch").is_file():
@@ -75,13 +95,13 @@ def find_cifar10(root: Path | None) -> Path | None:
     return None
 
 
-def _obtain(source: DatasetSource) -> Path:
-    """Unpack the archive from where it lies, or download it first; the folder comes whole or not at all."""
-    looked = list_cifar10_folders(source.root)
-    archive = next((place / ARCHIVE for place in looked if (place / ARCHIVE).is_file()), None)
-    target = archive.parent if archive is not None else looked[0]
+def _unpack_or_download(source: DatasetSource) -> Path:
+    """Unpack the archive, downloading it first if necessary. The folder appears complete or not at all."""
+    folders = list_data_folders(source.root)
+    archive = next((place / ARCHIVE for place in folders if (place / ARCHIVE).is_file()), None)
+    target = archive.parent if archive is not None else folders[0]
     if archive is None and not source.download:
-        raise ValueError(_nowhere(looked, "and downloading is off"))
+        raise ValueError(_describe_missing(folders, "and downloading is off"))
     try:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".cifar10-", dir=target) as part:
@@ -93,28 +113,28 @@ def _obtain(source: DatasetSource) -> Path:
             if not (target / FOLDER).exists():  # another process may have been faster
                 (Path(part) / FOLDER).rename(target / FOLDER)
     except OSError as error:
-        raise ValueError(_nowhere(looked, f"and could not be downloaded ({error})")) from error
+        raise ValueError(_describe_missing(folders, f"and could not be downloaded ({error})")) from error
     return target / FOLDER
 
 
-def _nowhere(looked: list[Path], why: str) -> str:
-    where = ", ".join(str(place) for place in looked)
-    return f"cifar10 is not in {where} {why}; put {ARCHIVE} from {URL}, or its folder {FOLDER}, into {looked[0]}"
+def _describe_missing(folders: list[Path], why: str) -> str:
+    where = ", ".join(str(place) for place in folders)
+    return f"cifar10 is not in {where} {why}; put {ARCHIVE} from {URL}, or its folder {FOLDER}, into {folders[0]}"
 
 
-def _image_set(name: str, folder: Path, files: Sequence[str], classes: tuple[str, ...]) -> ImageSet:
-    """The pictures of some files, one after the other; a row of a file is 1,024 red, green, blue values."""
-    # MD5 and copies run outside the interpreter lock, so threads halve the time on two cores.
+def _read_image_set(name: str, folder: Path, files: Sequence[str], classes: tuple[str, ...]) -> ImageSet:
+    """Read the images of several files. A row of a file is 1,024 red, then green, then blue values."""
+    # MD5 and copying run outside the interpreter lock, so threads halve the time on two cores.
     with ThreadPoolExecutor() as pool:
-        batches = list(pool.map(lambda file: _read(folder, file), files))
-    empty = {b"data": np.empty((0, 3 * SIDE * SIDE), np.uint8), b"labels": []}
+        batches = list(pool.map(lambda file: _read_checked(folder, file), files))
+    empty = {b"data": np.empty((0, 3 * _SIDE * _SIDE), np.uint8), b"labels": []}
     images = np.concatenate([batch[b"data"] for batch in [empty, *batches]])
     labels = np.concatenate([np.asarray(batch[b"labels"], np.int64) for batch in [empty, *batches]])
-    return ImageSet(name, images.reshape(-1, 3, SIDE, SIDE), labels, classes)
+    return ImageSet(name, images.reshape(-1, 3, _SIDE, _SIDE), labels, classes)
 
 
-def _read(folder: Path, name: str) -> dict[bytes, Any]:
-    """Read a file once, check those bytes, and unpickle those same bytes."""
+def _read_checked(folder: Path, name: str) -> dict[bytes, Any]:
+    """Read a file once, check its bytes, and unpickle those same bytes."""
     path = folder / name
     try:
         data = path.read_bytes()
@@ -122,14 +142,24 @@ def _read(folder: Path, name: str) -> dict[bytes, Any]:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); expected the file with MD5 {MD5[name]}; get it from {URL}"
         ) from error
-    found = compute_md5(data)
-    if found != MD5[name]:
-        raise ValueError(describe_altered_file(str(path), MD5[name], found, URL))
+    md5 = compute_md5(data)
+    if md5 != MD5[name]:
+        raise ValueError(describe_altered_file(str(path), MD5[name], md5, URL))
     return unpickle(data, str(path))
 
 
 def unpickle(data: bytes, name: str) -> dict[bytes, Any]:
-    """Unpickle a dictionary of lists, bytes and NumPy arrays; nothing else can be built or called.
+    """Unpickle a dictionary of lists, bytes and NumPy arrays. Nothing else can be built or called.
+
+    Args:
+        data: The pickle.
+        name: The file's name, for the error message.
+
+    Returns:
+        The dictionary.
+
+    Raises:
+        ValueError: The pickle is damaged, holds something else, or asks for anything that is not allowed.
 
     >>> unpickle(pickle.dumps({b"labels": [1, 2]}), "batch")
     {b'labels': [1, 2]}
@@ -137,14 +167,14 @@ def unpickle(data: bytes, name: str) -> dict[bytes, Any]:
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(f"{name} is no CIFAR-10 file: {error}") from error
+        raise ValueError(f"{name} is not a CIFAR-10 file: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{name} is no CIFAR-10 file: it holds a {type(content).__name__}, not a dictionary")
+        raise ValueError(f"{name} is not a CIFAR-10 file: it holds a {type(content).__name__}, not a dictionary")
     return content
 
 
-def _dtype(code: Any, align: object = False, copy: object = False) -> np.dtype[Any]:
-    # The files say 0 and 1, which NumPy 2.4 deprecates.
+def _make_dtype(code: Any, align: object = False, copy: object = False) -> np.dtype[Any]:
+    # The files give 0 and 1 for these flags, which NumPy 2.4 deprecates.
     kind: np.dtype[Any] = np.dtype(code, align=bool(align), copy=bool(copy))
     return kind
 
@@ -154,7 +184,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
     ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "dtype"): _make_dtype,
 }
 
 

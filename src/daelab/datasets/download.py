@@ -1,4 +1,4 @@
-"""A published file from the network: whole, and with the published MD5, or not at all."""
+"""Downloads of published files: complete and with the published MD5, or not at all."""
 
 from __future__ import annotations
 
@@ -12,56 +12,88 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 TIMEOUT = 30.0
-"""Seconds without a byte before a connection is given up."""
+"""The seconds without a byte after which a connection is given up."""
 CHUNK = 1 << 18
+"""The number of bytes that are read at once."""
 
 
 def download_file(url: str, path: Path, progress: Callable[[int, int], None] | None = None) -> None:
-    """Download `url` to `path`; a connection that breaks is taken up where it stopped.
+    """Download a file. A connection that breaks is resumed where it stopped.
 
     Args:
-        url: http, https or file.
-        path: written in place; give a temporary one.
-        progress: called with (bytes done, bytes in all or 0 where the server does not say).
+        url: A URL of http, https or file.
+        path: The file, which grows in place; give a temporary path.
+        progress: A function that is called with (bytes done, total bytes, or 0 if the server does not tell).
 
     Raises:
-        OSError: the file cannot be had: no network, no such file, no room.
+        OSError: The file cannot be downloaded: no network, no such file, or no space on the disk.
     """
     while True:
-        before = _size(path)
+        before = _get_size(path)
         try:
-            _continue(url, path, before, progress)
+            _resume_download(url, path, before, progress)
             return
         except (OSError, http.client.HTTPException) as error:
-            # Give up on the first attempt that brought nothing new.
-            if _size(path) <= before:
+            # Give up after an attempt that brought no new byte.
+            if _get_size(path) <= before:
                 raise OSError(str(error) or type(error).__name__) from error
 
 
 def check_md5(path: Path, expected: str, url: str) -> None:
-    """Raise ValueError unless the file has this MD5."""
+    """Check the MD5 of a file.
+
+    Args:
+        path: The file.
+        expected: The published MD5, in hexadecimal.
+        url: Where the file was published, for the error message.
+
+    Raises:
+        ValueError: The file has another MD5.
+    """
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, _md5).hexdigest()
-    if found != expected:
-        raise ValueError(describe_altered_file(path.name, expected, found, url))
+        md5 = hashlib.file_digest(file, _start_md5).hexdigest()
+    if md5 != expected:
+        raise ValueError(describe_altered_file(path.name, expected, md5, url))
 
 
-def describe_altered_file(what: str, expected: str, found: str, url: str) -> str:
-    """The one line that says a file is not the published one."""
-    return f"{what} is damaged or altered: expected MD5 {expected}, found {found}; get it again from {url}"
+def describe_altered_file(what: str, expected: str, actual: str, url: str) -> str:
+    """Word the error that a file is not the published one.
+
+    Args:
+        what: The file.
+        expected: The published MD5.
+        actual: The file's MD5.
+        url: Where the file was published.
+
+    Returns:
+        One line.
+    """
+    return f"{what} is damaged or altered: expected MD5 {expected}, found {actual}; get it again from {url}"
 
 
 def compute_md5(data: bytes) -> str:
-    """The MD5 of some bytes, in hexadecimal."""
-    return _md5(data).hexdigest()
+    """Compute the MD5 of bytes.
+
+    Args:
+        data: The bytes.
+
+    Returns:
+        The MD5, in hexadecimal.
+    """
+    return _start_md5(data).hexdigest()
 
 
 def unpack_archive(archive: Path, folder: str, names: Collection[str], target: Path) -> None:
-    """Write `folder/name` of a .tar.gz to `target/name`, for each of `names` and nothing else.
+    """Unpack selected files of a .tar.gz archive.
+
+    Args:
+        archive: The archive.
+        folder: The only folder that the archive may hold.
+        names: The names of the files in that folder to unpack. All others are skipped.
+        target: The new folder for the files.
 
     Raises:
-        ValueError: the archive has a member outside `folder`, or a link; or it lacks a name; or
-            it cannot be read.
+        ValueError: The archive cannot be read, lacks a file, or has a link or a member outside `folder`.
     """
     target.mkdir()
     missing = set(names)
@@ -70,7 +102,7 @@ def unpack_archive(archive: Path, folder: str, names: Collection[str], target: P
             for member in tar:
                 parts = Path(member.name).parts
                 if parts[:1] != (folder,) or ".." in parts or not (member.isfile() or member.isdir()):
-                    raise ValueError(f"{archive.name}: refused, since {member.name!r} is no file inside {folder}")
+                    raise ValueError(f"{archive.name}: refused, since {member.name!r} is not a file inside {folder}")
                 content = tar.extractfile(member)
                 if content is not None and len(parts) == 2 and parts[1] in missing:
                     with (target / parts[1]).open("wb") as out:
@@ -82,12 +114,12 @@ def unpack_archive(archive: Path, folder: str, names: Collection[str], target: P
         raise ValueError(f"{archive.name} lacks {', '.join(sorted(missing))}")
 
 
-def _continue(url: str, path: Path, have: int, progress: Callable[[int, int], None] | None) -> None:
-    """One connection: ask for what is missing, or for all where the server cannot resume."""
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+def _resume_download(url: str, path: Path, present: int, progress: Callable[[int, int], None] | None) -> None:
+    """Download in one connection what is missing, or everything if the server cannot resume."""
+    request = urllib.request.Request(url, headers={"Range": f"bytes={present}-"} if present else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        resumed = have > 0 and getattr(response, "status", None) == http.HTTPStatus.PARTIAL_CONTENT
-        done = have if resumed else 0
+        resumed = present > 0 and getattr(response, "status", None) == http.HTTPStatus.PARTIAL_CONTENT
+        done = present if resumed else 0
         length = int(response.headers.get("Content-Length") or 0)
         total = done + length if length else 0
         with path.open("ab" if resumed else "wb") as out:
@@ -100,10 +132,10 @@ def _continue(url: str, path: Path, have: int, progress: Callable[[int, int], No
         raise ConnectionError(f"the connection closed after {done:,} of {total:,} bytes")
 
 
-def _size(path: Path) -> int:
+def _get_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _md5(data: bytes = b"") -> hashlib._Hash:
-    # Against damage in transit and on disk; not for security, so FIPS builds allow it.
+def _start_md5(data: bytes = b"") -> hashlib._Hash:
+    # The MD5 detects damage, not attacks. Saying so makes Python builds with FIPS allow it.
     return hashlib.md5(data, usedforsecurity=False)

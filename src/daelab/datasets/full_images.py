@@ -1,4 +1,4 @@
-"""Pictures of any size, whole: test sets of photographs, such as CBSD68."""
+"""Images of any size, uncropped: test sets of photographs such as CBSD68."""
 
 from __future__ import annotations
 
@@ -11,51 +11,61 @@ from pathlib import Path
 import numpy as np
 
 from daelab.datasets.base import Dataset, DatasetSource, Images, Indices, Labels, Pixels, check_labels
-from daelab.datasets.cifar10 import list_cifar10_folders
-from daelab.datasets.decoding import TRAINING_SUFFIXES, decode_rgb, read_image_size
+from daelab.datasets.cifar10 import list_data_folders
+from daelab.datasets.decoding import decode_rgb, read_image_size
 from daelab.datasets.image_folder import split_image_folder
+from daelab.image_io.formats import find_training_format
 
 
 @dataclass(frozen=True, eq=False)
 class FullImageSet(Images):
-    """Pictures that are read one at a time, uncropped; decoded anew each time."""
+    """A set of uncropped images, which are decoded each time they are read."""
 
     name: str
     paths: tuple[Path, ...]
+    """The file of each image."""
     labels: Labels
     """int64 (N,)."""
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if the labels have the wrong type or shape."""
         check_labels(self.name, self.labels, len(self.paths), len(self.classes))
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W): no picture is higher, none is wider."""
+        """(H, W): the height of the highest image and the width of the widest, in pixels."""
         return self._largest
 
     @cached_property
     def _largest(self) -> tuple[int, int]:
-        found = [read_image_size(path) for path in self.paths] or [(0, 0)]
-        return max(height for height, _ in found), max(width for _, width in found)
+        sizes = [read_image_size(path) for path in self.paths] or [(0, 0)]
+        return max(height for height, _ in sizes), max(width for _, width in sizes)
 
     def take(self, indices: Indices) -> FullImageSet:
-        """The same set with only these pictures, in this order."""
+        """Select images; see `Images.take`."""
         paths = tuple(self.paths[i] for i in indices.tolist())
         return FullImageSet(self.name, paths, self.labels[indices], self.classes)
 
     def groups(self, batch: int) -> Iterator[Indices]:
-        """One picture at a time, since the next may have another size."""
+        """Return one image at a time, since the next may have another size; see `Images.groups`."""
         del batch
         return (np.array([i]) for i in range(len(self)))
 
     def batch(self, indices: Indices, rng: np.random.Generator | None = None) -> Pixels:
-        """Pictures of one size, uint8 (B, 3, H, W).
+        """Decode images of one size.
+
+        Args:
+            indices: (B,) positions in this set.
+            rng: Unused, since nothing is cropped.
+
+        Returns:
+            uint8 (B, 3, H, W), RGB.
 
         Raises:
-            ValueError: a picture is broken, or they differ in size; names the file.
+            ValueError: An image is broken, or differs in size from the others. The message names the file.
         """
-        del rng  # nothing to crop
+        del rng  # nothing is cropped
         pictures = [decode_rgb(self.paths[i]) for i in indices.tolist()]
         other = next((k for k, picture in enumerate(pictures) if picture.shape != pictures[0].shape), None)
         if other is not None:
@@ -70,57 +80,70 @@ class FullImageSet(Images):
         start: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
-        """One array (B, 3, H, W) per order, each of pictures of one size; nothing is drawn."""
+        """Read a stream of batches, each of images of one size; see `Images.batches`."""
         del seed, workers, start
         return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
 
 def load_cbsd68(source: DatasetSource) -> Dataset:
-    """CBSD68, the 68 colour photographs that denoisers are compared on (Martin et al., 2001; Roth and Black, 2009).
+    """Load CBSD68, the 68 color photographs on which denoisers are compared.
 
-    A test set: it has no training part. Looks for a folder `cbsd68` in `source.root` (which may be
-    that folder itself), then in $DAELAB_DATA, then in the user's data folder; it is never downloaded.
+    It was selected by Roth and Black (2009) from the photographs of Martin et al. (2001), and is a test set
+    without a training part. It is looked for in a folder `cbsd68` in `source.root` (which may be that folder
+    itself), then in $DAELAB_DATA, then in the user's data folder. It is never downloaded.
+
+    Args:
+        source: The request. Only `root` applies.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: it is nowhere, or its pictures are not 68.
+        ValueError: It was not found, or does not have 68 images.
     """
-    folder = _find(source.root, "cbsd68", 68)
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in TRAINING_SUFFIXES.split())
+    folder = _find_folder(source.root, "cbsd68", 68)
+    files = sorted(path for path in folder.iterdir() if find_training_format(path.suffix))
     files = [path for path in files if path.is_file() and not path.name.startswith(".")]
-    _check("cbsd68", folder, len(files), 68)
+    _check_count("cbsd68", folder, len(files), 68)
     test = FullImageSet("cbsd68/test", tuple(files), np.zeros(68, np.int64), ("photograph",))
     note = f"CBSD68, whole pictures, to test on only; from {folder}"
     return Dataset("cbsd68", test.take(np.arange(0)), None, test, test.classes, note)
 
 
 def load_cbsd432(source: DatasetSource) -> Dataset:
-    """The 432 photographs of the Berkeley Segmentation Data Set 500 that are not in CBSD68, as crops; tested on CBSD68.
+    """Load the 432 photographs of the Berkeley Segmentation Data Set 500 that are not in CBSD68, as crops.
 
-    Both as the literature does since DnCNN (Zhang et al., 2017). Looks for a folder `cbsd432`, or `train` beside
-    `cbsd68`, where `cbsd68` is looked for.
+    The test part is CBSD68. The literature has trained and tested on these two sets since DnCNN (Zhang et al.,
+    2017). The folder is `cbsd432`, or `train` beside `cbsd68`, in the places where `cbsd68` is looked for.
+
+    Args:
+        source: The request. `root`, `crop`, `memory_budget` and `buffer` apply.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: one of them is nowhere, or its pictures are not 432 and 68.
+        ValueError: One of the sets was not found, or does not have 432 and 68 images.
     """
-    tested = load_cbsd68(source)
-    folder = _find(source.root, "cbsd432", 432, "train")
+    test_set = load_cbsd68(source)
+    folder = _find_folder(source.root, "cbsd432", 432, "train")
     train = split_image_folder(replace(source, path=folder))[0]["train"]
-    _check("cbsd432", folder, len(train), 432)
+    _check_count("cbsd432", folder, len(train), 432)
     note = f"432 photographs of BSDS500 as crops, from {folder}; tested on CBSD68"
-    train = replace(train, name="cbsd432/train", classes=tested.classes, labels=np.zeros(432, np.int64))
-    return Dataset("cbsd432", train, None, tested.test, tested.classes, note)
+    train = replace(train, name="cbsd432/train", classes=test_set.classes, labels=np.zeros(432, np.int64))
+    return Dataset("cbsd432", train, None, test_set.test, test_set.classes, note)
 
 
-def _find(root: Path | None, name: str, pictures: int, *also: str) -> Path:
-    looked = list_cifar10_folders(root)
-    for place in looked:
-        for folder in (*(place / one for one in (name, name.upper(), *also)), place):
+def _find_folder(root: Path | None, name: str, pictures: int, *also: str) -> Path:
+    places = list_data_folders(root)
+    for place in places:
+        for folder in (*(place / folder_name for folder_name in (name, name.upper(), *also)), place):
             if folder.name.lower() in (name, *also) and folder.is_dir():
                 return folder
-    where = ", ".join(str(place) for place in looked)
-    raise ValueError(f"{name} is not in {where}; put its {pictures} pictures into {looked[0] / name}")
+    where = ", ".join(str(place) for place in places)
+    raise ValueError(f"{name} is not in {where}; put its {pictures} pictures into {places[0] / name}")
 
 
-def _check(name: str, folder: Path, found: int, pictures: int) -> None:
-    if found != pictures:
-        raise ValueError(f"{name}: {folder} holds {found} pictures; the set has {pictures}")
+def _check_count(name: str, folder: Path, count: int, pictures: int) -> None:
+    if count != pictures:
+        raise ValueError(f"{name}: {folder} holds {count} pictures; the set has {pictures}")

@@ -11,7 +11,7 @@ from daelab.datasets.bundled_photos import load_bundled_photos
 from daelab.datasets.cifar10 import load_cifar10
 from daelab.datasets.full_images import load_cbsd68, load_cbsd432
 from daelab.datasets.image_folder import load_image_folder
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 
 DATASETS: dict[str, Callable[[DatasetSource], Dataset]] = {
     "photos": load_bundled_photos,
@@ -21,26 +21,32 @@ DATASETS: dict[str, Callable[[DatasetSource], Dataset]] = {
     "folder:PATH": load_image_folder,
     "npz:PATH": load_arrays,
 }
-"""What `load` knows, as it is written; PATH stands for a path."""
+"""The functions that load data sets, by name. PATH stands for a path."""
 _BERKELEY = (
     "photographs of the Berkeley Segmentation Data Set 500 (Arbelaez et al., 2011), which Berkeley lets be used for "
     "non-commercial research and educational purposes"
 )
-TERMS = {"cbsd432": _BERKELEY, "cbsd68": _BERKELEY}
-"""Under which terms a set's pictures may be used, if there are any; a model that ships says it of its training's."""
-CROPPED = ("folder:", "cbsd432")
-"""How the names of those begin whose training pictures are read as crops, and may be streamed."""
+USAGE_TERMS = {"cbsd432": _BERKELEY, "cbsd68": _BERKELEY}
+"""The terms of use of a data set's images, if there are any. A model that ships states those of its training data."""
+CROPPED_PREFIXES = ("folder:", "cbsd432")
+"""The starts of the names of sets whose training images are read as crops, and may be streamed."""
 
 
-def match_dataset_name(name: str) -> str:
-    """The name of a data set as it is given, if there is such a one.
+def check_dataset_name(name: str) -> str:
+    """Check that there is a data set of this name.
+
+    Args:
+        name: One of the names in `DATASETS`, with a path for PATH.
+
+    Returns:
+        The name.
 
     Raises:
-        ValueError: there is none; lists the names and the nearest match.
+        ValueError: There is none. The message lists the names and the nearest match.
     """
     kind, colon, path = name.partition(":")
     if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
-        raise unknown_name("data set", name, DATASETS)
+        raise make_unknown_name_error("data set", name, DATASETS)
     return name
 
 
@@ -58,28 +64,29 @@ def load_dataset(
     """Load a data set.
 
     Args:
-        name: one of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `cbsd432`, `folder:PATH`, `npz:PATH`.
-        root: the folder where sets are kept; None looks in $DAELAB_DATA, then in the
-            user's data folder.
-        download: whether a set that is nowhere may be downloaded.
-        train: False lets the training part come empty where reading it takes time; for those who
-            only test.
-        crop: side of the crops that a folder's pictures are read as, in pixels.
-        memory_budget: bytes that a folder's decoded pictures may take; None is a quarter of the
+        name: One of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `cbsd432`, `folder:PATH`, `npz:PATH`.
+        root: The folder of downloaded sets. None means $DAELAB_DATA, then the user's data folder.
+        download: Whether a set may be downloaded if it is not found.
+        train: Whether the training part is needed. If not, it may come empty to save time.
+        crop: The side of the crops of a folder's images, in pixels.
+        memory_budget: The bytes that a folder's decoded images may take; None means a quarter of the
             free memory. A larger folder is streamed from disk.
-        buffer: stream a folder whatever its size, and read so many crops at once.
-        progress: called with (bytes done, bytes in all or 0) during a download.
+        buffer: The number of crops to read at once. If it is given, the folder is always streamed.
+        progress: A function that is called with (bytes done, total bytes or 0) during a download.
+
+    Returns:
+        The data set.
 
     Raises:
-        ValueError: there is no such data set, or it is missing, damaged or unfit; one line that
-            says what is wrong, where, and what to do.
+        ValueError: There is no such data set, or it is missing, damaged or unsuitable. The message says
+            what is wrong, where, and what to do, in one line.
 
     >>> load_dataset("cifar")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     ValueError: unknown data set 'cifar'; did you mean 'cifar10'? Valid: cbsd432, cbsd68, ...
     """
-    kind, colon, path = match_dataset_name(name).partition(":")
+    kind, colon, path = check_dataset_name(name).partition(":")
     return DATASETS[f"{kind}:PATH" if colon else kind](
         DatasetSource(
             path=Path(path).expanduser(),

@@ -1,4 +1,4 @@
-"""The one evaluation path: noisy batches that depend on (seed, image index) alone, and their scores.
+"""The evaluation of a denoiser on noisy images that depend on the seed and the image's index alone.
 
 Shapes: images are (N, C, H, W) float32 in [0, 1].
 """
@@ -12,21 +12,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from daelab._util.distributed import merge_results, select_share
+from daelab._util.work_sharing import merge_results, select_share
 from daelab.datasets.base import Images
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.f1 import Ints, macro_f1
 from daelab.evaluation.metrics import (
     EVALUATION_BATCH,
-    METRICS,
     Floats,
+    Metric,
     MetricSummary,
     compute_batch_psnr,
     convert_mse_to_psnr,
+    list_metrics,
     mse,
     summarize_metric,
 )
@@ -34,22 +36,25 @@ from daelab.noise.base import Noise
 from daelab.noise.random_streams import IndexedStream
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
-"""(denoised, clean) images (N, C, H, W) -> a scalar."""
+"""A function of the denoised and the clean images, both (N, C, H, W), to a scalar."""
 DenoiseFunction = Callable[[Tensor], Tensor]
-"""Noisy images -> denoised ones, both (N, C, H, W) float32; in [0, 1], but for a noise that is not clipped (`awgn`)."""
+"""A function of noisy images to denoised ones, both (N, C, H, W) float32.
+
+Noisy images lie in [0, 1], except under a noise that is not clipped (`awgn`).
+"""
 
 Columns = dict[str, Tensor]
-"""What was found in each image of a batch, by name; (N,) but for pixels and a batch's loss."""
+"""The measured values of a batch's images by name: (N,) each, except the pixels."""
 
 
 @dataclass(frozen=True)
 class NoisyBatch:
-    """Clean images and the noisy ones made of them."""
+    """A batch of clean images and their noisy versions."""
 
     clean: Tensor
     noisy: Tensor
     component: Tensor
-    """(N,) int64 on the CPU: which option of the noise each image drew."""
+    """(N,) int64 on the CPU: the index of the noise's component that each image was given."""
 
 
 def iterate_noisy_batches(
@@ -61,7 +66,16 @@ def iterate_noisy_batches(
     *,
     shared: bool = False,
 ) -> Iterator[NoisyBatch]:
-    """Every image once, in order, under the noise of (seed, its index); `shared`: this process's batches alone."""
+    """Yield every image once, in order, under the noise that its index and the seed determine.
+
+    Args:
+        images: The clean images.
+        noise: The noise.
+        seed: The seed of the noise.
+        batch: The number of images in a batch.
+        device: The device of the batches.
+        shared: Yield only the batches of this process, where several processes share the work.
+    """
     groups = images.groups(batch)
     for indices in select_share(groups) if shared else groups:
         clean = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
@@ -71,20 +85,26 @@ def iterate_noisy_batches(
 
 @dataclass(frozen=True)
 class ValidationScores:
-    """What a training looks at after an epoch."""
+    """The scores of the validation images after an epoch."""
 
     loss: float
     psnr: float
-    """dB, mean over images."""
+    """The PSNR in dB, mean over images."""
     psnr_batch: float
-    """dB, the paper's."""
+    """The paper's batch PSNR in dB, mean over batches."""
 
 
 @torch.inference_mode()
 def validate_denoiser(denoise: DenoiseFunction, batches: Iterable[NoisyBatch], loss: LossFunction) -> ValidationScores:
-    """Mean loss and PSNR over batches; the host waits for the device only at the end."""
+    """Compute the mean loss and PSNR over batches; the host waits for the device only at the end.
 
-    def seen(batch: NoisyBatch) -> Columns:
+    Args:
+        denoise: The denoiser.
+        batches: Batches of validation images.
+        loss: The loss of the training.
+    """
+
+    def measure(batch: NoisyBatch) -> Columns:
         denoised = denoise(batch.noisy)
         return {
             "loss": loss(denoised, batch.clean)[None] * len(denoised),
@@ -92,11 +112,11 @@ def validate_denoiser(denoise: DenoiseFunction, batches: Iterable[NoisyBatch], l
             "peak": batch.clean.flatten(1).amax(1),
         }
 
-    found = _columns(merge_results(map(seen, batches)))
-    # a blank image can be met exactly: 120 dB then, since no JSON holds an infinity
-    error, peak = found["error"].clamp_min(1e-12), found["peak"].clamp_min(1 / 255)
+    columns = _columns(merge_results(map(measure, batches)))
+    # A blank image can be restored exactly. It counts as 120 dB, since JSON has no infinity.
+    error, peak = columns["error"].clamp_min(1e-12), columns["peak"].clamp_min(1 / 255)
     by_batch = compute_batch_psnr(error.cpu().numpy(), peak.cpu().double().numpy())
-    mean = float(found["loss"].sum()) / len(error)
+    mean = float(columns["loss"].sum()) / len(error)
     return ValidationScores(mean, float(convert_mse_to_psnr(error).mean()), float(by_batch.mean()))
 
 
@@ -104,32 +124,39 @@ def validate_denoiser(denoise: DenoiseFunction, batches: Iterable[NoisyBatch], l
 def score_with_classifier(
     denoise: DenoiseFunction, batches: Iterable[NoisyBatch], judge: Classifier, labels: Ints
 ) -> float:
-    """Macro F1 of a judge that knows the classes, on denoised images in the order of their labels."""
-    said = _columns(merge_results({"class": judge(denoise(batch.noisy).clamp(0, 1))} for batch in batches))
-    return macro_f1(labels, said["class"].numpy(), len(judge.classes))
+    """Compute the macro F1 of a classifier on denoised images.
+
+    Args:
+        denoise: The denoiser.
+        batches: The images, in the order of `labels`.
+        judge: A classifier whose classes are those of the labels.
+        labels: (N,) the classes of the images.
+    """
+    columns = _columns(merge_results({"class": judge(denoise(batch.noisy).clamp(0, 1))} for batch in batches))
+    return macro_f1(labels, columns["class"].numpy(), len(judge.classes))
 
 
 def _columns(results: Iterable[Columns]) -> Columns:
-    """What was found batch after batch, as one tensor for each name."""
+    """Join the values of all batches into one tensor for each name."""
     columns: dict[str, list[Tensor]] = {}
-    for found in results:
-        for name, column in found.items():
+    for batch in results:
+        for name, column in batch.items():
             columns.setdefault(name, []).append(column)
     return {name: torch.cat(column) for name, column in columns.items()}
 
 
 @dataclass(frozen=True)
 class NoiseScores:
-    """Metrics of a set of images under one noise."""
+    """The metrics of a set of images under one noise."""
 
     noise: str
     images: int
     metrics: dict[str, MetricSummary]
     judged: ClassifierScores | None = None
-    """Where a judge looked at the images."""
+    """The scores of the classifier, if there is one."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a number that is not finite becomes null."""
+        """Return plain values for JSON; a number that is not finite becomes null."""
         values = {name: summary.to_dict() for name, summary in self.metrics.items()}
         judged = self.judged.summary() if self.judged else {}
         return {"noise": self.noise, "images": self.images, **_finite(values), **judged}
@@ -137,18 +164,18 @@ class NoiseScores:
 
 @dataclass(frozen=True)
 class EvaluationScores:
-    """Scores over all images and for each component of the noise."""
+    """The scores over all images and for each component of the noise."""
 
     overall: NoiseScores
     components: tuple[NoiseScores, ...]
     seed: int
     noisy_sha256: str
-    """SHA-256 of the noisy pixels, clipped and rounded to 8 bits, image after image, channels first."""
+    """The SHA-256 of the noisy pixels, clipped and rounded to 8 bits, image after image, channels first."""
     psnrs: Floats = field(repr=False, compare=False)
-    """(N,) dB: of each denoised image, in order."""
+    """(N,) the PSNR in dB of each denoised image, in order."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         judged = self.overall.judged
         return {
             **self.overall.to_dict(),
@@ -174,72 +201,89 @@ def evaluate_denoiser(
     """Score a denoiser on every image of a set.
 
     Args:
-        denoise: see `Denoise`.
-        noise: each image gets the noise of (seed, its index), whatever the batch size.
-        seed: of the noise, and of the bootstrap.
-        judge: a classifier that scores the clean, the noisy and the denoised images.
-        progress: called with (images done, images in all).
+        denoise: The denoiser, a function of noisy images (N, C, H, W).
+        images: The clean images.
+        noise: The noise. An image's noise depends on the seed and its index, whatever the batch size.
+        seed: The seed of the noise and of the bootstrap.
+        batch: The number of images in a batch.
+        device: The device of the batches.
+        judge: A classifier that scores the clean, the noisy and the denoised images.
+        progress: Called with the numbers of images done and of all images.
 
     Raises:
-        ValueError: the judge does not know the images' classes.
+        ValueError: The classifier does not know the images' classes.
     """
     judge = judge and judge.on(images.classes, images.name)
     digest, done = hashlib.sha256(), 0
 
-    def scored(made: NoisyBatch) -> Columns:
-        denoised = denoise(made.noisy).clamp(0, 1)
-        pixels = made.noisy.clamp(0, 1).mul(255).round().to(torch.uint8)
-        found = {"pixels": pixels, "component": made.component, "peak": made.clean.flatten(1).amax(1)}
-        for name, metric in METRICS.items():
-            found[f"noisy {name}"] = metric(made.noisy, made.clean)
-            found[f"denoised {name}"] = metric(denoised, made.clean)
+    def measure(batch: NoisyBatch) -> Columns:
+        denoised = denoise(batch.noisy).clamp(0, 1)
+        pixels = batch.noisy.clamp(0, 1).mul(255).round().to(torch.uint8)
+        columns = {"pixels": pixels, "component": batch.component, "peak": batch.clean.flatten(1).amax(1)}
+        for metric in list_metrics("image"):
+            columns[f"noisy {metric.name}"] = metric.function(batch.noisy, batch.clean)
+            columns[f"denoised {metric.name}"] = metric.function(denoised, batch.clean)
         if judge:
-            found["clean class"] = judge.remembered(made.clean)
-            found |= {"noisy class": judge.remembered(made.noisy.clamp(0, 1)), "denoised class": judge(denoised)}
-        return found
+            columns["clean class"] = judge.remembered(batch.clean)
+            columns |= {"noisy class": judge.remembered(batch.noisy.clamp(0, 1)), "denoised class": judge(denoised)}
+        return columns
 
-    def counted(found: Columns) -> Columns:
+    def count(columns: Columns) -> Columns:
+        # Results arrive here in the order of the images, also where several processes share the work.
         nonlocal done
-        digest.update(found.pop("pixels").cpu().numpy().tobytes())
-        done += len(found["peak"])
+        digest.update(columns.pop("pixels").cpu().numpy().tobytes())
+        done += len(columns["peak"])
         if progress:
             progress(done, len(images))
-        return found
+        return columns
 
     batches = iterate_noisy_batches(images, noise, seed, batch, device, shared=True)
-    columns = _columns(map(counted, merge_results(map(scored, batches))))
+    columns = _columns(map(count, merge_results(map(measure, batches))))
     values = {name: column.cpu().double().numpy() for name, column in columns.items()}
-    judged = _judged(judge, images, values, seed) if judge else None
-    return _evaluation(values, noise, seed, digest.hexdigest(), judged)
+    judged = _score_classes(judge, images, values, seed) if judge else None
+    return _summarize(values, noise, seed, digest.hexdigest(), judged)
 
 
-def _judged(judge: Classifier, images: Images, values: dict[str, Floats], seed: int) -> ClassifierScores:
-    said = {kind: values[f"{kind} class"].astype(np.int64) for kind in ("clean", "noisy", "denoised")}
-    return ClassifierScores(judge.name, images.classes, images.labels, seed=seed, **said)
+def _score_classes(judge: Classifier, images: Images, values: dict[str, Floats], seed: int) -> ClassifierScores:
+    predictions = {kind: values[f"{kind} class"].astype(np.int64) for kind in ("clean", "noisy", "denoised")}
+    return ClassifierScores(judge.name, images.classes, images.labels, seed=seed, **predictions)
 
 
-def _evaluation(
+def _summarize(
     values: dict[str, Floats], noise: Noise, seed: int, sha256: str, judged: ClassifierScores | None
 ) -> EvaluationScores:
-    whole = {name: summarize_metric(values[f"noisy {name}"], values[f"denoised {name}"], seed) for name in METRICS}
-    noisy, denoised = (compute_batch_psnr(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised"))
-    by_batch = summarize_metric(noisy, denoised, seed)
-    overall = {"mse": whole.pop("mse"), "psnr": whole.pop("psnr"), "psnr_batch": by_batch}
+    all_images = np.ones(len(values["peak"]), dtype=bool)
+    metrics = {
+        metric.name: _summarize_batches(metric, values, seed)
+        if metric.scope == "batch"
+        else _summarize_images(metric, values, all_images, seed)
+        for metric in list_metrics("image", "batch")
+    }
     components = []
     for number, option in enumerate(noise.options()):
         mine = values["component"] == number
         if mine.any():
-            metrics = {
-                name: summarize_metric(values[f"noisy {name}"][mine], values[f"denoised {name}"][mine], seed)
-                for name in METRICS
-            }
-            components.append(NoiseScores(str(option), int(mine.sum()), metrics, judged and judged.only(mine)))
-    scores = NoiseScores(str(noise), len(values["peak"]), overall | whole, judged)
+            # The images of a component form no batches of their own, so it has no metric of batches.
+            parts = {metric.name: _summarize_images(metric, values, mine, seed) for metric in list_metrics("image")}
+            components.append(NoiseScores(str(option), int(mine.sum()), parts, judged and judged.only(mine)))
+    scores = NoiseScores(str(noise), len(values["peak"]), metrics, judged)
     return EvaluationScores(scores, tuple(components), seed, sha256, values["denoised psnr"])
 
 
+def _summarize_images(
+    metric: Metric, values: dict[str, Floats], mask: npt.NDArray[np.bool_], seed: int
+) -> MetricSummary:
+    noisy, denoised = (values[f"{kind} {metric.name}"][mask] for kind in ("noisy", "denoised"))
+    return summarize_metric(noisy, denoised, seed)
+
+
+def _summarize_batches(metric: Metric, values: dict[str, Floats], seed: int) -> MetricSummary:
+    noisy, denoised = (metric.function(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised"))
+    return summarize_metric(noisy, denoised, seed)
+
+
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: the PSNR of equal images becomes null."""
+    """Replace numbers that are not finite by None, since JSON has no infinity: the PSNR of equal images."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""Macro F1, full-set and by the paper's batches of four; confusion matrices. NumPy alone.
+"""Macro F1 over a whole set and by the paper's batches of four, recovered F1, and confusion matrices.
 
 Shapes: N images, K classes. Labels and predictions are int64 (N,) in [0, K).
 
@@ -15,11 +15,19 @@ import numpy as np
 import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
+_Floats = npt.NDArray[np.float64]
 
 
 def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:
-    """(K, K): how many images of the row's class were taken for the column's.
+    """Count how many images of the row's class were predicted to be of the column's class.
+
+    Args:
+        labels: (N,) the classes.
+        predictions: (N,) the predicted classes.
+        classes: K.
+
+    Returns:
+        (K, K) counts.
 
     >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), 2).tolist()
     [[1, 1], [0, 1]]
@@ -29,14 +37,26 @@ def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:
     return cells.reshape(classes, classes)
 
 
-def macro_f1_from_confusion(matrices: npt.NDArray[Any]) -> Floats:
-    """(..., K, K) confusion matrices -> (...) macro F1; nan for an empty one."""
-    right = np.diagonal(matrices, axis1=-2, axis2=-1)
-    return _mean_f1(right, matrices.sum(-1), matrices.sum(-2))
+def macro_f1_from_confusion(matrices: npt.NDArray[Any]) -> _Floats:
+    """Return the macro F1 of confusion matrices.
+
+    Args:
+        matrices: (..., K, K) counts.
+
+    Returns:
+        (...) float64; nan for an empty matrix.
+    """
+    hits = np.diagonal(matrices, axis1=-2, axis2=-1)
+    return _mean_f1(hits, matrices.sum(-1), matrices.sum(-2))
 
 
 def macro_f1(labels: Ints, predictions: Ints, classes: int) -> float:
-    """Macro F1 over all images; nan where there are none.
+    """Return the macro F1 over all images; nan if there are none.
+
+    Args:
+        labels: (N,) the classes.
+        predictions: (N,) the predicted classes.
+        classes: K.
 
     >>> round(macro_f1(np.array([0, 0, 1]), np.array([0, 1, 1]), 3), 4)
     0.6667
@@ -45,9 +65,15 @@ def macro_f1(labels: Ints, predictions: Ints, classes: int) -> float:
 
 
 def macro_f1_batch4(labels: Ints, predictions: Ints, classes: int, batch: int = 4) -> float:
-    """The paper's: macro F1 of each batch of 4 consecutive images, averaged over batches.
+    """Return the paper's macro F1: that of each batch of 4 consecutive images, averaged over the batches.
 
-    Biased low against the full-set figure: one wrong image of four adds a class of F1 zero.
+    It is lower than the macro F1 of the whole set: one wrong image of four adds a class whose F1 is zero.
+
+    Args:
+        labels: (N,) the classes.
+        predictions: (N,) the predicted classes.
+        classes: K.
+        batch: The number of images in a batch.
 
     >>> macro_f1_batch4(np.array([0, 1, 2, 2, 5]), np.array([0, 1, 2, 2, 5]), 10)
     1.0
@@ -64,18 +90,44 @@ def macro_f1_batch4(labels: Ints, predictions: Ints, classes: int, batch: int = 
     return float(_mean_f1(*sums).mean())
 
 
-def per_class_scores(matrix: Ints) -> dict[str, Floats]:
-    """(K,) each: precision, recall, F1 of a confusion matrix; 0 where nothing is there to divide by."""
-    right, there, taken = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
+def accuracy(labels: Ints, predictions: Ints, _classes: int) -> float:
+    """Return the share of images whose class was predicted correctly.
+
+    Args:
+        labels: (N,) the classes.
+        predictions: (N,) the predicted classes.
+        _classes: K, which accuracy does not need; all metrics of classes take it.
+    """
+    return float(np.mean(predictions == labels))
+
+
+def per_class_scores(matrix: Ints) -> dict[str, _Floats]:
+    """Return the precision, recall and F1 of each class.
+
+    Args:
+        matrix: (K, K) counts of a confusion matrix.
+
+    Returns:
+        (K,) values under the keys precision, recall and f1; 0 where the divisor is 0.
+    """
+    hits, labelled, predicted = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
     return {
-        "precision": _ratio(right, taken),
-        "recall": _ratio(right, there),
-        "f1": _ratio(2 * right, there + taken),
+        "precision": _ratio(hits, predicted),
+        "recall": _ratio(hits, labelled),
+        "f1": _ratio(2 * hits, labelled + predicted),
     }
 
 
 def recovered_f1(noisy: float, denoised: float, clean: float) -> float:
-    """The share of what noise took that denoising gives back; nan where noise took nothing.
+    """Return the recovered F1: (F1 denoised - F1 noisy) / (F1 clean - F1 noisy).
+
+    Args:
+        noisy: The F1 on noisy images.
+        denoised: The F1 on denoised images.
+        clean: The F1 on clean images.
+
+    Returns:
+        1 if denoising restores the F1 of clean images, 0 if it changes nothing; nan if noise changes nothing.
 
     >>> recovered_f1(0.5, 0.8, 0.9)
     0.75
@@ -84,27 +136,32 @@ def recovered_f1(noisy: float, denoised: float, clean: float) -> float:
 
 
 def bootstrap_f1(matrix: Ints, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The 95% percentile interval of macro F1 under resampling of the images.
+    """Return the 95% percentile interval of the macro F1 under resampling of the images.
 
-    Images drawn with replacement fill the cells of the matrix by a multinomial law, so the
-    matrix is drawn, not the images.
+    Images drawn with replacement fill the cells of the matrix by a multinomial law, so the matrix is drawn instead of
+    the images.
+
+    Args:
+        matrix: (K, K) counts of a confusion matrix.
+        draws: The number of resamples.
+        seed: The seed of the resampling.
     """
     total = int(matrix.sum())
     if not total:
         return math.nan, math.nan
-    drawn = np.random.default_rng(seed).multinomial(total, matrix.ravel() / total, size=draws)
-    low, high = np.quantile(macro_f1_from_confusion(drawn.reshape(draws, *matrix.shape)), [0.025, 0.975])
+    matrices = np.random.default_rng(seed).multinomial(total, matrix.ravel() / total, size=draws)
+    low, high = np.quantile(macro_f1_from_confusion(matrices.reshape(draws, *matrix.shape)), [0.025, 0.975])
     return float(low), float(high)
 
 
-def _mean_f1(right: npt.NDArray[Any], there: npt.NDArray[Any], taken: npt.NDArray[Any]) -> Floats:
-    """(..., K) counts -> (...): the mean over the classes that occur."""
-    both = there + taken
+def _mean_f1(hits: npt.NDArray[Any], labelled: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> _Floats:
+    """Average F1 over the classes that occur: (..., K) counts -> (...)."""
+    both = labelled + predicted
     occur = (both > 0).sum(-1)
-    return _ratio(_ratio(2 * right, both).sum(-1), occur, empty=math.nan)
+    return _ratio(_ratio(2 * hits, both).sum(-1), occur, empty=math.nan)
 
 
-def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any], empty: float = 0.0) -> Floats:
+def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any], empty: float = 0.0) -> _Floats:
     out = np.full(np.shape(below), empty)
     np.divide(above, below, out=out, where=np.asarray(below) > 0)
     return out

@@ -1,6 +1,6 @@
-"""Per-image MSE, PSNR and SSIM as pure functions, and a summary with its confidence interval.
+"""The table of metrics; MSE, PSNR and SSIM of each image as pure functions; means with confidence intervals.
 
-Shapes: images are (N, C, H, W) float in [0, 1]; the data range is 1, never guessed from a batch.
+Shapes: images are (N, C, H, W) float in [0, 1]. The data range is always 1; it is never estimated from a batch.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +16,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from daelab.evaluation.f1 import accuracy, macro_f1, macro_f1_batch4
+
 Floats = npt.NDArray[np.float64]
 
 EVALUATION_BATCH = 128
-"""Images in a batch of `psnr_batch`, the paper's last batch size."""
+"""The number of images in a batch of the paper's batch PSNR: the paper's last batch size."""
 
 
 def mse(image: Tensor, clean: Tensor) -> Tensor:
-    """(N,) float64: mean squared error of each image."""
+    """Return the mean squared error of each image.
+
+    Args:
+        image: (N, C, H, W) images in [0, 1].
+        clean: (N, C, H, W) their clean images.
+
+    Returns:
+        (N,) float64.
+    """
     return (image - clean).square().flatten(1).mean(1, dtype=torch.float64)
 
 
 def psnr(image: Tensor, clean: Tensor) -> Tensor:
-    """(N,) float64, dB: 10 log10(1 / MSE) of each image; infinite where nothing differs.
+    """Return the PSNR of each image, in dB: 10 log10(1 / MSE).
+
+    Args:
+        image: (N, C, H, W) images in [0, 1].
+        clean: (N, C, H, W) their clean images.
+
+    Returns:
+        (N,) float64; infinite for an image that equals its clean one.
 
     >>> psnr(torch.full((1, 3, 8, 8), 0.6), torch.full((1, 3, 8, 8), 0.5)).round().tolist()
     [20.0]
@@ -36,10 +54,18 @@ def psnr(image: Tensor, clean: Tensor) -> Tensor:
 
 
 def si_psnr(image: Tensor, clean: Tensor) -> Tensor:
-    """(N,) float64, dB: PSNR after the gain and the offset that bring each image nearest to the clean one.
+    """Return the scale-invariant PSNR of each image, in dB.
 
-    Scale-invariant PSNR as in CARE (Weigert et al., 2018), for a data range of 1: it leaves out what
-    a change of brightness and contrast would mend. At least `psnr`.
+    It is the PSNR after the gain and the offset that bring the image closest to the clean one, as in CARE (Weigert
+    et al., 2018), for a data range of 1. It ignores errors that a change of brightness and contrast would correct,
+    so it is at least `psnr`.
+
+    Args:
+        image: (N, C, H, W) images in [0, 1].
+        clean: (N, C, H, W) their clean images.
+
+    Returns:
+        (N,) float64.
 
     >>> clean = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     >>> bool(si_psnr(clean * 0.5 + 0.3, clean) > 100)
@@ -53,18 +79,23 @@ def si_psnr(image: Tensor, clean: Tensor) -> Tensor:
 
 
 def convert_mse_to_psnr(errors: Tensor) -> Tensor:
-    """dB, of mean squared errors, for a data range of 1."""
+    """Return the PSNR in dB of mean squared errors, for a data range of 1.
+
+    Args:
+        errors: mean squared errors, of any shape.
+    """
     return -10 * torch.log10(errors)
 
 
 def compute_batch_psnr(errors: Floats, peaks: Floats, batch: int = EVALUATION_BATCH) -> Floats:
-    """dB of each batch of consecutive images, as the paper's code computes it.
+    """Return the PSNR in dB of each batch of consecutive images, as the paper's code computes it.
 
-    10 log10(max(batch)^2 / MSE of the batch); their mean is the paper's "PSNR".
+    It is 10 log10(max(batch)^2 / MSE of the batch); the mean over the batches is the paper's "PSNR".
 
     Args:
-        errors: (N,) mean squared error of each image.
-        peaks: (N,) largest value of each clean image.
+        errors: (N,) the mean squared error of each image.
+        peaks: (N,) the largest value of each clean image.
+        batch: The number of images in a batch; the last batch may be smaller.
     """
     starts = np.arange(0, len(errors), batch)
     sizes = np.diff([*starts, len(errors)])
@@ -74,14 +105,22 @@ def compute_batch_psnr(errors: Floats, peaks: Floats, batch: int = EVALUATION_BA
 
 
 def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
-    """(N,) float64: structural similarity (Wang et al., 2004) of each image, mean over channels.
+    """Return the structural similarity (Wang et al., 2004) of each image, the mean over its channels.
 
-    Equals scikit-image's `structural_similarity(..., data_range=1, gaussian_weights=True,
-    use_sample_covariance=False)`: a Gaussian window of radius 5, means over the pixels
-    whose window lies inside the picture.
+    It equals scikit-image's `structural_similarity(..., data_range=1, gaussian_weights=True,
+    use_sample_covariance=False)`: a Gaussian window of radius 5, and the mean over the pixels
+    whose window lies inside the image.
+
+    Args:
+        image: (N, C, H, W) images in [0, 1].
+        clean: (N, C, H, W) their clean images.
+        sigma: The standard deviation of the window, in pixels.
+
+    Returns:
+        (N,) float64.
 
     Raises:
-        ValueError: an image is smaller than the window, 11 x 11.
+        ValueError: An image is smaller than the window, 11 x 11.
     """
     radius = int(3.5 * sigma + 0.5)
     if min(image.shape[-2:]) <= 2 * radius:
@@ -92,12 +131,13 @@ def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
     window = (window / window.sum()).float()
     # large pictures in bands of rows, or the maps would take a hundred bytes for each value of the picture
     rows = image.shape[-2] - 2 * radius
+    centers = _choose_centers(image), _choose_centers(clean)
     band = max(1, min(rows, _SSIM_VALUES // image[..., 0, :].numel()))
     total = torch.zeros(len(image), dtype=torch.float64, device=image.device)
     for top in range(0, rows, band):
         part = slice(top, min(top + band, rows) + 2 * radius)
-        here = _ssim_map(image[..., part, :], clean[..., part, :], window)
-        total += here.reshape(len(image), -1).mean(1, dtype=torch.float64) * (min(band, rows - top) / rows)
+        similarity = _ssim_map(image[..., part, :], clean[..., part, :], window, centers)
+        total += similarity.reshape(len(image), -1).mean(1, dtype=torch.float64) * (min(band, rows - top) / rows)
     return total
 
 
@@ -105,15 +145,23 @@ _SSIM_VALUES = 1 << 20
 """Of a picture, whose maps of means and variances are computed at once."""
 
 
-def _ssim_map(image: Tensor, clean: Tensor, window: Tensor) -> Tensor:
-    """(N C, H - 10, W - 10): the similarity around each pixel whose window lies inside the picture."""
+def _choose_centers(image: Tensor) -> Tensor:
+    """Return the value (N C, 1, 1) to subtract from each channel before its variances are computed."""
+    low, high = image.detach().float().flatten(0, 1).flatten(1).aminmax(dim=1)
+    # One half is precise enough, except in a flat channel, whose variance is smaller than the rounding errors.
+    return torch.where(high == low, low, 0.5)[:, None, None]
+
+
+def _ssim_map(image: Tensor, clean: Tensor, window: Tensor, centers: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the similarity (N C, H - 10, W - 10) around each pixel whose window lies inside the image."""
     x, y = (t.float().flatten(0, 1)[:, None] for t in (image, clean))
-    # centred, since variance as E[x^2] - E[x]^2 loses digits in float32; the result is the same
-    x, y = x - 0.5, y - 0.5
+    # centered, since the variance E[x^2] - E[x]^2 loses digits in float32; the result is the same
+    x, y = x - centers[0][:, None], y - centers[1][:, None]
     maps = torch.cat([x, y, x * x, y * y, x * y], dim=1)
     mx, my, xx, yy, xy = _blur(maps, window).unbind(1)
     c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * (mx + 0.5) * (my + 0.5) + c1) / ((mx + 0.5) ** 2 + (my + 0.5) ** 2 + c1)
+    mean_x, mean_y = mx + centers[0], my + centers[1]
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     structure = (2 * (xy - mx * my) + c2) / (xx - mx**2 + yy - my**2 + c2)
     return luminance * structure
 
@@ -139,25 +187,40 @@ def _slide(x: Tensor, window: Tensor, longest: int = 64) -> Tensor:
 
 @dataclass(frozen=True)
 class MetricSummary:
-    """A metric of the noisy and of the denoised images."""
+    """The means of a metric over the noisy and over the denoised images."""
 
     noisy: float
     denoised: float
     ci95: tuple[float, float]
-    """Bootstrap confidence interval of `denoised`."""
+    """The 95% bootstrap confidence interval of `denoised`."""
 
     def to_dict(self) -> dict[str, object]:
-        """For JSON: noisy, denoised, ci95."""
+        """Return the values for JSON, under the keys noisy, denoised and ci95."""
         return {"noisy": self.noisy, "denoised": self.denoised, "ci95": list(self.ci95)}
 
 
 def summarize_metric(noisy: Floats, denoised: Floats, seed: int = 0) -> MetricSummary:
-    """Means over images (or batches), with a percentile bootstrap of 1,000 draws."""
+    """Average a metric over images or batches, with a percentile bootstrap of 1,000 resamples.
+
+    Args:
+        noisy: (N,) the values of the noisy images.
+        denoised: (N,) the values of the denoised images.
+        seed: The seed of the bootstrap.
+    """
     return MetricSummary(float(noisy.mean()), float(denoised.mean()), bootstrap_interval(denoised, seed=seed))
 
 
 def bootstrap_interval(values: Floats, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """The 95% percentile interval of the mean of `values`, resampled with replacement."""
+    """Return the 95% percentile interval of the mean of values that are resampled with replacement.
+
+    Args:
+        values: (N,) the values.
+        draws: The number of resamples.
+        seed: The seed of the resampling.
+
+    Returns:
+        the lower and the upper end; nan for both if a value is infinite.
+    """
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore"):
         means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
@@ -165,5 +228,82 @@ def bootstrap_interval(values: Floats, draws: int = 1000, seed: int = 0) -> tupl
     return float(low), float(high)
 
 
-METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"mse": mse, "psnr": psnr, "ssim": ssim}
-"""Name -> function (image, clean) -> one value per image."""
+@dataclass(frozen=True)
+class Metric:
+    """A metric, with all that its printed and stored tables need: to add a metric is to add a row to `METRICS`."""
+
+    name: str
+    """The key in JSON documents and CSV files."""
+    title: str
+    """The name in tables, without the unit."""
+    function: Callable[..., Any]
+    """A function of (image, clean), (errors, peaks) or (labels, predictions, classes), as `scope` says."""
+    digits: int = 4
+    """The number of decimals in tables."""
+    unit: str = ""
+    direction: Literal["higher", "lower"] = "higher"
+    """Which values are better."""
+    scope: Literal["image", "batch", "classes"] = "image"
+    """What a value describes: an image, a batch of consecutive images, or the predicted classes of a whole set."""
+    detail: str = ""
+    """How the value is averaged, for tables that explain it."""
+
+    @property
+    def heading(self) -> str:
+        """The title and the unit: `PSNR, dB`."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def explained(self) -> str:
+        """The heading, and how the value is averaged: `PSNR, dB (mean over images)`."""
+        return f"{self.heading} ({self.detail})" if self.detail else self.heading
+
+    @property
+    def axis(self) -> str:
+        """The label of a figure's axis: `PSNR (dB)`."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    def format(self, value: float | None) -> str:
+        """Return a value as text with the metric's decimals, and a dash for None.
+
+        Args:
+            value: A value of the metric.
+        """
+        return "–" if value is None else f"{value:.{self.digits}f}"
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("mse", "MSE", mse, digits=5, direction="lower"),
+        Metric("psnr", "PSNR", psnr, digits=2, unit="dB", detail="mean over images"),
+        Metric(
+            "psnr_batch",
+            "batch PSNR",
+            compute_batch_psnr,
+            digits=2,
+            unit="dB",
+            scope="batch",
+            detail="the paper's",
+        ),
+        Metric("ssim", "SSIM", ssim),
+        Metric("macro_f1", "macro F1", macro_f1, digits=3, scope="classes"),
+        Metric(
+            "macro_f1_batch4", "macro F1 of batches of 4", macro_f1_batch4, 3, scope="classes", detail="the paper's"
+        ),
+        Metric("accuracy", "accuracy", accuracy, digits=3, scope="classes"),
+    )
+}
+"""Every metric of an evaluation by its name, in the order of tables."""
+
+SI_PSNR = Metric("si_psnr", "scale-invariant PSNR", si_psnr, digits=2, unit="dB")
+"""A metric of two pictures alone: `daelab compare` prints it, and evaluations leave it out."""
+
+
+def list_metrics(*scopes: str) -> list[Metric]:
+    """Return the metrics of these scopes, in the order of `METRICS`.
+
+    Args:
+        *scopes: `image`, `batch` or `classes`.
+    """
+    return [metric for metric in METRICS.values() if metric.scope in scopes]

@@ -1,112 +1,52 @@
-"""Runs -> the fields in which they differ, what each came to, and which differences mean nothing."""
+"""Comparison of runs: which settings differ, how they scored, and which differences are within the seed range.
+
+A point is a set of settings without the seed; its runs differ by their seed alone. The seed range is the largest
+difference between two such runs. Two points whose difference is within it cannot be ranked.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from daelab.errors import unknown_name
-from daelab.experiments.fields import flatten_fields, format_field_value, shorten_field_names
+from daelab.errors import make_unknown_name_error
+from daelab.evaluation.metrics import METRICS
+from daelab.experiments.compared_runs import (
+    ComparedPoint,
+    ComparedRun,
+    PointGain,
+    average_known,
+    find_allowed_difference,
+    group_compared_runs,
+    read_compared_run,
+)
+from daelab.experiments.fields import format_field_value, shorten_field_names
 from daelab.experiments.reports.table import Table
 from daelab.experiments.seed_range import compute_seed_range, is_within_seed_range
-from daelab.runs.folder import RunFolder, get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.recipe import Recipe, parse_recipe
 
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A run as the ledger and its folder know it."""
-
-    name: str
-    status: str
-    recipe: Recipe
-    fields: Mapping[str, Any]
-    """Dotted name -> value of every field of its recipe but the note."""
-    psnr: float | None
-    """dB, mean over the validation images, of the best epoch."""
-    psnr_batch: float | None
-    loss: float | None
-    f1: float | None
-    epochs: int
-    seconds: float | None
-    images_per_second: float | None
-    """Trained."""
-    curve: Sequence[Mapping[str, float]]
-    """Rows of its metrics.csv; none where its folder is on another machine."""
-
-    @property
-    def point(self) -> str:
-        """What runs share that differ by their seed alone."""
-        return json.dumps({key: value for key, value in self.fields.items() if key != "seed"}, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class ComparedPoint:
-    """Runs that differ by their seed alone."""
-
-    runs: tuple[ComparedRun, ...]
-    """Best first."""
-    ahead: float | None = None
-    """dB by which its mean PSNR lies above the next point's; None of the last."""
-    allowed: float | None = None
-    """dB that the seeds of the two lie apart; None where no seed was repeated."""
-
-    @property
-    def psnrs(self) -> list[float]:
-        return [run.psnr for run in self.runs if run.psnr is not None]
-
-    @property
-    def psnr(self) -> float:
-        """dB, mean over its runs."""
-        return float(np.mean(self.psnrs))
-
-    @property
-    def speed(self) -> float | None:
-        """Images per second, mean over its runs."""
-        return _average([run.images_per_second for run in self.runs])
-
-    @property
-    def close(self) -> bool:
-        """Whether the next point cannot be told from this one."""
-        return self.ahead is not None and is_within_seed_range(self.ahead, self.allowed)
-
-
-@dataclass(frozen=True)
-class PointGain:
-    """A point beside another."""
-
-    point: ComparedPoint
-    base: ComparedPoint
-    change: str
-    """The fields in which it differs from the base."""
-    difference: float
-    """dB by which its mean PSNR lies above the base's."""
-    close: bool
-    """Whether that is no more than seeds lie apart."""
+PSNR, BATCH_PSNR = METRICS["psnr"], METRICS["psnr_batch"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs, best first, and what they say."""
+    """A comparison of runs."""
 
     runs: tuple[ComparedRun, ...]
+    """The runs, the best first."""
     fields: tuple[str, ...]
-    """Dotted names of the fields that differ."""
+    """The dotted names of the fields that differ."""
     points: tuple[ComparedPoint, ...]
-    """Of finished runs; best first."""
+    """The points of finished runs, the best first."""
 
     @property
     def best(self) -> list[ComparedPoint]:
-        """The points that cannot be told from the best, the best among them."""
+        """The best point, and those whose difference from it is within the seed range."""
         first = self.points[0]
         everywhere = compute_seed_range(point.psnrs for point in self.points)
-        allowed = {id(point): _allowed(first, point, everywhere) for point in self.points}
+        allowed = {id(point): find_allowed_difference(first, point, everywhere) for point in self.points}
         return [
             first,
             *(one for one in self.points[1:] if is_within_seed_range(first.psnr - one.psnr, allowed[id(one)])),
@@ -114,29 +54,33 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What the comparison comes to, in a sentence or two."""
+        """The result of the comparison, in one or two sentences."""
         if not self.points:
             return "No run is finished yet."
         first = self.points[0]
         best = f"{self.named(first.runs[0])} ({first.psnr:.2f} dB)"
         if compute_seed_range(point.psnrs for point in self.points) is None:
-            return f"Best: {best}. No seed was repeated, so nobody knows which differences mean anything."
+            return f"Best: {best}. No point has several seeds, so it is unknown which differences matter."
         if len(self.points) == 1:
             apart = compute_seed_range([first.psnrs])
-            return f"All runs differ by their seed alone: {first.psnr:.2f} dB, {apart:.2f} dB apart."
+            return f"All runs differ by their seed alone: mean {first.psnr:.2f} dB, seed range {apart:.2f} dB."
         close = [self.named(point.runs[0]) for point in self.best[1:]]
         if close:
-            return f"Best by its mean: {best}. No further away than seeds lie apart: {' | '.join(close)}."
-        return f"Best: {best}, ahead of every other by more than seeds lie apart."
+            return f"Best mean: {best}. Within the seed range of it: {' | '.join(close)}."
+        return f"Best: {best}, ahead of every other by more than the seed range."
 
     def named(self, run: ComparedRun) -> str:
-        """A run's point by the fields that differ."""
+        """Describe the point of a run by the fields that differ.
+
+        Args:
+            run: The run.
+        """
         fields = [field for field in self.fields if field != "seed"]
         titles = shorten_field_names(fields)
         return "; ".join(f"{titles[field]} {format_field_value(run.fields.get(field))}" for field in fields) or run.name
 
     def run_table(self) -> Table:
-        """Every run: the fields that differ, and the metrics."""
+        """Return the table of all runs, with the fields that differ and the metrics."""
         titles = shorten_field_names(self.fields)
         status = any(run.status != "finished" for run in self.runs)
         judged = any(run.f1 is not None for run in self.runs)
@@ -157,13 +101,23 @@ class Comparison:
             ]
             for run in self.runs
         ]
-        columns = ["run", *(["status"] if status else []), *titles.values(), "epochs", "val loss", "PSNR, dB"]
-        columns += ["batch PSNR, dB", *(["macro F1"] if judged else []), "parameters", "MACs", "images/s", "seconds"]
-        note = "Fields that all runs share are left out. PSNR: mean over the validation images, of the best epoch."
+        columns = ["run", *(["status"] if status else []), *titles.values(), "epochs", "val loss", PSNR.heading]
+        columns += [
+            BATCH_PSNR.heading,
+            *([METRICS["macro_f1"].title] if judged else []),
+            "parameters",
+            "MACs",
+            "images/s",
+            "seconds",
+        ]
+        note = (
+            "Fields that all runs share are left out. PSNR is the mean over the validation images in the best epoch. "
+            "The batch PSNR is the paper's, computed over batches of 128 images."
+        )
         return Table("Every run", columns, rows, note)
 
     def point_table(self) -> Table:
-        """Every point: mean over its seeds, their spread, and how far it is ahead."""
+        """Return the table of all points, with their means, their seed ranges, and the leads over the next point."""
         fields = [field for field in self.fields if field != "seed"]
         titles = shorten_field_names(fields)
         rows = [
@@ -172,7 +126,7 @@ class Comparison:
                 *(format_field_value(point.runs[0].fields.get(field)) for field in fields),
                 len(point.runs),
                 f"{point.psnr:.2f}",
-                f"{found:.2f}" if (found := compute_seed_range([point.psnrs])) is not None else None,
+                f"{apart:.2f}" if (apart := compute_seed_range([point.psnrs])) is not None else None,
                 None if point.ahead is None else f"{'≈ ' if point.close else ''}{point.ahead:.2f}",
                 point.runs[0].recipe.spec.parameters,
                 round(point.runs[0].recipe.spec.macs()),
@@ -184,7 +138,7 @@ class Comparison:
             "",
             *titles.values(),
             "seeds",
-            "PSNR, dB",
+            PSNR.heading,
             "seeds apart",
             "ahead of the next",
             "parameters",
@@ -192,36 +146,42 @@ class Comparison:
             "images/s",
         ]
         note = (
-            "PSNR: mean over the seeds; seeds apart: the furthest that two of them lie; ≈: the next is no further than "
-            "seeds of either lie apart, so which is better is not known."
+            "The PSNR is the mean over the seeds of a point, and seeds apart is their range. The mark ≈ shows that the "
+            "lead over the next point is within the seed range, so which of the two is better is unknown."
         )
         return Table("Every point", columns, rows, note)
 
     def gains(self, name: str) -> list[PointGain]:
-        """Every point beside that of one run, best first.
+        """Compare every point with that of a baseline run, the best first.
+
+        Args:
+            name: The name of the baseline run.
 
         Raises:
-            ValueError: no finished run of this name is among those compared.
+            ValueError: No finished run of this name is compared.
         """
         base = next((point for point in self.points if name in (run.name for run in point.runs)), None)
         if base is None:
             finished = [run.name for point in self.points for run in point.runs]
-            raise unknown_name("finished run to compare against", name, finished)
+            raise make_unknown_name_error("finished run to compare against", name, finished)
         everywhere = compute_seed_range(point.psnrs for point in self.points)
-        found = []
+        gains = []
         for point in self.points:
             difference = point.psnr - base.psnr
-            close = is_within_seed_range(difference, _allowed(point, base, everywhere))
-            found.append(
+            close = is_within_seed_range(difference, find_allowed_difference(point, base, everywhere))
+            gains.append(
                 PointGain(point, base, self._differing(point.runs[0], base.runs[0]) or name, difference, close)
             )
-        return found
+        return gains
 
     def against(self, name: str) -> Table:
-        """Every point beside that of one run, best first: what differs from it, and what that bought.
+        """Return the table of all points as differences from a baseline run, the best first.
+
+        Args:
+            name: The name of the baseline run.
 
         Raises:
-            ValueError: as `gains`.
+            ValueError: No finished run of this name is compared.
         """
         rows = [
             [
@@ -229,7 +189,7 @@ class Comparison:
                 gain.change,
                 len(gain.point.runs),
                 f"{gain.point.psnr:.2f}",
-                _decibel(_average([run.psnr_batch for run in gain.point.runs])),
+                _decibel(average_known([run.psnr_batch for run in gain.point.runs])),
                 None if gain.point is gain.base else f"{'≈ ' if gain.close else ''}{gain.difference:+.2f}",
                 gain.point.runs[0].recipe.spec.parameters,
                 round(gain.point.runs[0].recipe.spec.macs()),
@@ -237,16 +197,23 @@ class Comparison:
             ]
             for place, gain in enumerate(self.gains(name), 1)
         ]
-        columns = ["", "what differs", "seeds", "PSNR, dB", "batch PSNR, dB", "difference, dB"]
+        columns = ["", "what differs", "seeds", PSNR.heading, BATCH_PSNR.heading, f"difference, {PSNR.unit}"]
         columns += ["parameters", "MACs", "time, times"]
         note = (
-            f"Differences from {name}; ≈: no larger than seeds lie apart. Time: of training per image, where {name} "
-            "takes 1; other work on the machine is in it."
+            f"Differences are from {name}; the mark ≈ shows that a difference is within the seed range. Time is the "
+            f"time of training an image, relative to {name}; other work on the computer affects it."
         )
         return Table(f"Against {name}", columns, rows, note)
 
     def outcome(self, name: str) -> str:
-        """What `against` comes to: what is better than one run, and what cannot be told from it."""
+        """Summarize the comparison with a baseline run in three sentences.
+
+        Args:
+            name: The name of the baseline run.
+
+        Raises:
+            ValueError: No finished run of this name is compared.
+        """
         gains = [gain for gain in self.gains(name) if gain.point is not gain.base]
         better = [
             f"{gain.change} ({gain.difference:+.2f} dB)" for gain in gains if gain.difference > 0 and not gain.close
@@ -254,18 +221,18 @@ class Comparison:
         close = [gain.change for gain in gains if gain.close]
         worse = len(gains) - len(better) - len(close)
         return (
-            f"Better than {name} by more than seeds lie apart: {' | '.join(better) or 'nothing'}. No further away than "
-            f"seeds lie apart: {' | '.join(close) or 'nothing'}. Worse: {worse} of {len(gains)}."
+            f"Better than {name} by more than the seed range: {' | '.join(better) or 'nothing'}. Within "
+            f"the seed range: {' | '.join(close) or 'nothing'}. Worse: {worse} of {len(gains)}."
         )
 
     def _differing(self, run: ComparedRun, base: ComparedRun) -> str:
-        """The fields in which a run differs from another, seeds apart."""
+        """Describe the fields in which a run differs from another, except the seed."""
         titles = shorten_field_names(self.fields)
         fields = [field for field in self.fields if field != "seed" and run.fields.get(field) != base.fields.get(field)]
         return "; ".join(f"{titles[field]} {format_field_value(run.fields.get(field))}" for field in fields)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `daelab compare --json` prints."""
+        """Return the output of `daelab compare --json`."""
         keys = ("name", "status", "psnr", "psnr_batch", "loss", "f1", "epochs", "seconds", "images_per_second")
         return {
             "fields": list(self.fields),
@@ -297,63 +264,23 @@ class Comparison:
 def compare_run_records(names: Iterable[str], ledger: Ledger) -> Comparison:
     """Compare runs of a ledger.
 
+    Args:
+        names: The names of the runs.
+        ledger: The ledger.
+
     Raises:
-        ValueError: fewer than two, an unknown one, or one without a recipe.
+        ValueError: There are fewer than two runs, a name is unknown, or a run has no recipe.
     """
     names = list(dict.fromkeys(names))
     if len(names) < 2:
         raise ValueError(
-            f"name two runs or more to compare, or --study STUDY; there {'is ' + names[0] if names else 'are none'}"
+            f"name two runs or more to compare, or --study STUDY; {'only ' + names[0] if names else 'no run'} was named"
         )
-    found = [_read(ledger.row(name)) for name in names]
-    found.sort(key=lambda run: (run.psnr is None, -(run.psnr or 0)))
-    keys = dict.fromkeys(key for run in found for key in run.fields)
-    differing = tuple(key for key in keys if len({json.dumps(run.fields.get(key)) for run in found}) > 1)
-    return Comparison(tuple(found), differing, _points([run for run in found if run.status == "finished"]))
-
-
-def _read(row: Mapping[str, Any]) -> ComparedRun:
-    if not row["recipe"]:
-        raise ValueError(f"run {row['name']} was imported from a log; it has no recipe to compare")
-    recipe = parse_recipe(row["recipe"], where=f"run {row['name']}")
-    here = get_run_folder(row["name"])
-    folder = here if here.recipe.is_file() else RunFolder(Path(row["folder"] or here.path))
-    return ComparedRun(
-        name=row["name"],
-        status=row["status"],
-        recipe=recipe,
-        fields=flatten_fields({**recipe.to_dict(), "spec": recipe.spec.to_dict(), "note": {}}),
-        psnr=row["val_psnr_image"],
-        psnr_batch=row["val_psnr"],
-        loss=row["val_loss"],
-        f1=row["val_f1"],
-        epochs=row["epochs_done"],
-        seconds=row["seconds"],
-        images_per_second=row["images_per_second"],
-        curve=folder.read_metrics(),
-    )
-
-
-def _points(finished: Sequence[ComparedRun]) -> tuple[ComparedPoint, ...]:
-    groups: dict[str, dict[int, ComparedRun]] = {}
-    for run in finished:
-        # a second run with the same seed says nothing of how far seeds lie apart
-        groups.setdefault(run.point, {}).setdefault(run.recipe.seed, run)
-    found = sorted((ComparedPoint(tuple(group.values())) for group in groups.values()), key=lambda point: -point.psnr)
-    everywhere = compute_seed_range(point.psnrs for point in found)
-    nexts = [*found[1:], None]
-    return tuple(
-        point
-        if after is None
-        else ComparedPoint(point.runs, point.psnr - after.psnr, _allowed(point, after, everywhere))
-        for point, after in zip(found, nexts, strict=True)
-    )
-
-
-def _allowed(one: ComparedPoint, other: ComparedPoint, everywhere: float | None) -> float | None:
-    """dB that seeds lie apart: of these two points, or of any where these were not repeated."""
-    own = compute_seed_range([one.psnrs, other.psnrs])
-    return everywhere if own is None else own
+    runs = [read_compared_run(ledger.get_run(name)) for name in names]
+    runs.sort(key=lambda run: (run.psnr is None, -(run.psnr or 0)))
+    keys = dict.fromkeys(key for run in runs for key in run.fields)
+    differing = tuple(key for key in keys if len({json.dumps(run.fields.get(key)) for run in runs}) > 1)
+    return Comparison(tuple(runs), differing, group_compared_runs([run for run in runs if run.status == "finished"]))
 
 
 def _decibel(value: float | None) -> str | None:
@@ -362,8 +289,3 @@ def _decibel(value: float | None) -> str | None:
 
 def _times(one: float | None, other: float | None) -> str | None:
     return f"{one / other:.2f}" if one and other else None
-
-
-def _average(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

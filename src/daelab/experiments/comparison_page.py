@@ -1,4 +1,4 @@
-"""What a comparison shows: figures, one HTML page, Markdown, CSV, JSON."""
+"""The files of a comparison: figures, one HTML page, Markdown, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from daelab._util.files import write_text
-from daelab.experiments.comparison import ComparedRun, Comparison
+from daelab.evaluation.metrics import METRICS
+from daelab.experiments.compared_runs import ComparedRun
+from daelab.experiments.comparison import Comparison
 from daelab.experiments.fields import format_field_value, shorten_field_names
 from daelab.experiments.reports.charts import curves_figure, pareto_figure
 from daelab.experiments.reports.page import ReportSection, write_markdown, write_page
@@ -19,23 +21,24 @@ from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.runs.folder import describe_environment
 
 _MOST_CURVES = 10
+"""The largest number of points whose curves are drawn."""
 _FEWEST = 4
-"""Runs below which nobody can say which field mattered."""
+"""The smallest number of runs from which the importance of fields is estimated."""
 _SAME = 1.1
-"""Costs whose largest is less than this times their smallest are no trade-off."""
+"""The smallest ratio of the largest to the smallest cost for which a figure is drawn."""
 _MOST_NAMES, _LONGEST_NAME = 10, 26
-"""Points, and letters, beyond which a figure shows their numbers instead."""
+"""The numbers of points and of characters beyond which a figure labels points by numbers."""
 
 
 @dataclass(frozen=True)
 class _Cost:
-    """What a point costs."""
+    """A cost of a point."""
 
     name: str
     title: str
     of: Callable[[ComparedRun], float]
     fields: tuple[str, ...] = ("",)
-    """It is shown where a field differs that begins so: times differ also by what else the machine did."""
+    """The prefixes of the fields of which one must differ; times also differ by other work on the computer."""
 
 
 _STEP = ("spec.", *(f"training.{name}" for name in ("batch", "optimiser", "precision", "compile", "ema")))
@@ -47,19 +50,22 @@ _COSTS = (
 
 
 def check_comparison_page(out: Path | None) -> None:
-    """Whether a page can be written there, said before anything is compared.
+    """Check that a page can be written, before anything is compared.
+
+    Args:
+        out: The folder of the page; None for no page.
 
     Raises:
-        ValueError: no matplotlib, or `out` is a file or holds something else.
+        ValueError: matplotlib is not installed, or `out` is a file or holds other files.
     """
     if out is None:
         return
     if not is_matplotlib_installed():
         raise ValueError("figures need matplotlib: pip install 'daelab[report]'")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--plot {out} is a file; name a folder")
+        raise ValueError(f"--plot {out} is a file; write the name of a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / "compare.json").is_file():
-        raise ValueError(f"--plot {out} holds something else than a comparison; name a new folder")
+        raise ValueError(f"--plot {out} holds other files than a comparison; write the name of a new folder")
 
 
 def write_comparison_page(
@@ -68,38 +74,39 @@ def write_comparison_page(
     """Write `compare.html`, `.md`, `.json`, `runs.csv`, `points.csv` and the figures.
 
     Args:
-        out: a folder; made where it is not there.
-        title: of the page.
-        command: that made it, for whoever wants it again.
-        against: a run that all points are shown beside, as `Compared.against` has it.
+        compared: The comparison.
+        out: The folder, which is created if it does not exist.
+        title: The title of the page.
+        command: The command that creates the page again.
+        against: The name of a baseline run; each point is then shown as a difference from it.
 
     Returns:
-        what could not be drawn, and why.
+        one sentence for each figure that could not be drawn, with the reason.
     """
     answer = compared.against(against) if against else compared.point_table()
     verdict = compared.outcome(against) if against else compared.verdict
     out.mkdir(parents=True, exist_ok=True)
     known = [run for run in compared.runs if run.psnr is not None]
     finished = [run for run in known if run.status == "finished"] or known
-    sections, left_out = [ReportSection("Answer", verdict, tables=[answer] if compared.points else [])], []
+    sections, left_out = [ReportSection("Result", verdict, tables=[answer] if compared.points else [])], []
     if curves := _curves(compared, out):
         sections.append(ReportSection("Curves", figures=curves))
     else:
-        left_out.append("no curves: the runs' folders are not on this machine")
+        left_out.append("no curves were drawn: the folders of the runs are not on this computer")
     fields = {field: name for field, name in shorten_field_names(compared.fields).items() if field != "seed"}
-    if fields and finished and not against:  # of many fields changed one at a time, these would show little
-        figures = {_parallel(fields, finished, out): out / "parallel.svg"}
+    if fields and finished and not against:  # with fields changed one at a time, these figures show little
+        figures = {draw_parallel_figure(fields, finished, out): out / "parallel.svg"}
         shares, why = compute_importances(finished, fields)
         if shares:
             importance_figure(shares, out / "importance.svg")
             figures[
-                "How much each field explains of the differences between these runs, by a forest of regression trees "
-                "(fANOVA). It speaks of the values that were tried, and of no others."
+                "The share of the differences between these runs that each field explains, estimated by a forest of "
+                "regression trees (fANOVA). It holds for the values that were tried, and for no others."
             ] = out / "importance.svg"
         elif why:
             left_out.append(why)
         sections.append(ReportSection("Fields", figures=figures))
-    if front := _fronts(compared, out):
+    if front := draw_cost_figures(compared, out):
         sections.append(ReportSection("Quality against cost", figures=front))
     sections.append(ReportSection("Runs", tables=[compared.run_table()]))
     write_text(out / "runs.csv", compared.run_table().to_csv())
@@ -120,7 +127,7 @@ _SHARED = {
     "rate": "training.lr",
     "optimiser": "training.optimiser",
 }
-"""A fact of the page -> the field that it is, where all runs share it."""
+"""The facts of the page that all runs share, each with its field."""
 
 
 def _facts(compared: Comparison, command: str) -> dict[str, Any]:
@@ -132,24 +139,31 @@ def _facts(compared: Comparison, command: str) -> dict[str, Any]:
 
 def _curves(compared: Comparison, out: Path) -> dict[str, Path]:
     points = list(dict.fromkeys(run.point for run in compared.runs if run.curve))
-    shown_ = [run for run in compared.runs if run.curve and run.point in points[:_MOST_CURVES]]
-    if not shown_:
+    drawn = [run for run in compared.runs if run.curve and run.point in points[:_MOST_CURVES]]
+    if not drawn:
         return {}
     seeds = "seed" in compared.fields and len(points) > 1
     names = label_points(compared) if seeds else {}
-    groups = {run.name: names.get(run.point, run.name) for run in shown_}
-    curves_figure({run.name: run.curve for run in shown_}, out / "curves.svg", groups)
-    some = f"The best {_MOST_CURVES} of {len(points)}" if len(points) > _MOST_CURVES else "All"
-    lines = "a colour for each point, a line for each of its seeds" if seeds else "a line for each run"
+    groups = {run.name: names.get(run.point, run.name) for run in drawn}
+    curves_figure({run.name: run.curve for run in drawn}, out / "curves.svg", groups)
+    some = f"the best {_MOST_CURVES} of {len(points)} points" if len(points) > _MOST_CURVES else "all points"
+    lines = "with a color for each point and a line for each of its seeds" if seeds else "with a line for each run"
     caption = (
-        f"{some}, best first, {lines}: loss and PSNR by epoch, on validation images whose noise never "
-        f"changes.{_numbers(names)}"
+        f"Loss and PSNR by epoch of {some}, {lines}. The noise of the validation images is the same in every "
+        f"epoch.{_numbers(names)}"
     )
     return {caption: out / "curves.svg"}
 
 
 def label_points(compared: Comparison) -> dict[str, str]:
-    """Each point's name in a figure: its fields, or where those are too many or too long, its row in the table."""
+    """Return the label of each point in a figure: its fields, or its row in the table if those are too long.
+
+    Args:
+        compared: The comparison.
+
+    Returns:
+        the labels by `ComparedRun.point`.
+    """
     names = {point.runs[0].point: compared.named(point.runs[0]) for point in compared.points}
     if len(names) <= _MOST_NAMES and max(map(len, names.values()), default=0) <= _LONGEST_NAME:
         return names
@@ -157,14 +171,27 @@ def label_points(compared: Comparison) -> dict[str, str]:
 
 
 def _numbers(names: Mapping[str, str]) -> str:
-    return " Numbers: the rows of the table above." if "1" in names.values() else ""
+    return " The numbers are the rows of the table above." if "1" in names.values() else ""
 
 
-def _parallel(fields: Mapping[str, str], finished: list[ComparedRun], out: Path) -> str:
+def draw_parallel_figure(fields: Mapping[str, str], finished: list[ComparedRun], out: Path) -> str:
+    """Draw `parallel.svg`, in which each run is a line through the values of its fields to its PSNR.
+
+    Args:
+        fields: The title of each field, by its dotted name.
+        finished: The finished runs.
+        out: The folder of the figure.
+
+    Returns:
+        The caption.
+    """
     cells = {name: [_cell(run, field) for run in finished] for field, name in fields.items()}
     psnrs = [run.psnr or 0.0 for run in finished]
-    parallel_figure(cells, psnrs, "PSNR (dB)", out / "parallel.svg")
-    return "A line for each run, from field to field to its PSNR: the bluer, the better; the best is orange."
+    parallel_figure(cells, psnrs, METRICS["psnr"].axis, out / "parallel.svg")
+    return (
+        "Each run is a line through the values of its fields to its PSNR. Bluer lines have a higher PSNR; the best run "
+        "is orange."
+    )
 
 
 def _cell(run: ComparedRun, field: str) -> Any:
@@ -173,24 +200,25 @@ def _cell(run: ComparedRun, field: str) -> Any:
 
 
 def compute_importances(finished: list[ComparedRun], fields: Mapping[str, str]) -> tuple[dict[str, float], str]:
-    """The share of the differences in PSNR that each field explains; or why nothing can be said.
+    """Estimate the share of the differences in PSNR that each field explains.
 
     Args:
-        fields: dotted name -> title.
+        finished: The finished runs.
+        fields: The title of each field, by its dotted name.
 
     Returns:
-        title -> share, empty where the second, a reason, is not; both empty where there is one field alone.
+        the shares by title, and an empty text; or no shares, and the reason. With one field alone both are empty.
     """
     varying = [field for field in fields if len({str(_cell(run, field)) for run in finished}) > 1]
     if len(varying) < 2:
         return {}, ""
     if len(finished) < _FEWEST:
-        return {}, f"no importances: {len(finished)} finished runs are too few"
+        return {}, f"the importance of the fields was not estimated: {len(finished)} finished runs are too few"
     try:
         import optuna
-        import sklearn  # noqa: F401  # what fANOVA's forest is made of
+        import sklearn  # noqa: F401  # fANOVA needs it
     except ModuleNotFoundError:
-        return {}, "no importances: pip install 'daelab[search]'"
+        return {}, "the importance of the fields was not estimated: pip install 'daelab[search]'"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
     texts = {field: [str(_cell(run, field)) for run in finished] for field in varying}
@@ -199,15 +227,23 @@ def compute_importances(finished: list[ComparedRun], fields: Mapping[str, str]) 
         point = {field: texts[field][at] for field in varying}
         study.add_trial(optuna.create_trial(params=point, distributions=dict(spans), value=run.psnr))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that it is experimental
+        warnings.simplefilter("ignore")  # Optuna warns that fANOVA is experimental
         forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        found = optuna.importance.get_param_importances(study, evaluator=forest)
-    return {fields[field]: float(share) for field, share in found.items()}, ""
+        importances = optuna.importance.get_param_importances(study, evaluator=forest)
+    return {fields[field]: float(share) for field, share in importances.items()}, ""
 
 
-def _fronts(compared: Comparison, out: Path) -> dict[str, Path]:
-    """Caption -> PSNR over each cost that differs between the points."""
-    found = {}
+def draw_cost_figures(compared: Comparison, out: Path) -> dict[str, Path]:
+    """Draw PSNR over each cost that differs between the points.
+
+    Args:
+        compared: The comparison.
+        out: The folder of the figures.
+
+    Returns:
+        the path of each figure, by its caption.
+    """
+    figures = {}
     names = label_points(compared)
     for cost in _COSTS:
         points = {}
@@ -219,9 +255,11 @@ def _fronts(compared: Comparison, out: Path) -> dict[str, Path]:
         if not differs or len(spent) < 2 or max(spent) < _SAME * min(spent):
             continue
         path = out / f"psnr-over-{cost.name}.svg"
-        pareto_figure(points, cost.title, "PSNR (dB)", path)
-        found[
-            f"PSNR against {cost.title}: up and to the left is better. The line joins what nothing beats in both."
+        pareto_figure(points, cost.title, METRICS["psnr"].axis, path)
+        figures[
+            f"PSNR against {cost.title}: points higher up and further left are better. "
+            "The line joins the points that no other point beats in both."
+            ""
             f"{_numbers(names)}"
         ] = path
-    return found
+    return figures

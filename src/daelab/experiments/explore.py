@@ -1,4 +1,4 @@
-"""Search spaces of recipes, and compare runs."""
+"""Search and comparison from Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from daelab.runs.ledger import Ledger
 
 
 class _Silent:
-    """Tells nobody."""
+    """An observer that ignores everything."""
 
     def say(self, text: str) -> None: ...
     def trial(self, row: TrialRow, ended: int, trials: int | None, left: float | None) -> None: ...
@@ -36,17 +36,21 @@ def explore(
     """Search a space of recipes; each trial is a run.
 
     Args:
-        space: a space, the name of a shipped one (`explore/depth`), or a path; with `resume` and a name, None.
-        name: of the study; the last part of the space's name where it is not given.
-        changes: `a.b=value` texts, as `--set` takes them.
-        limits: trials, total_epochs and minutes, in place of the space's own.
-        workers: processes on this machine. More than one need a script that is guarded by `__name__`.
-        storage: database URL of the study and of the ledger; else the ledger's.
-        resume: go on with a study that is there.
+        space: The search space, the name of a shipped one (`explore/depth`), or a path. It may be None to resume a
+            study by its name.
+        name: The name of the study. Default: the last part of the search space's name.
+        changes: Changes of fields as `a.b=value` texts, as `--set` takes them.
+        limits: The limits trials, total_epochs and minutes, in place of those of the search space.
+        workers: The number of worker processes on this computer. More than one need a script that is guarded by
+            `if __name__ == "__main__"`.
+        storage: The URL of the database of the study and of the ledger. Default: that of the ledger.
+        resume: Resume an existing study.
+        data_root: The folder of downloaded data sets.
+        watcher: The observer of the search.
 
     Raises:
-        ValueError: a mistake in the space, the data or the study; one line that says what to do.
-        Interrupted: SIGINT or SIGTERM came; the study can go on.
+        ValueError: The search space, the data or the study has a mistake.
+        SearchInterrupted: SIGINT or SIGTERM arrived; the study can be resumed.
     """
     bounds = tuple(f"explore.{key}={value}" for key, value in (limits or {}).items() if value is not None)
     changes = [*changes, *bounds]
@@ -61,19 +65,19 @@ def explore(
 
 
 def compare(names: Iterable[str] = (), *, study: str | None = None, storage: str | None = None) -> Comparison:
-    """Compare runs: the fields that differ, what each came to, and which differences mean nothing.
+    """Compare runs: which settings differ, how they scored, and which differences are within the seed range.
 
     Args:
-        names: of runs.
-        study: all runs of this study, in place of names.
-        storage: database URL of the ledger, and of the study; else the ledger's own.
+        names: The names of the runs.
+        study: The name of a study, to compare all its runs instead.
+        storage: The URL of the database of the ledger and of the study. Default: that of the ledger.
 
     Raises:
-        ValueError: fewer than two runs, or an unknown one; one line that says what to do.
+        ValueError: There are fewer than two runs, or a name is unknown.
     """
     if study is None:
         return compare_run_records(names, Ledger(storage))
     found = Study(study, storage).open()
     # a trial that was only just begun has no row yet
-    there = {row["name"] for row in found.ledger.rows()}
+    there = {row["name"] for row in found.ledger.list_runs()}
     return compare_run_records([row.run for row in found.rows() if row.run in there], found.ledger)

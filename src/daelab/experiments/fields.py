@@ -9,19 +9,26 @@ from daelab.models.architectures.autoencoder import Stage
 
 
 def flatten_fields(fields: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Tables within tables as dotted names.
+    """Flatten nested tables to dotted names.
+
+    Args:
+        fields: The nested tables.
+        above: The dotted name of `fields`, with a dot at its end.
 
     >>> flatten_fields({"a": {"b": 1, "c": [2]}})
     {'a.b': 1, 'a.c': [2]}
     """
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in fields.items():
-        found |= flatten_fields(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
-    return found
+        flat |= flatten_fields(value, f"{above}{key}.") if isinstance(value, Mapping) else {above + key: value}
+    return flat
 
 
 def shorten_field_names(fields: Iterable[str]) -> dict[str, str]:
-    """Each field's last part, where no other has the same.
+    """Shorten each dotted name to its last part, unless another field has the same last part.
+
+    Args:
+        fields: The dotted names.
 
     >>> shorten_field_names(["training.lr", "data.name", "judge.name"])
     {'training.lr': 'lr', 'data.name': 'data.name', 'judge.name': 'judge.name'}
@@ -32,7 +39,10 @@ def shorten_field_names(fields: Iterable[str]) -> dict[str, str]:
 
 
 def format_field_value(value: Any) -> Any:
-    """A field's value in a table.
+    """Format the value of a field for a table.
+
+    Args:
+        value: The value, as the recipe's `to_dict` returns it.
 
     >>> format_field_value([{"width": 8, "down": True}, {"width": 16, "down": False}])
     '8, 16 (no down)'

@@ -1,4 +1,7 @@
-"""How far runs lie apart that differ by their seed alone: what other differences must pass to mean anything."""
+"""The seed range: how far the results of runs differ that differ by their seed alone.
+
+A difference between other runs is meaningful only if it is larger.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Iterable, Sequence
 
 
 def compute_seed_range(groups: Iterable[Sequence[float]]) -> float | None:
-    """The furthest that two values of one group lie apart; None where no group has two.
+    """Return the largest difference between two values of a group; None if no group has two values.
 
     Args:
-        groups: each the values of runs that differ by their seed alone.
+        groups: The groups; each holds the values of runs that differ by their seed alone.
 
     >>> compute_seed_range([[25.0, 25.3, 25.1], [24.0], []])
     0.3000000000000007
@@ -18,5 +21,10 @@ def compute_seed_range(groups: Iterable[Sequence[float]]) -> float | None:
 
 
 def is_within_seed_range(difference: float, allowed: float | None) -> bool:
-    """Whether a difference is no larger than the spread of seeds; not where that is unknown."""
+    """Return whether a difference is at most the seed range; False if the range is unknown.
+
+    Args:
+        difference: The difference between two results.
+        allowed: The seed range, or None.
+    """
     return allowed is not None and abs(difference) <= allowed

@@ -1,32 +1,32 @@
-"""Train networks, judges and inspectors; write what ships."""
+"""Train denoisers, classifiers and noise identifications, and write model files with their scores."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from daelab._util.distributed import is_first_process, run_on_first
-from daelab.datasets.registry import TERMS, load_dataset
+from daelab.datasets.registry import USAGE_TERMS
 from daelab.denoising.classical import CLASSICAL_PREFIX
 from daelab.denoising.denoiser import find_model
 from daelab.denoising.noise_identification.network import NoiseIdentifier
-from daelab.evaluation.classifiers.classifier_file import ClassifierFile
 from daelab.evaluation.classifiers.recipe import DEFAULT_CLASSIFIER_RECIPE, ClassifierRecipe, load_classifier_recipe
 from daelab.experiments.evaluate_model import ModelEvaluation
 from daelab.experiments.reports.run import write_run_report
 from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.models.model_file import load_network, save_model
-from daelab.runs.folder import RunFolder, choose_run_name, get_run_folder, write_environment
+from daelab.runs.folder import RunFolder, choose_run_name, get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.callbacks.record import SilentProgress, TrainingInterrupted, TrainingProgress
+from daelab.training.callbacks.progress import SilentProgress, TrainingProgress
 from daelab.training.callbacks.trackers import TrackedProgress
 from daelab.training.checkpoint_schedule import CheckpointSchedule
-from daelab.training.engine import TrainingResult, catch_signals, fit_denoiser
+from daelab.training.engine import TrainingResult
 from daelab.training.recipe import Recipe, list_recipes, load_recipe
-from daelab.training.tasks.classification import ClassifierProgress, TrainingStopped, fit_classifier
+from daelab.training.tasks.classification import TrainedClassifier, fit_classifier
+from daelab.training.tasks.denoising import fit_denoiser
 from daelab.training.tasks.noise_identification import EXAMPLES, train_noise_identifier
 
 
@@ -43,34 +43,38 @@ def train(
     track: Sequence[str] = (),
     warn: Callable[[str], object] = warnings.warn,
 ) -> TrainingResult:
-    """Train by a recipe, record the run in the ledger, and draw its report where matplotlib is.
+    """Train a denoiser by a recipe, record the run in the ledger, and draw its report if matplotlib is installed.
 
     Args:
-        recipe: a recipe, the name of a shipped one (`paper/38`), or a path to a TOML file.
-        name: of the run; made from the recipe's name where it is not given.
-        resume: go on with the run of this name from its last checkpoint, exactly.
-        data_root: where downloaded data sets are.
-        checkpoint_every: None for after every epoch.
-        track: trackers that are told too, as `tensorboard` or `mlflow=URI`.
-        warn: takes the line of a tracker that failed.
+        recipe: A recipe, the name of a shipped one (`paper/38`), or the path of a TOML file.
+        name: The name of the run. Default: made from the recipe's name.
+        resume: Whether to go on from the run's last checkpoint, exactly.
+        data_root: The folder of downloaded data sets.
+        ledger: Where the run is recorded. Default: the default ledger.
+        progress: The observer of the training.
+        download: Takes (bytes, all bytes) while a data set is downloaded.
+        checkpoint_every: How often a checkpoint is written. Default: after every epoch.
+        track: Trackers that the training also reports to, such as `tensorboard` or `mlflow=URI`.
+        warn: Takes the line of a tracker that failed.
 
     Raises:
-        ValueError: a mistake in the recipe, the data or the trackers; one line that says what to do.
-        FileNotFoundError: there is no such recipe.
+        ValueError: A mistake in the recipe, the data or the trackers; one line that says what to do.
+        FileNotFoundError: There is no such recipe.
+        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
     """
     if not isinstance(recipe, Recipe):
         source = str(recipe)
         recipe = run_on_first(lambda: load_recipe(source))
         name = run_on_first(lambda: name or choose_run_name(source.removesuffix(".toml")))
-    watched = TrackedProgress(progress or SilentProgress(), recipe, track if is_first_process() else (), warn)
-    with watched.told():
+    tracked = TrackedProgress(progress or SilentProgress(), recipe, track if is_first_process() else (), warn)
+    with tracked.report_end():
         trained = fit_denoiser(
             recipe,
             name,
             resume=resume,
             data_root=data_root,
             ledger=ledger,
-            progress=watched,
+            progress=tracked,
             download=download,
             checkpoint_every=checkpoint_every,
         )
@@ -79,61 +83,61 @@ def train(
     return trained
 
 
-@dataclass(frozen=True)
-class TrainedClassifier:
-    """A judge, and the folder of its run, where its file is `judge.safetensors`."""
-
-    run: RunFolder
-    file: ClassifierFile
-
-    @property
-    def path(self) -> Path:
-        """The judge's file."""
-        return self.run.path / "judge.safetensors"
-
-    def save(self, path: str | Path) -> None:
-        """Write the judge elsewhere, under the name of its new file."""
-        path = Path(path)
-        card = self.file.card.model_copy(update={"name": path.stem})
-        replace(self.file, card=card).save(path)
-
-
 def train_classifier(
     recipe: ClassifierRecipe | str | Path | None = None,
     name: str | None = None,
     *,
     resume: bool = False,
     data_root: str | Path | None = None,
-    progress: ClassifierProgress | None = None,
+    ledger: Ledger | None = None,
+    progress: TrainingProgress | None = None,
     download: Callable[[int, int], None] | None = None,
+    track: Sequence[str] = (),
+    warn: Callable[[str], object] = warnings.warn,
 ) -> TrainedClassifier:
-    """Train a judge by a recipe, into a run's folder.
+    """Train a classifier by a recipe, and record the run in the ledger.
 
     Args:
-        recipe: a recipe, the name of a shipped one (`judge/photos`), or a path; with `resume`,
-            none: the run's own.
-        name: of the run.
-        resume: go on with the run of this name from its last checkpoint, exactly.
+        recipe: A recipe, the name of a shipped one (`judge/photos`), or the path of a TOML file. Default: the run's own
+            recipe with `resume`, else `judge/cifar10`.
+        name: The name of the run. Default: the first free `judge-N`.
+        resume: Whether to go on from the run's last checkpoint, exactly.
+        data_root: The folder of downloaded data sets.
+        ledger: Where the run is recorded. Default: the default ledger.
+        progress: The observer of the training.
+        download: Takes (bytes, all bytes) while a data set is downloaded.
+        track: Trackers that the training also reports to, such as `tensorboard` or `mlflow=URI`.
+        warn: Takes the line of a tracker that failed.
 
     Raises:
-        ValueError: a mistake in the recipe or the data; one line that says what to do.
-        Interrupted: SIGINT or SIGTERM came; the state is saved.
+        ValueError: A mistake in the recipe, the data or the trackers; one line that says what to do.
+        FileNotFoundError: There is no such recipe, or no such run.
+        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    run = get_run_folder(name or choose_run_name("judge"))
-    if resume and not run.recipe.is_file():
-        raise FileNotFoundError(f"no run {run.name} in {run.path.parent}")
-    if run.recipe.exists() and not resume:
-        raise ValueError(f"run {run.name} exists in {run.path}; go on with --resume {run.name}, or take another --name")
     if not isinstance(recipe, ClassifierRecipe):
-        recipe = load_classifier_recipe(recipe or (run.recipe if resume else DEFAULT_CLASSIFIER_RECIPE))
-    data = load_dataset(recipe.data.name, data_root, crop=recipe.data.crop, progress=download)
-    with catch_signals() as caught:
-        try:
-            made = fit_classifier(recipe, data, run.path, resume=resume, progress=progress, stop=lambda: bool(caught))
-        except TrainingStopped:
-            raise TrainingInterrupted(run.name, caught[0], "train-judge") from None
-    write_environment(run)
-    return TrainedClassifier(run, made)
+        source = recipe
+        recipe = run_on_first(lambda: _find_classifier_recipe(source, name if resume else None))
+    tracked = TrackedProgress(progress or SilentProgress(), recipe, track if is_first_process() else (), warn)
+    with tracked.report_end():
+        return fit_classifier(
+            recipe,
+            name,
+            resume=resume,
+            data_root=data_root,
+            ledger=ledger,
+            progress=tracked,
+            download=download,
+        )
+
+
+def _find_classifier_recipe(source: str | Path | None, run_name: str | None) -> ClassifierRecipe:
+    """Return the named recipe, or that of the run that is resumed."""
+    if source is None and run_name is not None:
+        run = get_run_folder(run_name)
+        if not run.recipe.is_file():
+            raise FileNotFoundError(f"no run {run.name} in {run.path.parent}")
+        source = run.recipe
+    return load_classifier_recipe(source or DEFAULT_CLASSIFIER_RECIPE)
 
 
 def train_noise_identification(
@@ -145,61 +149,72 @@ def train_noise_identification(
     data_root: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> NoiseIdentifier:
-    """Train an inspector on clean pictures of data sets, and write it.
+    """Train a noise identification on clean pictures of data sets, and write it to a file.
+
+    Args:
+        path: The file to write, which ends in .safetensors.
+        data: The data sets, as `load_dataset` takes them.
+        examples: The number of noisy pictures to learn from. Default: 60,000.
+        seed: The seed; the same seed gives the same weights.
+        data_root: The folder of downloaded data sets.
+        progress: Takes (pictures made, all pictures).
 
     Raises:
-        ValueError: another suffix than .safetensors, an unknown or a missing data set.
-        FileExistsError: the file exists.
+        ValueError: The suffix is not .safetensors, or a data set is unknown or missing.
+        FileExistsError: The file exists.
     """
-    path = _free(path, "an inspector's file")
-    made = train_noise_identifier(data, data_root, examples=examples or EXAMPLES, seed=seed, progress=progress)
-    made.save(path)
-    return made
+    path = _check_free(path, "a noise identification's file")
+    identifier = train_noise_identifier(data, data_root, examples=examples or EXAMPLES, seed=seed, progress=progress)
+    identifier.save(path)
+    return identifier
 
 
 def save_evaluated_model(model: str | Path, found: ModelEvaluation, path: str | Path, *, half: bool = False) -> None:
-    """Write a model's file anew, with these scores on test images in its header: what ships.
+    """Write a model to a new file, with its scores on test images in the header.
 
-    Of a run, the header also gets the time it took and its curve, epoch by epoch; of one by a recipe that ships, the
-    command that trains it anew.
+    For the model of a run, the header also gets the duration and the curves of the training; if the recipe ships, it
+    also gets the command that trains the model again.
 
     Args:
-        half: write weights in half precision; the scores should be those of `load_half`.
+        model: A model file, the name of a shipped model, or the name of a run.
+        found: The scores.
+        path: The file to write; its name ends in .safetensors.
+        half: Store the weights in half precision; the scores should be those of `load_half_precision`.
 
     Raises:
-        ValueError: another suffix than .safetensors, or a method that has no file.
-        FileExistsError: the file exists.
+        ValueError: The suffix is another, or the model has no model file.
+        FileExistsError: The file exists.
     """
-    path = _free(path, "a model file")
+    path = _check_free(path, "a model file")
     if str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
-        raise ValueError(f"{model} has no model file that could be written anew")
+        raise ValueError(f"{model} has no model file to write with its scores")
     source = find_model(model)
     network, card = load_network(source)
     metrics = card.metrics | {"test": found.to_dict()}
     training = card.training | _history(RunFolder(source.parent).read_metrics())
-    made = next((name for name in list_recipes() if load_recipe(name).sha256 == card.recipe_sha256), None)
-    training |= {"command": f"daelab train --recipe {made}"} if made else {}
-    terms = TERMS.get(card.data.get("name", ""))
+    shipped = next((name for name in list_recipes() if load_recipe(name).sha256 == card.recipe_sha256), None)
+    training |= {"command": f"daelab train --recipe {shipped}"} if shipped else {}
+    terms = USAGE_TERMS.get(card.data.get("name", ""))
     data = card.data | ({"terms": terms} if terms else {})
     scored = replace(card, name=path.stem, data=data, metrics=metrics, training=training)
     save_model(path, network, replace(scored, stored="float16") if half else scored)
 
 
 def _history(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """Time and curve of a run; nothing where there are no rows."""
+    """Return the duration and the curves of a run; nothing if there are no rows."""
     if not rows:
         return {}
     curve = {key: [float(f"{row[key]:.5g}") for row in rows] for key in ("train_loss", "val_loss", "val_psnr")}
     seconds = sorted(row["seconds"] for row in rows)
-    # the median: other work on the machine, or a pause, is no time of the training's
+    # The median excludes epochs that other work on the computer or a pause prolonged.
     return {"epochs": len(rows), "seconds_per_epoch": seconds[len(seconds) // 2], "curve": curve}
 
 
-def _free(path: str | Path, what: str) -> Path:
-    """A place where a file of ours may be written."""
+def _check_free(path: str | Path, what: str) -> Path:
+    """Check that a file can be written: its suffix, and that it does not exist."""
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: {what} ends in .safetensors")
+        raise ValueError(f"{path}: the name of {what} must end in .safetensors")
     if path.exists():
-        raise FileExistsError(f"{path} exists; remove it first, or write another")
+        raise FileExistsError(f"{path} exists; remove it, or write to another file")
     return path

@@ -1,4 +1,7 @@
-"""The paper's auto-encoders. Tensors are named as in its checkpoints: enc1.weight, batch_enc1.running_mean."""
+"""The network of the paper's auto-encoders.
+
+Its tensors are named as in the paper's checkpoints: enc1.weight, batch_enc1.running_mean.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ from daelab.models.layers import Network
 
 
 class AutoencoderNetwork(Network):
-    """Layer after layer."""
+    """An auto-encoder, which runs layer after layer."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) in [0, 1] to the same shape; H and W are multiples of `spec.multiple`."""
         for name in self.after:
             x = self.run(name, x)
         return x

@@ -1,4 +1,4 @@
-"""Spec -> nn.Module."""
+"""The network of an architecture."""
 
 from __future__ import annotations
 
@@ -14,12 +14,21 @@ from daelab.models.layers import Network
 from daelab.models.unet import UNetwork
 
 NETWORKS: dict[type[Architecture], Callable[..., Network]] = {Autoencoder: AutoencoderNetwork, UNet: UNetwork}
+"""The network class of each kind of architecture."""
 
 
-def build_network(spec: Architecture, seed: int | None = None) -> Network:
-    """The module of a spec, freshly initialised; with a `seed`, always the same."""
+def build_network(architecture: Architecture, seed: int | None = None) -> Network:
+    """Build the network of an architecture, with initial weights.
+
+    Args:
+        architecture: The architecture.
+        seed: The seed of the weights. None draws them from PyTorch's global generator.
+
+    Returns:
+        The network, in training mode.
+    """
     if seed is None:
-        return NETWORKS[type(spec)](spec)
+        return NETWORKS[type(architecture)](architecture)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[type(spec)](spec)
+        return NETWORKS[type(architecture)](architecture)

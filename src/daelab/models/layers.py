@@ -1,8 +1,8 @@
-"""What every network shares: its layers by name, run in order, and batch norms that fold away.
+"""What all networks share: layers that run by name, and batch norms that fold into the convolutions.
 
-In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU: the
-2x2 ones of stride 2 are one matrix product that gives the patches, the 3x3 ones, but for a thin last
-layer, the plain convolutions that they equal (docs/performance.md). Weights keep PyTorch's layout.
+In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU. The
+2x2 ones of stride 2 run as one matrix product that gives the patches. The 3x3 ones run as the equal
+plain convolutions, except for a thin last layer (docs/performance.md). Weights keep PyTorch's layout.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from torch import Tensor, nn
 from daelab.models.architectures.base import Architecture, Layer
 from daelab.models.normalization import NORM_LAYERS
 
-PART = 32
-"""Images that inference takes at once: what they need fits the cache better than more would."""
-THIN = 8
-"""Below so many outputs a transposed 3x3 convolution is faster as PyTorch's own."""
+INFERENCE_BATCH = 32
+"""The number of images that inference takes at once. The data of more would not fit the processor's cache."""
+MIN_WIDE_OUTPUTS = 8
+"""The number of outputs below which a transposed 3x3 convolution is faster as PyTorch's own."""
 
 
 class PatchConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed 2x2 convolution of stride 2; in training one matrix product that gives 2x2 patches."""
+    """A transposed 2x2 convolution of stride 2. In training it is one matrix product that gives 2x2 patches."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map (N, C, H, W) to (N, K, 2H, 2W)."""
         if not self.training:
             return super().forward(x, output_size)
         n, c, h, w = x.shape
@@ -37,22 +38,24 @@ class PatchConvTranspose2d(nn.ConvTranspose2d):
 
 
 class SameConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed 3x3 convolution of stride 1 and padding 1; in training the plain convolution it equals."""
+    """A transposed 3x3 convolution of stride 1 and padding 1. In training it is the equal plain convolution."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Map (N, C, H, W) to (N, K, H, W)."""
         if not self.training:
             return super().forward(x, output_size)
         return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
 
 
 class ThinConv2d(nn.Module):
-    """A 3x3 convolution to few outputs, for use on a CPU: (N, C, H, W) -> (N, K, H, W).
+    """A 3x3 convolution to few outputs, for inference on a CPU.
 
-    One convolution over columns gives each output's share of all three columns, which are added shifted: three
-    times as many outputs fill the processor's vectors better.
+    One convolution over columns gives each output's share of all three columns, and the shares are added after a
+    shift. Three times as many outputs fill the processor's vectors better.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Take over the weight (K, C, 3, 3) and the bias (K,) of a plain convolution."""
         super().__init__()
         outputs, inputs = weight.shape[:2]
         self.columns = nn.Conv2d(inputs, 3 * outputs, (3, 1), padding=(1, 0), bias=False)
@@ -60,6 +63,7 @@ class ThinConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs) if bias is None else bias.clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, K, H, W)."""
         left, middle, right = self.columns(x).chunk(3, 1)
         out = middle + self.bias.view(-1, 1, 1)
         out[..., 1:] += left[..., :-1]
@@ -68,46 +72,78 @@ class ThinConv2d(nn.Module):
 
 
 class Network(nn.Module):
-    """(N, `spec.inputs`, H, W) in [0, 1] -> (N, C, H, W); H and W multiples of `spec.multiple`.
+    """The base of all networks: (N, `spec.inputs`, H, W) in [0, 1] -> (N, C, H, W).
 
-    A subclass says in `forward` how the layers of the table are joined; each runs by its name.
+    H and W are multiples of `spec.multiple`. A subclass says in `forward` how the layers of the layer table are
+    connected, and runs each by its name.
     """
 
     def __init__(self, spec: Architecture) -> None:
+        """Create the layers of an architecture."""
         super().__init__()
         self.spec = spec
         for layer in spec.layers():
-            self.add_module(layer.name, _convolution(layer))
+            self.add_module(layer.name, _make_convolution(layer))
             if layer.norm != "none":
                 self.add_module(f"{layer.norm}_{layer.name}", NORM_LAYERS[layer.norm](layer.outputs))
-        # what follows each layer, by name, so that a folded layer can drop its norm
+        # the norm and the activation after each layer, by its name, so that a folded layer can drop its norm
         self.after = {layer.name: (layer.norm, layer.activation) for layer in spec.layers()}
 
     def run(self, name: str, x: Tensor) -> Tensor:
-        """One layer: convolution, norm, activation."""
+        """Run one layer: convolution, norm and activation.
+
+        Args:
+            name: The layer's name in the layer table.
+            x: The input (N, C, H, W).
+
+        Returns:
+            The output.
+        """
         norm, activation = self.after[name]
         x = self.get_submodule(name)(x)
         if norm != "none":
             x = self.get_submodule(f"{norm}_{name}")(x)
         if activation == "relu":
             return F.relu_(x)
-        # in float32: bf16 has steps of 1/256 just below one
+        # in float32, since bf16 has steps of 1/256 just below one
         return torch.sigmoid(widen_to_float32(x)) if activation == "sigmoid" else x
 
 
 def append_noise_level(x: Tensor, level: Tensor) -> Tensor:
-    """(N, C, H, W) and (N,) levels of noise -> (N, C + 1, H, W), as conditioned networks take it."""
+    """Append the noise level to images as a further channel, which conditioned networks expect.
+
+    Args:
+        x: Images (N, C, H, W).
+        level: (N,), the root mean square of the noise in units of white.
+
+    Returns:
+        (N, C + 1, H, W).
+    """
     return torch.cat([x, level.to(x).view(-1, 1, 1, 1).expand(-1, 1, *x.shape[2:])], 1)
 
 
 def widen_to_float32(x: Tensor) -> Tensor:
-    """The same numbers, in float32 where they had fewer bits."""
+    """Convert a tensor to float32 if its type has fewer bits.
+
+    Args:
+        x: The tensor. float64 stays float64.
+
+    Returns:
+        The same numbers.
+    """
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 @torch.no_grad()
 def fold_batch_norms(network: Network) -> Network:
-    """A copy for inference, with each batch norm folded into the convolution before it."""
+    """Copy a network for inference, with each batch norm folded into the convolution before it.
+
+    Args:
+        network: The network.
+
+    Returns:
+        The copy, in evaluation mode.
+    """
     folded = deepcopy(network).eval()
     for name, (norm, activation) in folded.after.items():
         if norm != "batch":
@@ -124,30 +160,42 @@ def fold_batch_norms(network: Network) -> Network:
 def prepare_inference(
     network: Network, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Callable[[Tensor], Tensor]:
-    """The network as a function for use: norms folded in, channels last, on a device, in a precision.
+    """Prepare a network for inference: fold its norms, use the layout channels-last, and move it to a device.
 
-    It takes (N, `spec.inputs`, H, W) float32 in [0, 1] and gives (N, C, H, W); H and W are multiples of the spec's.
+    Args:
+        network: The network.
+        device: The device that computes.
+        dtype: The precision of the computation.
+
+    Returns:
+        A function from (N, `spec.inputs`, H, W) float32 in [0, 1] to (N, C, H, W) float32. H and W are multiples of
+        `spec.multiple`.
     """
     module: Network = fold_batch_norms(network)
     if torch.device(device).type == "cpu":
-        _replace_thin(module)
+        _replace_thin_convolutions(module)
     module.to(device, dtype)
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def run(x: Tensor) -> Tensor:
-        if len(x) > PART:
-            return torch.cat([run(part) for part in x.split(PART)])  # type: ignore[no-untyped-call]
+        if len(x) > INFERENCE_BATCH:
+            return torch.cat([run(part) for part in x.split(INFERENCE_BATCH)])  # type: ignore[no-untyped-call]
         return module(x.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
 
     return run
 
 
-def _replace_thin(network: Network) -> None:
+def _replace_thin_convolutions(network: Network) -> None:
     for name in network.after:
         layer = network.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-        if layer.out_channels >= THIN or layer.kernel_size != (3, 3) or layer.stride != (1, 1) or layer.groups != 1:
+        if (
+            layer.out_channels >= MIN_WIDE_OUTPUTS
+            or layer.kernel_size != (3, 3)
+            or layer.stride != (1, 1)
+            or layer.groups != 1
+        ):
             continue
         transposed = isinstance(layer, nn.ConvTranspose2d)
         weight = layer.weight.flip(2, 3).transpose(0, 1) if transposed else layer.weight
@@ -159,16 +207,16 @@ def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> No
     assert mean is not None
     assert variance is not None
     assert conv.bias is not None
-    # the folding itself in float64: two roundings less
+    # in float64, which saves two roundings
     scale = norm.weight.double() * torch.rsqrt(variance.double() + norm.eps)
     shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
     conv.bias.copy_((conv.bias.double() - mean.double()) * scale + norm.bias.double())
     conv.weight.copy_(conv.weight.double() * scale.view(shape))
 
 
-def _convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
+def _make_convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:
     if layer.transposed:
-        same = nn.ConvTranspose2d if layer.outputs < THIN else SameConvTranspose2d
+        same = nn.ConvTranspose2d if layer.outputs < MIN_WIDE_OUTPUTS else SameConvTranspose2d
         kind = PatchConvTranspose2d if layer.stride == 2 else same
         return kind(layer.inputs, layer.outputs, layer.kernel, layer.stride, layer.padding, bias=layer.bias)
     return nn.Conv2d(

@@ -1,6 +1,6 @@
-"""One safe self-describing file per model: safetensors with a JSON header; and the paper's .pt files.
+"""One safe self-describing file per model, safetensors with a JSON header; also the paper's .pt files.
 
-What a file claims is checked against its spec before a tensor is allocated. The only
+The claims of a file are checked against its architecture before a tensor is allocated. The only
 pickles that are read are the paper's, through PyTorch's restricted loader.
 """
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from daelab._util.tensor_file import explain_misfit, read_tensor_header, read_tensors, to_half_precision, write_tensors
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.autoencoder import infer_architecture
 from daelab.models.architectures.base import Architecture, check_tensor_shapes
 from daelab.models.architectures.presets import parse_architecture
@@ -25,81 +25,113 @@ from daelab.models.build import build_network
 from daelab.models.layers import Network
 
 MODEL_FORMAT = 1
-STORED = {"float32": "F32", "float16": "F16"}
-"""How a file may hold what is not a vector, in the format's words; it is computed with in float32 all the same."""
+"""The version of the file format."""
+STORAGE_TYPES = {"float32": "F32", "float16": "F16"}
+"""The types in which a file may hold matrices and kernels, with their safetensors names.
+
+The computation uses float32 in any case."""
 
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model file says of itself."""
+    """The metadata of a model file."""
 
     spec: Architecture
+    """The architecture."""
     name: str = ""
+    """The model's name."""
     noise: str = ""
-    """Text of the noise it was trained under."""
+    """The text form of the noise that it was trained with."""
     data: dict[str, Any] = field(default_factory=dict)
-    """Data set and split."""
+    """The data set and its split."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """What was measured, on which images, under which seed."""
+    """The scores, with the images and the seed they were measured on."""
     training: dict[str, Any] = field(default_factory=dict)
-    """Epochs, seconds, precision: how the weights came to be."""
+    """The circumstances of the training: epochs, seconds, precision."""
     recipe: dict[str, Any] = field(default_factory=dict)
+    """The recipe's fields."""
     recipe_sha256: str = ""
+    """The hash of the recipe."""
     versions: dict[str, str] = field(default_factory=dict)
+    """The versions of daelab and its libraries during the training."""
     stored: str = "float32"
-    """How the file holds matrices and kernels: a row of `STORED`."""
+    """The precision of matrices and kernels in the file: a key of `STORAGE_TYPES`."""
     format: int = MODEL_FORMAT
+    """The version of the file format."""
 
     @property
     def psnr(self) -> float | None:
-        """dB on the test images that it was scored on, else on the validation images; None where it was not."""
+        """The PSNR in dB on the test images, else on the validation images; None if neither was measured."""
         test = (self.metrics.get("test") or {}).get("psnr") or {}
-        found = test.get("denoised") or self.metrics.get("val_psnr")
-        return found if isinstance(found, float) else None
+        psnr = test.get("denoised") or self.metrics.get("val_psnr")
+        return psnr if isinstance(psnr, float) else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Convert the metadata to plain values for JSON."""
         return asdict(self) | {"spec": self.spec.to_dict()}
 
 
-def save_model(path: Path, network: Network, card: ModelMetadata) -> None:
-    """Write a model file, in the precision that its card says."""
+def save_model(path: Path, network: Network, metadata: ModelMetadata) -> None:
+    """Write a model file, in the precision that its metadata names.
+
+    Args:
+        path: The file.
+        network: The network. Its architecture replaces that of the metadata.
+        metadata: The metadata.
+    """
     state = network.state_dict()
-    tensors = to_half_precision(state) if card.stored == "float16" else state
-    write_tensors(path, tensors, replace(card, spec=network.spec).to_dict())
+    tensors = to_half_precision(state) if metadata.stored == "float16" else state
+    write_tensors(path, tensors, replace(metadata, spec=network.spec).to_dict())
 
 
 @torch.no_grad()
 def round_to_half(network: Network) -> None:
-    """Make a network what a file in half precision would give back."""
+    """Round the weights of a network, in place, as a file in half precision would.
+
+    Args:
+        network: The network.
+    """
     network.load_state_dict(to_half_precision(network.state_dict()))
 
 
 def read_model_metadata(path: Path) -> ModelMetadata:
-    """What a model file says of itself, checked against its tensors; no tensor is read.
+    """Read the metadata of a model file and check it against the tensors' shapes, without reading a tensor.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The metadata.
 
     Raises:
-        ValueError: names the file and what is wrong.
+        ValueError: The file is damaged or contradicts itself. The message names it and the fault.
     """
     header, entries = read_tensor_header(path)
-    card = parse_model_metadata(path, header)
+    metadata = parse_model_metadata(path, header)
     try:
-        check_tensor_shapes(card.spec, {name: entry.shape for name, entry in entries.items()})
+        check_tensor_shapes(metadata.spec, {name: entry.shape for name, entry in entries.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     for name, entry in entries.items():
-        due = STORED[card.stored] if len(entry.shape) > 1 else "F32"
-        due = "I64" if name.endswith(".num_batches_tracked") else due
-        if entry.dtype != due:
-            raise ValueError(f"{path}: tensor {name} is of type {entry.dtype}; expected {due}")
-    return card
+        expected_type = STORAGE_TYPES[metadata.stored] if len(entry.shape) > 1 else "F32"
+        expected_type = "I64" if name.endswith(".num_batches_tracked") else expected_type
+        if entry.dtype != expected_type:
+            raise ValueError(f"{path}: tensor {name} is of type {entry.dtype}; expected {expected_type}")
+    return metadata
 
 
 def parse_model_metadata(path: Path, header: object) -> ModelMetadata:
-    """A card from the JSON document of a file, each field checked.
+    """Read metadata from the JSON document of a file, and check each field.
+
+    Args:
+        path: The file, for the error message.
+        header: The JSON document.
+
+    Returns:
+        The metadata.
 
     Raises:
-        ValueError: names the file and what is wrong.
+        ValueError: A field is wrong. The message names the file and the fault.
     """
     if not isinstance(header, dict):
         raise ValueError(f"{path}: its header is damaged")
@@ -107,68 +139,76 @@ def parse_model_metadata(path: Path, header: object) -> ModelMetadata:
         raise ValueError(f"{path}: format {header.get('format')!r}; this daelab reads format {MODEL_FORMAT}")
     known = {key: value for key, value in header.items() if key in ModelMetadata.__dataclass_fields__}
     try:
-        spec = parse_architecture(known.pop("spec", None))
+        architecture = parse_architecture(known.pop("spec", None))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    blank = ModelMetadata(spec)
+    default = ModelMetadata(architecture)
     for key, value in known.items():
-        wanted = type(getattr(blank, key))
-        if not isinstance(value, wanted):
-            raise ValueError(f"{path}: `{key}` of its header is no {wanted.__name__}: {reprlib.repr(value)}")
-    if known.get("stored", blank.stored) not in STORED:
-        raise ValueError(f"{path}: {unknown_name('way to store weights', known['stored'], STORED)}")
-    return ModelMetadata(spec=spec, **known)
+        kind = type(getattr(default, key))
+        if not isinstance(value, kind):
+            raise ValueError(
+                f"{path}: `{key}` in its header must be of type {kind.__name__}, not {reprlib.repr(value)}"
+            )
+    if known.get("stored", default.stored) not in STORAGE_TYPES:
+        raise ValueError(f"{path}: {make_unknown_name_error('storage precision', known['stored'], STORAGE_TYPES)}")
+    return ModelMetadata(spec=architecture, **known)
 
 
 def load_network(path: str | Path) -> tuple[Network, ModelMetadata]:
-    """A network in evaluation mode and its card, from a model file or one of the paper's `.pt` files.
+    """Load a network and its metadata from a model file or one of the paper's `.pt` files.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The network, in evaluation mode, and its metadata.
 
     Raises:
-        ValueError: names the file and what is wrong.
-        FileNotFoundError: there is no such file.
+        ValueError: The file is damaged or contradicts itself. The message names it and the fault.
+        FileNotFoundError: There is no such file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no model file {path}")
     if path.suffix in (".pt", ".pth"):
-        return _load_paper(path)
-    card = read_model_metadata(path)
+        return _load_paper_checkpoint(path)
+    metadata = read_model_metadata(path)
     _, tensors = read_tensors(path)
-    network = build_network(card.spec)
+    network = build_network(metadata.spec)
     network.load_state_dict(tensors, strict=True)
-    return network.eval(), card
+    return network.eval(), metadata
 
 
-def _load_paper(path: Path) -> tuple[Network, ModelMetadata]:
-    """A state dict as the paper published them; the spec is inferred from the shapes."""
+def _load_paper_checkpoint(path: Path) -> tuple[Network, ModelMetadata]:
+    """Load a state dict as the paper published it, whose shapes identify the architecture."""
     _check_archive(path)
     try:
-        with warnings.catch_warnings(action="ignore"):  # of pickles that torch did not write
+        with warnings.catch_warnings(action="ignore"):  # torch warns about pickles that it did not write
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds; none may reach the user raw
+    except Exception as error:  # torch raises errors of many classes
         reason = "it holds more than tensors, which could run code" if "nsupported" in str(error) else "damaged"
         raise ValueError(f"{path}: not loaded: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(item, Tensor) for item in state.values()):
         raise ValueError(f"{path}: not a state dict of tensors")
-    # a view may repeat one number a billion times, and a network of its shape would not be a view
+    # a view may repeat one number a billion times, while a network of its shape would need all the memory
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
         raise ValueError(f"{path}: its tensors claim more than the file holds")
     try:
-        spec = infer_architecture({str(name): tuple(tensor.shape) for name, tensor in state.items()})
+        architecture = infer_architecture({str(name): tuple(tensor.shape) for name, tensor in state.items()})
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    network = build_network(spec)
-    with explain_misfit(path):  # they may be sparse, quantised, complex, on no device
+    network = build_network(architecture)
+    with explain_misfit(path):  # the tensors may be sparse, quantized, complex, or on no device
         network.load_state_dict(state, strict=True)
-    return network.eval(), ModelMetadata(spec=spec, name=path.stem, noise="published-code")
+    return network.eval(), ModelMetadata(spec=architecture, name=path.stem, noise="published-code")
 
 
 def _check_archive(path: Path) -> None:
-    """Raise where a ZIP archive, the form that torch writes, is compressed: a little of it could become much."""
+    """Raise a ValueError if a ZIP archive, the form that torch writes, is compressed and so could expand enormously."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return  # the older form, or damaged, which the loader says
+        return  # torch's older format, or a damaged file, which the loader reports
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError(f"{path}: not loaded: it is compressed, as torch never writes it")
+        raise ValueError(f"{path}: not loaded: it is compressed, which torch never does")

@@ -1,4 +1,4 @@
-"""Norms by name; batch norm takes its statistics over all processes that share a batch."""
+"""Norms by name. Batch norm computes its statistics over all processes that share a batch."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from torch import Tensor, nn
 
 from daelab._util.distributed import count_processes, sum_values
 
-_idle = False
+_ignored = False
 
 
 class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel, (N, C, H, W)."""
+    """Layer norm over the channels of each pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize (N, C, H, W)."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm by the statistics of the whole batch, however many processes share it."""
+    """Batch norm with the statistics of the whole batch, however many processes share it."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize (N, C, H, W)."""
         if not self.training or count_processes() == 1:
             return super().forward(x)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        out, mean, variance, values = _WholeBatchNorm.apply(x, self.weight, self.bias, self.eps, not _idle)  # type: ignore[no-untyped-call]
+        out, mean, variance, values = _WholeBatchNorm.apply(x, self.weight, self.bias, self.eps, not _ignored)  # type: ignore[no-untyped-call]
         with torch.no_grad():
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
@@ -41,18 +43,19 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class _WholeBatchNorm(torch.autograd.Function):
-    """PyTorch's own kernels on this process's part of a batch, with sums over all parts: one exchange each way."""
+    """A batch norm by PyTorch's kernels on this process's part of a batch, with one exchange of sums each way."""
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, counts: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalize this process's part, and return the mean, the variance and the number of values of the batch."""
         channels = x.shape[1]
-        # in float64, so that no digit is lost where the mean is far from zero
+        # in float64, so that no digit is lost if the mean is far from zero
         sums = torch.zeros(2 * channels + 1, dtype=torch.float64, device=x.device)
         if counts:
             scratch = torch.zeros_like(weight), torch.zeros_like(weight)
-            mean, variance = (found.double() for found in torch.batch_norm_update_stats(x, *scratch, 0.0))
+            mean, variance = (part.double() for part in torch.batch_norm_update_stats(x, *scratch, 0.0))
             values = x.numel() // channels
             sums[:channels], sums[channels:-1], sums[-1] = values * mean, values * (variance + mean * mean), values
         sum_values(sums)
@@ -66,6 +69,7 @@ class _WholeBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Return the gradients of the input, the weight and the bias."""
         x, weight, mean, variance, values = ctx.saved_tensors
         grad = grad.contiguous(memory_format=torch.channels_last)
         through, to_weight, to_bias = torch.ops.aten.native_batch_norm_backward(
@@ -74,7 +78,7 @@ class _WholeBatchNorm(torch.autograd.Function):
         share = torch.cat([to_weight, to_bias]).double() * ctx.counts
         along, level = (sum_values(share) / values).float().chunk(2)
         if ctx.counts:
-            # what the statistics themselves pass on: a line in the normalised x
+            # the gradient through the statistics, which is linear in the normalized x
             scale = weight * torch.rsqrt(variance + ctx.eps)
             through = through - F.batch_norm(x, mean, variance, scale * along, scale * level, eps=ctx.eps)
         return through, to_weight, to_bias, None, None
@@ -82,13 +86,17 @@ class _WholeBatchNorm(torch.autograd.Function):
 
 @contextmanager
 def ignore_batch_statistics() -> Iterator[None]:
-    """What passes through the norms here is no image of the batch, and takes no part in its statistics."""
-    global _idle
-    _idle = True
+    """Exclude the images that pass through the norms in this block from the statistics of the batch.
+
+    A process without images runs a placeholder in this block, so that all processes exchange their sums.
+    """
+    global _ignored
+    _ignored = True
     try:
         yield
     finally:
-        _idle = False
+        _ignored = False
 
 
 NORM_LAYERS: dict[str, Callable[[int], nn.Module]] = {"batch": BatchNorm, "layer": ChannelNorm}
+"""The functions that make a norm for a number of channels, by the norm's name."""

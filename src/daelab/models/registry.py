@@ -1,40 +1,60 @@
-"""The trained models that ship, and the files that names of models stand for."""
+"""The trained models that ship with daelab, and the files that model names stand for."""
 
 from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 
 DEFAULT_TAG = "published-code"
-"""Weights are named `architecture.recipe`; an architecture alone means those of this recipe."""
+"""The recipe of weights that are named by their architecture alone. The full name is `architecture.recipe`."""
 
 
 def list_shipped_models() -> dict[str, Path]:
-    """The trained models that ship, by name: `architecture.recipe`."""
+    """List the files of the trained models that ship, by their names `architecture.recipe`."""
     folder = Path(str(resources.files("daelab"))) / "models" / "weights"
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
 def shorten_model_name(name: str) -> str:
-    """The name of weights without the default tag."""
+    """Remove the default recipe from the name of weights.
+
+    Args:
+        name: The name, such as `model-b.published-code`.
+
+    Returns:
+        The short name, such as `model-b`.
+    """
     return name.removesuffix(f".{DEFAULT_TAG}")
 
 
 def find_shipped_model(name: str) -> Path | None:
-    """The file of a model that ships, by its name with or without the tag; None where there is none."""
+    """Find a model that ships.
+
+    Args:
+        name: Its name, with or without the default recipe.
+
+    Returns:
+        The file, or None if there is no such model.
+    """
     models = list_shipped_models()
     return models.get(name) or models.get(f"{name}.{DEFAULT_TAG}")
 
 
 def find_model_file(name: str | Path) -> Path:
-    """The file of a model: a path, or the name of one that ships, whose tag may be left out.
+    """Find the file of a model.
+
+    Args:
+        name: A path, or the name of a model that ships, with or without the default recipe.
+
+    Returns:
+        The file.
 
     Raises:
-        FileNotFoundError: neither; lists the names and the nearest match.
+        FileNotFoundError: There is neither. The message lists the names and the nearest match.
     """
-    found = Path(name) if Path(name).is_file() else find_shipped_model(str(name))
-    if found is None:
-        raise FileNotFoundError(str(unknown_name("model", str(name), list_shipped_models())))
-    return found
+    path = Path(name) if Path(name).is_file() else find_shipped_model(str(name))
+    if path is None:
+        raise FileNotFoundError(str(make_unknown_name_error("model", str(name), list_shipped_models())))
+    return path

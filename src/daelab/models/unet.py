@@ -1,4 +1,4 @@
-"""The U-Net of a spec; see daelab.models.architectures.unet for what its parts are."""
+"""The network of a U-Net. daelab.models.architectures.unet describes its parts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from torch import Tensor, nn
 from daelab.models.architectures.unet import UNet
 from daelab.models.layers import Network, widen_to_float32
 
-SATURATED = 1 - 0.5 / 255
-"""A value at least so bright is clipped, for all that 8 bits can say."""
+MIN_SATURATED = 1 - 0.5 / 255
+"""The least value that 8 bits cannot distinguish from a clipped one."""
 
 
 class UNetwork(Network):
-    """(N, C, H, W), with the noise's level as a further channel where it is told -> (N, C, H, W).
+    """A U-Net: (N, C, H, W), plus a channel with the noise level if it is conditioned -> (N, C, H, W).
 
-    Begins as the identity where the output is residual.
+    It begins as the identity if the output is residual.
     """
 
     spec: UNet
 
     def __init__(self, spec: UNet) -> None:
+        """Create the layers of an architecture, with zeros in the last layer of each residual branch."""
         super().__init__(spec)
         last = [layer.name for layer in spec.layers() if layer.name[-1] in "bf" and "_" in layer.name]
         for name in [*last, "out"] if spec.residual else last:
@@ -32,38 +33,39 @@ class UNetwork(Network):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (N, `spec.inputs`, H, W) in [0, 1] to (N, C, H, W); H and W are multiples of `spec.multiple`."""
         spec, last = self.spec, len(self.spec.widths) - 1
         picture = x[:, : spec.channels]
         if spec.saturated:
-            x = torch.cat([x, (picture >= SATURATED).to(x.dtype)], 1)
+            x = torch.cat([x, (picture >= MIN_SATURATED).to(x.dtype)], 1)
         x = self.run("stem", F.pixel_unshuffle(x, spec.unshuffle))
-        context = self._context(x) if spec.context else None
-        kept = []
+        context = self._compute_context(x) if spec.context else None
+        skipped = []
         for level in range(last + 1):
             for number in range(spec.blocks[level]):
-                x = self._block(f"enc{level + 1}_{number + 1}", x, context, level)
+                x = self._run_block(f"enc{level + 1}_{number + 1}", x, context, level)
             if level < last:
-                kept.append(x)
+                skipped.append(x)
                 x = self.run(f"down{level + 1}", x)
         for level in reversed(range(last)):
             x = self.run(f"up{level + 1}", x)
-            x = x + kept[level] if spec.skips else x
+            x = x + skipped[level] if spec.skips else x
             for number in range(spec.decoder[level]):
-                x = self._block(f"dec{level + 1}_{number + 1}", x, context, level)
+                x = self._run_block(f"dec{level + 1}_{number + 1}", x, context, level)
         out = F.pixel_shuffle(self.run("out", x), spec.unshuffle)
         return picture + widen_to_float32(out) if spec.residual else out
 
-    def _context(self, x: Tensor) -> Tensor:
-        """(N, K, 1, 1) where the window covers the picture from everywhere, else (N, K, H, W)."""
+    def _compute_context(self, x: Tensor) -> Tensor:
+        """Compute the context: (N, K, 1, 1) if every window covers the whole image, else (N, K, H, W)."""
         reach = self.spec.reach_of_window
         x = self.run("context1", x)
         covered = reach >= max(x.shape[-2:]) - 1
         return self.run("context2", x.mean((-2, -1), keepdim=True) if covered else compute_window_means(x, reach))
 
-    def _block(self, name: str, x: Tensor, context: Tensor | None, level: int) -> Tensor:
+    def _run_block(self, name: str, x: Tensor, context: Tensor | None, level: int) -> Tensor:
         gain = None
         if context is not None:
-            # at a lower level, every 2**level-th pixel of the context; of a single one, that one
+            # A lower level takes every 2**level-th pixel of the context, or its only one.
             gain = 1 + self.run(f"{name}c", context[..., :: 2**level, :: 2**level])
         if self.spec.block == "conv":
             inner = self.run(f"{name}a", x)
@@ -76,7 +78,15 @@ class UNetwork(Network):
 
 
 def compute_window_means(x: Tensor, reach: int) -> Tensor:
-    """Means over the pixels of the picture within `reach` of each pixel, along both axes; (N, C, H, W)."""
+    """Compute the means over a square window around each pixel, from its pixels inside the image.
+
+    Args:
+        x: (N, C, H, W).
+        reach: How far the window reaches from its center, in pixels.
+
+    Returns:
+        (N, C, H, W).
+    """
     for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
         x = F.avg_pool2d(x, kernel, 1, padding, count_include_pad=False)
     return x

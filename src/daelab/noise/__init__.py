@@ -16,5 +16,5 @@
     random_streams  sources of random numbers
 """
 
-# A noise prints the name of its preset, so the presets have to be loaded with the first noise.
+# A noise prints the name of its preset, so the presets must be loaded with the first noise.
 from daelab.noise import grammar as grammar

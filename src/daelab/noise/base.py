@@ -1,4 +1,4 @@
-"""What every noise is: a frozen value that is applied to a batch and prints as text.
+"""The base classes of noises: a noise is a frozen value that is applied to a batch and prints as text.
 
 Images are (N, C, H, W) float32 in [0, 1].
 """
@@ -18,102 +18,147 @@ from daelab.noise.random_streams import RandomStream
 
 @dataclass(frozen=True)
 class LevelRange:
-    """A level that each image draws for itself, uniformly: `low..high`."""
+    """A range `low..high`, from which each image draws its own level uniformly."""
 
     low: float
     high: float
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if the range runs backwards."""
         if not self.low <= self.high:
             raise ValueError(f"the range {self} runs backwards; write the smaller number first")
 
     def __str__(self) -> str:
-        return f"{self.low:g}..{self.high:g}" if _short(self) else f"{self.low!r}..{self.high!r}"
+        """Return the text form, with as few digits as restore the numbers."""
+        return f"{self.low:g}..{self.high:g}" if _fits_six_digits(self) else f"{self.low!r}..{self.high!r}"
 
 
 Level = float | LevelRange
 
 
 class Noise(ABC):
-    """A recipe for noise. `str(noise)` is its text; `noise.parse` reads it back."""
+    """A description of noise. `str(noise)` is its text form, which `parse_noise` reads back."""
 
     @abstractmethod
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        """Noisy images, of the shape of `x` (N, C, H, W), float32 in [0, 1]; only `awgn` reaches outside."""
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Add noise to images.
+
+        Args:
+            x: Images (N, C, H, W), float32 in [0, 1].
+            stream: The source of random numbers for these N images.
+
+        Returns:
+            Noisy images of the same shape, float32 in [0, 1]. Only `awgn` leaves that range.
+        """
 
     @abstractmethod
     def formula(self) -> str:
-        """The text form written out, without preset names."""
+        """Return the text form without preset names."""
 
     def options(self) -> tuple[Noise, ...]:
-        """The components that an image draws from: one, unless it is a mixture."""
+        """List the noises that an image chooses from: this one alone, unless it is a mixture."""
         return (self,)
 
-    def component(self, draws: RandomStream) -> Tensor:
-        """(N,) int64 on the CPU: which of `options` each image gets from fresh `draws`."""
-        return torch.zeros(len(draws), dtype=torch.int64)
+    def component(self, stream: RandomStream) -> Tensor:
+        """Draw which of `options` each image gets.
+
+        Args:
+            stream: A fresh source of random numbers; `apply` with an equal source makes the same choices.
+
+        Returns:
+            (N,) int64 on the CPU, positions in `options`.
+        """
+        return torch.zeros(len(stream), dtype=torch.int64)
 
     def __str__(self) -> str:
+        """Return the name of the equal preset, or the text form."""
         return find_preset(self) or self.formula()
 
 
 class Term(Noise):
-    """A single noise with levels as its fields, in the order of its text form."""
+    """A single noise, whose fields are its levels in the order of its text form."""
 
     name: ClassVar[str]
+    """The name in the text form."""
     bounds: ClassVar[dict[str, tuple[float, float]]] = {}
+    """The lowest and the highest value of a level, by field name. Other levels may be any finite number."""
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if a level is outside its bounds."""
         for field in fields(self):  # type: ignore[arg-type]
             level = getattr(self, field.name)
-            both = get_level_bounds(level)
+            ends = get_level_bounds(level)
             low, high = self.bounds.get(field.name, (-math.inf, math.inf))
-            if not all(math.isfinite(end) and low <= end <= high for end in both):
-                wanted = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-                wanted = wanted if low > -math.inf and all(map(math.isfinite, both)) else "a finite number"
-                raise ValueError(f"{self.name}: {field.name} must be {wanted}, not {_level_text(level)}")
+            if not all(math.isfinite(end) and low <= end <= high for end in ends):
+                valid = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
+                valid = valid if low > -math.inf and all(map(math.isfinite, ends)) else "a finite number"
+                raise ValueError(f"{self.name}: {field.name} must be {valid}, not {_format_level(level)}")
 
     def levels(self) -> tuple[Level, ...]:
-        """The values of the fields, in order."""
+        """List the values of the fields, in order."""
         return tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     def formula(self) -> str:
-        inner = ", ".join(_level_text(level) for level in self.levels())
+        """Return the text form, such as `gaussian(0.2, 0.05)`."""
+        inner = ", ".join(_format_level(level) for level in self.levels())
         return f"{self.name}({inner})" if inner else self.name
 
 
 def list_terms() -> dict[str, type[Term]]:
-    """Every single noise, by the name in its text form."""
+    """List the classes of single noises by the name in their text form."""
     return {kind.name: kind for kind in Term.__subclasses__()}
 
 
-def draw_level(level: Level, x: Tensor, draws: RandomStream) -> float | Tensor:
-    """A number, or for a range one number per image, (N, 1, 1, 1) to broadcast over `x`."""
+def draw_level(level: Level, x: Tensor, stream: RandomStream) -> float | Tensor:
+    """Draw a level for each image.
+
+    Args:
+        level: A number, or a range.
+        x: The images (N, ...) that the level is for.
+        stream: The source of random numbers. A single number draws nothing.
+
+    Returns:
+        The number, or for a range (N, 1, 1, 1), one number per image, to broadcast over `x`.
+    """
     if not isinstance(level, LevelRange):
         return level
     shape = (1,) * (x.ndim - 1)
-    return draws.uniform(*shape) * (level.high - level.low) + level.low
+    return stream.uniform(*shape) * (level.high - level.low) + level.low
 
 
 def get_level_bounds(level: Level) -> tuple[float, float]:
-    """The lowest and the highest that a level can be."""
+    """Return the lowest and the highest value of a level.
+
+    Args:
+        level: A number, or a range.
+
+    Returns:
+        (lowest, highest), which are equal for a number.
+    """
     return (level.low, level.high) if isinstance(level, LevelRange) else (level, level)
 
 
-def _level_text(level: Level) -> str:
+def _format_level(level: Level) -> str:
     if isinstance(level, LevelRange):
         return str(level)
     return f"{level:g}" if float(f"{level:g}") == level else repr(float(level))
 
 
-def _short(level: LevelRange) -> bool:
+def _fits_six_digits(level: LevelRange) -> bool:
     return float(f"{level.low:g}") == level.low and float(f"{level.high:g}") == level.high
 
 
 PRESETS: dict[str, Noise] = {}
-"""The noises that have a name of their own. `grammar` fills the table from the formulas in `presets`."""
+"""The noises that have names of their own. `grammar` fills the table from the formulas in `presets`."""
 
 
 def find_preset(noise: Noise) -> str | None:
-    """Return the name of the preset that equals a noise, or None."""
+    """Find the preset that equals a noise.
+
+    Args:
+        noise: The noise.
+
+    Returns:
+        The name of the preset, or None.
+    """
     return next((name for name, preset in PRESETS.items() if preset == noise), None)

@@ -14,98 +14,106 @@ from daelab.noise.random_streams import RandomStream
 
 @dataclass(frozen=True)
 class Clean(Term):
-    """No noise: the images as they are."""
+    """The absence of noise: the images stay as they are."""
 
     name = "none"
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Return the images, clipped to [0, 1]; see `Noise.apply`."""
         return x.clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class Gaussian(Term):
-    """clip(x + n), n ~ N(mean, std): the paper's Type-I (section 3.1)."""
+    """The paper's Type-I noise (section 3.1): clip(x + n), n ~ N(mean, std)."""
 
     name = "gaussian"
     bounds = {"std": (0.0, math.inf)}  # noqa: RUF012
     mean: Level
     std: Level
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        return (x + _normal(self.mean, self.std, x, draws)).clamp_(0, 1)
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Add normal noise; see `Noise.apply`."""
+        return (x + _draw_normal(self.mean, self.std, x, stream)).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class Multiplicative(Term):
-    """clip(x + x * n), n ~ N(mean, std): the paper's Type-II (section 3.1)."""
+    """The paper's Type-II noise (section 3.1): clip(x + x * n), n ~ N(mean, std)."""
 
     name = "multiplicative"
     bounds = {"std": (0.0, math.inf)}  # noqa: RUF012
     mean: Level
     std: Level
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        return _normal(self.mean, self.std, x, draws).mul_(x).add_(x).clamp_(0, 1)
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Add normal noise in proportion to the value; see `Noise.apply`."""
+        return _draw_normal(self.mean, self.std, x, stream).mul_(x).add_(x).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class Speckle(Term):
-    """clip(x + x * n), n ~ N(0, std)."""
+    """Speckle noise: clip(x + x * n), n ~ N(0, std)."""
 
     name = "speckle"
     bounds = {"std": (0.0, math.inf)}  # noqa: RUF012
     std: Level
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        return _normal(0.0, self.std, x, draws).mul_(x).add_(x).clamp_(0, 1)
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Add zero-mean normal noise in proportion to the value; see `Noise.apply`."""
+        return _draw_normal(0.0, self.std, x, stream).mul_(x).add_(x).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class Uniform(Term):
-    """clip(x + n), n uniform in [low, high)."""
+    """Uniform noise: clip(x + n), n uniform in [low, high)."""
 
     name = "uniform"
     low: Level
     high: Level
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if `low` may be above `high`."""
         super().__post_init__()
         if get_level_bounds(self.low)[1] > get_level_bounds(self.high)[0]:
             raise ValueError(f"uniform: low must not be above high, as in {self.formula()}")
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        low, high = draw_level(self.low, x, draws), draw_level(self.high, x, draws)
-        return (x + draws.uniform(*x.shape[1:]) * (high - low) + low).clamp_(0, 1)
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Add uniform noise; see `Noise.apply`."""
+        low, high = draw_level(self.low, x, stream), draw_level(self.high, x, stream)
+        return (x + stream.uniform(*x.shape[1:]) * (high - low) + low).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class SaltAndPepper(Term):
-    """Each value becomes 0 or 1, with probability p / 2 each (as scikit-image's `s&p`)."""
+    """Salt-and-pepper noise: each value becomes 0 or 1 with probability p / 2 each (as scikit-image's `s&p`)."""
 
     name = "salt-and-pepper"
     bounds = {"p": (0.0, 1.0)}  # noqa: RUF012
     p: Level
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        p = draw_level(self.p, x, draws)
-        u = draws.uniform(*x.shape[1:])
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Replace random values with 0 or 1; see `Noise.apply`."""
+        p = draw_level(self.p, x, stream)
+        u = stream.uniform(*x.shape[1:])
         return torch.where(u < p, (u < p / 2).to(x.dtype), x.clamp(0, 1))
 
 
 @dataclass(frozen=True)
 class Poisson(Term):
-    """clip(Poisson(x * peak) / peak): photon counts, `peak` of them at white."""
+    """Photon noise: clip(Poisson(x * peak) / peak), with `peak` photons at white."""
 
     name = "poisson"
     bounds = {"peak": (1e-3, 1e6)}  # noqa: RUF012
     peak: Level
 
-    def apply(self, x: Tensor, draws: RandomStream) -> Tensor:
-        peak = draw_level(self.peak, x, draws)
-        return (draws.poisson(x.clamp(0, 1) * peak) / peak).clamp_(0, 1)
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Replace each value with a photon count; see `Noise.apply`."""
+        peak = draw_level(self.peak, x, stream)
+        return (stream.poisson(x.clamp(0, 1) * peak) / peak).clamp_(0, 1)
 
 
-def _normal(mean: Level, std: Level, x: Tensor, draws: RandomStream) -> Tensor:
-    # the levels are drawn first, so that they do not depend on the pictures' size
-    mean_, std_ = draw_level(mean, x, draws), draw_level(std, x, draws)
-    return draws.normal(*x.shape[1:]).mul_(std_).add_(mean_)
+def _draw_normal(mean: Level, std: Level, x: Tensor, stream: RandomStream) -> Tensor:
+    # the levels are drawn first, so that they do not depend on the size of the images
+    mean_, std_ = draw_level(mean, x, stream), draw_level(std, x, stream)
+    return stream.normal(*x.shape[1:]).mul_(std_).add_(mean_)

@@ -1,6 +1,6 @@
 """The text form of a noise: `gaussian(0.2, 0.05) > multiplicative(0.2, 0.1) | poisson(30)`.
 
-Grammar, loosest first; `>` binds tighter than `|`:
+The grammar, loosest rule first (`>` binds tighter than `|`):
 
     noise := chain ("|" chain)*
     chain := item (">" item)*
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.noise import basic, camera  # noqa: F401 (defining a noise registers it)
 from daelab.noise.base import PRESETS, Level, LevelRange, Noise, list_terms
 from daelab.noise.composition import Chain, Mixture
@@ -23,8 +23,8 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>[+-]?(?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z][A-Za-z0-9+-]*)|(?P<range>\.\.)|(?P<sign>[(),>|]))"
 )
-_LONGEST = 2000
-_DEEPEST = 20
+_MAX_LENGTH = 2000
+_MAX_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,17 @@ class _Token:
 
 
 class _Parser:
-    """Recursive descent over the tokens; every error shows the place with a caret."""
+    """A recursive-descent parser, with a method for each rule of the grammar. Errors mark their place with a caret."""
 
     def __init__(self, text: str, presets: dict[str, Noise]) -> None:
         self.text = text
         self.presets = presets
-        self.tokens = list(self._tokens())
+        self.tokens = list(self._split_tokens())
         self.next = 0
         self.depth = 0
 
-    def _tokens(self) -> list[_Token]:
-        found, place = [], 0
+    def _split_tokens(self) -> list[_Token]:
+        tokens, place = [], 0
         stop = len(self.text.rstrip())
         while place < stop:
             match = _TOKEN.match(self.text, place)
@@ -53,9 +53,9 @@ class _Parser:
                 place += len(self.text[place:]) - len(self.text[place:].lstrip())
                 raise self.error(f"{self.text[place]!r} has no meaning here", place)
             kind = match.lastgroup
-            found.append(_Token(kind, match[kind], match.start(kind)))
+            tokens.append(_Token(kind, match[kind], match.start(kind)))
             place = match.end()
-        return [*found, _Token("end", "the end", stop)]
+        return [*tokens, _Token("end", "the end", stop)]
 
     def error(self, what: str, place: int) -> ValueError:
         return ValueError(f"noise: {what}\n  {self.text}\n  {' ' * place}^")
@@ -65,16 +65,16 @@ class _Parser:
         return token.kind in ("sign", "range") and token.text == text
 
     def eat(self, text: str) -> bool:
-        found = self.peek(text)
-        self.next += found
-        return found
+        is_next = self.peek(text)
+        self.next += is_next
+        return is_next
 
     def expect(self, text: str) -> None:
         token = self.tokens[self.next]
         if not self.eat(text):
             raise self.error(f"expected {text!r}, found {token.text!r}", token.place)
 
-    def whole(self) -> Noise:
+    def parse(self) -> Noise:
         noise = self.noise()
         token = self.tokens[self.next]
         if token.kind != "end":
@@ -83,8 +83,8 @@ class _Parser:
 
     def noise(self) -> Noise:
         self.depth += 1
-        if self.depth > _DEEPEST:
-            raise self.error(f"more than {_DEEPEST} brackets deep", self.tokens[self.next].place)
+        if self.depth > _MAX_DEPTH:
+            raise self.error(f"brackets are nested over {_MAX_DEPTH} deep", self.tokens[self.next].place)
         choices = [self.chain()]
         while self.eat("|"):
             choices.append(self.chain())
@@ -110,11 +110,11 @@ class _Parser:
             return self.presets[token.text]
         kinds = list_terms()
         if token.text not in kinds:
-            raise self.error(str(unknown_name("noise", token.text, [*kinds, *FORMULAS])), token.place)
+            raise self.error(str(make_unknown_name_error("noise", token.text, [*kinds, *FORMULAS])), token.place)
         kind, levels = kinds[token.text], self.levels()
-        wanted = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-        if len(levels) != len(wanted):
-            form = f"{token.text}({', '.join(wanted)})" if wanted else token.text
+        names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+        if len(levels) != len(names):
+            form = f"{token.text}({', '.join(names)})" if names else token.text
             raise self.error(f"write {form}; {len(levels)} numbers given", token.place)
         try:
             return kind(*levels)
@@ -152,8 +152,14 @@ class _Parser:
 def parse_noise(text: str) -> Noise:
     """Read the text form of a noise, or the name of a preset.
 
+    Args:
+        text: The text, at most 2,000 characters.
+
+    Returns:
+        The noise.
+
     Raises:
-        ValueError: the text is not a noise; the message shows the place with a caret.
+        ValueError: The text is not a noise. The message marks the place with a caret.
 
     >>> parse_noise("gaussian(0.2, 0.05) > multiplicative(0.2,0.1)")
     Chain(steps=(Gaussian(mean=0.2, std=0.05), Multiplicative(mean=0.2, std=0.1)))
@@ -165,11 +171,11 @@ def parse_noise(text: str) -> Noise:
       gaussian(0.1 0.2)
                    ^
     """
-    if len(text) > _LONGEST:
-        raise ValueError(f"noise: the text has {len(text)} characters; at most {_LONGEST} are read")
+    if len(text) > _MAX_LENGTH:
+        raise ValueError(f"noise: the text has {len(text)} characters; at most {_MAX_LENGTH} are allowed")
     # on one line, so that the caret stands under its place
-    return _Parser(re.sub(r"\s", " ", text), PRESETS).whole()
+    return _Parser(re.sub(r"\s", " ", text), PRESETS).parse()
 
 
 for _name, _formula in FORMULAS.items():
-    PRESETS[_name] = _Parser(_formula, PRESETS).whole()
+    PRESETS[_name] = _Parser(_formula, PRESETS).parse()

@@ -1,10 +1,10 @@
-"""JPEG, there and back, for a whole batch at once: what libjpeg's defaults do to a picture.
+"""JPEG compression of a whole batch at once, as libjpeg does it by default.
 
 Baseline JPEG (ITU-T T.81; JFIF): 8-bit YCbCr, chroma halved in both directions, 8x8 DCT, the
-quantisation tables of T.81's Annex K scaled by quality as libjpeg scales them, and libjpeg's
-smooth ("fancy") upsampling. The lossless part, Huffman coding, changes no pixel and is left out.
+quantization tables of T.81's Annex K scaled by quality as libjpeg scales them, and libjpeg's
+smooth ("fancy") upsampling. Huffman coding is lossless and changes no pixel, so it is left out.
 
-Shapes: N images, planes are (N, H, W) float32 with integer values in 0..255.
+Shapes: planes are (N, H, W) float32 with whole values in 0..255, for N images.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ CHROMA = (
 
 
 def compress_jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
-    """Images after JPEG compression.
+    """Compress images with JPEG and decompress them.
 
     Args:
-        x: (N, 3, H, W) RGB; clipped to [0, 1] and rounded to 8 bits first.
-        quality: 1 to 100, as libjpeg's and Pillow's; or one per image, any shape of N numbers.
-            Rounded to whole numbers.
+        x: (N, 3, H, W) RGB. It is clipped to [0, 1] and rounded to 8 bits first.
+        quality: 1 to 100, on the scale of libjpeg and Pillow: one number, or one per image in a tensor of N
+            numbers in any shape. It is rounded to whole numbers.
 
     Returns:
         (N, 3, H, W) float32, multiples of 1/255 in [0, 1].
@@ -45,36 +45,44 @@ def compress_jpeg(x: Tensor, quality: float | Tensor) -> Tensor:
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     differences = (128 + (blue - luma) / 1.772, 128 + (red - luma) / 1.402)
     scale = torch.as_tensor(quality, dtype=torch.float32, device=x.device).reshape(-1).round()
-    y = _coded(_padded(luma.round(), 8), LUMA, scale)[:, :height, :width]
-    cb, cr = (_chroma(plane.round(), scale) - 128 for plane in differences)
+    y = _quantize(_pad(luma.round(), 8), LUMA, scale)[:, :height, :width]
+    cb, cr = (_compress_chroma(plane.round(), scale) - 128 for plane in differences)
     rgb = (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb)
     return torch.stack(rgb, 1).round_().clamp_(0, 255).div_(255)
 
 
 def make_quantization_tables(base: tuple[int, ...], quality: Tensor) -> Tensor:
-    """A quantisation table at some qualities (n,), as libjpeg scales it: (n, 64) float64."""
+    """Scale a quantization table to qualities as libjpeg does.
+
+    Args:
+        base: The table at quality 50, 64 numbers row by row.
+        quality: (n,), 1 to 100.
+
+    Returns:
+        (n, 64) float64, whole numbers in 1..255.
+    """
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality).double()
     steps = torch.tensor(base, dtype=torch.float64, device=quality.device)
     return ((steps * percent[:, None] + 50) / 100).floor().clamp(1, 255)
 
 
-def _chroma(plane: Tensor, quality: Tensor) -> Tensor:
-    """A plane halved, coded and doubled again."""
+def _compress_chroma(plane: Tensor, quality: Tensor) -> Tensor:
+    """Halve a plane, quantize it and double it again."""
     height, width = plane.shape[-2:]
-    whole = _padded(plane, 16)
-    rows = whole[:, ::2] + whole[:, 1::2]
+    padded = _pad(plane, 16)
+    rows = padded[:, ::2] + padded[:, 1::2]
     halved = (rows[..., ::2] + rows[..., 1::2]) / 4
-    # libjpeg rounds halves down and up in turn, column by column
+    # libjpeg rounds halves down in even columns and up in odd ones
     bias = torch.tensor([0.25, 0.5], device=plane.device).repeat(halved.shape[-1] // 2)
-    coded = _coded((halved + bias).floor(), CHROMA, quality)
+    coded = _quantize((halved + bias).floor(), CHROMA, quality)
     coded = coded[:, : -(-height // 2), : -(-width // 2)]
-    return _doubled(_doubled(coded).mT).mT[:, :height, :width].round()
+    return _double(_double(coded).mT).mT[:, :height, :width].round()
 
 
-def _coded(plane: Tensor, base: tuple[int, ...], quality: Tensor) -> Tensor:
-    """(N, H, W), sides multiples of 8, after the quantisation of its blocks' frequencies."""
+def _quantize(plane: Tensor, base: tuple[int, ...], quality: Tensor) -> Tensor:
+    """Quantize the DCT frequencies of the 8x8 blocks of planes (N, H, W) whose sides are multiples of 8."""
     n, height, width = plane.shape
-    basis = _basis(plane.device)
+    basis = _make_basis(plane.device)
     steps = make_quantization_tables(base, quality)[:, None]
     tiles = plane.double().sub_(128).reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
     levels = (tiles.reshape(n, height * width // 64, 64) @ basis.T) / steps
@@ -83,11 +91,11 @@ def _coded(plane: Tensor, base: tuple[int, ...], quality: Tensor) -> Tensor:
     return tiles.reshape(n, height, width).add_(128).round_().clamp_(0, 255).float()
 
 
-def _basis(device: torch.device) -> Tensor:
-    """(64, 64) float64: a row for each frequency of the 8x8 DCT, a column for each pixel.
+def _make_basis(device: torch.device) -> Tensor:
+    """Return the basis (64, 64) float64, with a row for each frequency of the 8x8 DCT and a column for each pixel.
 
-    Rounded to 36 bits, so that products with a block's whole numbers are exact in float64: the
-    pixels do not depend on the order in which a matrix product adds, nor on the batch.
+    It is rounded to 36 bits, so that products with a block's whole numbers are exact in float64. The
+    pixels then depend neither on the order in which a matrix product adds, nor on the batch.
     """
     at = torch.arange(8, dtype=torch.float64, device=device)
     waves = torch.cos((2 * at + 1) * at[:, None] * (math.pi / 16)) / 2
@@ -95,14 +103,14 @@ def _basis(device: torch.device) -> Tensor:
     return torch.kron(waves, waves).mul_(2.0**36).round_().div_(2.0**36)
 
 
-def _padded(plane: Tensor, multiple: int) -> Tensor:
-    """(N, H, W) with its last row and column repeated up to a multiple."""
+def _pad(plane: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column of planes (N, H, W) up to a multiple."""
     below, right = (-side % multiple for side in plane.shape[-2:])
     return F.pad(plane[:, None], (0, right, 0, below), mode="replicate")[:, 0]
 
 
-def _doubled(x: Tensor) -> Tensor:
-    """(..., W) -> (..., 2W): each new value three quarters of the nearest and a quarter of the next."""
+def _double(x: Tensor) -> Tensor:
+    """Double the width of (..., W): each new value is three quarters of the nearest and a quarter of the next."""
     before = torch.cat([x[..., :1], x[..., :-1]], -1)
     after = torch.cat([x[..., 1:], x[..., -1:]], -1)
     return torch.stack([(3 * x + before) / 4, (3 * x + after) / 4], -1).flatten(-2)

@@ -1,11 +1,11 @@
-"""Where random numbers come from: one interface, two sources.
+"""Sources of random numbers: one interface, two implementations.
 
-`BatchDraws` takes them from a torch generator: the fast source, for training.
-`IndexedDraws` computes them from (seed, image index) with the counter-based generator
-Philox, for a whole batch at once: image i gets the same numbers whatever the batch
-size, the order, the worker count or the number of processes. For evaluation.
+`BatchStream` takes them from a torch generator, the fast source for training.
+`IndexedStream` computes them from (seed, image index) with the counter-based generator
+Philox, for a whole batch at once. An image gets the same numbers whatever the batch
+size, the order, the number of workers or of processes. It is the source for evaluation.
 
-Shapes: N images, `shape` is what each image gets.
+Shapes: N images, and `shape` is the shape of each image's numbers.
 """
 
 from __future__ import annotations
@@ -20,42 +20,51 @@ import torch
 from torch import Tensor
 
 _WORD = 0xFFFFFFFF
-Indices = Tensor | Sequence[int] | npt.NDArray[np.integer[Any]]
+_Indices = Tensor | Sequence[int] | npt.NDArray[np.integer[Any]]
 
 
 class RandomStream(Protocol):
-    """Random numbers for N images; every call gives fresh ones."""
+    """A source of random numbers for N images. Every call gives fresh numbers."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
 
     def uniform(self, *shape: int) -> Tensor:
-        """(N, *shape) float32 in [0, 1)."""
+        """Draw (N, *shape) float32, uniform in [0, 1)."""
         ...
 
     def normal(self, *shape: int) -> Tensor:
-        """(N, *shape) float32, standard normal."""
+        """Draw (N, *shape) float32, standard normal."""
         ...
 
     def poisson(self, rate: Tensor) -> Tensor:
-        """Poisson counts for `rate` (N, ...), as float32."""
+        """Draw Poisson counts, as float32, of the rates `rate` (N, ...)."""
         ...
 
     def pick(self, options: int) -> Tensor:
-        """(N,) int64 on the CPU: one of `options` choices for each image, uniformly."""
+        """Choose one of `options` numbers for each image, uniformly: (N,) int64 on the CPU."""
         ...
 
     def take(self, index: Tensor) -> RandomStream:
-        """The source for a subset of the images; `index` (M,) int64 on the CPU."""
+        """Return the source for a subset of the images, whose positions are `index` (M,) int64 on the CPU."""
         ...
 
 
 class BatchStream:
-    """Draws from a torch generator, in the order of the calls.
+    """A source that draws from a torch generator, in the order of the calls.
 
     Choices are drawn on the CPU, so that a batch on a GPU never waits for the host.
     """
 
     def __init__(self, images: int, seed: int, device: torch.device | str = "cpu") -> None:
+        """Start the generators.
+
+        Args:
+            images: The number of images, N.
+            seed: The seed, 0 to 2**63 - 1.
+            device: The device of the numbers.
+        """
         self.images = images
         self.device = torch.device(device)
         self.host = torch.Generator().manual_seed(seed)
@@ -63,21 +72,27 @@ class BatchStream:
         self.generator = self.host if on_host else torch.Generator(self.device).manual_seed(seed)
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return self.images
 
     def uniform(self, *shape: int) -> Tensor:
+        """Draw (N, *shape) float32, uniform in [0, 1)."""
         return torch.rand(self.images, *shape, generator=self.generator, device=self.device)
 
     def normal(self, *shape: int) -> Tensor:
+        """Draw (N, *shape) float32, standard normal."""
         return torch.randn(self.images, *shape, generator=self.generator, device=self.device)
 
     def poisson(self, rate: Tensor) -> Tensor:
+        """Draw Poisson counts, as float32, of the rates `rate` (N, ...)."""
         return torch.poisson(rate, generator=self.generator)
 
     def pick(self, options: int) -> Tensor:
+        """Choose one of `options` numbers for each image, uniformly: (N,) int64 on the CPU."""
         return torch.randint(options, (self.images,), generator=self.host)
 
     def take(self, index: Tensor) -> BatchStream:
+        """Return the source for the images at `index` (M,); both sources share the generators."""
         part = BatchStream.__new__(BatchStream)
         part.images, part.device = len(index), self.device
         part.host, part.generator = self.host, self.generator
@@ -85,15 +100,16 @@ class BatchStream:
 
 
 class IndexedStream:
-    """Draws that depend on (seed, image index, how many draws came before) alone.
+    """A source whose numbers depend only on (seed, image index, number of earlier draws)."""
 
-    Args:
-        indices: (N,) int64, the images' numbers in their data set.
-        seed: 0 to 2**63 - 1.
-        device: where the numbers are wanted.
-    """
+    def __init__(self, indices: _Indices, seed: int, device: torch.device | str = "cpu") -> None:
+        """Start before the first draw.
 
-    def __init__(self, indices: Indices, seed: int, device: torch.device | str = "cpu") -> None:
+        Args:
+            indices: (N,) int64, the numbers of the images in their data set.
+            seed: The seed, 0 to 2**63 - 1.
+            device: The device of the numbers.
+        """
         self.indices = torch.as_tensor(indices, dtype=torch.int64).cpu()
         self.seed = seed
         self.device = torch.device(device)
@@ -101,67 +117,73 @@ class IndexedStream:
         self.parts: list[IndexedStream] = []
 
     def __len__(self) -> int:
+        """Return the number of images."""
         return len(self.indices)
 
     def uniform(self, *shape: int) -> Tensor:
+        """Draw (N, *shape) float32, uniform in [0, 1)."""
         count = math.prod(shape)
-        words = self._words(-(-count // 4), self.device)
-        return _unit(words, 24).float().flatten(1)[:, :count].reshape(len(self), *shape)
+        words = self._draw_words(-(-count // 4), self.device)
+        return _to_unit_interval(words, 24).float().flatten(1)[:, :count].reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> Tensor:
-        # Box and Muller, 1958. In float64, so that the float32 result is the same
-        # on every machine but for one rounding in half a billion.
+        """Draw (N, *shape) float32, standard normal."""
+        # Box and Muller, 1958. It is computed in float64, so that the float32 results are the same
+        # on all hardware, except for one rounding in half a billion.
         count = math.prod(shape)
-        words = self._words(-(-count // 4), self.device)
-        radius = torch.sqrt(-2.0 * torch.log(_unit(words[:, :2] + 1, 32)))
-        angle = (2.0 * math.pi) * _unit(words[:, 2:], 32)
+        words = self._draw_words(-(-count // 4), self.device)
+        radius = torch.sqrt(-2.0 * torch.log(_to_unit_interval(words[:, :2] + 1, 32)))
+        angle = (2.0 * math.pi) * _to_unit_interval(words[:, 2:], 32)
         pair = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
         return pair.float().flatten(1)[:, :count].reshape(len(self), *shape)
 
     def poisson(self, rate: Tensor) -> Tensor:
-        return _poisson_quantile(self.uniform(*rate.shape[1:]).double(), rate.double()).float()
+        """Draw Poisson counts, as float32, of the rates `rate` (N, ...)."""
+        return _invert_poisson(self.uniform(*rate.shape[1:]).double(), rate.double()).float()
 
     def pick(self, options: int) -> Tensor:
-        words = self._words(1, torch.device("cpu"))
+        """Choose one of `options` numbers for each image, uniformly: (N,) int64 on the CPU."""
+        words = self._draw_words(1, torch.device("cpu"))
         return (words[:, 0, 0] * options) >> 32
 
     def take(self, index: Tensor) -> IndexedStream:
+        """Return the source for the images at `index` (M,). Later draws from either source never repeat each other."""
         part = IndexedStream(self.indices[index], self.seed, self.device)
         part.stream = self.stream
         self.parts.append(part)
         return part
 
-    def _reached(self) -> int:
-        """The first stream that neither this nor a part of it has used."""
-        return max([self.stream, *(part._reached() for part in self.parts)])
+    def _get_next_stream(self) -> int:
+        """Return the first stream that neither this source nor a part of it has used."""
+        return max([self.stream, *(part._get_next_stream() for part in self.parts)])
 
-    def _words(self, blocks: int, device: torch.device) -> Tensor:
-        """(N, 4, blocks) int64 holding 32 random bits each, of the next stream."""
+    def _draw_words(self, blocks: int, device: torch.device) -> Tensor:
+        """Return (N, 4, blocks) int64 with 32 random bits each, from the next stream."""
         image = self.indices.to(device, non_blocking=True)[:, None]
         block = torch.arange(blocks, device=device)[None, :]
-        # past those of the parts, or an image would meet the same numbers twice
-        used = self._reached()
+        # beyond the streams of the parts, or an image would get the same numbers twice
+        used = self._get_next_stream()
         stream = torch.tensor(used, device=device)
         self.stream = used + 1
         counter = (block.expand(len(self), -1), stream, image & _WORD, image >> 32)
         key = (self.seed & _WORD, (self.seed >> 32) & _WORD)
-        return torch.stack(philox(counter, key), dim=1)
+        return torch.stack(generate_philox(counter, key), dim=1)
 
 
-def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Philox 4x32-10, the counter-based generator of Salmon et al., SC 2011.
+def generate_philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Generate random words with Philox 4x32-10, the counter-based generator of Salmon et al., SC 2011.
 
     Args:
-        counter: four int64 tensors that broadcast together, values in [0, 2**32).
-        key: two ints in [0, 2**32).
+        counter: Four int64 tensors that broadcast together, with values in [0, 2**32).
+        key: Two integers in [0, 2**32).
 
     Returns:
-        four int64 tensors, values in [0, 2**32).
+        Four int64 tensors with values in [0, 2**32).
     """
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        # int64 products wrap around, which leaves both 32-bit halves right
+        # int64 products wrap around, which leaves both 32-bit halves correct
         low, high = c0 * 0xD2511F53, c2 * 0xCD9E8D57
         c0, c1, c2, c3 = (
             (high >> 32 & _WORD) ^ c1 ^ k0,
@@ -173,16 +195,16 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
     return c0, c1, c2, c3
 
 
-def _unit(words: Tensor, bits: int) -> Tensor:
-    """32-bit words -> float64 in [0, 1), with the leading `bits` of them."""
+def _to_unit_interval(words: Tensor, bits: int) -> Tensor:
+    """Convert 32-bit words to float64 in [0, 1), from their leading `bits`."""
     return (words >> (32 - bits)).double() * 2.0**-bits
 
 
-def _poisson_quantile(u: Tensor, rate: Tensor) -> Tensor:
-    """The smallest k with P(X <= k) > u for X ~ Poisson(rate): exact inversion.
+def _invert_poisson(u: Tensor, rate: Tensor) -> Tensor:
+    """Return the smallest k with P(X <= k) > u for X ~ Poisson(rate), by exact inversion.
 
-    Starts from the Cornish-Fisher expansion and steps to the answer; P(X <= k) is the
-    regularised upper incomplete gamma function Q(k + 1, rate).
+    The search starts from the Cornish-Fisher expansion. P(X <= k) is the regularized upper
+    incomplete gamma function Q(k + 1, rate).
     """
     safe = rate.clamp_min(1e-30)
     z = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))

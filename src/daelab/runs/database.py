@@ -1,4 +1,4 @@
-"""The database that runs and studies share: SQLite by default, or PostgreSQL for several machines."""
+"""The database that runs and studies share: SQLite by default, or PostgreSQL for several hosts."""
 
 from __future__ import annotations
 
@@ -15,27 +15,45 @@ from sqlalchemy.pool import NullPool
 
 from daelab.runs.folder import get_runs_root
 
-_LOCK = 0x6461656D
+_LOCK_ID = 0x6461656D
 
 
 def resolve_database_url(url: str | None = None) -> str:
-    """The URL that is meant: as given, else $DAELAB_LEDGER, else `ledger.db` among the runs."""
+    """Resolve the URL of the database.
+
+    Args:
+        url: The URL that the user gave, if any.
+
+    Returns:
+        That URL, else $DAELAB_LEDGER, else `ledger.db` in the folder of all runs.
+    """
     return url or os.environ.get("DAELAB_LEDGER") or f"sqlite:///{get_runs_root() / 'ledger.db'}"
 
 
 def add_database_driver(url: str) -> str:
-    """The URL with the driver that daelab installs: psycopg 3, not the one that SQLAlchemy means by the plain name."""
+    """Add the driver that daelab installs to a URL of PostgreSQL.
+
+    Args:
+        url: A URL of SQLAlchemy.
+
+    Returns:
+        The URL with psycopg 3. SQLAlchemy takes the plain name for psycopg 2.
+    """
     return re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
 
 
 def connect_database(url: str, what: str = "ledger") -> Engine:
-    """An engine whose transactions on SQLite wait for each other instead of failing.
+    """Connect to a database. Transactions on SQLite wait for each other instead of failing.
 
     Args:
-        what: what the database is to the user; begins a mistake's message.
+        url: A URL of SQLAlchemy.
+        what: The name of the database's purpose, with which error messages start.
+
+    Returns:
+        The engine.
 
     Raises:
-        ValueError: no such kind of database, or its driver is missing.
+        ValueError: There is no such kind of database, or its driver is missing.
     """
     options: dict[str, Any] = {"poolclass": NullPool}
     if url.startswith("sqlite"):
@@ -53,48 +71,70 @@ def connect_database(url: str, what: str = "ledger") -> Engine:
 
 
 def serialize_sqlite_writes(engine: Engine) -> None:
-    """Let SQLite's transactions begin with the write lock; other databases need nothing."""
+    """Let SQLite's transactions begin with the write lock. Other databases need nothing.
+
+    Args:
+        engine: The engine, of any database.
+    """
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _take_part_in_transactions)
+        event.listen(engine, "connect", _disable_implicit_transactions)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
 
 
-def _take_part_in_transactions(connection: Any, _record: object) -> None:
-    # Python's sqlite3 starts transactions too late; SQLAlchemy begins them itself, and at once
-    # takes the write lock, so that two processes wait for each other instead of failing
+def _disable_implicit_transactions(connection: Any, _record: object) -> None:
+    # Python's sqlite3 starts transactions too late. SQLAlchemy begins them itself and takes the
+    # write lock at once, so that two processes wait for each other instead of failing.
     connection.isolation_level = None
 
 
 @contextmanager
 def lock_database(url: str, what: str) -> Iterator[None]:
-    """Only one process at a time, of all that use this database, does what is done inside.
+    """Let only one of all processes that use a database run the block at a time.
 
-    It ends with its process, so a killed one locks nobody out. What is done inside may use the database itself.
+    The lock ends with its process, so a killed process does not block the others. The block may use the database.
+
+    Args:
+        url: A URL of SQLAlchemy.
+        what: The name of the database's purpose, with which error messages start.
 
     Raises:
-        ValueError: the database cannot be reached, or is neither a SQLite file nor PostgreSQL.
+        ValueError: The database cannot be reached, or is neither a SQLite file nor PostgreSQL.
     """
     try:
-        wanted = make_url(url)
-        kind = wanted.get_backend_name()
-        if kind == "sqlite" and wanted.database:
-            # beside it: whoever holds the lock writes into the database by another connection
-            url = wanted.set(database=f"{wanted.database}.lock").render_as_string(hide_password=False)
+        parsed_url = make_url(url)
+        kind = parsed_url.get_backend_name()
+        if kind == "sqlite" and parsed_url.database:
+            # a file of its own, since the block writes to the database through another connection
+            url = parsed_url.set(database=f"{parsed_url.database}.lock").render_as_string(hide_password=False)
         elif kind not in ("postgresql", "postgres"):
             raise ValueError(f"{what} {hide_password(url)}: a SQLite file (sqlite:///FILE) or PostgreSQL is needed")
         with connect_database(url, what).begin() as connection:
             if kind != "sqlite":
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
             yield
     except SQLAlchemyError as error:
         raise ValueError(f"{what} {hide_password(url)}: {describe_database_error(error)}") from None
 
 
 def hide_password(url: str) -> str:
-    """The URL without its password, for messages."""
+    """Hide the password in a URL, for messages.
+
+    Args:
+        url: A URL of SQLAlchemy.
+
+    Returns:
+        The URL with `***` for the password.
+    """
     return re.sub(r"(://[^:/@]+):[^@]*@", r"\1:***@", url)
 
 
 def describe_database_error(error: Exception) -> str:
-    """What a database says, in one line."""
+    """Return the first line of a database's error.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its first line.
+    """
     return str(error).splitlines()[0]

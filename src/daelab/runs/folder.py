@@ -1,4 +1,4 @@
-"""A run's folder, and what a result may depend on besides its recipe.
+"""The folder of a run, and the environment that a result depends on besides its recipe.
 
 runs/NAME/
     recipe.toml  environment.json  metrics.csv  checkpoint.safetensors  best.safetensors
@@ -35,68 +35,79 @@ METRIC_COLUMNS = (
     "seconds",
     "images_per_second",
 )
-"""Of metrics.csv: losses as the recipe's, PSNR in dB (mean over images; the paper's), a judge's macro F1.
+"""The columns of metrics.csv: the recipe's losses, PSNR in dB (mean over images; the paper's), and macro F1.
 
-A column without any value, as `val_f1` where no judge looks, is left out."""
+A column without any value is left out, such as `val_f1` without a classifier."""
 
 
 def get_runs_root() -> Path:
-    """The folder of all runs: $DAELAB_RUNS, or `runs` here."""
+    """Return the folder of all runs: $DAELAB_RUNS, or `runs` in the current folder."""
     return Path(os.environ.get("DAELAB_RUNS", "runs"))
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run keeps what it makes."""
+    """The folder of a run."""
 
     path: Path
 
     @property
     def name(self) -> str:
+        """The name of the run."""
         return self.path.name
 
     @property
     def recipe(self) -> Path:
+        """The file of the recipe."""
         return self.path / "recipe.toml"
 
     @property
     def environment(self) -> Path:
+        """The file of the environment that the result may depend on."""
         return self.path / "environment.json"
 
     @property
     def metrics(self) -> Path:
+        """The file with the metrics of each epoch."""
         return self.path / "metrics.csv"
 
     @property
     def checkpoint(self) -> Path:
-        """Everything that resuming needs."""
+        """The file with everything that resuming needs."""
         return self.path / "checkpoint.safetensors"
 
     @property
     def best(self) -> Path:
-        """The model with the lowest validation loss."""
+        """The file of the model with the lowest validation loss."""
         return self.path / "best.safetensors"
 
     def clear(self) -> None:
-        """Remove what a killed process left half-written beside its place."""
-        for left in self.path.glob(".*-*"):
-            left.unlink(missing_ok=True)
+        """Remove temporary files that a killed process left."""
+        for temporary in self.path.glob(".*-*"):
+            temporary.unlink(missing_ok=True)
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
-        """Write metrics.csv whole, so that a resumed run makes it agree with its checkpoint again."""
+        """Write metrics.csv anew, so that a resumed run makes it agree with its checkpoint.
+
+        Args:
+            rows: The metrics of each epoch, by the names in `METRIC_COLUMNS`.
+        """
         text = io.StringIO()
         known = set().union(*rows) if rows else set(METRIC_COLUMNS) - {"val_f1"}
-        columns = [column for column in METRIC_COLUMNS if column in known]
+        columns = [*(column for column in METRIC_COLUMNS if column in known), *sorted(known - set(METRIC_COLUMNS))]
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.metrics, text.getvalue())
 
     def read_metrics(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv; none where there is none yet.
+        """Read the rows of metrics.csv.
+
+        Returns:
+            The metrics of each epoch by name; none if the file does not exist yet.
 
         Raises:
-            ValueError: the file is damaged; names it.
+            ValueError: The file is damaged. The message names it.
         """
         if not self.metrics.is_file():
             return []
@@ -104,14 +115,21 @@ class RunFolder:
             with self.metrics.open(newline="", encoding="utf-8") as file:
                 return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
         except (ValueError, TypeError, csv.Error) as error:
-            raise ValueError(f"{self.metrics}: damaged: {error}; resuming the run writes it anew") from None
+            raise ValueError(f"{self.metrics}: damaged: {error}; resume the run to write it anew") from None
 
 
 def get_run_folder(name: str, under: Path | None = None) -> RunFolder:
-    """The folder of a run by its name.
+    """Return the folder of a run, which need not exist.
+
+    Args:
+        name: The name of the run.
+        under: The folder of all runs; None means `get_runs_root()`.
+
+    Returns:
+        The folder.
 
     Raises:
-        ValueError: the name is not one that every file system takes.
+        ValueError: Not every file system allows the name.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ValueError(f"run name {name!r}: use letters, digits, '.', '_' and '-', at most 100")
@@ -119,7 +137,15 @@ def get_run_folder(name: str, under: Path | None = None) -> RunFolder:
 
 
 def choose_run_name(stem: str, under: Path | None = None) -> str:
-    """`stem-1`, or the first number whose folder does not exist."""
+    """Choose a name for a new run.
+
+    Args:
+        stem: The start of the name. Characters that names may not have are replaced.
+        under: The folder of all runs; None means `get_runs_root()`.
+
+    Returns:
+        `stem-1`, or the first number whose folder does not exist.
+    """
     stem = re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-.") or "run"
     number = 1
     while get_run_folder(f"{stem}-{number}", under).path.exists():
@@ -128,40 +154,52 @@ def choose_run_name(stem: str, under: Path | None = None) -> str:
 
 
 def find_runs_of_group(group: str | None, under: Path | None = None) -> list[str]:
-    """The runs that a group of processes began, by what `processes.identity` calls it; none for None."""
-    found = []
+    """Find the runs that a group of processes began.
+
+    Args:
+        group: The identifier of the group, from `get_group_id`. None finds nothing.
+        under: The folder of all runs; None means `get_runs_root()`.
+
+    Returns:
+        The names of the runs.
+    """
+    names = []
     for path in sorted((under or get_runs_root()).glob("*/environment.json")) if group else ():
         with suppress(ValueError, OSError):
             if json.loads(path.read_text(encoding="utf-8")).get("group") == group:
-                found.append(path.parent.name)
-    return found
+                names.append(path.parent.name)
+    return names
 
 
 def describe_environment() -> dict[str, Any]:
-    """What a result may depend on besides its recipe: versions, processor, threads, commit."""
+    """Describe the environment that a result may depend on: versions, processor, threads, commit and more."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "versions": collect_versions(),
-        # without the kernel's build, which may name the machine or its host
+        # without the kernel's build, which may contain the host's name
         "platform": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
-        "processor": _processor(),
+        "processor": _get_processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "processes": count_processes(),
         "group": get_group_id(),
         "gpu": gpu,
-        "git_commit": _git_commit(),
+        "git_commit": _get_git_commit(),
     }
 
 
 def write_environment(run: RunFolder) -> None:
-    """Write environment.json."""
+    """Write environment.json.
+
+    Args:
+        run: The run's folder.
+    """
     write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
 
 
-def _processor() -> str:
+def _get_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -169,12 +207,12 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
-def _git_commit() -> str | None:
-    """Of the checkout this package runs from, where it does."""
-    here = Path(__file__).parent
+def _get_git_commit() -> str | None:
+    """Return the commit of the checkout that this package runs from, if any."""
+    package = Path(__file__).parent
     try:
-        found = subprocess.run(
-            ["git", "-C", str(here), "rev-parse", "HEAD"],
+        result = subprocess.run(
+            ["git", "-C", str(package), "rev-parse", "HEAD"],
             capture_output=True,
             text=True,
             timeout=5,
@@ -182,4 +220,4 @@ def _git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+    return result.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""The ledger of all runs: one row each, in SQLite by default or any database SQLAlchemy knows."""
+"""The ledger of all runs: one row per run, in SQLite by default or in another database that SQLAlchemy supports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.runs.database import connect_database, describe_database_error, hide_password, resolve_database_url
 from daelab.runs.process_lock import has_died
 
@@ -36,7 +36,7 @@ _runs = Table(
     "runs",
     _metadata,
     Column("id", Integer, primary_key=True),
-    # the paper's columns, in its log's order
+    # the columns of the paper's log, in its order
     Column("test_id", Integer),
     Column("batch_size", Integer),
     Column("learning_rate", Float(53)),
@@ -51,7 +51,7 @@ _runs = Table(
     Column("beta_1", Float(53)),
     Column("beta_2", Float(53)),
     Column("comments", String, nullable=False, default=""),
-    # ours
+    # daelab's own columns
     Column("name", String, nullable=False, unique=True),
     Column("status", String, nullable=False),
     Column("reason", String, nullable=False, default=""),
@@ -70,7 +70,7 @@ _runs = Table(
     Column("folder", String),
     Column("recipe", JSON),
     Column("recipe_sha256", String),
-    # since schema 2: the process that runs it
+    # the process that trains the run, since schema 2
     Column("host", String),
     Column("pid", Integer),
     Column("born", String),
@@ -91,32 +91,35 @@ PAPER_COLUMNS = {
     "beta_2": "beta_2",
     "Comments": "comments",
 }
-"""A column of the paper's log -> ours. Its "Val PSNR" is the batch PSNR."""
-_LOCK = 0x6461656C
+"""The columns of `runs` by the columns of the paper's log, whose "Val PSNR" is the batch PSNR."""
+_LOCK_ID = 0x6461656C
 SCHEMA = 2
+"""The version of the tables."""
 _MIGRATIONS: dict[int, tuple[str, ...]] = {1: ("host", "pid", "born")}
-"""Schema -> the columns of `runs` that the next one adds."""
+"""The columns of `runs` that the next version adds, by version."""
 STATUSES = ("running", "finished", "interrupted", "pruned", "failed", "imported")
+"""The values of the column `status`."""
 
 
 class Ledger:
-    """One row per run, in a database that many processes may share.
-
-    Args:
-        url: of SQLAlchemy, or None for $DAELAB_LEDGER or `ledger.db` among the runs.
-
-    Raises:
-        ValueError: the database cannot be opened, or is of a newer daelab.
-    """
+    """A table with one row per run, in a database that many processes may share."""
 
     def __init__(self, url: str | None = None) -> None:
+        """Open the ledger, and create or update its tables.
+
+        Args:
+            url: A URL of SQLAlchemy. None means $DAELAB_LEDGER, or `ledger.db` in the folder of all runs.
+
+        Raises:
+            ValueError: The database cannot be opened, or was written by a newer daelab.
+        """
         self.url = resolve_database_url(url)
         self.engine = connect_database(self.url)
         self._prepare()
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """All of what is done inside, or nothing of it; a failing database is a ValueError that names it."""
+        """Commit the block as a whole or not at all. An error of the database becomes a ValueError that names it."""
         try:
             with self.engine.begin() as connection:
                 yield connection
@@ -126,71 +129,96 @@ class Ledger:
     def _prepare(self) -> None:
         with self._transaction() as connection:
             if self.engine.dialect.name == "postgresql":
-                # one process makes the tables, the others wait; SQLite's transactions do so anyway
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                # one process creates the tables while the others wait; SQLite's transactions wait anyway
+                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
             _metadata.create_all(connection)
-            found = connection.execute(select(_schema.c.version)).scalar()
-            if found is None:
+            version = connection.execute(select(_schema.c.version)).scalar()
+            if version is None:
                 connection.execute(insert(_schema).values(version=SCHEMA))
-            elif found > SCHEMA:
+            elif version > SCHEMA:
                 raise ValueError(
-                    f"ledger {hide_password(self.url)}: schema {found} is of a newer daelab; this one knows {SCHEMA}"
+                    f"ledger {hide_password(self.url)}: schema {version} needs a newer daelab;"
+                    f" this version knows schema {SCHEMA}"
                 )
-            elif found < SCHEMA:
-                _migrate(connection, found)
+            elif version < SCHEMA:
+                _migrate(connection, version)
 
     def record(self, name: str, **values: Any) -> None:
-        """Write what is known of a run; a first call needs `status`, later ones change the row."""
+        """Write values of a run. The first call for a name adds its row and needs `status`; later calls change the row.
+
+        Args:
+            name: The name of the run.
+            **values: The values by column.
+        """
         with self._transaction() as connection:
             _put(connection, name, values)
 
-    def settle(self) -> list[str]:
-        """Mark runs whose process is known to have died as interrupted; gives their names."""
-        found = []
+    def mark_dead_runs(self) -> list[str]:
+        """Mark runs whose process is known to have died as interrupted.
+
+        Returns:
+            The names of these runs.
+        """
+        names = []
         with self._transaction() as connection:
             running = connection.execute(select(_runs).where(_runs.c.status == "running")).mappings().all()
             for row in running:
                 if has_died(row["host"], row["pid"], row["born"]):
-                    reason = (
-                        f"process {row['pid']} ended without a word; go on with: daelab train --resume {row['name']}"
-                    )
+                    reason = f"process {row['pid']} died; resume the run with: daelab train --resume {row['name']}"
                     _put(connection, row["name"], {"status": "interrupted", "reason": reason})
-                    found.append(row["name"])
-        return found
+                    names.append(row["name"])
+        return names
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Every run, in the order of their first record."""
+    def list_runs(self) -> list[dict[str, Any]]:
+        """List every run with all columns, in the order of their first record."""
         with self._transaction() as connection:
             return [dict(row._mapping) for row in connection.execute(select(_runs).order_by(_runs.c.id))]
 
-    def row(self, name: str) -> dict[str, Any]:
-        """One run.
+    def get_run(self, name: str) -> dict[str, Any]:
+        """Return the row of a run.
+
+        Args:
+            name: The name of the run.
+
+        Returns:
+            The values by column.
 
         Raises:
-            ValueError: unknown; lists the names and the nearest match.
+            ValueError: There is no such run. The message lists the names and the nearest match.
         """
         with self._transaction() as connection:
-            found = connection.execute(select(_runs).where(_runs.c.name == name)).first()
-            if found is None:
-                raise unknown_name("run", name, connection.execute(select(_runs.c.name)).scalars())
-            return dict(found._mapping)
+            row = connection.execute(select(_runs).where(_runs.c.name == name)).first()
+            if row is None:
+                raise make_unknown_name_error("run", name, connection.execute(select(_runs.c.name)).scalars())
+            return dict(row._mapping)
 
     def export_csv(self) -> str:
-        """The runs in the columns of the paper's log; what was imported comes out byte for byte."""
+        """Export the runs in the columns of the paper's log. Imported rows come out byte for byte.
+
+        Returns:
+            The text of the CSV file.
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(PAPER_COLUMNS)
-        for row in self.rows():
-            writer.writerow([_cell(row[column]) for column in PAPER_COLUMNS.values()])
+        for row in self.list_runs():
+            writer.writerow([_format_cell(row[column]) for column in PAPER_COLUMNS.values()])
         return text.getvalue()
 
     def import_csv(self, path: Path, prefix: str = "") -> int:
-        """Add the rows of a log in the paper's columns, named PREFIX-TEST_ID; gives their number.
+        """Add the rows of a log in the paper's columns, named PREFIX-TEST_ID.
 
-        A row that is there already is replaced, so importing twice changes nothing.
+        An existing row of that name is replaced, so importing twice changes nothing.
+
+        Args:
+            path: The CSV file.
+            prefix: The start of the names; by default the file's name without its suffix.
+
+        Returns:
+            The number of rows.
 
         Raises:
-            ValueError: names the file, the line and what is wrong; nothing is imported then.
+            ValueError: The file is wrong, and nothing was imported. The message names the file, the line and the fault.
         """
         try:
             rows = list(_read_log(path))
@@ -203,9 +231,9 @@ class Ledger:
         return len(rows)
 
 
-def _migrate(connection: Connection, found: int) -> None:
-    """Bring the tables of an older schema to this one; no row is lost."""
-    for version in range(found, SCHEMA):
+def _migrate(connection: Connection, oldest: int) -> None:
+    """Update the tables of an older schema to this one, without losing a row."""
+    for version in range(oldest, SCHEMA):
         for name in _MIGRATIONS[version]:
             kind = _runs.c[name].type.compile(connection.dialect)
             connection.exec_driver_sql(f"ALTER TABLE runs ADD COLUMN {name} {kind}")
@@ -213,7 +241,7 @@ def _migrate(connection: Connection, found: int) -> None:
 
 
 def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
-    """Change the row of a run, or add it."""
+    """Change the row of a run, or add it if there is none."""
     changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
     if changed.rowcount == 0:
         connection.execute(insert(_runs).values({"name": name, "started": get_utc_time(), **values}))
@@ -221,7 +249,7 @@ def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
 
 def _read_log(path: Path) -> Iterable[dict[str, Any]]:
     readers: dict[str, Any] = {
-        column.name: {Integer: _whole, Float: float, Boolean: _boolean}.get(type(column.type), str)
+        column.name: {Integer: _parse_integer, Float: float, Boolean: _parse_boolean}.get(type(column.type), str)
         for column in _runs.columns
     }
     try:
@@ -236,7 +264,7 @@ def _read_log(path: Path) -> Iterable[dict[str, Any]]:
         for title, column in PAPER_COLUMNS.items():
             cell = cells.get(title)
             if cell is None or None in cells:
-                raise ValueError(f"{path}: line {reader.line_num} has not {len(PAPER_COLUMNS)} cells")
+                raise ValueError(f"{path}: line {reader.line_num} must have {len(PAPER_COLUMNS)} cells")
             try:
                 row[column] = readers[column](cell) if cell or column == "comments" else None
             except ValueError:
@@ -246,23 +274,23 @@ def _read_log(path: Path) -> Iterable[dict[str, Any]]:
         yield row
 
 
-def _whole(text: str) -> int:
+def _parse_integer(text: str) -> int:
     number = int(text)
-    if abs(number) >= 2**63:  # more than a database's integer holds
+    if abs(number) >= 2**63:  # a database's integer has 64 bits
         raise ValueError(text)
     return number
 
 
-def _boolean(text: str) -> bool:
+def _parse_boolean(text: str) -> bool:
     if text not in ("True", "False"):
         raise ValueError(text)
     return text == "True"
 
 
-def _cell(value: object) -> object:
+def _format_cell(value: object) -> object:
     return "" if value is None else value
 
 
 def get_utc_time() -> str:
-    """UTC, to the second, as ISO 8601."""
+    """Return the time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

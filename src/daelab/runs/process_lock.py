@@ -1,4 +1,4 @@
-"""Who runs a training: host, process id and birth, so that one that died is told from one that lives."""
+"""The process that runs a training: its host, number and start time, which tell a dead process from a live one."""
 
 from __future__ import annotations
 
@@ -8,31 +8,40 @@ from pathlib import Path
 
 
 def describe_process() -> dict[str, object]:
-    """This process, as the ledger keeps it."""
+    """Describe this process as the ledger stores it."""
     pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "born": _born(pid)}
+    return {"host": socket.gethostname(), "pid": pid, "born": _read_start_time(pid)}
 
 
 def has_died(host: str | None, pid: int | None, born: str | None) -> bool:
-    """Whether it is known that this process is no more; one of another machine is never known to be dead."""
+    """Tell whether a process is known to have died.
+
+    Args:
+        host: The host of the process.
+        pid: The process number.
+        born: The start time, as `describe_process` gives it.
+
+    Returns:
+        True if it has. A process of another host is never known to have died.
+    """
     if host != socket.gethostname() or pid is None:
         return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
-    except OSError:  # it is there, and somebody else's
+    except OSError:  # it exists and belongs to another user
         return False
-    # the number may have been given to another process since
-    return born is not None and _born(pid) != born
+    # another process may have received the same number since
+    return born is not None and _read_start_time(pid) != born
 
 
-def _born(pid: int) -> str | None:
-    """When a process began, in ticks since the machine did; None where the system does not say."""
+def _read_start_time(pid: int) -> str | None:
+    """Read when a process started: the boot time and the ticks since then. None if the system does not tell."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        started = Path("/proc/stat").read_text(encoding="utf-8").partition("btime ")[2].split()[0]
+        boot_time = Path("/proc/stat").read_text(encoding="utf-8").partition("btime ")[2].split()[0]
     except (OSError, IndexError):
         return None
-    # a process that has ended and waits to be collected is as good as gone
-    return None if fields[0] == "Z" else f"{started}+{fields[19]}"
+    # a zombie process has ended and only waits to be collected
+    return None if fields[0] == "Z" else f"{boot_time}+{fields[19]}"

@@ -1,4 +1,4 @@
-"""What the server is and takes, and the photographs that are there to try."""
+"""The description of the server, and the photographs that a visitor can try."""
 
 from __future__ import annotations
 
@@ -7,47 +7,52 @@ from pathlib import Path
 from typing import Any
 
 from daelab.image_io.bundled_photos import PHOTOS
-from daelab.image_io.picture import SUFFIXES
+from daelab.image_io.formats import find_format, list_suffixes
 from daelab.noise.presets import FORMULAS
-from daelab.web.handlers import PICTURE_MEDIA_TYPES, AnswerFile
+from daelab.web.handlers import AnswerFile
 from daelab.web.limits import ServerLimits
 
 
 def get_version() -> str:
-    """Of daelab."""
+    """Return the version of daelab."""
     return metadata.version("daelab")
 
 
 def describe_server(limits: ServerLimits) -> dict[str, Any]:
-    """See `shapes.About`."""
+    """Return what the server accepts, as `schemas.AboutSchema` describes it.
+
+    Args:
+        limits: The limits of the server.
+    """
     return {
         "version": get_version(),
         "body_bytes": limits.body,
         "pixels": limits.pixels,
         "seconds": limits.seconds,
         "queue": limits.queue,
-        "suffixes": list(SUFFIXES),
+        "suffixes": list_suffixes(),
         "noises": dict(FORMULAS),
         "samples": [{"name": name, "file": path.name} for name, path in list_samples().items()],
     }
 
 
 def list_samples() -> dict[str, Path]:
-    """The bundled photographs by name; without the extra `photos` there are fewer, or none."""
-    found = {}
+    """Return the bundled photographs by name. Without the extra `photos` some or all are missing."""
+    samples = {}
     for photo in PHOTOS:
         try:
-            found[photo.name] = photo.path()
+            samples[photo.name] = photo.path()
         except ValueError:
             continue
-    return found
+    return samples
 
 
 def read_sample(name: str) -> AnswerFile | None:
-    """One of them as its file; None where there is none of that name."""
+    """Return the file of a bundled photograph, or None if there is none of that name.
+
+    Args:
+        name: The name of the photograph.
+    """
     path = list_samples().get(name)
-    return (
-        None
-        if path is None
-        else AnswerFile(path.read_bytes(), path.name, PICTURE_MEDIA_TYPES[SUFFIXES[path.suffix.lower()]])
-    )
+    row = None if path is None else find_format(path.suffix)
+    return None if path is None or row is None else AnswerFile(path.read_bytes(), path.name, row.media_type)

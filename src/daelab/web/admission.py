@@ -1,4 +1,4 @@
-"""The queue: so many requests are worked on, so many wait, and the rest are refused at once."""
+"""The admission queue: some requests are processed, some wait, and the rest are refused at once."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ from typing import Any, TypeVar
 from daelab.denoising.tiling import ProgressCallback
 from daelab.web.limits import ServerLimits
 
-T = TypeVar("T")
-QueuedWork = Callable[[ProgressCallback], T]
-"""Does a request's work in a thread; calls what it is given with (tiles done, tiles in all)."""
+_T = TypeVar("_T")
+QueuedWork = Callable[[ProgressCallback], _T]
+"""The work of a request. It runs in a thread and calls its argument with (finished tiles, all tiles)."""
 
 
 class QueueFull(Exception):
-    """The queue is full."""
+    """An error for a request that finds the queue full."""
 
 
 class RequestTimeout(Exception):
-    """A request's time is over."""
+    """An error for a request whose time is over."""
 
 
 class _Stopped(Exception):
-    """Raised inside work that nobody waits for any more."""
+    """An error that ends work whose request is over."""
 
 
 class AdmissionQueue:
-    """Where requests are admitted and worked on.
+    """A queue with a fixed number of places for requests that are processed or wait.
 
-    A place is taken before the first byte of a body is read, so that memory is bounded by
-    places times the largest body, and it is free again when no thread works for it any more.
+    A place is taken before the first byte of a body is read, so that memory is bounded by the number of places times
+    the largest body. It becomes free when no thread works for its request any more.
     """
 
     def __init__(self, limits: ServerLimits) -> None:
+        """Open a queue with the number of places and threads that `limits` allow."""
         self.limits = limits
         self.taken = 0
         self._pool = ThreadPoolExecutor(limits.workers, thread_name_prefix="daelab")
 
     @contextmanager
     def place(self) -> Iterator[QueuePlace]:
-        """A place in the queue; to be taken in the event loop's thread.
+        """Take a place in the queue, in the event loop's thread.
+
+        Yields:
+            The place.
 
         Raises:
-            Busy: all are taken.
+            QueueFull: All places are taken.
         """
         if self.taken >= self.limits.workers + self.limits.queue:
             raise QueueFull
@@ -62,14 +66,15 @@ class AdmissionQueue:
         self.taken -= 1
 
     def close(self) -> None:
-        """Begin nothing new."""
+        """Start no waiting request any more."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 class QueuePlace:
-    """One request's place."""
+    """The place of one request in the queue."""
 
     def __init__(self, pool: ThreadPoolExecutor, seconds: float) -> None:
+        """Start the clock of a request, which has `seconds` seconds and works in a thread of `pool`."""
         self._pool = pool
         self._ends = time.monotonic() + seconds
         self._over = threading.Event()
@@ -77,14 +82,21 @@ class QueuePlace:
 
     @property
     def left(self) -> float:
-        """Seconds until the request is late."""
+        """Seconds until the request's time is over."""
         return max(0.0, self._ends - time.monotonic())
 
-    async def run(self, work: QueuedWork[T], report: ProgressCallback) -> T:
-        """Work in a thread; `report` is called in the event loop.
+    async def run(self, work: QueuedWork[_T], report: ProgressCallback) -> _T:
+        """Run the work in a thread.
+
+        Args:
+            work: The work.
+            report: A function of (finished tiles, all tiles). It is called in the event loop.
+
+        Returns:
+            The result of the work.
 
         Raises:
-            Late: the time is over; the work stops at its next tile.
+            RequestTimeout: The time is over. The work stops at its next tile.
         """
         loop = asyncio.get_running_loop()
 
@@ -102,7 +114,11 @@ class QueuePlace:
             raise RequestTimeout from None
 
     def leave(self, free: Callable[[], None]) -> None:
-        """Stop what is still being done, and call `free` in this thread's loop once nothing is."""
+        """Stop the work, and free the place once its thread has ended.
+
+        Args:
+            free: A function that frees the place. It is called in the event loop.
+        """
         self._over.set()
         if self._future is None or self._future.cancel() or self._future.done():
             free()

@@ -1,7 +1,7 @@
-"""The application: every address, and what it answers."""
+"""The web application: the page and every address of the API."""
 
-# no `from __future__ import annotations`: FastAPI reads the annotations of functions in functions,
-# where what they name is imported
+# There is no `from __future__ import annotations` here. FastAPI evaluates the annotations of the inner functions, and
+# would not find the names that the outer functions import.
 
 import base64
 from collections.abc import AsyncIterator
@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 from daelab.denoising.automatic import AUTOMATIC
 from daelab.denoising.pipeline import DenoiseOptions
+from daelab.image_io.formats import list_formats
 from daelab.web.about import describe_server, get_version, read_sample
 from daelab.web.admission import AdmissionQueue, QueueFull, RequestTimeout
 from daelab.web.assets import list_assets
 from daelab.web.handlers import (
-    PICTURE_MEDIA_TYPES,
     AnswerFile,
     answer_denoise,
     answer_inspect,
@@ -49,49 +49,55 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Of a server."""
+    """The settings of the web server."""
 
     limits: ServerLimits = field(default_factory=ServerLimits)
+    """The limits on requests."""
     names: tuple[str, ...] = ()
-    """Host names it answers to; see `Guard`."""
+    """The host names that the server answers to, besides localhost and IP addresses."""
     token: str | None = None
-    book: RunStore = field(default_factory=RunStore)
+    """The token that visitors must give, or None if none is needed."""
+    runs: RunStore = field(default_factory=RunStore)
+    """The runs and the leaderboard that the page shows."""
 
 
 def create_app(settings: ServerSettings | None = None) -> SecurityMiddleware:
-    """The ASGI application.
+    """Return the ASGI application.
+
+    Args:
+        settings: The settings of the server, or None for the defaults.
 
     Raises:
-        ValueError: the extra `web` is not installed.
+        ValueError: The extra `web` is not installed.
     """
     try:
         import python_multipart  # noqa: F401
         from fastapi import FastAPI
     except ImportError:
-        raise ValueError("the page needs FastAPI: pip install 'daelab[web]'") from None
+        raise ValueError("the web page needs FastAPI; install it with: pip install 'daelab[web]'") from None
     settings = settings or ServerSettings()
-    desk = AdmissionQueue(settings.limits)
+    queue = AdmissionQueue(settings.limits)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        desk.close()
+        queue.close()
 
     app = FastAPI(
         title="daelab",
         version=get_version(),
-        description="Denoise pictures, make them noisy, inspect their noise, and read the ledger of runs.",
+        description="Denoise pictures, add noise to them, identify their noise, and read the ledger of runs.",
         openapi_url="/api/openapi.json",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
     )
     _add_page(app)
-    _add_pictures(app, settings.limits, desk)
-    _add_denoise(app, settings.limits, desk)
-    _add_books(app, settings)
+    _add_pictures(app, settings.limits, queue)
+    _add_denoise(app, settings.limits, queue)
+    _add_information(app, settings)
     _add_errors(app)
-    # around everything, so that an answer of 500 has the headers too
+    # The middleware is outermost, so that an answer with status 500 has the security headers too.
     return SecurityMiddleware(app, settings.names, settings.token)
 
 
@@ -125,7 +131,7 @@ _BODY: dict[str, Any] = {
                         "clean": {
                             "type": "string",
                             "format": "binary",
-                            "description": "What the picture should look like, where that is known.",
+                            "description": "The noise-free picture, if it is known. The answer then has scores.",
                         },
                     },
                 }
@@ -134,80 +140,94 @@ _BODY: dict[str, Any] = {
     }
 }
 _PICTURE: dict[str, Any] = {
-    media: {"schema": {"type": "string", "format": "binary"}} for media in dict.fromkeys(PICTURE_MEDIA_TYPES.values())
+    row.media_type: {"schema": {"type": "string", "format": "binary"}} for row in list_formats()
 }
 _WORK: dict[int | str, dict[str, Any]] = {
-    400: {"model": ProblemSchema, "description": "A host name that this server does not answer to"},
+    400: {"model": ProblemSchema, "description": "The server does not answer to this host name"},
     401: {"model": ProblemSchema, "description": "The token is missing or wrong"},
-    403: {"model": ProblemSchema, "description": "It came from another site's page"},
+    403: {"model": ProblemSchema, "description": "The request came from a page of another site"},
     413: {"model": ProblemSchema, "description": "The body is too large"},
-    422: {"model": ProblemSchema, "description": "A broken picture, or a wrong setting"},
+    422: {"model": ProblemSchema, "description": "The picture is broken, or a setting is invalid"},
     429: {"model": ProblemSchema, "description": "The queue is full"},
-    503: {"model": ProblemSchema, "description": "It took too long"},
+    503: {"model": ProblemSchema, "description": "The request took too long"},
 }
 _READ: dict[int | str, dict[str, Any]] = {status: _WORK[status] for status in (400, 401, 403, 422)}
 
 
-def _add_pictures(app: "FastAPI", limits: ServerLimits, desk: AdmissionQueue) -> None:
+def _add_pictures(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) -> None:
     from fastapi import Query, Request
     from fastapi.responses import Response
 
-    Name = Annotated[str, Query(max_length=1000, description="Of a raw body's file; a form names its own.")]  # noqa: N806
-    picture = {"content": _PICTURE, "description": "The picture's file"}
-    works = partial(app.post, openapi_extra=_BODY)
+    Name = Annotated[  # noqa: N806
+        str, Query(max_length=1000, description="File name of a raw body. The parts of a form have their own.")
+    ]
+    picture = {"content": _PICTURE, "description": "The file of the picture"}
+    post = partial(app.post, openapi_extra=_BODY)
 
-    @works("/api/noise", responses={200: picture, **_WORK}, response_class=Response, summary="Add noise to a picture")
+    @post("/api/noise", responses={200: picture, **_WORK}, response_class=Response, summary="Add noise to a picture")
     async def noise(
         request: Request,
-        noise: Annotated[str, Query(max_length=2000, description="A preset, or a noise's text.")] = "published-code",
-        seed: Annotated[int, Query(ge=0, lt=2**63)] = 0,
+        noise: Annotated[str, Query(max_length=2000, description="Preset or formula of the noise.")] = "published-code",
+        seed: Annotated[int, Query(ge=0, lt=2**63, description="Seed of the noise.")] = 0,
         name: Name = "",
     ) -> Response:
-        found = await run_alone(request, desk, limits, name, lambda p, _: answer_noise(p, noise, seed, limits.pixels))
-        return _file(found)
+        return _respond(
+            await run_alone(request, queue, limits, name, lambda p, _: answer_noise(p, noise, seed, limits.pixels))
+        )
 
-    @works("/api/preview", responses={200: picture, **_WORK}, response_class=Response, summary="A picture as PNG")
+    @post(
+        "/api/preview", responses={200: picture, **_WORK}, response_class=Response, summary="Convert a picture to PNG"
+    )
     async def preview(request: Request, name: Name = "") -> Response:
-        return _file(await run_alone(request, desk, limits, name, lambda p, _: answer_preview(p, limits.pixels)))
+        return _respond(await run_alone(request, queue, limits, name, lambda p, _: answer_preview(p, limits.pixels)))
 
-    @works("/api/inspect", responses=_WORK, response_model=InspectedSchema, summary="Which noise is in a picture?")
+    @post("/api/inspect", responses=_WORK, response_model=InspectedSchema, summary="Identify the noise in a picture")
     async def inspect(request: Request, name: Name = "") -> Any:
-        return await run_alone(request, desk, limits, name, lambda p, _: answer_inspect(p, limits.pixels))
+        return await run_alone(request, queue, limits, name, lambda p, _: answer_inspect(p, limits.pixels))
 
 
-def _add_denoise(app: "FastAPI", limits: ServerLimits, desk: AdmissionQueue) -> None:
+def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) -> None:
     from fastapi import Query, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-    kinds = {
+    answers = {
         "content": {
             "application/json": {"schema": DenoisedFileSchema.model_json_schema()},
             "application/x-ndjson": {"schema": {"type": "string"}},
             **_PICTURE,
         },
-        "description": "The clean picture's file, in the format that came; or see `answer`",
+        "description": "The denoised picture in the format of the request, or what `answer` asks for",
     }
 
     @app.post(
         "/api/denoise",
-        responses={200: kinds, **_WORK},
+        responses={200: answers, **_WORK},
         response_class=Response,
         openapi_extra=_BODY,
-        summary="Clean a picture",
+        summary="Denoise a picture",
     )
     async def denoise(
         request: Request,
         model: Annotated[
-            str, Query(max_length=200, description="A name of /api/models, or automatic: what inspecting chooses.")
+            str,
+            Query(
+                max_length=200,
+                description="Name of a model of /api/models, or automatic for the model that fits the noise.",
+            ),
         ] = AUTOMATIC,
-        strength: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False)] = 1.0,
-        self_ensemble: Annotated[bool, Query(description="Average eight flips and rotations.")] = False,
-        name: Annotated[str, Query(max_length=1000, description="Of a raw body's file.")] = "",
+        strength: Annotated[
+            float,
+            Query(ge=0, le=1, allow_inf_nan=False, description="How far to denoise: 0 changes nothing, 1 is all."),
+        ] = 1.0,
+        self_ensemble: Annotated[
+            bool, Query(description="Average the results of eight flips and rotations. It takes eight times as long.")
+        ] = False,
+        name: Annotated[str, Query(max_length=1000, description="File name of a raw body.")] = "",
         answer: Annotated[
             Literal["picture", "json", "events"],
             Query(
-                description="The file alone; a JSON document with it; or JSON lines: `progress` while it is worked on, "
-                "`report`, `file` in pieces of base64, and `end` or `error`."
+                description="picture: the file alone. json: a JSON document with the report and the file. events: JSON "
+                "lines with `waiting`, `progress`, `report`, `file` in pieces of base64, and `end` or `error`."
             ),
         ] = "picture",
     ) -> Response:
@@ -217,91 +237,92 @@ def _add_denoise(app: "FastAPI", limits: ServerLimits, desk: AdmissionQueue) -> 
             return answer_denoise(model, pictures, options, progress)
 
         if answer == "events":
-            found = stream_events(request, desk, limits, name, work)
-            first = await anext(found)  # refusals come before it, with a status of their own
-            return StreamingResponse(stream_lines(first, found), media_type="application/x-ndjson")
-        clean = await run_queued(request, desk, limits, name, work)
+            events = stream_events(request, queue, limits, name, work)
+            first = await anext(events)  # a refusal is raised here, before the status 200 is sent
+            return StreamingResponse(stream_lines(first, events), media_type="application/x-ndjson")
+        denoised = await run_queued(request, queue, limits, name, work)
         if answer == "json":
-            return JSONResponse(clean.report | {"file": base64.b64encode(clean.data).decode()})
-        return _file(clean)
+            return JSONResponse(denoised.report | {"file": base64.b64encode(denoised.data).decode()})
+        return _respond(denoised)
 
 
-def _add_books(app: "FastAPI", settings: ServerSettings) -> None:
+def _add_information(app: "FastAPI", settings: ServerSettings) -> None:
     from fastapi import HTTPException, Path
     from fastapi.responses import Response
 
-    book = settings.book
-    gone: dict[int | str, Any] = {404: {"model": ProblemSchema, "description": "There is none of that name"}}
+    missing: dict[int | str, Any] = {404: {"model": ProblemSchema, "description": "There is none of this name"}}
 
-    @app.get("/api/about", responses=_READ, response_model=AboutSchema, summary="What this server takes")
-    def about_() -> Any:
+    @app.get("/api/about", responses=_READ, response_model=AboutSchema, summary="What the server accepts and offers")
+    def about() -> Any:
         return describe_server(settings.limits)
 
-    @app.get("/api/models", responses=_READ, response_model=list[ModelSchema], summary="Models to choose from")
+    @app.get("/api/models", responses=_READ, response_model=list[ModelSchema], summary="The models to choose from")
     def models() -> Any:
         return list_models()
 
     @app.get(
         "/api/samples/{name}",
-        responses={200: {"content": _PICTURE}, **_READ, **gone},
+        responses={200: {"content": _PICTURE}, **_READ, **missing},
         response_class=Response,
         summary="A bundled photograph",
     )
     def sample(name: Annotated[str, Path(max_length=100)]) -> Response:
-        found = read_sample(name)
-        if found is None:
+        photo = read_sample(name)
+        if photo is None:
             raise HTTPException(404, f"no sample {name}")
-        return _file(found)
+        return _respond(photo)
 
-    @app.get("/api/runs", responses=_READ, response_model=RunsSchema, summary="The ledger")
+    @app.get("/api/runs", responses=_READ, response_model=RunsSchema, summary="All runs of the ledger")
     def runs() -> Any:
-        return {"runs": book.rows()}
+        return {"runs": settings.runs.rows()}
 
-    @app.get("/api/runs/{name}", responses={**_READ, **gone}, response_model=RunSchema, summary="A run's curve")
+    @app.get(
+        "/api/runs/{name}", responses={**_READ, **missing}, response_model=RunSchema, summary="A run and its curve"
+    )
     def run(name: Annotated[str, Path(max_length=200)]) -> Any:
         try:
-            return book.run(name)
+            return settings.runs.run(name)
         except LookupError as error:
             raise HTTPException(404, str(error)) from None
 
     @app.get("/api/leaderboard", responses=_READ, response_model=LeaderboardSchema, summary="The leaderboard")
     def leaderboard() -> Any:
-        return book.leaderboard()
+        return settings.runs.leaderboard()
 
 
 def _add_errors(app: "FastAPI") -> None:
-    """Every error as {"error": one line}."""
+    """Answer every error with {"error": one line}."""
     from fastapi import Request
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, Response
     from starlette.exceptions import HTTPException
 
-    def says(status: int, text: str, headers: Any = None) -> Response:
+    def respond(status: int, text: str, headers: Any = None) -> Response:
         return JSONResponse({"error": text}, status, headers)
 
     @app.exception_handler(RequestValidationError)
-    async def wrong(_: Request, error: RequestValidationError) -> Response:
+    async def answer_invalid_request(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return says(422, f"{first['loc'][-1]}: {first['msg']}")
+        return respond(422, f"{first['loc'][-1]}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> Response:
-        return says(error.status_code, str(error.detail), error.headers)
+    async def answer_http_error(_: Request, error: HTTPException) -> Response:
+        return respond(error.status_code, str(error.detail), error.headers)
 
     for kind in (ValueError, QueueFull, RequestTimeout, UploadTooLarge, ClientLeft, Exception):
-        app.exception_handler(kind)(_unserved)
+        app.exception_handler(kind)(_answer_error)
 
 
-async def _unserved(_: "Request", error: Exception) -> "Response":
+async def _answer_error(_: "Request", error: Exception) -> "Response":
     from fastapi.responses import JSONResponse
 
     status, text = describe_problem(error)
     return JSONResponse({"error": text}, status, {"retry-after": "2"} if status == 429 else None)
 
 
-def _file(found: AnswerFile) -> "Response":
+def _respond(file: AnswerFile) -> "Response":
     from fastapi.responses import Response
 
-    # the star form alone: names may be of any script
-    place = f"attachment; filename*=UTF-8''{quote(found.name)}"
-    return Response(found.data, media_type=found.media, headers={"content-disposition": place})
+    # only the encoded form `filename*`, because names may be of any script
+    disposition = f"attachment; filename*=UTF-8''{quote(file.name)}"
+    return Response(file.data, media_type=file.media, headers={"content-disposition": disposition})

@@ -1,45 +1,38 @@
-"""What is asked of pictures, put together from the rooms above: bytes in, bytes and plain values out."""
+"""The handlers of the server: pictures of a request in, files and plain values of the answer out."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 from daelab.denoising.image_comparison import compare_images
 from daelab.denoising.noisy_images import identify_file_noise, make_noisy_picture
-from daelab.denoising.pipeline import DenoiseOptions, denoise_picture, is_unchanged
+from daelab.denoising.pipeline import DENOISED_SUFFIX, DenoiseOptions, run_bytes
 from daelab.denoising.tiling import ProgressCallback
-from daelab.image_io.picture import SUFFIXES, Picture
+from daelab.image_io.formats import FORMATS, find_format
+from daelab.image_io.picture import Picture
 from daelab.image_io.read import read_picture
-from daelab.image_io.write import encode_picture
+from daelab.image_io.write import encode_to_bytes
 from daelab.noise.grammar import parse_noise
 from daelab.web.model_registry import load_page_model
 from daelab.web.uploads import PictureUpload
 
-PICTURE_MEDIA_TYPES = {
-    "PNG": "image/png",
-    "JPEG": "image/jpeg",
-    "WEBP": "image/webp",
-    "TIFF": "image/tiff",
-    "BMP": "image/bmp",
-    "GIF": "image/gif",
-    "NPY": "application/octet-stream",
-}
-"""Format -> media type of its files."""
 ANSWERED_SCORES = ("psnr", "ssim")
+"""The scores of an answer, if the noise-free picture was sent too."""
 
 
 @dataclass(frozen=True)
 class AnswerFile:
-    """A picture's file as it is answered."""
+    """A picture file in an answer."""
 
     data: bytes
+    """The content of the file."""
     name: str
+    """The name of the file."""
     media: str
+    """The MIME type."""
     report: dict[str, Any] = field(default_factory=dict)
-    """What is said beside it."""
+    """The report that goes with it."""
 
 
 def answer_denoise(
@@ -48,99 +41,113 @@ def answer_denoise(
     options: DenoiseOptions,
     progress: ProgressCallback,
 ) -> AnswerFile:
-    """What `daelab denoise` makes of the picture, byte for byte; its scores where the clean one is known.
+    """Denoise a picture as `daelab denoise` does, byte for byte.
 
     Args:
-        model: a name of `zoo.models`, or "automatic".
+        model: A name of `list_models`, or "automatic".
+        pictures: The upload "picture", and perhaps its noise-free version "clean".
+        options: The options.
+        progress: Called with (tiles done, tiles in total) of each page.
+
+    Returns:
+        The denoised picture, with a report. It has scores if the noise-free picture was sent.
 
     Raises:
-        ValueError: no such model, a broken picture, or one that cannot be compared with the clean one; names it.
+        ValueError: No model has this name, a picture is damaged, or it cannot be compared with the noise-free one.
     """
-    cleaner, upload = load_page_model(model), pictures["picture"]
-    began = time.monotonic()
-    picture = _read(upload, options.max_pixels)
-    try:
-        said, result, _ = denoise_picture(picture, cleaner, options, picture.form, progress)
-        as_it_came = is_unchanged(said, picture, picture.form, options)
-        data = upload.data if as_it_came else _saved(result, picture.form)
-    except ValueError as error:
-        raise ValueError(f"{upload.name}: {error}") from None
-    seconds = time.monotonic() - began
+    upload = pictures["picture"]
+    denoised = run_bytes(load_page_model(model), upload.data, options, name=upload.name, progress=progress)
+    result = denoised.result
+    name = _rename(upload.name, DENOISED_SUFFIX, denoised.form)
     report: dict[str, Any] = {
-        "name": _renamed(upload.name, "_clean", picture.form),
-        "model": said.model if said.why else model,
-        "why": said.why,
+        "name": name,
+        "model": result.model if result.why else model,
+        "why": result.why,
         "strength": options.strength,
-        "format": picture.form,
-        "width": said.width,
-        "height": said.height,
-        "pages": said.pages,
-        "note": "" if as_it_came else said.note,
-        "seconds": round(seconds, 3),
+        "format": denoised.form,
+        "width": result.width,
+        "height": result.height,
+        "pages": result.pages,
+        "note": result.note,
+        "seconds": result.seconds,
         "scores": None,
     }
     if "clean" in pictures:
-        report["scores"] = _scores(pictures["clean"], upload, picture, result, options.max_pixels)
-    return AnswerFile(data, report["name"], PICTURE_MEDIA_TYPES[picture.form], report)
+        report["scores"] = _compute_scores(pictures["clean"], upload, denoised.picture, options.max_pixels)
+    return AnswerFile(denoised.data, name, FORMATS[denoised.form].media_type, report)
 
 
-def _scores(truth: PictureUpload, upload: PictureUpload, noisy: Picture, result: Picture, most: int) -> dict[str, Any]:
-    known = _read(truth, most)
-    pair = {"noisy": noisy, "denoised": result}
-    return {key: compare_images(known, found, truth.name, upload.name, ANSWERED_SCORES) for key, found in pair.items()}
+def _compute_scores(clean: PictureUpload, upload: PictureUpload, denoised: Picture, most: int) -> dict[str, Any]:
+    truth = _read(clean, most)
+    pair = {"noisy": _read(upload, most), "denoised": denoised}
+    return {
+        key: compare_images(truth, picture, clean.name, upload.name, ANSWERED_SCORES) for key, picture in pair.items()
+    }
 
 
 def answer_noise(upload: PictureUpload, text: str, seed: int, most: int) -> AnswerFile:
-    """What `daelab noise` makes of the picture, byte for byte.
+    """Add noise to a picture as `daelab noise` does, byte for byte.
+
+    Args:
+        upload: The picture.
+        text: The noise, as `parse_noise` reads it.
+        seed: The seed of the noise.
+        most: The largest picture to accept, in pixels.
 
     Raises:
-        ValueError: a broken picture, or a text that is no noise.
+        ValueError: The picture is damaged, or the text is not a noise.
     """
-    value = parse_noise(text)
+    noise = parse_noise(text)
     picture = _read(upload, most)
-    noisy = make_noisy_picture(picture, upload.name, value, seed)
-    return AnswerFile(
-        _saved(noisy, picture.form), _renamed(upload.name, "_noisy", picture.form), PICTURE_MEDIA_TYPES[picture.form]
-    )
+    noisy = make_noisy_picture(picture, upload.name, noise, seed)
+    return _make_answer(noisy, upload.name, "_noisy", picture.form)
 
 
 def answer_inspect(upload: PictureUpload, most: int) -> dict[str, Any]:
-    """What `daelab inspect` says of the picture, and in one line.
+    """Identify the noise of a picture as `daelab inspect` does.
+
+    Args:
+        upload: The picture.
+        most: The largest picture to accept, in pixels.
+
+    Returns:
+        The answer in one line, and its values.
 
     Raises:
-        ValueError: a broken picture.
+        ValueError: The picture is damaged.
     """
-    found = identify_file_noise(_read(upload, most).colour().pixels)
-    return {"text": str(found), **found.to_dict()}
+    noise = identify_file_noise(_read(upload, most).colour().pixels)
+    return {"text": str(noise), **noise.to_dict()}
 
 
 def answer_preview(upload: PictureUpload, most: int) -> AnswerFile:
-    """The first page as a PNG of 8 bits, for formats that browsers do not show.
+    """Convert the first page of a picture to a PNG of 8 bits, for formats that browsers do not show.
+
+    Args:
+        upload: The picture.
+        most: The largest picture to accept, in pixels.
 
     Raises:
-        ValueError: a broken picture.
+        ValueError: The picture is damaged.
     """
     page = _read(upload, most)
     if page.pixels.ndim == 4:
         page = page.with_pixels(page.pixels[0])
-    return AnswerFile(
-        _saved(Picture(page.colour().pixels), "PNG"), _renamed(upload.name, "", "PNG"), PICTURE_MEDIA_TYPES["PNG"]
-    )
+    return _make_answer(Picture(page.colour().pixels), upload.name, "", "PNG")
+
+
+def _make_answer(picture: Picture, name: str, suffix: str, form: str) -> AnswerFile:
+    return AnswerFile(encode_to_bytes(picture, form), _rename(name, suffix, form), FORMATS[form].media_type)
 
 
 def _read(upload: PictureUpload, most: int) -> Picture:
     return read_picture(upload.data, max_pixels=most, name=upload.name)
 
 
-def _saved(picture: Picture, form: str) -> bytes:
-    stream = BytesIO()
-    encode_picture(stream, picture, form)
-    return stream.getvalue()
-
-
-def _renamed(name: str, suffix: str, form: str) -> str:
-    """A result's file name: its source's, with a suffix, and the format's ending where it had none."""
-    stem, dot, ending = name.rpartition(".")
-    if not dot or SUFFIXES.get(f".{ending.lower()}") != form:
-        stem, ending = name, next(key for key, value in SUFFIXES.items() if value == form)[1:]
-    return f"{stem}{suffix}.{ending}"
+def _rename(name: str, suffix: str, form: str) -> str:
+    """Add a suffix to a file name, and the extension of the format if the name has another one or none."""
+    stem, dot, extension = name.rpartition(".")
+    row = find_format(f".{extension}")
+    if not dot or row is None or row.name != form:
+        stem, extension = name, FORMATS[form].suffixes[0].removeprefix(".")
+    return f"{stem}{suffix}.{extension}"

@@ -1,4 +1,4 @@
-"""What a request may cost."""
+"""The limits of the server."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Bounds on what one request, and all of them together, may take."""
+    """Limits on what one request, and all requests together, may use."""
 
     body: int = 128_000_000
-    """Bytes of a request."""
+    """Largest request, in bytes."""
     pixels: int = 16_000_000
-    """Of a picture; adding noise takes some 150 bytes of memory for each."""
+    """Largest picture, in pixels. Adding noise takes about 150 bytes of memory per pixel."""
     queue: int = 8
-    """Requests that wait while others are worked on; one more is refused (429)."""
+    """Number of requests that may wait while others are processed. Further ones are refused with status 429."""
     seconds: float = 120.0
-    """From a request's admission to its answer."""
+    """Longest time from the admission of a request to its answer, in seconds."""
     workers: int = 1
-    """Requests that are worked on at once."""
+    """Number of requests that are processed at once."""
 
     def __post_init__(self) -> None:
+        """Check that no limit is too small."""
         for name, least in (("body", 1), ("pixels", 1), ("queue", 0), ("seconds", 0.001), ("workers", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}")

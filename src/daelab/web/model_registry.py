@@ -1,4 +1,4 @@
-"""The models that a visitor may choose: those that ship, and the best of each run; never a path."""
+"""The models that a visitor of the server may choose: the shipped ones and the best of each run, never a path."""
 
 from __future__ import annotations
 
@@ -10,80 +10,81 @@ from typing import Any
 
 from daelab.denoising.automatic import AUTOMATIC, AnyDenoiser, AutomaticDenoiser
 from daelab.denoising.denoiser import Denoiser
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.model_file import ModelMetadata, read_model_metadata
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.runs.folder import get_runs_root
 
-_KEPT = 4
+_CACHED = 4
+"""The number of models that are kept in memory."""
 _loading = threading.Lock()
 
 
 def list_models() -> list[dict[str, Any]]:
-    """What the header of each model says, for people to choose by; those that ship first, the best first."""
-    found = [_said(name, card, origin) for name, _, card, origin in _all()]
-    return sorted(found, key=lambda model: (model["origin"] != "ships", -(model["psnr"] or 0)))
+    """Describe the models that can be chosen by their metadata: shipped ones first, each sorted by PSNR."""
+    models = [_describe_model(name, metadata, origin) for name, _, metadata, origin in _list_files()]
+    return sorted(models, key=lambda model: (model["origin"] != "ships", -(model["psnr"] or 0)))
 
 
 def load_page_model(name: str) -> AnyDenoiser:
-    """What cleans, by a name of `models`, or by `AUTOMATIC`.
+    """Load a denoiser, or return it if it is in memory.
+
+    Args:
+        name: A name of `list_models`, or `AUTOMATIC`.
 
     Raises:
-        ValueError: no such name; lists those there are.
+        ValueError: No model has this name. The error lists the names.
     """
     if name == AUTOMATIC:
-        return _automatic()
-    paths = {key: path for key, path, _, _ in _all()}
+        return _load_automatic()
+    paths = {key: path for key, path, _, _ in _list_files()}
     if name not in paths:
-        raise unknown_name("model", name, [AUTOMATIC, *paths])
+        raise make_unknown_name_error("model", name, [AUTOMATIC, *paths])
     with _loading:
-        return _loaded(paths[name], paths[name].stat().st_mtime_ns)  # of a run that trains, anew
+        # the time makes a run that is still training load its newest model
+        return _load(paths[name], paths[name].stat().st_mtime_ns)
 
 
 @cache
-def _automatic() -> AutomaticDenoiser:
+def _load_automatic() -> AutomaticDenoiser:
     return AutomaticDenoiser()
 
 
-@lru_cache(_KEPT)
-def _loaded(path: Path, _written: int) -> Denoiser:
+@lru_cache(_CACHED)
+def _load(path: Path, _modified: int) -> Denoiser:
     return Denoiser.load(path)
 
 
-def _all() -> Iterator[tuple[str, Path, ModelMetadata, str]]:
-    """(name, file, card, origin) of each; a damaged or half-made one is passed over."""
+def _list_files() -> Iterator[tuple[str, Path, ModelMetadata, str]]:
+    """Yield the name, path, metadata and origin of each model. Damaged and unfinished files are skipped."""
     shipped = {shorten_model_name(name): path for name, path in list_shipped_models().items()}
     trained = {path.parent.name: path for path in sorted(get_runs_root().glob("*/best.safetensors"))}
-    # a run of the same name cannot be asked for by it, here as on the command line
+    # on the command line too, a shipped model hides a run of the same name
     for origin, table in (("ships", shipped), ("run", {k: v for k, v in trained.items() if k not in shipped})):
         for name, path in table.items():
             try:
-                card = read_model_metadata(path)
+                metadata = read_model_metadata(path)
             except (ValueError, OSError):
                 continue
-            if card.spec.channels == 3:
-                yield name, path, card, origin
+            if metadata.spec.channels == 3:
+                yield name, path, metadata, origin
 
 
-def _said(name: str, card: ModelMetadata, origin: str) -> dict[str, Any]:
-    test = card.metrics.get("test") or {}
+def _describe_model(name: str, metadata: ModelMetadata, origin: str) -> dict[str, Any]:
+    test = metadata.metrics.get("test") or {}
     return {
         "name": name,
         "origin": origin,
-        "parameters": card.spec.parameters,
-        "macs_per_pixel": round(card.spec.macs() / 1024),
-        "multiple": card.spec.multiple,
-        "halo": card.spec.halo,
-        "conditioned": card.spec.conditioned,
-        "noise": card.noise,
-        "data": _kind_of(test.get("data") or card.data.get("name") or ""),
+        "parameters": metadata.spec.parameters,
+        "macs_per_pixel": round(metadata.spec.macs() / 1024),
+        "multiple": metadata.spec.multiple,
+        "halo": metadata.spec.halo,
+        "conditioned": metadata.spec.conditioned,
+        "noise": metadata.noise,
+        # without the path of its files
+        "data": (test.get("data") or metadata.data.get("name") or "").partition(":")[0],
         "images": test.get("images"),
         "psnr_noisy": (test.get("psnr") or {}).get("noisy"),
-        "psnr": card.psnr,
+        "psnr": metadata.psnr,
         "ssim": (test.get("ssim") or {}).get("denoised"),
     }
-
-
-def _kind_of(data: str) -> str:
-    """A data set's name without the place of its files."""
-    return data.partition(":")[0]

@@ -1,4 +1,4 @@
-"""The ledger, the curves and the leaderboard, without anything that says where they lie."""
+"""The runs and the leaderboard that the page shows, without paths, hosts and process ids."""
 
 from __future__ import annotations
 
@@ -13,60 +13,64 @@ from daelab.runs.folder import get_run_folder, get_runs_root
 from daelab.runs.ledger import Ledger
 
 LEADERBOARD_FILE = Path("leaderboard/leaderboard.csv")
-"""Where `daelab leaderboard --out leaderboard` writes it."""
+"""The file that `daelab leaderboard --out leaderboard` writes."""
 SHOWN_COLUMNS = (
     *("name", "status", "reason", "comments", "started", "finished", "epochs_done", "epochs"),
     *("val_loss", "val_psnr_image", "val_psnr", "val_f1", "seconds", "images_per_second"),
     *("architecture", "parameters", "noise", "train_size", "val_size", "seed", "precision"),
     *("optimiser", "learning_rate", "batch_size", "weight_decay"),
 )
-"""Of the ledger's rows, those that are shown: neither folders, hosts, processes nor whole recipes."""
+"""The columns of the ledger that are shown: no folders, hosts, processes or whole recipes."""
 
 
 class RunStore:
-    """What there is to read of runs.
-
-    Args:
-        ledger: URL of the database; as `Ledger` where it is None.
-        leaderboard: a CSV file.
-    """
+    """A reader of the ledger, of the training curves, and of the leaderboard."""
 
     def __init__(self, ledger: str | None = None, leaderboard: Path = LEADERBOARD_FILE) -> None:
+        """Read from a ledger and a leaderboard file; both may be missing.
+
+        Args:
+            ledger: Database URL of the ledger, or None for the default one.
+            leaderboard: CSV file of the leaderboard.
+        """
         self.url, self._leaderboard = ledger, leaderboard
         self._ledger: Ledger | None = None
 
     def rows(self) -> list[dict[str, Any]]:
-        """Every run, in the order of the first record.
+        """Return all runs in the order of their first record.
 
         Raises:
-            ValueError: the ledger cannot be read.
+            ValueError: The ledger cannot be read.
         """
         if self._ledger is None:
-            # looking on makes no ledger where there is none yet
+            # opening a ledger creates it, and a visitor of the page must not create files
             if self.url is None and "DAELAB_LEDGER" not in os.environ and not (get_runs_root() / "ledger.db").exists():
                 return []
             self._ledger = Ledger(self.url)
-        self._ledger.settle()
-        found = [{key: _said(row[key]) for key in SHOWN_COLUMNS} for row in self._ledger.rows()]
-        return [row | {"architecture": _architecture(row["architecture"])} for row in found]
+        self._ledger.mark_dead_runs()
+        rows = [{key: _hide_paths(row[key]) for key in SHOWN_COLUMNS} for row in self._ledger.list_runs()]
+        return [row | {"architecture": _shorten_architecture(row["architecture"])} for row in rows]
 
     def run(self, name: str) -> dict[str, Any]:
-        """One run, and its rows of `metrics.csv` so far.
+        """Return a run and its rows of `metrics.csv` so far.
+
+        Args:
+            name: The name of the run.
 
         Raises:
-            LookupError: the ledger has no such run.
+            LookupError: The ledger has no such run.
         """
-        found = next((row for row in self.rows() if row["name"] == name), None)
-        if found is None:
+        row = next((row for row in self.rows() if row["name"] == name), None)
+        if row is None:
             raise LookupError(f"no run {name}")
         try:
             curve = get_run_folder(name).read_metrics()
-        except (ValueError, OSError):  # one that was imported has no folder, and any name
+        except (ValueError, OSError):  # an imported run has no folder, and its name may be no valid folder name
             curve = []
-        return {"run": found, "curve": curve}
+        return {"run": row, "curve": curve}
 
     def leaderboard(self) -> dict[str, Any]:
-        """Its columns and its rows, as text; none where there is no such file."""
+        """Return the columns and rows of the leaderboard as text, or no rows if there is no such file."""
         try:
             with self._leaderboard.open(newline="", encoding="utf-8") as file:
                 columns, *rows = [row for row in csv.reader(file) if row] or [[]]
@@ -75,14 +79,14 @@ class RunStore:
         return {"columns": columns, "rows": [row for row in rows if len(row) == len(columns)]}
 
 
-def _said(value: Any) -> Any:
+def _hide_paths(value: Any) -> Any:
     return shorten_paths(value) if isinstance(value, str) else value
 
 
-def _architecture(text: str | None) -> str | None:
-    """A spec without a name by its stages: those of the paper's kind by their widths.
+def _shorten_architecture(text: str | None) -> str | None:
+    """Return an unnamed architecture as the widths of its stages, with a minus where a stage does not shrink the image.
 
-    >>> _architecture("{'stages': [{'width': 8, 'down': True}, {'width': 16, 'down': False}], 'norm': 'none'}")
+    >>> _shorten_architecture("{'stages': [{'width': 8, 'down': True}, {'width': 16, 'down': False}], 'norm': 'none'}")
     '8, 16-; norm none'
     """
     if not (text or "").startswith("{"):
@@ -96,7 +100,10 @@ def _architecture(text: str | None) -> str | None:
 
 
 def shorten_paths(text: str) -> str:
-    """A text in which of every absolute path only the last part is left.
+    """Return a text in which only the last part of every absolute path is left.
+
+    Args:
+        text: Any text.
 
     >>> shorten_paths("/home/me/pictures/cat.png: broken; data folder:/data/set, 3/4 done")
     '…/cat.png: broken; data folder:…/set, 3/4 done'

@@ -1,4 +1,4 @@
-"""What stands before every request: host, origin and token are looked at; and the headers of every answer."""
+"""The security middleware: it checks the host, origin and token of every request, and adds headers to every answer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
-"""The content security policy: nothing inline, nothing from elsewhere."""
+"""The content security policy: no inline code, and nothing from other hosts."""
 HEADERS = {
     "content-security-policy": "; ".join(f"{key} {value}" for key, value in POLICY.items()),
     "x-content-type-options": "nosniff",
@@ -33,23 +33,26 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=(), interest-cohort=()",
 }
+"""The headers of every answer."""
 
 
 class SecurityMiddleware:
-    """ASGI middleware.
-
-    Args:
-        names: host names that this server answers to, beside localhost and plain addresses: a page
-            that rebinds its own name to this address is refused.
-        token: what `Authorization: Bearer` must say to reach /api; none asks for none.
-    """
+    """An ASGI middleware that refuses requests of foreign pages and, with a token, of strangers."""
 
     def __init__(self, app: ASGIApp, names: Collection[str] = (), token: str | None = None) -> None:
+        """Wrap an application.
+
+        Args:
+            app: The application.
+            names: Host names that the server answers to, besides localhost and IP addresses. All others are refused,
+                because a foreign page could point its own name to this server (DNS rebinding).
+            token: The bearer token that requests to /api must carry, or None if none is needed.
+        """
         self.app, self.names = app, {name.lower() for name in names}
         self.token = None if token is None else token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer why not."""
+        """Pass a request on, or answer why it is refused."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -57,31 +60,33 @@ class SecurityMiddleware:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = dict(HEADERS) | ({"cache-control": "no-store"} if api else {})
-                message = {**message, "headers": [*message["headers"], *_encoded(kept)]}
+                added = dict(HEADERS) | ({"cache-control": "no-store"} if api else {})
+                message = {**message, "headers": [*message["headers"], *_encode_headers(added)]}
             await send(message)
 
-        fault = self._fault(scope, api)
-        if fault is None:
+        refusal = self._find_refusal(scope, api)
+        if refusal is None:
             await self.app(scope, receive, with_headers)
             return
-        status, reason, more = fault
+        status, reason, more = refusal
         body = json.dumps({"error": reason}).encode()
-        headers = _encoded({"content-type": "application/json", "content-length": str(len(body))} | more)
+        headers = _encode_headers({"content-type": "application/json", "content-length": str(len(body))} | more)
         await with_headers({"type": "http.response.start", "status": status, "headers": headers})
         await with_headers({"type": "http.response.body", "body": body})
 
-    def _fault(self, scope: Scope, api: bool) -> tuple[int, str, dict[str, str]] | None:
-        said = {key: value.decode("latin-1") for key, value in scope["headers"]}
-        host = said.get(b"host", "")
+    def _find_refusal(self, scope: Scope, api: bool) -> tuple[int, str, dict[str, str]] | None:
+        """Return status, reason and headers of a refusal, or None if the request is allowed."""
+        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
+        host = headers.get(b"host", "")
         if not self._answers_to(host):
-            return 400, "this server does not answer to that host name; --allow-host NAME lets it", {}
-        origin = said.get(b"origin")
+            return 400, "the server does not answer to this host name; allow it with --allow-host NAME", {}
+        origin = headers.get(b"origin")
         if api and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "requests from other sites' pages are refused", {}
-        given = said.get(b"authorization", "")
+            return 403, "requests from pages of other sites are refused", {}
+        given = headers.get(b"authorization", "")
         if api and self.token is not None and not hmac.compare_digest(given.encode(), b"Bearer " + self.token):
-            return 401, "this server asks for its token: Authorization: Bearer TOKEN", {"www-authenticate": "Bearer"}
+            reason = "a valid token is needed; send the header Authorization: Bearer TOKEN"
+            return 401, reason, {"www-authenticate": "Bearer"}
         return None
 
     def _answers_to(self, host: str) -> bool:
@@ -94,7 +99,11 @@ class SecurityMiddleware:
 
 
 def is_ip_address(name: str) -> bool:
-    """Whether it is an IP address, written out."""
+    """Return whether a host name is an IP address.
+
+    Args:
+        name: The host name.
+    """
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -102,10 +111,14 @@ def is_ip_address(name: str) -> bool:
     return True
 
 
-def _encoded(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+def _encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
     return [(key.encode(), value.encode()) for key, value in headers.items()]
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it."""
+    """Return whether only this machine can reach a host.
+
+    Args:
+        host: A host name or an IP address.
+    """
     return host == "localhost" or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback)

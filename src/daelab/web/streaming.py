@@ -1,4 +1,4 @@
-"""A request's work as events: what waits, how far it is, what came of it; and why it came to nothing."""
+"""The work of a request as a stream of events: waiting, progress, and the result or an error."""
 
 from __future__ import annotations
 
@@ -20,61 +20,94 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("daelab.web")
 _PIECE = 3 << 16
-"""Bytes of a file in one line of events; of three, so that base64 needs no filling between."""
+"""Number of bytes of a file in one event; a multiple of three, so that base64 needs no padding between events."""
 _DRAIN = 30.0
-"""Seconds that a refused request may take to send its body: some clients read no answer before."""
+"""Seconds that a refused request may take to send its body. Some clients read no answer before they have sent it."""
 
 
 class ClientLeft(Exception):
-    """The client has gone."""
+    """An error that ends the work of a client that has closed its connection."""
 
 
 def describe_problem(error: Exception) -> tuple[int, str]:
-    """Status and one line."""
+    """Return the HTTP status of an error and its text in one line.
+
+    Args:
+        error: The error.
+    """
     if isinstance(error, ValueError):
         return 422, str(error)
-    known = {
+    answers = {
         QueueFull: (429, "the queue is full; try again in a moment"),
-        RequestTimeout: (503, "it took longer than this server gives a request; try a smaller picture"),
-        UploadTooLarge: (413, "the request is larger than this server reads; see body_bytes of /api/about"),
-        ClientLeft: (499, "the client has gone"),
+        RequestTimeout: (503, "the request took longer than this server allows; try a smaller picture"),
+        UploadTooLarge: (413, "the request is larger than this server accepts; see body_bytes in /api/about"),
+        ClientLeft: (499, "the client closed the connection"),
     }
-    return known.get(type(error), (500, "the server failed; its log says why"))
+    return answers.get(type(error), (500, "internal error; the log of the server has the details"))
 
 
-async def run_alone(request: Request, desk: AdmissionQueue, limits: ServerLimits, name: str, work: Any) -> Any:
-    """As `worked`, for work that takes the picture alone."""
-    return await run_queued(request, desk, limits, name, lambda pictures, _: work(pictures["picture"], _))
+async def run_alone(request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, work: Any) -> Any:
+    """Do work that takes the picture alone, as `run_queued` does.
+
+    Args:
+        request: The request.
+        queue: The admission queue.
+        limits: The limits of the server.
+        name: The file name of a raw body.
+        work: A function of the uploaded picture and a progress callback.
+    """
+    return await run_queued(request, queue, limits, name, lambda pictures, _: work(pictures["picture"], _))
 
 
-async def run_queued(request: Request, desk: AdmissionQueue, limits: ServerLimits, name: str, work: Any) -> Any:
-    """What the work gives, for whoever does not want to hear of its progress."""
-    async with aclosing(stream_events(request, desk, limits, name, work)) as found:
-        async for event, value in found:
+async def run_queued(request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, work: Any) -> Any:
+    """Do the work of a request and return its result, without progress.
+
+    Args:
+        request: The request.
+        queue: The admission queue.
+        limits: The limits of the server.
+        name: The file name of a raw body.
+        work: A function of the uploads by name and a progress callback.
+    """
+    async with aclosing(stream_events(request, queue, limits, name, work)) as events:
+        async for event, value in events:
             if event == "done":
                 return value
-    raise AssertionError("the work ends with `done` or raises")
+    raise AssertionError("the events end with `done` or an error")
 
 
 async def stream_events(
-    request: Request, desk: AdmissionQueue, limits: ServerLimits, name: str, work: Callable[[dict[str, Any], Any], Any]
+    request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, work: Callable[[dict[str, Any], Any], Any]
 ) -> AsyncGenerator[tuple[str, Any], None]:
-    """Read a request and work on it: ("waiting", None), ("progress", (done, total)), ..., ("done", result).
+    """Read a request, do its work, and yield its events.
+
+    Args:
+        request: The request.
+        queue: The admission queue.
+        limits: The limits of the server.
+        name: The file name of a raw body.
+        work: A function of the uploads by name and a progress callback.
+
+    Yields:
+        ("waiting", None), ("progress", (finished tiles, all tiles)), ..., ("done", result).
 
     Raises:
-        Busy, Late, Left, TooLarge, ValueError
+        QueueFull: The queue is full.
+        RequestTimeout: The time is over.
+        ClientLeft: The client closed its connection.
+        UploadTooLarge: The body is too large.
+        ValueError: The request or its picture is invalid.
     """
     try:
-        place = desk.place()
-        with place as here:
+        with queue.place() as place:
             try:
-                async with asyncio.timeout(here.left):
+                async with asyncio.timeout(place.left):
                     pictures = await read_uploads(request, limits.body, name)
             except TimeoutError:
                 raise RequestTimeout from None
             yield "waiting", None
-            async with aclosing(_followed(request, here, partial(work, pictures))) as followed:
-                async for event in followed:
+            async with aclosing(_follow(request, place, partial(work, pictures))) as events:
+                async for event in events:
                     yield event
     except QueueFull:
         with suppress(UploadTooLarge, TimeoutError):
@@ -84,23 +117,21 @@ async def stream_events(
         raise
 
 
-async def _followed(
-    request: Request, place: QueuePlace, work: QueuedWork[Any]
-) -> AsyncGenerator[tuple[str, Any], None]:
-    """Progress while the work is done in its thread, then its result; an end where the client goes."""
+async def _follow(request: Request, place: QueuePlace, work: QueuedWork[Any]) -> AsyncGenerator[tuple[str, Any], None]:
+    """Yield the progress of the work and its result; stop when the client closes its connection."""
     news: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
     tasks: list[asyncio.Task[Any]] = []
 
-    async def worked() -> None:
-        news.put_nowait(await _outcome(place.run(work, lambda *count: news.put_nowait(("progress", count)))))
+    async def do_work() -> None:
+        news.put_nowait(await _catch(place.run(work, lambda *count: news.put_nowait(("progress", count)))))
 
-    async def watched() -> None:
+    async def watch_client() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
         news.put_nowait(("raise", ClientLeft()))
 
     try:
-        tasks += [asyncio.create_task(worked()), asyncio.create_task(watched())]
+        tasks += [asyncio.create_task(do_work()), asyncio.create_task(watch_client())]
         while True:
             event, value = await news.get()
             if event == "raise":
@@ -113,7 +144,7 @@ async def _followed(
             task.cancel()
 
 
-async def _outcome(work: Awaitable[Any]) -> tuple[str, Any]:
+async def _catch(work: Awaitable[Any]) -> tuple[str, Any]:
     try:
         return "done", await work
     except Exception as error:
@@ -121,25 +152,30 @@ async def _outcome(work: Awaitable[Any]) -> tuple[str, Any]:
 
 
 async def stream_lines(first: tuple[str, Any], events: AsyncGenerator[tuple[str, Any], None]) -> AsyncIterator[bytes]:
-    """Events as JSON lines; what goes wrong from here on is an event too."""
-    yield _line(event=first[0])
+    """Yield events as JSON lines. An error becomes an event too, because the status is sent already.
+
+    Args:
+        first: The first event.
+        events: The remaining events.
+    """
+    yield _encode_event(event=first[0])
     try:
         async with aclosing(events):
             async for event, value in events:
                 if event == "progress":
-                    yield _line(event=event, done=value[0], total=value[1])
+                    yield _encode_event(event=event, done=value[0], total=value[1])
                     continue
-                yield _line(event="report", **value.report)
+                yield _encode_event(event="report", **value.report)
                 for start in range(0, len(value.data), _PIECE):
                     piece = base64.b64encode(value.data[start : start + _PIECE]).decode()
-                    yield _line(event="file", base64=piece)
-                yield _line(event="end", bytes=len(value.data))
+                    yield _encode_event(event="file", base64=piece)
+                yield _encode_event(event="end", bytes=len(value.data))
     except Exception as error:
         status, text = describe_problem(error)
         if status == 500:
-            log.exception("a request failed")
-        yield _line(event="error", status=status, error=text)
+            log.exception("A request failed.")
+        yield _encode_event(event="error", status=status, error=text)
 
 
-def _line(**values: Any) -> bytes:
+def _encode_event(**values: Any) -> bytes:
     return json.dumps(values, allow_nan=False).encode() + b"\n"

@@ -1,4 +1,4 @@
-"""A request's body -> pictures' bytes, in memory and bounded; never a file."""
+"""The pictures in a request's body, read into bounded memory and never into a file."""
 
 from __future__ import annotations
 
@@ -12,55 +12,64 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 PARTS = ("picture", "clean")
-"""What a multipart body may hold."""
+"""The parts that a multipart body may have."""
 _LONGEST_NAME = 200
 
 
 class UploadTooLarge(Exception):
-    """A body of more bytes than are read."""
+    """An error for a body that is larger than the limit."""
 
 
 @dataclass(frozen=True)
 class PictureUpload:
-    """A picture's file as it came."""
+    """An uploaded picture."""
 
     data: bytes
+    """The content of the file."""
     name: str
-    """Of the file, without folders; "picture" where none was given."""
+    """The name of the file, without folders; "picture" if none was given."""
 
 
 async def read_uploads(request: Request, most: int, name: str = "") -> dict[str, PictureUpload]:
-    """The pictures of a request: its raw body as `picture`, or the parts of a multipart one.
+    """Read the pictures of a request.
 
     Args:
-        most: bytes of the body.
-        name: of a raw body's file.
+        request: The request.
+        most: Largest body, in bytes.
+        name: The file name of a raw body.
+
+    Returns:
+        The raw body as `picture`, or the parts `picture` and `clean` of a multipart body.
 
     Raises:
-        TooLarge: more bytes than that.
-        ValueError: a multipart body that is none, or without a part `picture`.
+        UploadTooLarge: The body is larger than that.
+        ValueError: A multipart body is damaged or has no part `picture`.
     """
     body = bytearray()
     async for chunk in limit_body(request, most):
         body += chunk
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-        found = {"picture": PictureUpload(bytes(body), sanitize_file_name(name))}
+        uploads = {"picture": PictureUpload(bytes(body), sanitize_file_name(name))}
     else:
-        found = await _parts(request, body)
-    if "picture" not in found:
-        raise ValueError("the request has no picture: send it as the body, or as the part `picture` of a form")
-    return found
+        uploads = await _read_parts(request, body)
+    if "picture" not in uploads:
+        raise ValueError("the request has no picture; send it as the body, or as the part `picture` of a form")
+    return uploads
 
 
 async def limit_body(request: Request, most: int) -> AsyncIterator[bytes]:
-    """The body, chunk by chunk.
+    """Yield the body of a request chunk by chunk.
+
+    Args:
+        request: The request.
+        most: Largest body, in bytes.
 
     Raises:
-        TooLarge: by the request's own word, or when it turns out so.
+        UploadTooLarge: The content-length header, or the body itself, is larger than that.
     """
-    said = request.headers.get("content-length", "0")
-    if not said.isdecimal() or int(said) > most:
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > most:
         raise UploadTooLarge
     read = 0
     async for chunk in request.stream():
@@ -70,7 +79,7 @@ async def limit_body(request: Request, most: int) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _parts(request: Request, body: bytearray) -> dict[str, PictureUpload]:
+async def _read_parts(request: Request, body: bytearray) -> dict[str, PictureUpload]:
     from starlette.datastructures import UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -80,22 +89,25 @@ async def _parts(request: Request, body: bytearray) -> dict[str, PictureUpload]:
         yield b""
 
     parser = MultiPartParser(request.headers, stream(), max_files=len(PARTS), max_fields=len(PARTS))  # type: ignore[arg-type]
-    parser.spool_max_size = len(body) + 1  # a larger part would be kept in a file
+    parser.spool_max_size = len(body) + 1  # the parser would write a larger part to a file
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         reason = getattr(error, "message", "no boundary")
         raise ValueError(f"the multipart body is damaged: {reason}") from None
-    found = {}
+    uploads = {}
     for part, value in form.multi_items():
         if part in PARTS and isinstance(value, UploadFile):
-            found[part] = PictureUpload(await value.read(), sanitize_file_name(value.filename or ""))
+            uploads[part] = PictureUpload(await value.read(), sanitize_file_name(value.filename or ""))
     await form.close()
-    return found
+    return uploads
 
 
 def sanitize_file_name(text: str) -> str:
-    r"""A file's name as it may be said again: without folders and control characters.
+    r"""Return a file name without folders and control characters, which is safe to repeat in an answer.
+
+    Args:
+        text: The name that the client gave.
 
     >>> sanitize_file_name("C:\\pictures\\cat.png"), sanitize_file_name("../../etc/a\nb.png"), sanitize_file_name("")
     ('cat.png', 'ab.png', 'picture')

@@ -1,4 +1,4 @@
-"""A classifier that scores images: one callable, whatever is behind it."""
+"""The one interface of all classifiers: a callable from images to classes."""
 
 from __future__ import annotations
 
@@ -10,63 +10,77 @@ import torch
 from torch import Tensor
 
 LogitsFunction = Callable[[Tensor], Tensor]
-"""(N, 3, H, W) float32 in [0, 1] -> (N, K) scores, the highest for the answer."""
+"""A function of (N, 3, H, W) float32 in [0, 1] to (N, K) scores; the highest marks the predicted class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Classifier:
-    """Images (N, 3, H, W) float32 in [0, 1] -> (N,) int64 on the CPU, places in `classes`."""
+    """A classifier: images (N, 3, H, W) float32 in [0, 1] -> (N,) int64 on the CPU, indices into `classes`."""
 
     name: str
     logits: LogitsFunction
     classes: tuple[str, ...] = ()
-    """Empty where the classifier does not say: then they are the data set's, in its order."""
+    """The names of the classes. If empty, the classes are those of the data set, in its order."""
     note: str = ""
-    """One line: what it is and where it came from."""
+    """One line on what the classifier is and where it comes from."""
     single: LogitsFunction | None = None
-    """The same from one look at an image, where `logits` averages several."""
+    """The scores without test-time augmentation, if `logits` averages several views of an image."""
     _columns: tuple[int, ...] = ()
-    """Which logits stand for `classes`, where not all of them in order."""
-    _met: dict[tuple[bytes, tuple[int, ...]], Tensor] = field(default_factory=dict)
+    """The indices of the logits of `classes`, unless they are all logits in order."""
+    _cache: dict[tuple[bytes, tuple[int, ...]], Tensor] = field(default_factory=dict)
 
     def quick(self) -> Classifier:
-        """This judge without test-time augmentation: faster, a little less right."""
+        """Return this classifier without test-time augmentation: faster, a little less accurate."""
         if self.single is None:
             return self
-        return replace(self, logits=self.single, single=None, note=f"{self.note}, without augmentation", _met={})
+        return replace(self, logits=self.single, single=None, note=f"{self.note}, without augmentation", _cache={})
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """The class of each image.
+        """Predict the class of each image.
+
+        Args:
+            images: (N, 3, H, W) float32 in [0, 1].
+
+        Returns:
+            (N,) int64 on the CPU, indices into `classes`.
 
         Raises:
-            ValueError: the classifier does not give (N, K) scores.
+            ValueError: The classifier does not give (N, K) scores.
         """
         logits = torch.as_tensor(self.logits(images))
-        wanted = len(self._columns) or len(self.classes)
-        if logits.ndim != 2 or len(logits) != len(images) or (not self._columns and logits.shape[1] != wanted):
+        count = len(self._columns) or len(self.classes)
+        if logits.ndim != 2 or len(logits) != len(images) or (not self._columns and logits.shape[1] != count):
             raise ValueError(
-                f"judge {self.name}: it gave {tuple(logits.shape)} for {len(images)} images;"
-                f" wanted are scores of {wanted} classes for each"
+                f"classifier {self.name}: it returned the shape {tuple(logits.shape)} for {len(images)} images;"
+                f" expected the scores of {count} classes for each image"
             )
         if self._columns:
             logits = logits[:, list(self._columns)]
         return logits.float().argmax(1).cpu()
 
     def remembered(self, images: Tensor) -> Tensor:
-        """The same, kept in memory by the pixels: clean and noisy test images come again with every model."""
+        """Predict as `__call__` does, with a cache: clean and noisy test images return with every model.
+
+        Args:
+            images: (N, 3, H, W) float32 in [0, 1].
+        """
         pixels = images.contiguous().cpu().numpy()
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()).digest()
         key = (digest, self._columns)
-        if key not in self._met:
-            self._met[key] = self(images)
-        return self._met[key]
+        if key not in self._cache:
+            self._cache[key] = self(images)
+        return self._cache[key]
 
     def on(self, classes: tuple[str, ...], data: str = "the data set") -> Classifier:
-        """This judge answering with places in a data set's classes, matched by name.
+        """Return this classifier with the classes of a data set, matched by name.
+
+        Args:
+            classes: The names of the data set's classes, in its order.
+            data: The name of the data set, for the error message.
 
         Raises:
-            ValueError: it does not know one of the classes.
+            ValueError: The classifier does not know one of the classes.
         """
         if not self.classes:
             return replace(self, classes=classes)
@@ -76,7 +90,8 @@ class Classifier:
         missing = [name for name in classes if _plain(name) not in places]
         if missing:
             raise ValueError(
-                f"judge {self.name} does not know {_few(missing)} of {data}; it knows {_few(self.classes)}"
+                f"classifier {self.name} does not know the classes {_few(missing)} of {data};"
+                f" it knows {_few(self.classes)}"
             )
         columns = tuple(places[_plain(name)] for name in classes)
         return replace(self, classes=classes, _columns=columns)

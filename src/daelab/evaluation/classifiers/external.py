@@ -1,4 +1,4 @@
-"""The user's own classifiers: an ONNX file, or a Python function that gives an nn.Module."""
+"""The user's own classifier: an ONNX file, or a Python function that returns an nn.Module."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ from daelab.evaluation.classifiers.classifier import Classifier
 
 
 def resize_images(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """(N, 3, H, W) at another size, bilinear, as Pillow does it."""
+    """Resize images bilinearly, as Pillow does.
+
+    Args:
+        x: (N, 3, H, W) images.
+        size: The new (height, width) in pixels.
+    """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def load_onnx_classifier(path: Path, _device: torch.device) -> Classifier:
-    """A classifier in an ONNX file, run by onnxruntime on the CPU.
+    """Load a classifier from an ONNX file, which onnxruntime runs on the CPU.
 
-    Its first input takes float RGB images (N, 3, H, W) in [0, 1] (normalisation belongs in the
-    graph; images of another size are resized), its first output gives scores (N, K). A metadata
-    entry `classes`, a JSON list, names the classes; else they are the data set's, in its order.
+    The first input takes float RGB images (N, 3, H, W) in [0, 1]; the graph must normalize them itself. Images of
+    another size are resized. The first output gives scores (N, K). The metadata entry `classes`, a JSON list, names
+    the classes; without it the classes are those of the data set, in its order.
+
+    Args:
+        path: The ONNX file.
+        _device: The device; unused, since onnxruntime computes on the CPU.
 
     Raises:
         ValueError: onnxruntime is not installed, or the file is no such classifier.
@@ -36,11 +45,11 @@ def load_onnx_classifier(path: Path, _device: torch.device) -> Classifier:
     try:
         session = open_onnx_session(path)
     except ValueError as error:
-        raise ValueError(f"judge {error}") from None
+        raise ValueError(f"classifier {error}") from None
     entry = session.get_inputs()[0]
     shape = [side if isinstance(side, int) else None for side in entry.shape]
     if len(shape) != 4 or shape[1] not in (3, None) or "float" not in entry.type:
-        raise ValueError(f"judge {path}: its input is {entry.type} {entry.shape}; wanted are float (N, 3, H, W)")
+        raise ValueError(f"classifier {path}: the input is {entry.type} {entry.shape}; expected float (N, 3, H, W)")
     kind = "float16" if "float16" in entry.type else "float32"
 
     def logits(x: Tensor) -> Tensor:
@@ -50,7 +59,7 @@ def load_onnx_classifier(path: Path, _device: torch.device) -> Classifier:
         try:
             outs = [session.run(None, {entry.name: pixels[i : i + step]})[0] for i in range(0, len(pixels), step)]
         except Exception as error:
-            raise ValueError(f"judge {path}: {shorten_error(error)}") from None
+            raise ValueError(f"classifier {path}: {shorten_error(error)}") from None
         return torch.cat([torch.from_numpy(out) for out in outs])
 
     classes = _names(session.get_modelmeta().custom_metadata_map.get("classes", "[]"))
@@ -58,29 +67,33 @@ def load_onnx_classifier(path: Path, _device: torch.device) -> Classifier:
 
 
 def load_factory_classifier(text: str, device: torch.device) -> Classifier:
-    """A classifier from `module:factory`, found in the current folder or installed. This runs its code.
+    """Load a classifier from a Python function of an installed module or one in the current folder.
 
-    The factory gives an nn.Module (N, 3, H, W) float32 in [0, 1] -> scores (N, K). Two
-    attributes are read where it has them: `classes`, names in the order of the scores, and
-    `size`, the (H, W) it wants.
+    This runs the module's code. The function returns an nn.Module (N, 3, H, W) float32 in [0, 1] -> scores (N, K). Two
+    optional attributes of it are read: `classes`, the names in the order of the scores, and `size`, the (H, W) of the
+    images that it takes.
+
+    Args:
+        text: The module and the function, as `module:factory`.
+        device: The device to compute on.
 
     Raises:
-        ValueError: the module or the function is not there, or gives something else.
+        ValueError: The module or the function does not exist, or the function returns something else.
     """
     module, _, function = text.partition(":")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        found: Any = importlib.import_module(module)
+        factory: Any = importlib.import_module(module)
         for part in function.split("."):
-            found = getattr(found, part)
-        network = found()
+            factory = getattr(factory, part)
+        network = factory()
     except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"judge {text}: {type(error).__name__}: {shorten_error(error)}") from None
+        raise ValueError(f"classifier {text}: {type(error).__name__}: {shorten_error(error)}") from None
     finally:
         sys.path.remove(here)
     if not isinstance(network, nn.Module):
-        raise ValueError(f"judge {text}: it gave {type(network).__name__}, not an nn.Module")
+        raise ValueError(f"classifier {text}: the function returned {type(network).__name__}, not an nn.Module")
     network = network.to(device).eval().requires_grad_(False)
     size = getattr(network, "size", None)
 
@@ -88,7 +101,7 @@ def load_factory_classifier(text: str, device: torch.device) -> Classifier:
         try:
             out: Tensor = network(resize_images(x, size or tuple(x.shape[-2:])).to(device))
         except Exception as error:
-            raise ValueError(f"judge {text}: {type(error).__name__}: {shorten_error(error)}") from None
+            raise ValueError(f"classifier {text}: {type(error).__name__}: {shorten_error(error)}") from None
         return out
 
     classes = tuple(str(name) for name in getattr(network, "classes", ()))

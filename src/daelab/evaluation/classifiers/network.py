@@ -1,4 +1,4 @@
-"""The classifier of ours: a recipe's `network` -> nn.Module.
+"""The network of daelab's classifiers: a recipe's `network` -> nn.Module.
 
 A network in the style of the fast CIFAR-10 literature (Page, 2019, "How to train your ResNet";
 Jordan, 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU"): a fixed layer that whitens
@@ -20,21 +20,22 @@ from torch import Tensor, nn
 from daelab.evaluation.classifiers.recipe import ClassifierNetworkConfig
 
 SCALE = 1 / 9
-"""Of the logits: without it, cross entropy starts out steep."""
+"""The scale of the logits. Without it, the cross entropy of the first steps is too large."""
 WHITEN_EPS = 5e-4
-"""Added to the patches' variances, in units of the images' variance."""
+"""A constant added to the patches' variances, in units of the images' variance."""
 WHITEN_IMAGES = 5000
+"""The number of training images that the whitening filters are computed from."""
 
 TTA = {
     "none": (1.0,),
     "mirror": (0.5, 0.5),
     "shift": (0.25, 0.25, 0.125, 0.125, 0.125, 0.125),
 }
-"""Weights of the logits of the first of `views`."""
+"""The weights of the logits of the first views of `make_views`, by the name of the test-time augmentation."""
 
 
 class _Block(nn.Module):
-    """(N, C, H, W) -> (N, width, H // 2, W // 2)."""
+    """A block of convolutions: (N, C, H, W) -> (N, width, H // 2, W // 2)."""
 
     def __init__(self, channels: int, width: int, skips: str | None) -> None:
         super().__init__()
@@ -51,12 +52,18 @@ class _Block(nn.Module):
 
 
 class ConvNet(nn.Module):
-    """(N, 3, H, W) in [0, 1] -> logits (N, K)."""
+    """A convolutional classifier: (N, 3, H, W) in [0, 1] -> logits (N, K).
+
+    Args:
+        shape: The widths and the kind of the blocks.
+        classes: K.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, shape: ClassifierNetworkConfig, classes: int) -> None:
+        """Build the network; the weights are set by `build_classifier` and `prepare`."""
         super().__init__()
         self.register_buffer("mean", torch.zeros(3, 1, 1))
         self.register_buffer("std", torch.ones(3, 1, 1))
@@ -69,23 +76,35 @@ class ConvNet(nn.Module):
         self.head = nn.Linear(widths[-1], classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute the logits.
+
+        Args:
+            x: (N, 3, H, W) in [0, 1].
+
+        Returns:
+            (N, K) float32.
+        """
         logits: Tensor = self.head(self.features(x)[-1].amax((-2, -1)))
         return logits.float() * SCALE
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """What each block gives, (N, width, h, w)."""
-        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        x, found = F.gelu(self.whiten(x)), []
-        for block in self.blocks:
-            x = block(x)
-            found.append(x)
-        return found
-
-    def prepare(self, images: Tensor) -> None:
-        """Set what depends on the images and is not trained: normalisation and the whitening filters.
+        """Compute the outputs of all blocks, (N, width, h, w) each.
 
         Args:
-            images: uint8 (N, 3, H, W), of the training part.
+            x: (N, 3, H, W) in [0, 1].
+        """
+        x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        x, outputs = F.gelu(self.whiten(x)), []
+        for block in self.blocks:
+            x = block(x)
+            outputs.append(x)
+        return outputs
+
+    def prepare(self, images: Tensor) -> None:
+        """Set the normalization and the whitening filters, which depend on the images and are not trained.
+
+        Args:
+            images: (N, 3, H, W) uint8, the training images.
         """
         x = images[:WHITEN_IMAGES].float().div(255)
         self.mean.copy_(x.mean((0, 2, 3))[:, None, None])
@@ -95,12 +114,15 @@ class ConvNet(nn.Module):
 
 
 def compute_whitening(x: Tensor, side: int, eps: float = WHITEN_EPS) -> Tensor:
-    """Filters (3 * side**2, 3, side, side) whose answers to patches of `x` are uncorrelated, of variance 1.
+    """Compute filters whose outputs on patches of the images are uncorrelated and of variance 1.
 
     Args:
-        x: (N, 3, H, W), of mean 0.
-        side: of a patch, in pixels.
-        eps: added to each variance, so that directions without content are not blown up.
+        x: (N, 3, H, W) images of mean 0.
+        side: The side of a patch, in pixels.
+        eps: A constant added to each variance, so that directions without content are not amplified.
+
+    Returns:
+        (3 * side**2, 3, side, side) filters.
     """
     patches = F.unfold(x, side).transpose(1, 2).flatten(0, 1).double()
     patches = patches - patches.mean(0)
@@ -111,7 +133,13 @@ def compute_whitening(x: Tensor, side: int, eps: float = WHITEN_EPS) -> Tensor:
 
 
 def build_classifier(shape: ClassifierNetworkConfig, classes: int, seed: int = 0) -> ConvNet:
-    """A network before training: convolutions pass their first channels on (Zagoruyko and Komodakis, 2017)."""
+    """Build an untrained network whose convolutions pass their first channels on (Zagoruyko and Komodakis, 2017).
+
+    Args:
+        shape: The widths and the kind of the blocks.
+        classes: K.
+        seed: The seed of the weights.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ConvNet(shape, classes)
@@ -123,23 +151,46 @@ def build_classifier(shape: ClassifierNetworkConfig, classes: int, seed: int = 0
 
 
 def make_views(x: Tensor, count: int) -> Iterator[Tensor]:
-    """The first `count` of: an image, its mirror image, and both moved by a pixel to two corners."""
+    """Yield the first views of: the images, their mirror images, and both moved by a pixel to two corners.
+
+    Args:
+        x: (N, 3, H, W) images.
+        count: The number of views, from 1 to 6.
+    """
     height, width = x.shape[-2:]
     padded = F.pad(x, (1, 1, 1, 1), "reflect") if count > 2 else x
     moved = (padded[..., at : at + height, at : at + width] for at in (0, 2))
-    made = (view for image in (x, *(moved if count > 2 else ())) for view in (image, image.flip(-1)))
-    for _, view in zip(range(count), made, strict=False):
+    views = (view for image in (x, *(moved if count > 2 else ())) for view in (image, image.flip(-1)))
+    for _, view in zip(range(count), views, strict=False):
         yield view
 
 
 def compute_view_logits(network: nn.Module, x: Tensor, count: int, precision: str) -> Tensor:
-    """(views, N, K) float32, in evaluation."""
+    """Compute the logits of several views of each image.
+
+    Args:
+        network: The classifier network, in evaluation mode.
+        x: (N, 3, H, W) in [0, 1].
+        count: The number of views.
+        precision: "float32" or "bf16".
+
+    Returns:
+        (count, N, K) float32.
+    """
     with torch.inference_mode(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16"):
         return torch.stack([network(view).float() for view in make_views(x, count)])
 
 
 def average_views(logits: Tensor, tta: str) -> Tensor:
-    """(views, N, K) -> (N, K): the mean that `tta` names."""
+    """Average the logits of the views.
+
+    Args:
+        logits: (views, N, K).
+        tta: The test-time augmentation, a name of `TTA`.
+
+    Returns:
+        (N, K) logits.
+    """
     weights = torch.tensor(TTA[tta], device=logits.device)
     return torch.einsum("v,vnk->nk", weights, logits[: len(weights)])
 
@@ -150,12 +201,18 @@ def _conv(channels: int, width: int) -> nn.Conv2d:
 
 def _norm(width: int) -> nn.BatchNorm2d:
     norm = nn.BatchNorm2d(width)
-    norm.weight.requires_grad_(False)  # the next layer has a gain of its own
+    norm.weight.requires_grad_(False)  # the next layer has its own gain
     return norm
 
 
 def count_macs(shape: ClassifierNetworkConfig, height: int, width: int) -> int:
-    """Multiplications and additions per image, the head left out."""
+    """Count the multiplications per image, without the head.
+
+    Args:
+        shape: The widths and the kind of the blocks.
+        height: The height of an image, in pixels.
+        width: The width of an image, in pixels.
+    """
     channels, total = 2 * 3 * shape.kernel**2, 0
     height, width = height - shape.kernel + 1, width - shape.kernel + 1
     total += height * width * channels * 3 * shape.kernel**2

@@ -1,4 +1,4 @@
-"""What a judge says of clean, noisy and denoised images."""
+"""The predicted classes of clean, noisy and denoised images, and their metrics."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from daelab.evaluation.f1 import (
     Ints,
     bootstrap_f1,
     confusion_matrix,
-    macro_f1,
-    macro_f1_batch4,
     per_class_scores,
     recovered_f1,
 )
+from daelab.evaluation.metrics import METRICS, Metric, list_metrics
 
 IMAGE_KINDS = ("clean", "noisy", "denoised")
 
 
 @dataclass(frozen=True)
 class ClassifierScores:
-    """A judge's answers to a set of images, three times over.
+    """The classes that a classifier predicts for the clean, the noisy and the denoised images of a set.
 
     >>> right = np.array([0, 1, 1, 0])
     >>> scores = ClassifierScores("mine", ("cat", "dog"), right, right, np.zeros(4, np.int64), np.array([0, 1, 1, 1]))
@@ -35,49 +34,71 @@ class ClassifierScores:
     judge: str
     classes: tuple[str, ...]
     labels: Ints
-    """(N,), as the predictions: places in `classes`."""
+    """(N,) the indices of the images' classes in `classes`; the predictions below are of the same form."""
     clean: Ints
     noisy: Ints
     denoised: Ints
     seed: int = 0
-    """Of the bootstrap."""
+    """The seed of the bootstrap."""
 
     @property
     def macro_f1(self) -> dict[str, float]:
-        """clean, noisy, denoised, and the share of the loss that denoising recovers."""
-        found = {kind: macro_f1(self.labels, self._said(kind), len(self.classes)) for kind in IMAGE_KINDS}
-        return found | {"recovered": recovered_f1(found["noisy"], found["denoised"], found["clean"])}
+        """The macro F1 on clean, noisy and denoised images, and the recovered F1."""
+        return self.score(METRICS["macro_f1"])
 
     @property
     def macro_f1_batch4(self) -> dict[str, float]:
-        """The paper's: see `f1.macro_f1_batch4`."""
-        return {kind: macro_f1_batch4(self.labels, self._said(kind), len(self.classes)) for kind in IMAGE_KINDS}
+        """The paper's macro F1, as `f1.macro_f1_batch4` computes it."""
+        return self.score(METRICS["macro_f1_batch4"])
 
     @property
     def accuracy(self) -> dict[str, float]:
-        """The share of images judged right."""
-        return {kind: float(np.mean(self._said(kind) == self.labels)) for kind in IMAGE_KINDS}
+        """The share of images whose class was predicted correctly."""
+        return self.score(METRICS["accuracy"])
+
+    def score(self, metric: Metric) -> dict[str, float]:
+        """Return a metric of the predicted classes of the clean, noisy and denoised images.
+
+        Args:
+            metric: a metric whose scope is `classes`; macro F1 also gets the recovered F1.
+        """
+        scores = {
+            kind: float(metric.function(self.labels, self._predictions(kind), len(self.classes)))
+            for kind in IMAGE_KINDS
+        }
+        if metric.name == "macro_f1":
+            scores["recovered"] = recovered_f1(scores["noisy"], scores["denoised"], scores["clean"])
+        return scores
 
     def confusion(self, kind: str) -> Ints:
-        """(K, K) of "clean", "noisy" or "denoised": the row's class taken for the column's."""
-        return confusion_matrix(self.labels, self._said(kind), len(self.classes))
+        """Return the confusion matrix of one kind of image.
+
+        Args:
+            kind: "clean", "noisy" or "denoised".
+
+        Returns:
+            (K, K): how many images of the row's class were predicted to be of the column's class.
+        """
+        return confusion_matrix(self.labels, self._predictions(kind), len(self.classes))
 
     def only(self, mask: npt.NDArray[np.bool_]) -> ClassifierScores:
-        """The same for some of the images, as of one component of a noise."""
+        """Return the scores of some of the images, such as those of one component of a noise.
+
+        Args:
+            mask: (N,) True for the images to keep.
+        """
         parts = {key: getattr(self, key)[mask] for key in ("labels", *IMAGE_KINDS)}
         return replace(self, **parts)
 
     def summary(self) -> dict[str, Any]:
-        """Plain values for JSON: what a component of a noise gets. A number that is not finite becomes null."""
+        """Return the metrics as plain values for JSON; a number that is not finite becomes null."""
         interval = bootstrap_f1(self.confusion("denoised"), seed=self.seed)
-        return {
-            "macro_f1": _plain(self.macro_f1) | {"ci95": [_number(end) for end in interval]},
-            "macro_f1_batch4": _plain(self.macro_f1_batch4),
-            "accuracy": _plain(self.accuracy),
-        }
+        summary: dict[str, Any] = {metric.name: _plain(self.score(metric)) for metric in list_metrics("classes")}
+        summary["macro_f1"]["ci95"] = [_number(end) for end in interval]
+        return summary
 
     def to_dict(self) -> dict[str, Any]:
-        """The summary, the judge's name, and for each class and kind what became of it."""
+        """Return the summary, the classifier's name, and the metrics and confusions of each class, for JSON."""
         tables = {kind: per_class_scores(self.confusion(kind)) for kind in IMAGE_KINDS}
         by_class = {
             name: {
@@ -93,9 +114,9 @@ class ClassifierScores:
             | {kind: self.confusion(kind).tolist() for kind in IMAGE_KINDS},
         }
 
-    def _said(self, kind: str) -> Ints:
-        said: Ints = getattr(self, kind)
-        return said
+    def _predictions(self, kind: str) -> Ints:
+        predictions: Ints = getattr(self, kind)
+        return predictions
 
 
 def _plain(values: dict[str, float]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""What the leaderboard of a data set shows, as data."""
+"""The boards: what the leaderboard of each data set measures and shows, as data."""
 
 from __future__ import annotations
 
@@ -7,53 +7,56 @@ from importlib.util import find_spec
 
 from daelab.denoising.classical import CLASSICAL_METHODS, CLASSICAL_PREFIX
 
-SIDE = 128
-"""Of a crop, in pixels."""
+CROP_SIDE = 128
+"""The side of a crop, in pixels."""
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of a test picture that shows what a denoiser does well or badly."""
+    """A part of a test picture that shows the strengths and weaknesses of a denoiser."""
 
     what: str
+    """The title of the crop."""
     image: int
-    """Its place in the set."""
+    """The index of the picture in the test set."""
     top: int
+    """The first row, in pixels."""
     left: int
+    """The first column, in pixels."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """Noises and judges."""
+    """The noises, classifiers and crops of a leaderboard."""
 
     noises: tuple[str, ...]
-    """Models are ranked by their mean PSNR under these; judges look at the first."""
+    """The noises whose mean PSNR ranks the models. Classifiers score the images under the first one."""
     unseen: tuple[str, ...]
-    """Other noises, most of which the models were not made for, so that nobody is misled about what generalises."""
+    """Other noises, for most of which the models were not trained; they show how well a model generalizes."""
     judges: tuple[str, ...] = ()
-    """Those of them that ship are asked."""
+    """The names of the classifiers; those that do not ship are skipped."""
     crops: tuple[Crop, ...] = ()
-    """Shown side by side, under the middle one of the noises."""
+    """The crops that are shown side by side, under the middle one of the noises."""
     made_on: str = "cifar10"
-    """The data set that the models that take part by themselves were trained on."""
+    """The data set of the training of the shipped models that take part by default."""
     tuned_on: str = ""
-    """The data set that the classical methods are tuned on, where this one has no training part."""
-    filters: tuple[str, ...] = tuple(CLASSICAL_METHODS)
-    """Of the classical methods, those that take part by themselves."""
+    """The data set that the classical methods are tuned on, if this one has no training images."""
+    filters: tuple[str, ...] | None = None
+    """The names of the classical methods that take part by default; None for all."""
     unseen_images: int | None = None
-    """How many test images the unseen noises are put on, from the first; None for all."""
+    """The number of test images under the unseen noises, from the first; None for all."""
     raw: bool = False
-    """Classical methods without a correction of gain and offset: the fit of a zero-mean noise only loses contrast."""
+    """Whether classical methods get no correction of gain and offset; for zero-mean noise it only loses contrast."""
 
     @property
     def shown(self) -> str:
-        """The noise that the crops are shown under."""
+        """The noise of the crops."""
         return self.noises[len(self.noises) // 2]
 
     @property
     def classical(self) -> tuple[str, ...]:
-        """Each is tuned under each noise. BM3D takes part where it is installed."""
-        names = (name for name in self.filters if name != "bm3d" or find_spec("bm3d"))
+        """The names of the classical methods; each is tuned under each noise. BM3D takes part if it is installed."""
+        names = (name for name in self.filters or CLASSICAL_METHODS if name != "bm3d" or find_spec("bm3d"))
         return tuple(f"{CLASSICAL_PREFIX}{name}{',raw' if self.raw else ''}" for name in names)
 
 
@@ -69,7 +72,7 @@ BOARDS = {
             "poisson(30)",
         ),
         ("builtin", "holdout"),
-        # of each kind one: judging any takes minutes
+        # One of each kind, since the classifiers take minutes for each.
         filters=("nlm", "wavelet", "wiener", "bm3d"),
         unseen_images=2000,
     ),
@@ -85,10 +88,10 @@ BOARDS = {
         ),
         made_on="cbsd432",
         tuned_on="cbsd432",
-        # those that photographs are usually denoised by; the others would take an hour
+        # Those that are usual for photographs; the others would take an hour.
         filters=("nlm", "wavelet", "bm3d"),
         raw=True,
     ),
     "photos": Board(("published-code",), ("salt-and-pepper(0.05)",), ("photos",)),
 }
-"""By the name of the data set."""
+"""The boards by the name of the data set."""

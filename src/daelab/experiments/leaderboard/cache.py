@@ -1,7 +1,7 @@
-"""Rows that were measured before, one file each: what is not new is not measured again, and an end halfway loses a row.
+"""The cache of measured rows, one file each; an interrupted run loses at most one row.
 
-A row counts only for what it was measured of: the model's file, the pictures, the noises, the seed, the judges and the
-libraries. Its speed is not kept: that is of a machine and a moment.
+A cached row is used only if the model's file, the pictures, the noises, the seed, the classifiers and the versions of
+the libraries are the same. The speed is not cached, since it depends on the computer and its load.
 """
 
 from __future__ import annotations
@@ -21,18 +21,22 @@ from daelab.datasets.base import Images
 from daelab.evaluation.classifiers.registry import list_shipped_classifiers
 from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.evaluate import EvaluationScores, NoiseScores
-from daelab.evaluation.metrics import MetricSummary
+from daelab.evaluation.metrics import MetricSummary, list_metrics
 from daelab.experiments.leaderboard.boards import Board
 from daelab.experiments.leaderboard.row import LeaderboardRow
 
 KEPT_KINDS = ("clean", "noisy", "denoised")
+"""The kinds of images whose predicted classes are cached."""
 
 
 def describe_measurement(board: Board, images: Images, seed: int, asked: Iterable[str]) -> dict[str, Any]:
-    """What all rows of a leaderboard are measured of, as plain values.
+    """Describe everything that the rows of a leaderboard depend on, except the model, as plain values.
 
     Args:
-        asked: names of judges that ship.
+        board: The board.
+        images: The test images.
+        seed: The seed of the noise.
+        asked: The names of the shipped classifiers.
     """
     pixels = hashlib.sha256()
     for indices in images.groups(1024):
@@ -53,45 +57,57 @@ def describe_measurement(board: Board, images: Images, seed: int, asked: Iterabl
 
 
 class RowCache:
-    """The rows in a folder.
+    """A cache of rows in a folder.
 
     Args:
-        folder: None keeps nothing.
-        same: `identity`.
+        folder: The folder; None for no cache.
+        same: The description of the measurement by `describe_measurement`.
+        images: The test images.
     """
 
     def __init__(self, folder: Path | None, same: Mapping[str, Any], images: Images) -> None:
+        """Store the settings; no file is read."""
         self.folder, self.same, self.images = folder, same, images
 
     def read(self, name: str, path: Path | None) -> LeaderboardRow | None:
-        """The row of a model; None where there is none, or it is of another file, noise or picture."""
+        """Read the row of a model; return None if it is not cached, or was measured of something else.
+
+        Args:
+            name: The name of the model.
+            path: The file of the model; None if it has none.
+        """
         place = self._place(name)
         if place is None or not place.is_file():
             return None
         try:
             header, tensors = read_tensors(place)
-            return _row(header, tensors, self.images) if header.get("of") == self._of(name, path) else None
-        except (ValueError, LookupError, TypeError):  # cut short, or of another daelab: measured anew, and written over
+            return _parse_row(header, tensors, self.images) if header.get("of") == self._describe(name, path) else None
+        except (ValueError, LookupError, TypeError):  # a damaged file, or one of another version of daelab, is replaced
             return None
 
     def write(self, row: LeaderboardRow, path: Path | None) -> None:
-        """Keep a row, where rows are kept."""
+        """Store a row, if there is a folder.
+
+        Args:
+            row: The row.
+            path: The file of the model; None if it has none.
+        """
         place = self._place(row.name)
         if place is None:
             return
         place.parent.mkdir(parents=True, exist_ok=True)
-        header, tensors = _plain(row)
-        write_tensors(place, tensors, {"of": self._of(row.name, path), **header})
+        header, tensors = _serialize(row)
+        write_tensors(place, tensors, {"of": self._describe(row.name, path), **header})
 
     def _place(self, name: str) -> Path | None:
         plain = re.sub(r"[^\w.,=-]", "_", name)
         return self.folder and self.folder / f"{plain}.safetensors"
 
-    def _of(self, name: str, path: Path | None) -> dict[str, Any]:
+    def _describe(self, name: str, path: Path | None) -> dict[str, Any]:
         return {**self.same, "model": name, "file": path and _digest(path)}
 
 
-def _plain(row: LeaderboardRow) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _serialize(row: LeaderboardRow) -> tuple[dict[str, Any], dict[str, Tensor]]:
     header: dict[str, Any] = {
         "row": {"name": row.name, "parameters": row.parameters, "macs": row.macs, "size": row.size},
         "method": row.method,
@@ -104,27 +120,33 @@ def _plain(row: LeaderboardRow) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = {}
     for text, scores in row.scores.items():
         tensors[f"{text} psnrs"] = torch.from_numpy(scores.psnrs)
-        found = scores.overall.metrics.values()
-        tensors[f"{text} metrics"] = torch.tensor([[x.noisy, x.denoised, *x.ci95] for x in found], dtype=torch.float64)
-    for name, said in row.judged.items():
-        tensors |= {f"judge {name} {kind}": torch.from_numpy(getattr(said, kind)) for kind in KEPT_KINDS}
+        summaries = scores.overall.metrics.values()
+        tensors[f"{text} metrics"] = torch.tensor(
+            [[x.noisy, x.denoised, *x.ci95] for x in summaries], dtype=torch.float64
+        )
+    for name, classified in row.judged.items():
+        tensors |= {f"judge {name} {kind}": torch.from_numpy(getattr(classified, kind)) for kind in KEPT_KINDS}
     for what, (clean, given) in row.crops.items():
         tensors |= {f"crop {what} clean": torch.from_numpy(clean), f"crop {what} given": torch.from_numpy(given)}
     return header, tensors
 
 
-def _row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Images) -> LeaderboardRow:
+def _parse_row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Images) -> LeaderboardRow:
+    missing = {metric.name for metric in list_metrics("image", "batch")} - set(header["metrics"])
+    if missing:
+        raise LookupError(f"the stored row lacks {', '.join(sorted(missing))}")
+
     def scores(text: str) -> NoiseScores:
         rows: Sequence[Sequence[float]] = tensors[f"{text} metrics"].tolist()
-        found = {
+        summaries = {
             name: MetricSummary(noisy, denoised, (low, high))
             for name, (noisy, denoised, low, high) in zip(header["metrics"], rows, strict=True)
         }
-        return NoiseScores(text, len(tensors[f"{text} psnrs"]), found)
+        return NoiseScores(text, len(tensors[f"{text} psnrs"]), summaries)
 
     def judged(name: str) -> ClassifierScores:
-        said = {kind: tensors[f"judge {name} {kind}"].numpy() for kind in KEPT_KINDS}
-        return ClassifierScores(name, images.classes, images.labels, seed=header["seed"], **said)
+        predictions = {kind: tensors[f"judge {name} {kind}"].numpy() for kind in KEPT_KINDS}
+        return ClassifierScores(name, images.classes, images.labels, seed=header["seed"], **predictions)
 
     return LeaderboardRow(
         **header["row"],
@@ -133,7 +155,7 @@ def _row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images: Image
             text: EvaluationScores(
                 scores(text), (), header["seed"], header["noisy"][text], tensors[f"{text} psnrs"].numpy()
             )
-            for text in header["of"]["noises"]  # a header's keys are sorted
+            for text in header["of"]["noises"]  # the header's keys are sorted, and this list keeps the order
         },
         judged={name: judged(name) for name in header["judges"]},
         crops={

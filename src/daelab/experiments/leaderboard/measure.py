@@ -1,4 +1,4 @@
-"""Every model under the noises of a board."""
+"""The measurement of every model under the noises of a board."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from daelab.datasets.splits import split_dataset
 from daelab.denoising.backends import Backend
 from daelab.denoising.classical import CLASSICAL_PREFIX, parse_classical_method, tune_classical_method
 from daelab.denoising.denoiser import Denoiser, find_model
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.registry import list_shipped_classifiers, load_classifier
 from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser, iterate_noisy_batches
 from daelab.evaluation.f1 import Ints
-from daelab.experiments.leaderboard.boards import BOARDS, SIDE, Board
+from daelab.experiments.leaderboard.boards import BOARDS, CROP_SIDE, Board
 from daelab.experiments.leaderboard.cache import RowCache, describe_measurement
 from daelab.experiments.leaderboard.row import Bytes, LeaderboardRow
 from daelab.models.model_file import load_network, read_model_metadata
@@ -34,51 +34,59 @@ from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
 
 TUNING = 64
-"""Side of the crops that classical methods are tuned on, in another data set: they look further than 32 pixels."""
+"""The side in pixels of the crops of another data set that classical methods are tuned on."""
 NOTHING = "noisy"
-"""The row of the pictures as they are."""
+"""The name of the row of the noisy pictures without denoising."""
 TIMED_BATCH, TIMED_BATCHES = 32, 7
-"""Images of a batch, and batches, whose median is a model's speed."""
+"""The number of images in a batch, and the number of batches, whose median gives a model's speed."""
 
 MessageCallback = Callable[[str], None]
+"""A function that is called with one line on the next step."""
 CountCallback = Callable[[int, int], None]
+"""A function that is called with the numbers of images done and of all images."""
 
 
 @dataclass(frozen=True)
 class LeaderboardRequest:
-    """What to rank, on what."""
+    """The request of a leaderboard."""
 
     data: str = "cifar10"
+    """The name of the data set, which has a board."""
     data_root: Path | None = None
+    """The folder of downloaded data sets."""
     models: tuple[str, ...] = ()
-    """Names, files or runs; where there are none, every model that ships and was made for such images, and the
-    classical methods."""
+    """Names of models, files or runs. Default: the shipped models for such images, and the classical methods."""
     checkpoints: Path | None = None
-    """Folder of the paper's .pt files."""
+    """The folder of the paper's .pt files; None to leave them out."""
     limit: int | None = None
-    """Only the first so many test images."""
+    """The number of test images, from the first; None for all."""
     seed: int = 0
+    """The seed of the noise."""
     kept: Path | None = None
-    """Folder of what was measured before, which is not measured again; None keeps nothing."""
+    """The folder of the cache; None for no cache."""
     fresh: bool = False
-    """Measure everything anew."""
+    """Whether to measure everything again and ignore the cache."""
 
 
 def measure_leaderboard(
     request: LeaderboardRequest, say: MessageCallback, count: CountCallback
 ) -> tuple[Board, list[LeaderboardRow]]:
-    """Score every model; the best PSNR comes first.
+    """Score every model.
 
     Args:
-        say: told what comes next.
-        count: told (images done, images in all) of each.
+        request: The request.
+        say: Called with one line on the next step.
+        count: Called with the numbers of images done and of all images, for each model.
+
+    Returns:
+        the board, and the rows, the highest PSNR first.
 
     Raises:
-        ValueError: a data set without a board, or a model or a judge that does not load.
-        FileNotFoundError: no such model, or `checkpoints` is no folder.
+        ValueError: The data set has no board, or a model or a classifier cannot be loaded.
+        FileNotFoundError: There is no such model, or `checkpoints` is no folder.
     """
     if request.data not in BOARDS:
-        raise unknown_name("leaderboard", request.data, BOARDS)
+        raise make_unknown_name_error("leaderboard", request.data, BOARDS)
     board = BOARDS[request.data]
     names = list_contenders(request, board)
     say(f"loading {request.data}")
@@ -92,46 +100,53 @@ def measure_leaderboard(
         dataset.test if request.limit is None else dataset.test.take(np.arange(min(request.limit, len(dataset.test))))
     )
     keep_freed_memory()
-    kept = RowCache(request.kept, describe_measurement(board, images, request.seed, asked), images)
+    cache = RowCache(request.kept, describe_measurement(board, images, request.seed, asked), images)
     loaded = [load_classifier(name).on(images.classes, images.name) for name in asked]
-    table = _Table(board, tuning, images, request.seed, loaded)
-    rows = {name: row for name, path in names.items() if not request.fresh and (row := kept.read(name, path))}
-    table.know(rows.values())
+    measurement = _Measurement(board, tuning, images, request.seed, loaded)
+    rows = {name: row for name, path in names.items() if not request.fresh and (row := cache.read(name, path))}
+    measurement.reuse_predictions(rows.values())
     for name, path in names.items():
         if name in rows:
-            say(f"{name}: measured before")
+            say(f"{name}: already measured")
             continue
         say(f"evaluating {name}")
-        rows[name] = table.row(name, path, count)
-        kept.write(rows[name], path)
+        rows[name] = measurement.measure_row(name, path, count)
+        cache.write(rows[name], path)
     say("timing")
-    return board, sorted(table.timed(rows, names), key=lambda row: -float(row.psnrs(board.noises).mean()))
+    return board, sorted(measurement.add_speeds(rows, names), key=lambda row: -float(row.psnrs(board.noises).mean()))
 
 
 def list_contenders(request: LeaderboardRequest, board: Board) -> dict[str, Path | None]:
-    """Whom a request ranks: name -> file; None for what has none.
+    """List the models that a request ranks.
+
+    Args:
+        request: The request.
+        board: The board.
+
+    Returns:
+        the file of each model by its name; None for the noisy pictures and for classical methods.
 
     Raises:
-        FileNotFoundError: no such model, or `checkpoints` is no folder.
+        FileNotFoundError: There is no such model, or `checkpoints` is no folder.
     """
     if request.checkpoints is not None and not request.checkpoints.is_dir():
-        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: no such folder")
-    found: dict[str, Path | None] = {NOTHING: None}
+        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: the folder does not exist")
+    models: dict[str, Path | None] = {NOTHING: None}
     if request.models:
-        return found | {
+        return models | {
             name: None if name.startswith(CLASSICAL_PREFIX) else find_model(name) for name in request.models
         }
     for name, path in list_shipped_models().items():
         if read_model_metadata(path).data.get("name") == board.made_on:
-            found[shorten_model_name(name)] = path
+            models[shorten_model_name(name)] = path
     if request.checkpoints:
-        found |= {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
-    return found | dict.fromkeys(board.classical)
+        models |= {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
+    return models | dict.fromkeys(board.classical)
 
 
 @dataclass
-class _Table:
-    """What all rows share."""
+class _Measurement:
+    """The images, the seed and the classifiers that all rows share."""
 
     board: Board
     tuning: Dataset
@@ -140,18 +155,18 @@ class _Table:
     asked: Sequence[Classifier]
 
     def __post_init__(self) -> None:
-        self._said: dict[str, tuple[Ints, Ints]] = {}
-        """By judge, what it says of the clean and of the noisy images, which are the same for every model."""
+        self._predictions: dict[str, tuple[Ints, Ints]] = {}
+        """By classifier, the classes of the clean and of the noisy images, which are the same for every model."""
         few = self.board.unseen_images or len(self.images)
-        self.elsewhere = self.images.take(np.arange(few)) if few < len(self.images) else self.images
-        """Of the images, those that are put under unseen noises."""
+        self.unseen_images = self.images.take(np.arange(few)) if few < len(self.images) else self.images
+        """The images under unseen noises."""
 
-    def know(self, rows: Iterable[LeaderboardRow]) -> None:
-        """Take from rows what judges said of the images as they are."""
+    def reuse_predictions(self, rows: Iterable[LeaderboardRow]) -> None:
+        """Take the predicted classes of the clean and the noisy images from cached rows."""
         for row in rows:
-            self._said |= {name: (said.clean, said.noisy) for name, said in row.judged.items()}
+            self._predictions |= {name: (kinds.clean, kinds.noisy) for name, kinds in row.judged.items()}
 
-    def row(self, name: str, path: Path | None, count: CountCallback) -> LeaderboardRow:
+    def measure_row(self, name: str, path: Path | None, count: CountCallback) -> LeaderboardRow:
         """Score a model."""
         spec = load_network(path)[1].spec if path and path.suffix != ".onnx" else None
         scores: dict[str, EvaluationScores] = {}
@@ -160,16 +175,16 @@ class _Table:
         for text in (*self.board.noises, *self.board.unseen):
             noise = parse_noise(text)
             denoiser = self._denoiser(name, path, noise)
-            heard, parameters = _Heard(denoiser), denoiser.parameters
-            images = self.images if text in self.board.noises else self.elsewhere
+            recorder, parameters = _Recorder(denoiser), denoiser.parameters
+            images = self.images if text in self.board.noises else self.unseen_images
             scores[text] = evaluate_denoiser(
-                heard, images, noise, seed=self.seed, device=denoiser.device, progress=count
+                recorder, images, noise, seed=self.seed, device=denoiser.device, progress=count
             )
             if text == self.board.shown:
-                crops = _crops(self.board, self.images, heard.given)
+                crops = _cut_crops(self.board, self.images, recorder.outputs)
             if text == self.board.noises[0]:
-                given = None if name == NOTHING else heard.given
-                judged = {judge.name: self._judged(judge, given) for judge in self.asked}
+                outputs = None if name == NOTHING else recorder.outputs
+                judged = {judge.name: self._classify(judge, outputs) for judge in self.asked}
                 method = "" if path else denoiser.method.name
         side = 256
         macs = spec.macs(side, side) / side**2 if spec else None
@@ -177,21 +192,21 @@ class _Table:
             name, parameters, macs, path.stat().st_size if path else None, scores, judged, crops, method
         )
 
-    def timed(self, rows: Mapping[str, LeaderboardRow], names: Mapping[str, Path | None]) -> list[LeaderboardRow]:
-        """The rows with their images per second under the first noise: the median of a few batches.
+    def add_speeds(self, rows: Mapping[str, LeaderboardRow], names: Mapping[str, Path | None]) -> list[LeaderboardRow]:
+        """Return the rows with their images per second under the first noise: the median of a few batches.
 
-        The models take turns batch by batch, so that what else the machine does falls on all of them.
+        The models alternate batch by batch, so that other work on the computer affects all of them alike.
         """
         noise = parse_noise(self.board.noises[0])
         denoisers = {name: self._denoiser(row.method or name, names[name], noise) for name, row in rows.items()}
         seconds: dict[str, list[float]] = {name: [] for name in rows}
-        for made in islice(iterate_noisy_batches(self.images, noise, self.seed, TIMED_BATCH), TIMED_BATCHES):
+        for batch in islice(iterate_noisy_batches(self.images, noise, self.seed, TIMED_BATCH), TIMED_BATCHES):
             for name, denoiser in denoisers.items():
-                noisy = made.noisy.to(denoiser.device)
+                noisy = batch.noisy.to(denoiser.device)
                 began = time.perf_counter()
                 denoiser.batch(noisy).cpu()
                 seconds[name].append((time.perf_counter() - began) / len(noisy))
-        # the median leaves out each one's beginnings
+        # The median excludes the first batch of each model, which is slower.
         return [
             replace(row, images_per_second=1 / max(float(np.median(seconds[name])), 1e-9)) for name, row in rows.items()
         ]
@@ -201,45 +216,47 @@ class _Table:
             return Denoiser.load(path)
         if name == NOTHING:
             return Denoiser(Backend(NOTHING, lambda x: x.clone()))
-        baseline = parse_classical_method(name)
-        if not baseline.complete:
-            baseline = tune_classical_method(baseline, *split_dataset(self.tuning, None, None, seed=0), noise).baseline
-        return Denoiser(baseline.method())
+        method = parse_classical_method(name)
+        if not method.complete:
+            method = tune_classical_method(method, *split_dataset(self.tuning, None, None, seed=0), noise).baseline
+        return Denoiser(method.method())
 
-    def _judged(self, judge: Classifier, given: Sequence[Tensor] | None) -> ClassifierScores:
-        """What a judge says of images as a model gave them back (None: left them), beside what it says without."""
-        if judge.name not in self._said:
+    def _classify(self, judge: Classifier, outputs: Sequence[Tensor] | None) -> ClassifierScores:
+        """Predict the classes of the denoised images (None if they stay noisy), and of the clean and noisy ones."""
+        if judge.name not in self._predictions:
             noise = parse_noise(self.board.noises[0])
-            made = iterate_noisy_batches(self.images, noise, self.seed)
-            pairs = [(judge(batch.clean), judge(batch.noisy.clamp(0, 1))) for batch in made]
-            clean, noisy = (torch.cat(said).numpy() for said in zip(*pairs, strict=True))
-            self._said[judge.name] = clean, noisy
-        clean, noisy = self._said[judge.name]
-        denoised = noisy.copy() if given is None else torch.cat([judge(batch.clamp(0, 1)) for batch in given]).numpy()
+            batches = iterate_noisy_batches(self.images, noise, self.seed)
+            pairs = [(judge(batch.clean), judge(batch.noisy.clamp(0, 1))) for batch in batches]
+            clean, noisy = (torch.cat(classes).numpy() for classes in zip(*pairs, strict=True))
+            self._predictions[judge.name] = clean, noisy
+        clean, noisy = self._predictions[judge.name]
+        denoised = (
+            noisy.copy() if outputs is None else torch.cat([judge(batch.clamp(0, 1)) for batch in outputs]).numpy()
+        )
         return ClassifierScores(judge.name, self.images.classes, self.images.labels, clean, noisy, denoised, self.seed)
 
 
-class _Heard:
-    """A denoiser that remembers what it gave."""
+class _Recorder:
+    """A denoiser that keeps its outputs."""
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.given: list[Tensor] = []
+        self.outputs: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> Tensor:
-        clean = self.denoiser.batch(x)
-        self.given.append(clean.cpu())
-        return clean
+        denoised = self.denoiser.batch(x)
+        self.outputs.append(denoised.cpu())
+        return denoised
 
 
-def _crops(board: Board, images: Images, given: Sequence[Tensor]) -> dict[str, tuple[Bytes, Bytes]]:
-    """The board's crops of the pictures that there are, clean and as a model gave them back in batches."""
-    flat = [image for batch in given for image in batch]
-    found = {}
+def _cut_crops(board: Board, images: Images, outputs: Sequence[Tensor]) -> dict[str, tuple[Bytes, Bytes]]:
+    """Cut the board's crops out of the clean and the denoised pictures, as far as these were measured."""
+    flat = [image for batch in outputs for image in batch]
+    crops = {}
     for crop in board.crops:
         if crop.image < len(flat):
-            window = np.s_[:, crop.top : crop.top + SIDE, crop.left : crop.left + SIDE]
+            window = np.s_[:, crop.top : crop.top + CROP_SIDE, crop.left : crop.left + CROP_SIDE]
             clean = images.batch(np.array([crop.image]))[0]
             model = flat[crop.image].clamp(0, 1).mul(255).round().byte().cpu().numpy()
-            found[crop.what] = (clean[window], model[window])
-    return found
+            crops[crop.what] = (clean[window], model[window])
+    return crops

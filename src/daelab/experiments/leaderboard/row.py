@@ -1,4 +1,4 @@
-"""A model, its cost and its scores; how far one is ahead of another."""
+"""A row of the leaderboard: a model with its cost and its scores; and the lead of one model over another."""
 
 from __future__ import annotations
 
@@ -17,47 +17,60 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class LeaderboardRow:
-    """A model, its cost and its scores."""
+    """A row of the leaderboard."""
 
     name: str
+    """The name of the model."""
     parameters: int
+    """The number of its parameters."""
     macs: float | None
-    """Multiplications for each pixel; None for a classical method."""
+    """The multiplications per pixel; None for a classical method."""
     size: int | None
-    """Bytes of its file."""
+    """The size of its file in bytes."""
     scores: Mapping[str, EvaluationScores]
-    """By noise."""
+    """The scores by noise."""
     judged: Mapping[str, ClassifierScores]
-    """By judge, under the first noise."""
+    """The scores of each classifier under the first noise, by the classifier's name."""
     crops: Mapping[str, tuple[Bytes, Bytes]] = field(default_factory=dict)
-    """By what it shows, each of the board's crops, (3, H, W): clean, and as the model gave it back."""
+    """The board's crops by title, (3, H, W) each: the clean crop and the denoised one."""
     method: str = ""
-    """Of a classical method, its text form as tuned to the first noise."""
+    """The text form of a classical method as tuned to the first noise; empty for a network."""
     images_per_second: float = 0.0
-    """Under the first noise, on this machine; all rows are timed in turns, in the same run."""
+    """The speed under the first noise on this computer; all rows are timed alternately, in the same run."""
 
     def psnrs(self, noises: Iterable[str]) -> Floats:
-        """dB of every image under these noises, one noise after the other."""
+        """Return the PSNR in dB of every image under several noises, one noise after the other.
+
+        Args:
+            noises: The text forms of the noises.
+        """
         return np.concatenate([self.scores[noise].psnrs for noise in noises])
 
 
 @dataclass(frozen=True)
 class Lead:
-    """How far a model is ahead of another on the same noisy images."""
+    """The lead of a model over another on the same noisy images."""
 
     mean: float
-    """dB, mean over images."""
+    """The difference of the PSNR in dB, mean over images."""
     ci95: tuple[float, float]
-    """Bootstrap interval of the mean; images are resampled in pairs."""
+    """The 95% bootstrap interval of the mean, with paired resampling of the images."""
 
     @property
     def certain(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """Whether the interval excludes zero."""
         return self.ci95[0] > 0 or self.ci95[1] < 0
 
 
 def compute_lead(row: LeaderboardRow, other: LeaderboardRow, noises: Iterable[str], seed: int = 0) -> Lead:
-    """The paired comparison of two rows by PSNR."""
+    """Compute the lead of a row over another by a paired comparison of the PSNR.
+
+    Args:
+        row: The row.
+        other: The other row.
+        noises: The text forms of the noises.
+        seed: The seed of the bootstrap.
+    """
     noises = tuple(noises)
-    apart = row.psnrs(noises) - other.psnrs(noises)
-    return Lead(float(apart.mean()), bootstrap_interval(apart, seed=seed))
+    differences = row.psnrs(noises) - other.psnrs(noises)
+    return Lead(float(differences.mean()), bootstrap_interval(differences, seed=seed))

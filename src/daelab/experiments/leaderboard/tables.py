@@ -1,4 +1,4 @@
-"""Rows -> the records kept as CSV, the tables shown, and the page."""
+"""The CSV records, the tables and the page of a leaderboard."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ import numpy as np
 from daelab._util.files import write_text
 from daelab.denoising.classical import CLASSICAL_PREFIX
 from daelab.evaluation.f1 import recovered_f1
-from daelab.experiments.leaderboard.boards import SIDE, Board
+from daelab.evaluation.metrics import METRICS, Metric, list_metrics
+from daelab.experiments.leaderboard.boards import CROP_SIDE, Board
+from daelab.experiments.leaderboard.figures import LeaderboardPoint, draw_leaderboard_figures
 from daelab.experiments.leaderboard.measure import NOTHING
 from daelab.experiments.leaderboard.row import LeaderboardRow, compute_lead
-from daelab.experiments.reports.charts import pareto_figure, trade_figure
 from daelab.experiments.reports.images import strips_figure
 from daelab.experiments.reports.page import ReportSection, write_markdown, write_page
 from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.reports.table import Table
 from daelab.runs.folder import describe_environment
 
-COLUMNS = (
-    *("model", "noise", "seen", "images", "seed", "noisy_sha256"),
-    *("psnr", "psnr_low", "psnr_high", "psnr_batch", "psnr_batch_low", "psnr_batch_high"),
-    *("ssim", "ssim_low", "ssim_high", "mse", "parameters", "macs_per_pixel", "bytes", "images_per_second"),
-)
-"""Of `leaderboard.csv`; for each judge NAME also f1_NAME, f1_NAME_low, f1_NAME_high, and recovered_NAME likewise."""
-
 
 def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str, Any]]:
-    """One flat record for each model and noise, by `COLUMNS`; the judges' under the first noise alone."""
-    found = []
+    """Return one flat record for each model and noise; classifiers score under the first noise alone.
+
+    Args:
+        board: The board.
+        rows: The rows.
+    """
+    records = []
     for row in rows:
         for noise, scores in row.scores.items():
             record: dict[str, Any] = {
@@ -43,8 +42,8 @@ def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str,
                 "seed": scores.seed,
                 "noisy_sha256": scores.noisy_sha256,
             }
-            for name in ("psnr", "psnr_batch", "ssim"):
-                summary = scores.overall.metrics[name]
+            for metric in _list_ranked_metrics():
+                name, summary = metric.name, scores.overall.metrics[metric.name]
                 record |= {name: summary.denoised, f"{name}_low": summary.ci95[0], f"{name}_high": summary.ci95[1]}
             record |= {
                 "mse": scores.overall.metrics["mse"].denoised,
@@ -60,92 +59,117 @@ def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str,
                     record[f"recovered_{judge}"] = f1["recovered"]
                     ends = (recovered_f1(f1["noisy"], end, f1["clean"]) for end in (low, high))
                     record |= dict(zip((f"recovered_{judge}_low", f"recovered_{judge}_high"), ends, strict=True))
-            found.append(record)
-    return found
+            records.append(record)
+    return records
 
 
 def make_ranking_table(board: Board, rows: Sequence[LeaderboardRow]) -> Table:
-    """The leaderboard: best first, with each one's lead over the next."""
+    """Return the leaderboard, the best model first, with the lead of each model over the next.
+
+    Args:
+        board: The board.
+        rows: The rows, the best first.
+    """
     several = len(board.noises) > 1
     asked = list(rows[0].judged)
-    columns = ["", "model", *(f"PSNR {noise}" for noise in board.noises)] if several else ["", "model", "PSNR, dB"]
-    columns += ["± 95%", *([] if several else ["batch PSNR, dB"]), "SSIM"]
+    psnr, f1_metric = METRICS["psnr"], METRICS["macro_f1"]
+    # under several noises there is no room for the paper's PSNR by batches
+    others = [one for one in _list_ranked_metrics() if one is not psnr and not (several and one.scope == "batch")]
+    columns = ["", "model", *(f"{psnr.title} {noise}" if several else psnr.heading for noise in board.noises)]
+    columns += ["± 95%", *(one.heading for one in others)]
     for judge in asked:
-        columns += [f"macro F1, {judge}", "recovered, %"]
+        columns += [f"{f1_metric.title}, {judge}", "recovered F1, %"]
     columns += ["ahead of the next by, dB", "parameters", "MACs per pixel", "KB", "images/s"]
     shown = []
     for place, row in enumerate(rows):
         first = row.scores[board.noises[0]].overall.metrics
         low, high = first["psnr"].ci95
         cells: list[Any] = [place + 1, row.name]
-        cells += [f"{row.scores[noise].overall.metrics['psnr'].denoised:.2f}" for noise in board.noises]
-        cells += [f"{(high - low) / 2:.2f}", *([] if several else [f"{first['psnr_batch'].denoised:.2f}"])]
-        cells.append(f"{first['ssim'].denoised:.4f}")
+        cells += [psnr.format(row.scores[noise].overall.metrics["psnr"].denoised) for noise in board.noises]
+        cells += [psnr.format((high - low) / 2), *(one.format(first[one.name].denoised) for one in others)]
         for judge in asked:
             f1 = row.judged[judge].macro_f1
-            cells += [f"{f1['denoised']:.3f}", f"{100 * f1['recovered']:.1f}"]
+            cells += [f1_metric.format(f1["denoised"]), f"{100 * f1['recovered']:.1f}"]
         cells.append(_lead(board, row, rows[place + 1]) if place + 1 < len(rows) else "")
         cells += [row.parameters or None, None if row.macs is None else round(row.macs)]
         cells += [None if row.size is None else round(row.size / 1000), _rate(row.images_per_second)]
         shown.append(cells)
     scores = rows[0].scores[board.noises[0]]
     note = (
-        f"{scores.overall.images:,} test images, noise {', '.join(board.noises)}, seed {scores.seed}; noisy pixels "
-        f"sha256 {scores.noisy_sha256[:16]}, the same for all. PSNR: mean over images, with half its bootstrap "
-        "interval. A lead is the mean difference on the same noisy images; ≈ says that its paired bootstrap interval "
-        "holds zero."
+        f"{scores.overall.images:,} test images under the noise {', '.join(board.noises)}, seed {scores.seed}. The "
+        f"noisy pixels (SHA-256 {scores.noisy_sha256[:16]}) are the same for all models. The PSNR is the mean over the "
+        "images, and ± is half the width of its 95% bootstrap interval. The lead over the next model is the mean "
+        "difference on the same noisy images; the mark ≈ shows that its paired bootstrap interval contains zero."
     )
     return Table("Leaderboard", columns, shown, note)
 
 
 def make_speed_table(rows: Sequence[LeaderboardRow]) -> Table:
-    """What an image takes in this run, and how many times faster that is than each classical method."""
-    done = sorted((row for row in rows if row.name != NOTHING), key=lambda row: -row.images_per_second)
-    slow = [row for row in done if row.name.startswith(CLASSICAL_PREFIX)]
+    """Return the time for an image, and how many times faster each model is than each classical method.
+
+    Args:
+        rows: The rows.
+    """
+    timed = sorted((row for row in rows if row.name != NOTHING), key=lambda row: -row.images_per_second)
+    slow = [row for row in timed if row.name.startswith(CLASSICAL_PREFIX)]
     columns = ["model", "seconds per image", *(f"times {row.name.removeprefix(CLASSICAL_PREFIX)}" for row in slow)]
     shown = [
         [row.name, f"{1 / row.images_per_second:.3g}"]
         + [f"{row.images_per_second / other.images_per_second:.3g}" for other in slow]
-        for row in done
+        for row in timed
     ]
-    note = "Of the median batch; models take turns, with the same threads. A classical method's tuning is not counted."
+    note = (
+        "The times are those of the median batch. The models alternate and use the same number of threads. The tuning "
+        "of a classical method is not included."
+    )
     return Table("Speed", columns, shown, note)
 
 
 def make_unseen_noise_table(board: Board, rows: Sequence[LeaderboardRow]) -> Table:
-    """PSNR under the noises that models are not ranked by."""
+    """Return the PSNR under the noises that do not rank the models.
+
+    Args:
+        board: The board.
+        rows: The rows.
+    """
+    psnr = METRICS["psnr"]
     shown = [
-        (row.name, *(f"{row.scores[noise].overall.metrics['psnr'].denoised:.2f}" for noise in board.unseen))
+        (row.name, *(psnr.format(row.scores[noise].overall.metrics["psnr"].denoised) for noise in board.unseen))
         for row in rows
     ]
     images = rows[0].scores[board.unseen[0]].overall.images if board.unseen else 0
     note = (
-        f"Mean PSNR of {images:,} images, dB. The classical methods are tuned under each noise anew; the networks are "
-        "as they ship."
+        f"The mean PSNR of {images:,} images in dB. The classical methods are tuned under each noise; the networks are "
+        "not trained again."
     )
     return Table("Under other noise", ("model", *board.unseen), shown, note)
 
 
 def check_leaderboard_page(out: Path | None) -> None:
-    """Whether a page can be written there, said before anything is measured.
+    """Check that a page can be written, before anything is measured.
+
+    Args:
+        out: The folder of the page; None for no page.
 
     Raises:
-        ValueError: no matplotlib, or `out` is a file.
+        ValueError: matplotlib is not installed, or `out` is a file.
     """
     if out is None:
         return
     if not is_matplotlib_installed():
         raise ValueError("the page needs matplotlib: pip install 'daelab[report]'")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder")
+        raise ValueError(f"--out {out} is a file; write the name of a folder")
 
 
 def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[LeaderboardRow]) -> None:
     """Write `leaderboard.html`, `.md`, `.csv` and `.json`, and the figures.
 
     Args:
-        out: a folder; made where it is not there.
-        name: of the data set.
+        out: The folder, which is created if it does not exist.
+        name: The name of the data set.
+        board: The board.
+        rows: The rows, the best first.
     """
     machine = describe_environment()
     facts = {
@@ -154,16 +178,16 @@ def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[Leaderb
         "versions": machine["versions"],
     }
     out.mkdir(parents=True, exist_ok=True)
-    found = make_records(board, rows)
-    columns = [*COLUMNS, *(key for key in found[0] if key not in COLUMNS)]
-    table = Table("leaderboard", columns, [[record.get(key) for key in columns] for record in found])
+    records = make_records(board, rows)
+    columns = list(records[0])  # that of the first noise, which classifiers score, has all columns
+    table = Table("leaderboard", columns, [[record.get(key) for key in columns] for record in records])
     write_text(out / "leaderboard.csv", table.to_csv())
-    write_text(out / "leaderboard.json", json.dumps({**facts, "rows": found}, indent=1) + "\n")
+    write_text(out / "leaderboard.json", json.dumps({**facts, "rows": records}, indent=1) + "\n")
     figures = _figures(out, board, rows)
     sections = [
         ReportSection("Ranking", tables=[make_ranking_table(board, rows)]),
         ReportSection("Quality against cost", tables=[make_speed_table(rows)], figures=figures),
-        ReportSection("Elsewhere", tables=[make_unseen_noise_table(board, rows)]),
+        ReportSection("Other noises", tables=[make_unseen_noise_table(board, rows)]),
     ]
     if rows[0].crops:
         sections.insert(1, ReportSection("Side by side", figures=_side_by_side(out, board, rows)))
@@ -173,56 +197,40 @@ def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[Leaderb
 
 
 def _figures(out: Path, board: Board, rows: Sequence[LeaderboardRow]) -> dict[str, Path]:
-    """Caption -> figure: PSNR over what a model costs."""
-    done = [row for row in rows if row.name != NOTHING]
-    costs = {
-        "multiplications per pixel": {row.name: row.macs for row in done if row.macs},
-        "milliseconds per image": {row.name: 1e3 / row.images_per_second for row in done},
-    }
-    found = {}
-    for label, cost in costs.items():
-        points = {row.name: (cost[row.name], float(row.psnrs(board.noises).mean())) for row in done if row.name in cost}
-        if points:
-            path = out / f"psnr-over-{label.split()[0]}.svg"
-            pareto_figure(points, label, "PSNR (dB)", path)
-            caption = f"PSNR against {label}: up and to the left is better. The line joins what nothing beats in both."
-            found[caption] = path
-    trades = {
-        row.name: (
+    """Draw the figures and return their paths, by caption."""
+    points = [
+        LeaderboardPoint(
+            row.name,
             float(row.psnrs(board.noises).mean()),
-            {judge: 100 * scores.macro_f1["recovered"] for judge, scores in row.judged.items()},
+            row.macs,
+            row.images_per_second,
+            {name: scores.macro_f1["recovered"] for name, scores in row.judged.items()},
         )
-        for row in done
-        if row.judged and row.macs
-    }
-    if trades:
-        path = out / "recognised-over-psnr.svg"
-        least = max(psnr for psnr, _ in trades.values()) - 3
-        trades = {name: trade for name, trade in trades.items() if trade[0] >= least}
-        trade_figure(trades, "PSNR (dB)", "macro F1 recovered (%)", path)
-        caption = (
-            "What classifiers recover against PSNR, the networks within 3 dB of the best: higher is better "
-            "recognised, further right is closer to the clean pixels. Where the marks of two judges lie apart, a model "
-            "suits one of them."
-        )
-        found[caption] = path
-    return found
+        for row in rows
+        if row.name != NOTHING
+    ]
+    return draw_leaderboard_figures(points, out)
 
 
 def _side_by_side(out: Path, board: Board, rows: Sequence[LeaderboardRow]) -> dict[str, Path]:
-    """Caption -> figure: the board's crops, clean, noisy, and by all that is better than nothing, the best first."""
+    """Draw the board's crops, clean, noisy and denoised by each model, the best first; return it by its caption."""
     names = list(rows[0].crops)
     place = next(place for place, row in enumerate(rows) if row.name == NOTHING)
-    ranked = [rows[place], *rows[:place]]  # what is worse than nothing was made for other noise
+    ranked = [rows[place], *rows[:place]]  # a model that is worse than no denoising was trained for other noise
     strips = {"clean": np.stack([rows[0].crops[name][0] for name in names])}
     strips |= {row.name: np.stack([row.crops[name][1] for name in names]) for row in ranked}
     path = out / "side-by-side.png"
     strips_figure(strips, path, names, side=1.9)
     caption = (
-        f"Parts of the test pictures under {board.shown}, {SIDE} pixels wide, each with its PSNR: look for letters "
-        "that can still be read, flat areas without patterns, and colours that have not shifted."
+        f"Parts of the test pictures under the noise {board.shown}, {CROP_SIDE} pixels wide, each with its PSNR. Good "
+        "results have readable letters, flat areas without patterns, and the colors of the clean picture."
     )
     return {caption: path}
+
+
+def _list_ranked_metrics() -> list[Metric]:
+    """Return the metrics that models are compared by: all but the MSE, which ranks images as the PSNR does."""
+    return [metric for metric in list_metrics("image", "batch") if metric.name != "mse"]
 
 
 def _rate(images: float) -> str:
@@ -230,5 +238,5 @@ def _rate(images: float) -> str:
 
 
 def _lead(board: Board, row: LeaderboardRow, other: LeaderboardRow) -> str:
-    found = compute_lead(row, other, board.noises)
-    return f"{'' if found.certain else '≈ '}{found.mean:.2f}"
+    lead = compute_lead(row, other, board.noises)
+    return f"{'' if lead.certain else '≈ '}{METRICS['psnr'].format(lead.mean)}"

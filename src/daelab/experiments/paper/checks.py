@@ -1,4 +1,4 @@
-"""The tolerances: what must hold for a reproduction to be one."""
+"""The tolerances that the measurements must keep for the reproduction to succeed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 
 @dataclass(frozen=True)
 class ToleranceCheck:
-    """One thing that must hold."""
+    """A tolerance and its check."""
 
     what: str
+    """The quantity."""
     wanted: str
+    """The expected value, with its tolerance."""
     found: str
+    """The measured value."""
     holds: bool
+    """Whether the measured value is within the tolerance."""
 
 
 REACHED = {"model-c": (0.00204, 26.92), "model-b-35": (0.00326, 24.88)}
-"""Test MSE and batch PSNR (dB) that the paper's own checkpoints 38 and 35 reach under `published-code`, seed 0."""
+"""The test MSE and the batch PSNR in dB of the paper's own checkpoints 38 and 35 under `published-code`, seed 0."""
 CHECKED_CLASSIFIER = 0.94
-"""Share of the clean test images that `judge:builtin` must judge right."""
+"""The smallest macro F1 of `judge:builtin` on clean test images."""
 
 _MSE, _PSNR = 0.05, 0.15
-"""How far a published checkpoint's test figures may lie from the paper's validation figures: a share, and dB."""
+"""The tolerances between a checkpoint's test scores and the paper's validation scores: a share, and dB."""
 _QUICK_MSE, _QUICK_PSNR = 0.12, 0.5
-"""The same, and a slack on every floor, where only a thousand images are looked at."""
+"""The same for a quick reproduction with a thousand images; every limit is relaxed by them too."""
 
 
 def check_tolerances(
@@ -38,23 +42,24 @@ def check_tolerances(
     *,
     trained_quickly: bool,
 ) -> list[ToleranceCheck]:
-    """All that can be checked with what was measured.
+    """Check all tolerances that the measurements allow.
 
     Args:
-        checkpoints: the paper's, by file name.
-        ours: by name, the tag left out where it is the default.
-        trained_quickly: ours were trained anew for a moment, so that no figure is expected of them.
+        checkpoints: The paper's checkpoints, by file name.
+        ours: Our models, by name without the default tag.
+        setting: The settings of the measurements.
+        trained_quickly: Whether our models were trained again for a moment, so that no score is expected of them.
     """
-    found = [_layers(figure) for figure in LAYERS]
+    checks = [_check_layers(figure) for figure in LAYERS]
     for row in TABLE_2:
         if row.checkpoint in checkpoints:
-            found += _near(row, checkpoints[row.checkpoint], setting)
+            checks += _check_checkpoint(row, checkpoints[row.checkpoint], setting)
     if not trained_quickly:
-        found += _ours(ours, setting)
+        checks += _check_own_models(ours, setting)
     judged = next((one.f1 for one in (*ours.values(), *checkpoints.values()) if one.f1), None)
     if judged and setting.judge and setting.judge.name == "builtin":
         floor = CHECKED_CLASSIFIER - (0.02 if setting.quick else 0)
-        found.append(
+        checks.append(
             ToleranceCheck(
                 "judge:builtin, macro F1 on clean images",
                 f"≥ {floor:.2%}",
@@ -62,11 +67,18 @@ def check_tolerances(
                 judged["clean"] >= floor,
             )
         )
-    return found
+    return checks
 
 
 def compare_layers(figure: str) -> list[bool]:
-    """For each row of a layer table of the paper, whether ours is the same."""
+    """Compare a layer table of the paper with ours.
+
+    Args:
+        figure: The figure with the table, a key of `LAYERS`.
+
+    Returns:
+        for each row of the paper's table, whether our row is the same.
+    """
     ours = [(row.layer, row.shape, row.parameters) for row in ARCHITECTURE_PRESETS[LAYERS[figure][0]].table()]
     rows = get_published_layers(figure)
     return (
@@ -74,16 +86,16 @@ def compare_layers(figure: str) -> list[bool]:
     )
 
 
-def _layers(figure: str) -> ToleranceCheck:
+def _check_layers(figure: str) -> ToleranceCheck:
     same = compare_layers(figure)
     return ToleranceCheck(
         f"{figure}: every layer of {LAYERS[figure][0]}", f"{len(same)} rows", f"{sum(same)} equal", all(same)
     )
 
 
-def _near(row: PublishedResult, found: MeasuredModel, setting: MeasurementSettings) -> list[ToleranceCheck]:
+def _check_checkpoint(row: PublishedResult, model: MeasuredModel, setting: MeasurementSettings) -> list[ToleranceCheck]:
     share, decibels = (_QUICK_MSE, _QUICK_PSNR) if setting.quick else (_MSE, _PSNR)
-    mse, psnr = found.metric("mse"), found.metric("psnr_batch")
+    mse, psnr = model.metric("mse"), model.metric("psnr_batch")
     return [
         ToleranceCheck(
             f"{row.checkpoint}: test MSE against the paper's validation loss",
@@ -100,15 +112,15 @@ def _near(row: PublishedResult, found: MeasuredModel, setting: MeasurementSettin
     ]
 
 
-def _ours(ours: Mapping[str, MeasuredModel], setting: MeasurementSettings) -> list[ToleranceCheck]:
+def _check_own_models(ours: Mapping[str, MeasuredModel], setting: MeasurementSettings) -> list[ToleranceCheck]:
     share, decibels = (_QUICK_MSE, _QUICK_PSNR) if setting.quick else (0.0, 0.0)
-    found = []
+    checks = []
     for name, (floor, psnr) in REACHED.items():
         if name in ours:
             mse, reached = ours[name].metric("mse"), ours[name].metric("psnr_batch")
             most, least = round(floor * (1 + share), 5), psnr - decibels
-            found += [
-                # as the figures are quoted: to 5 and 2 decimals
+            checks += [
+                # rounded to 5 and 2 decimals, as the paper quotes them
                 ToleranceCheck(f"{name}: test MSE", f"≤ {most:.5f}", f"{mse:.5f}", round(mse, 5) <= most),
                 ToleranceCheck(
                     f"{name}: batch PSNR", f"≥ {least:.2f} dB", f"{reached:.2f} dB", round(reached, 2) >= least
@@ -117,9 +129,9 @@ def _ours(ours: Mapping[str, MeasuredModel], setting: MeasurementSettings) -> li
     for name, logged in BEST_LOGGED.items():
         if name in ours:
             mse, most = ours[name].metric("mse"), logged * (1 + share)
-            found.append(
+            checks.append(
                 ToleranceCheck(
                     f"{name}: test MSE below the paper's best logged", f"< {most:.5f}", f"{mse:.5f}", mse < most
                 )
             )
-    return found
+    return checks

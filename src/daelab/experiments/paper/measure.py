@@ -1,4 +1,4 @@
-"""What is measured: every model under a noise, with a judge; and seconds per epoch on this machine."""
+"""The measurements: the scores of every model under its noise, and the seconds per epoch on this computer."""
 
 from __future__ import annotations
 
@@ -15,30 +15,36 @@ from daelab.experiments.evaluate_model import ModelEvaluation, evaluate
 from daelab.experiments.paper.published import TABLE_3, PublishedRuntime
 from daelab.models.model_file import ModelMetadata, load_network
 from daelab.runs.ledger import Ledger
-from daelab.training.engine import fit_denoiser
 from daelab.training.recipe import load_recipe, parse_recipe
+from daelab.training.tasks.denoising import fit_denoiser
 
 QUICK = 1_000
-"""Images of a quick look."""
+"""The number of images of a quick reproduction."""
 
 ReportMessage = Callable[[str], None]
+"""A function that is called with one line on the next step."""
 ReportCount = Callable[[int, int], None]
+"""A function that is called with the numbers of images done and of all images."""
 
 
 @dataclass(frozen=True)
 class MeasurementSettings:
-    """What all measurements share."""
+    """The settings that all measurements share."""
 
     dataset: Dataset
+    """CIFAR-10."""
     judge: Classifier | None
+    """The classifier; None for no F1."""
     judging: Mapping[str, str | None]
-    """The judge as a recipe names it: name and path."""
+    """The classifier as a recipe names it: name and path."""
     quick: bool
+    """Whether a thousand images and short trainings suffice."""
     seed: int = 0
+    """The seed of the noise."""
 
     @property
     def limit(self) -> int | None:
-        """Test images to look at; all for None."""
+        """The number of test images; None for all."""
         return QUICK if self.quick else None
 
 
@@ -47,22 +53,29 @@ class MeasuredModel:
     """A model and its scores."""
 
     name: str
+    """The name of the model."""
     card: ModelMetadata
+    """The metadata of the model."""
     found: ModelEvaluation
+    """The scores."""
 
     def metric(self, name: str) -> float:
-        """Of the denoised images, over all of them."""
+        """Return a metric of the denoised images.
+
+        Args:
+            name: A name of `METRICS`, of an image or batch metric.
+        """
         return self.found.scores.overall.metrics[name].denoised
 
     @property
     def f1(self) -> Mapping[str, float]:
-        """Full-set macro F1: clean, noisy, denoised, recovered; empty without a judge."""
+        """The macro F1 on clean, noisy and denoised images, and the recovered F1; empty without a classifier."""
         judged = self.found.scores.overall.judged
         return judged.macro_f1 if judged else {}
 
     @property
     def f1_batch4(self) -> Mapping[str, float]:
-        """The paper's macro F1."""
+        """The paper's macro F1, by batches of four images; empty without a classifier."""
         judged = self.found.scores.overall.judged
         return judged.macro_f1_batch4 if judged else {}
 
@@ -70,14 +83,15 @@ class MeasuredModel:
 def measure_models(
     models: Mapping[str, Path], setting: MeasurementSettings, say: ReportMessage, count: ReportCount
 ) -> dict[str, MeasuredModel]:
-    """Every model on the test images, under the noise it was trained for.
+    """Score every model on the test images, under the noise that it was trained for.
 
     Args:
-        models: name -> file.
-        say: told what comes next.
-        count: told (images done, images in all) of each.
+        models: The files of the models, by name.
+        setting: The settings of the measurements.
+        say: Called with one line on the next step.
+        count: Called with the numbers of images done and of all images, for each model.
     """
-    found = {}
+    measured = {}
     for name, path in models.items():
         say(f"evaluating {name}")
         denoiser, (_, card) = Denoiser.load(path), load_network(path)
@@ -89,46 +103,53 @@ def measure_models(
             judge=setting.judge,
             progress=count,
         )
-        found[name] = MeasuredModel(name, card, scores)
-    return found
+        measured[name] = MeasuredModel(name, card, scores)
+    return measured
 
 
 @dataclass(frozen=True)
 class EpochTime:
-    """Seconds per epoch on this machine, scaled from a few steps."""
+    """The seconds per epoch on this computer, scaled from a few steps."""
 
     row: PublishedRuntime
+    """The row of the paper's table."""
     seconds: float
+    """The seconds per epoch."""
     images_per_second: float
-    """In training."""
+    """The training images per second."""
     steps: int
-    """That were timed."""
+    """The number of timed steps."""
 
 
 def measure_epoch_times(setting: MeasurementSettings, say: ReportMessage) -> list[EpochTime]:
-    """The paper's Table 3 here: each row's recipe for a few steps and validation images, scaled to its sizes."""
-    found = []
+    """Time each row of the paper's Table 3 over a few steps and validation images, scaled to the row's sizes.
+
+    Args:
+        setting: The settings of the measurements.
+        say: Called with one line on the next step.
+    """
+    times = []
     for row in TABLE_3:
         if row.judged and setting.judge is None:
             continue
         say(f"timing {row.title}, batches of {row.batch}")
-        found.append(_speed(row, setting))
-    return found
+        times.append(_time_recipe(row, setting))
+    return times
 
 
-def _speed(row: PublishedRuntime, setting: MeasurementSettings) -> EpochTime:
+def _time_recipe(row: PublishedRuntime, setting: MeasurementSettings) -> EpochTime:
     steps, val = (4, 128) if setting.quick else (40, 1_000)
-    wanted = load_recipe(row.recipe).to_dict()
-    wanted["training"] |= {"batch": row.batch, "epochs": 2}
-    wanted["data"] |= {"train": steps * row.batch, "val": val}
+    fields = load_recipe(row.recipe).to_dict()
+    fields["training"] |= {"batch": row.batch, "epochs": 2}
+    fields["data"] |= {"train": steps * row.batch, "val": val}
     if row.judged and setting.judge:
-        wanted["judge"] = dict(setting.judging)
+        fields["judge"] = dict(setting.judging)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         done = fit_denoiser(
-            parse_recipe(wanted), "timed", runs_root=Path(folder), ledger=ledger, dataset=setting.dataset
+            parse_recipe(fields), "timed", runs_root=Path(folder), ledger=ledger, dataset=setting.dataset
         )
-    # the first epoch is slower: memory is touched for the first time
+    # The first epoch is slower, since memory is allocated in it.
     last: dict[str, Any] = done.rows[-1]
     in_training = steps * row.batch / last["images_per_second"]
     per_image = (last["seconds"] - in_training) / val

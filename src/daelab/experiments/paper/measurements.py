@@ -1,4 +1,4 @@
-"""What a reproduction is asked for, and all that it measured."""
+"""The request of a reproduction, and all its measurements."""
 
 from __future__ import annotations
 
@@ -17,36 +17,48 @@ from daelab.experiments.paper.measure import (
 
 @dataclass(frozen=True)
 class ReproductionRequest:
-    """What to reproduce, from what, and where the report goes."""
+    """The request of a reproduction."""
 
     out: Path
+    """The folder of the report."""
     data_root: Path | None = None
+    """The folder of downloaded data sets."""
     checkpoints: Path | None = None
-    """Folder of the paper's 35.pt, 37.pt, 38.pt and its log."""
+    """The folder of the paper's 35.pt, 37.pt, 38.pt and its log; None to leave them out."""
     judge: str | None = "builtin"
+    """The classifier; None for no F1."""
     judge_path: Path | None = None
+    """The path of the weights of the classifier `vit`."""
     retrain: bool = False
-    """Train our weights anew instead of taking those that ship."""
+    """Whether to train our models again instead of using the shipped ones."""
     quick: bool = False
-    """A thousand images, short trainings."""
+    """Whether a thousand images and short trainings suffice."""
     seed: int = 0
+    """The seed of the noise."""
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured."""
+    """All measurements of a reproduction."""
 
     request: ReproductionRequest
+    """The request."""
     setting: MeasurementSettings
+    """The settings of the measurements."""
     checkpoints: dict[str, MeasuredModel]
+    """The paper's checkpoints, by file name."""
     ours: dict[str, MeasuredModel]
+    """Our models, by name."""
     speeds: list[EpochTime]
+    """The times of the paper's Table 3 on this computer."""
     studies: list[StudyOutcome]
+    """The outcomes of the study's runs."""
     log: list[dict[str, Any]]
-    """The paper's log, row by row; empty where it was not given."""
+    """The rows of the paper's log; empty if it was not given."""
     checks: list[ToleranceCheck]
+    """The checked tolerances."""
 
     @property
     def missed(self) -> list[ToleranceCheck]:
-        """The tolerances that are not kept."""
+        """The checks that failed."""
         return [check for check in self.checks if not check.holds]

@@ -1,5 +1,8 @@
-"""What the paper says, figure by figure, as data: C. Psychalas, "Exploring Convolutional Auto-encoders for Image
-Denoising", 2024. Facts to measure against; nothing here is ours."""
+"""The results of the paper, figure by figure, as data.
+
+Source: C. Psychalas, "Exploring Convolutional Auto-encoders for Image Denoising", 2024. The measurements of daelab are
+compared with these values.
+"""
 
 from __future__ import annotations
 
@@ -8,29 +11,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """A row of the paper's Table 2, and what reproduces it."""
+    """A row of the paper's Table 2, with the models that reproduce it."""
 
     title: str
+    """The name of the model."""
     checkpoint: str
-    """File of the published weights."""
+    """The file of the published weights."""
     val_loss: float
+    """The validation loss (MSE)."""
     val_psnr: float
-    """dB, by batches."""
+    """The validation batch PSNR, in dB."""
     macro_f1: float
-    """Of the ViT, by batches of four."""
+    """The macro F1 of the ViT, by batches of four images."""
     sizes: str
+    """The numbers of training and validation images."""
     ours: str | None
-    """Name of the weights of ours with this network and these sizes, where we ship some."""
+    """The name of our shipped model with this network and these sizes, if there is one."""
 
 
 CLEAN_F1 = 0.9772
-"""Table 2: of the ViT on the original images."""
+"""The macro F1 of the ViT on the clean images (Table 2)."""
 
 TABLE_2 = (
     PublishedResult("Model-B (test 35)", "35.pt", 0.003199, 24.96, 0.6881, "20,000/5,000", "model-b-35"),
     PublishedResult("Model-C (test 37)", "37.pt", 0.002193, 26.60, 0.8099, "20,000/5,000", None),
     PublishedResult("Model-C (test 38)", "38.pt", 0.002002, 26.95, 0.8174, "40,000/10,000", "model-c"),
 )
+"""The rows of Table 2."""
 
 TABLE_1 = (
     ("Type-I", "0.3", "0.05", "gaussian(0.3, 0.05)"),
@@ -38,21 +45,27 @@ TABLE_1 = (
     ("Type-I + Type-II", "0.2 / 0.2", "0.05 / 0.1", "gaussian(0.2, 0.05) > multiplicative(0.2, 0.1)"),
     ("Type-II + Type-I", "0.2 / 0.2", "0.2 / 0.05", "multiplicative(0.2, 0.2) > gaussian(0.2, 0.05)"),
 )
-"""Noise, mean, standard deviation, and the text of this noise here."""
+"""The rows of Table 1: noise, mean, standard deviation, and the text form of the noise in daelab."""
 
 
 @dataclass(frozen=True)
 class PublishedRuntime:
-    """A row of the paper's Table 3, and the recipe that measures it here."""
+    """A row of the paper's Table 3, with the recipe that reproduces it."""
 
     title: str
+    """The name of the model."""
     recipe: str
+    """The name of the recipe."""
     batch: int
+    """The number of images in a batch."""
     train: int
+    """The number of training images."""
     val: int
+    """The number of validation images."""
     seconds: float
+    """The seconds per epoch in the paper."""
     judged: bool = False
-    """Whether a classifier looks at the validation images ("+ ViT")."""
+    """Whether a classifier scores the validation images ("+ ViT" in the paper)."""
 
 
 TABLE_3 = (
@@ -60,11 +73,13 @@ TABLE_3 = (
     PublishedRuntime("Model-A (test 5)", "paper/5", 64, 45_000, 5_000, 47),
     PublishedRuntime("Model-B (test 35)", "paper/35", 32, 20_000, 5_000, 15),
     PublishedRuntime("Model-B (test 35)", "paper/35", 64, 20_000, 5_000, 10),
-    PublishedRuntime("Model-B (test 35 + a judge)", "paper/35", 8, 1_000, 5_000, 140, judged=True),
+    PublishedRuntime("Model-B (test 35 + a classifier)", "paper/35", 8, 1_000, 5_000, 140, judged=True),
     PublishedRuntime("Model-C (test 37)", "paper/37", 64, 20_000, 5_000, 20),
     PublishedRuntime("Model-C (test 38)", "paper/38", 128, 40_000, 10_000, 33),
 )
+"""The rows of Table 3."""
 MACHINE = "Intel Core i7-8550U at 4 GHz (turbo), Nvidia MX150 with 2 GB, 16 GB of memory, Ubuntu 23.10"
+"""The hardware of the paper."""
 
 LAYERS = {
     "Figure 3": (
@@ -95,11 +110,18 @@ LAYERS = {
         ConvTranspose2d-15 3,32,32 867""",
     ),
 }
-"""Figure -> the preset it shows, and its rows: layer, output shape without the batch, parameters."""
+"""The layer tables by figure: the preset, and the rows with layer, output shape without the batch, and parameters."""
 
 
 def get_published_layers(figure: str) -> list[tuple[str, tuple[int, ...], int]]:
-    """The rows of a layer table as the paper prints it."""
+    """Return the rows of a layer table as the paper prints them.
+
+    Args:
+        figure: A key of `LAYERS`.
+
+    Returns:
+        the name, the output shape without the batch, and the number of parameters of each layer.
+    """
     rows = []
     for text in LAYERS[figure][1].split(";"):
         name, shape, parameters = text.split()
@@ -108,17 +130,19 @@ def get_published_layers(figure: str) -> list[tuple[str, tuple[int, ...], int]]:
 
 
 BEST_LOGGED = {"model-a": 0.0055616, "model-b": 0.0040090}
-"""Lowest validation loss in the log among tests 1 to 8 (Model-A) and of a network as deep as Figure 5's (test 15)."""
+"""The lowest validation loss in the log: of tests 1 to 8 (Model-A), and of a network as deep as Figure 5 (test 15)."""
 
 TESTS = 38
+"""The number of tests in the paper's log."""
 REPOSITORY = "https://github.com/Xritsos/Denoising"
+"""The repository of the paper's code."""
 
 DIFFERENCES = (
     (
         "Type-II + Type-I noise",
         "means 0.2 / 0.2, deviations 0.2 / 0.05 (Table 1)",
         "multiplicative(0.2, 0.2), then gaussian(0.1, 0.08)",
-        "both, as the presets table-1 and published-code; the checkpoints belong to the second",
+        "both, as the presets table-1 and published-code; the checkpoints were trained under the second",
     ),
     (
         "Model-B",
@@ -131,34 +155,39 @@ DIFFERENCES = (
         "PSNR",
         "not defined",
         "of each batch, 10 log10(max² / MSE) with the batch's own maximum, averaged over batches",
-        "that one as batch PSNR, beside the field's: mean over images, data range 1",
+        "that value as batch PSNR, beside the usual PSNR: mean over images, data range 1",
     ),
     (
         "Macro F1",
         "not defined",
         "of each batch of 4 images, averaged over batches: biased low",
-        "both; over the full set is the headline",
+        "both; the macro F1 over the whole set is the main one",
     ),
-    ("Classifier", "ViT, fine-tuned on CIFAR-10", "the same", "a small one of ours ships; the ViT with --judge vit"),
+    (
+        "Classifier",
+        "ViT, fine-tuned on CIFAR-10",
+        "the same",
+        "a small classifier ships with daelab; --judge vit uses the ViT",
+    ),
     (
         "Training images",
         "20,000 / 40,000",
         "drawn with replacement, unseeded: about 16,147 / 25,285 distinct ones",
-        "distinct images for our weights; with replacement in the recipes paper/1 to paper/38; always seeded",
+        "distinct images for our models; with replacement in the recipes paper/1 to paper/38; always seeded",
     ),
     (
         "Validation noise",
-        "not said",
-        "drawn anew every epoch, and the best epoch chosen on it",
-        "one fixed noisy validation set per seed",
+        "not stated",
+        "drawn again in every epoch, and used to choose the best epoch",
+        "one fixed set of noisy validation images for each seed",
     ),
-    ("Loss of test 38", "0.002002 (Table 2)", "0.0020209 (its log)", "both are quoted"),
+    ("Loss of test 38", "0.002002 (Table 2)", "0.0020209 (its log)", "both are given"),
     (
         "Learning rate",
         "constant, Adam",
         "the same",
-        "our weights: Muon, warm-up, cosine, a moving average of the weights; study/* as the paper",
+        "our models: Muon, warm-up, a cosine schedule, a moving average of the weights; study/* as in the paper",
     ),
-    ("Epochs", "300 and 600", "the same", "our weights: what 90 minutes on two cores allow"),
+    ("Epochs", "300 and 600", "the same", "our models: as many as fit into 90 minutes on two cores"),
 )
-"""What, the paper, its published code, here."""
+"""The differences between the paper, its published code and daelab, in this order after the topic."""

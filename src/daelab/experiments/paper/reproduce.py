@@ -1,4 +1,4 @@
-"""reproduce(request): measure, draw, write the report, and say which tolerances are missed."""
+"""The reproduction of the paper: measure, draw, write the report, and check the tolerances."""
 
 from __future__ import annotations
 
@@ -29,34 +29,48 @@ from daelab.experiments.reports.table import Table
 from daelab.models.registry import find_shipped_model
 from daelab.runs.folder import describe_environment, get_run_folder
 from daelab.runs.ledger import Ledger
-from daelab.training.callbacks.record import TrainingProgress
-from daelab.training.engine import fit_denoiser
+from daelab.training.callbacks.progress import TrainingProgress
 from daelab.training.recipe import load_recipe
+from daelab.training.tasks.denoising import fit_denoiser
 
 OWN_WEIGHTS = ("model-a", "model-b", "model-b-35", "model-c", "model-c.table-1")
-"""The networks of the paper, trained by us; each is the name of its recipe too."""
+"""The names of our models of the paper's networks, and of their recipes."""
 LOG = "tests_fully.csv"
+"""The file of the paper's log."""
 
 
 class ReproductionProgress(Protocol):
-    """Who is told how a reproduction goes."""
+    """An observer of a reproduction."""
 
     def say(self, text: str) -> None:
-        """What comes next, in a line."""
+        """Report the next step.
+
+        Args:
+            text: One line.
+        """
 
     def count(self, done: int, images: int) -> None:
-        """Where an evaluation is."""
+        """Report the progress of an evaluation.
+
+        Args:
+            done: The number of evaluated images.
+            images: The number of all images.
+        """
 
     def training(self) -> TrainingProgress:
-        """Who watches the next training."""
+        """Return an observer of the next training."""
 
 
 def reproduce_paper(request: ReproductionRequest, watcher: ReproductionProgress) -> Measurements:
     """Measure everything and write `report.html`, `report.md`, `report.json`, `tables/` and `figures/`.
 
+    Args:
+        request: The request.
+        watcher: The observer of the reproduction.
+
     Raises:
-        ValueError: matplotlib is missing; `out` holds something else; a judge or a data set that does not load.
-        FileNotFoundError: `checkpoints` is no folder, or the judge's weights are missing.
+        ValueError: matplotlib is not installed, `out` holds other files, or a classifier or data set cannot be loaded.
+        FileNotFoundError: `checkpoints` is no folder, or the weights of the classifier are missing.
     """
     _check(request)
     watcher.say("loading CIFAR-10")
@@ -66,59 +80,61 @@ def reproduce_paper(request: ReproductionRequest, watcher: ReproductionProgress)
         judging = judging.quick()
     path = None if request.judge_path is None else str(request.judge_path)
     setting = MeasurementSettings(dataset, judging, {"name": request.judge, "path": path}, request.quick, request.seed)
-    log, exact = _log(request)
-    # what a quick look trains is nothing to keep
+    log, exact = _read_log(request)
+    # The trainings of a quick reproduction are not kept.
     with tempfile.TemporaryDirectory() if request.quick else nullcontext() as folder:
         trained = Path(folder) if folder else None
-        weights = _retrained(setting, watcher, trained) if request.retrain else _shipped()
-        published = _published(request)
+        weights = _train_own_models(setting, watcher, trained) if request.retrain else _find_own_models()
+        published = _find_checkpoints(request)
         ours = measure_models(weights, setting, watcher.say, watcher.count)
         theirs = measure_models(published, setting, watcher.say, watcher.count)
         outcomes = run_comparisons(setting, watcher.say, watcher.training, trained)
     timed = measure_epoch_times(setting, watcher.say)
-    held = exact + check_tolerances(theirs, ours, setting, trained_quickly=request.retrain and request.quick)
-    found = Measurements(request, setting, theirs, ours, timed, outcomes, log, held)
+    checks = exact + check_tolerances(theirs, ours, setting, trained_quickly=request.retrain and request.quick)
+    found = Measurements(request, setting, theirs, ours, timed, outcomes, log, checks)
     watcher.say("drawing")
     _write(found)
     return found
 
 
 def _check(request: ReproductionRequest) -> None:
-    """Everything that can be said before hours are spent."""
+    """Check the request before hours are spent on it."""
     if not is_matplotlib_installed():
         raise ValueError("the report needs matplotlib: pip install 'daelab[report]'")
     out = request.out
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; name a folder")
+        raise ValueError(f"--out {out} is a file; write the name of a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / "report.json").is_file():
-        raise ValueError(f"--out {out} holds something else than a report; name a new folder")
+        raise ValueError(f"--out {out} holds other files than a report; write the name of a new folder")
     if request.checkpoints is not None and not request.checkpoints.is_dir():
-        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: no such folder")
+        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: the folder does not exist")
 
 
-def _shipped() -> dict[str, Path]:
+def _find_own_models() -> dict[str, Path]:
     files = {name: find_shipped_model(name) for name in OWN_WEIGHTS}
     return {name: path for name, path in files.items() if path}
 
 
-def _published(request: ReproductionRequest) -> dict[str, Path]:
+def _find_checkpoints(request: ReproductionRequest) -> dict[str, Path]:
     if request.checkpoints is None:
         return {}
     files = {row.checkpoint: request.checkpoints / row.checkpoint for row in TABLE_2}
     return {name: path for name, path in files.items() if path.is_file()}
 
 
-def _retrained(setting: MeasurementSettings, watcher: ReproductionProgress, folder: Path | None) -> dict[str, Path]:
-    """Train every recipe of ours; a run that was begun goes on."""
+def _train_own_models(
+    setting: MeasurementSettings, watcher: ReproductionProgress, folder: Path | None
+) -> dict[str, Path]:
+    """Train our models; a run that has started is resumed."""
     ledger = Ledger(f"sqlite:///{folder}/ledger.db" if folder else None)
     overrides = [f"data.train={QUICK}", "data.val=200", "training.epochs=2"] if setting.quick else []
-    found = {}
+    models = {}
     for name in OWN_WEIGHTS:
-        wanted, run = load_recipe(name, overrides), get_run_folder(f"retrain-{name}", folder)
-        if len(run.read_metrics()) < wanted.training.epochs:
+        recipe, run = load_recipe(name, overrides), get_run_folder(f"retrain-{name}", folder)
+        if len(run.read_metrics()) < recipe.training.epochs:
             watcher.say(f"training {name}")
             fit_denoiser(
-                wanted,
+                recipe,
                 run.name,
                 resume=run.recipe.is_file(),
                 runs_root=folder,
@@ -126,12 +142,12 @@ def _retrained(setting: MeasurementSettings, watcher: ReproductionProgress, fold
                 progress=watcher.training(),
                 dataset=setting.dataset,
             )
-        found[name] = run.best
-    return found
+        models[name] = run.best
+    return models
 
 
-def _log(request: ReproductionRequest) -> tuple[list[dict[str, Any]], list[ToleranceCheck]]:
-    """The paper's log through a ledger of its own, and whether it comes out byte for byte."""
+def _read_log(request: ReproductionRequest) -> tuple[list[dict[str, Any]], list[ToleranceCheck]]:
+    """Import the paper's log into a ledger, and check that its export has the same bytes."""
     path = request.checkpoints / LOG if request.checkpoints else None
     if path is None or not path.is_file():
         return [], []
@@ -139,10 +155,10 @@ def _log(request: ReproductionRequest) -> tuple[list[dict[str, Any]], list[Toler
         ledger = Ledger(f"sqlite:///{folder}/ledger.db")
         ledger.import_csv(path)
         same = ledger.export_csv().encode() == path.read_bytes()
-        rows = ledger.rows()
+        rows = ledger.list_runs()
     text = "the same bytes" if same else "other bytes"
     return rows, [
-        ToleranceCheck(f"{LOG}: {len(rows)} tests into the ledger and out again", "the same bytes", text, same)
+        ToleranceCheck(f"{LOG}: {len(rows)} tests, imported into the ledger and exported", "the same bytes", text, same)
     ]
 
 
@@ -151,7 +167,7 @@ def _write(found: Measurements) -> None:
     figures = out / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     facts, parts = list_facts(found), make_sections(found, figures)
-    title = "The paper, reproduced" + (" (a quick look)" if found.setting.quick else "")
+    title = "The paper, reproduced" + (" (a quick reproduction)" if found.setting.quick else "")
     tables = [table for part in parts for table in part.tables]
     for table in tables:
         write_text(out / "tables" / f"{make_slug(table.title)}.csv", table.to_csv())
@@ -161,7 +177,7 @@ def _write(found: Measurements) -> None:
 
 
 def _document(found: Measurements, facts: Mapping[str, Any], tables: Sequence[Table]) -> dict[str, Any]:
-    """Everything as plain values."""
+    """Return everything as plain values for JSON."""
     return {
         "facts": dict(facts),
         "quick": found.setting.quick,

@@ -1,4 +1,4 @@
-"""What was measured -> the parts of the report: text, figures, tables."""
+"""The sections of the report: text, figures and tables."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from daelab.experiments.paper.published import LAYERS, REPOSITORY, TABLE_1, TEST
 from daelab.experiments.paper.tables import (
     make_check_table,
     make_class_table,
-    make_component_table,
     make_difference_table,
-    make_layer_table,
     make_log_table,
     make_noise_table,
+    make_paper_component_table,
+    make_published_layer_table,
     make_results_table,
     make_runtime_table,
     make_study_table,
@@ -42,13 +42,17 @@ if TYPE_CHECKING:
     from daelab.experiments.paper.measurements import Measurements
 
 PICTURE = 7
-"""The test image of Figures 1 and 7."""
+"""The index of the test image of Figures 1 and 7."""
 STRIP = range(8)
-"""The test images of the strips."""
+"""The indices of the test images of the strips."""
 
 
 def list_facts(found: Measurements) -> dict[str, Any]:
-    """What the page begins with."""
+    """List the facts at the beginning of the page.
+
+    Args:
+        found: The measurements.
+    """
     machine, setting = describe_environment(), found.setting
     images = min(setting.limit or len(setting.dataset.test), len(setting.dataset.test))
     shas = {one.found.scores.noisy_sha256 for one in found.ours.values() if one.card.noise == "published-code"}
@@ -59,7 +63,7 @@ def list_facts(found: Measurements) -> dict[str, Any]:
         "noise seed": setting.seed,
         "noisy pixels": f"sha256 {min(shas)[:16]} (published-code)" if shas else None,
         "judge": f"{setting.judge.name}: {setting.judge.note}" if setting.judge else "none",
-        "weights": "trained anew" if found.request.retrain else "as they ship",
+        "weights": "trained again" if found.request.retrain else "as shipped",
         "machine": f"{machine['processor']}, threads: {machine['threads']}, GPU: {machine['gpu'] or 'none'}",
         "daelab": machine["versions"]["daelab"],
         "torch": machine["versions"]["torch"],
@@ -67,12 +71,17 @@ def list_facts(found: Measurements) -> dict[str, Any]:
 
 
 def make_sections(found: Measurements, figures: Path) -> list[ReportSection]:
-    """All parts in order; the figures are drawn into a folder."""
+    """Make all sections in order, and draw their figures.
+
+    Args:
+        found: The measurements.
+        figures: The folder of the figures.
+    """
     return [
         _verdict(found),
         _noise(found, figures),
         _data(found, figures),
-        ReportSection("The networks", _LAYERS, tables=[make_layer_table(figure) for figure in LAYERS]),
+        ReportSection("The networks", _LAYERS, tables=[make_published_layer_table(figure) for figure in LAYERS]),
         _curves(found, figures),
         _results(found, figures),
         _denoised(found, figures),
@@ -84,24 +93,24 @@ def make_sections(found: Measurements, figures: Path) -> list[ReportSection]:
 
 
 _LAYERS = (
-    "An auto-encoder is a tuple of stages here, and one mirror rule makes the layers of it. A check mark: the row "
-    "has the "
-    "same layer, shape and number of parameters as the paper's table."
+    "In daelab an auto-encoder is a tuple of stages, and its decoder mirrors its encoder. A check mark shows that a "
+    "row has the same layer, shape and number of parameters as in the paper's table."
 )
 _RUNTIMES = (
-    "The paper trained on a laptop's GPU. Each row's recipe was run here for a few steps and scaled to the paper's "
-    "sizes."
+    "The paper trained on the GPU of a laptop. Here the recipe of each row was trained for a few steps, and the time "
+    "was scaled to the paper's numbers of images."
 )
 
 
 def _verdict(found: Measurements) -> ReportSection:
     missed = found.missed
-    text = "Every tolerance is kept." if not missed else "Missed: " + "; ".join(check.what for check in missed) + "."
+    text = "All tolerances are kept." if not missed else "Missed: " + "; ".join(check.what for check in missed) + "."
     if found.setting.quick:
         text += (
-            "\n\nThis is a quick look at a thousand images, with wider tolerances; without --quick, all are looked at."
+            "\n\nThis is a quick reproduction with a thousand images and wider tolerances. Without --quick, all test "
+            "images are evaluated."
         )
-    return ReportSection("Does it hold?", text, tables=[make_check_table(found.checks)])
+    return ReportSection("Tolerances", text, tables=[make_check_table(found.checks)])
 
 
 def _noise(found: Measurements, figures: Path) -> ReportSection:
@@ -109,8 +118,9 @@ def _noise(found: Measurements, figures: Path) -> ReportSection:
     noisy = {row[0]: make_noisy(clean, parse_noise(row[3]), found.setting.seed) for row in TABLE_1}
     noise_figure(clean, noisy, path)
     caption = (
-        "The paper's Figure 1: a test image under each noise of Table 1, and its distribution per channel. Adding "
-        "moves a distribution and makes it wider, multiplying stretches it; what leaves [0, 1] piles up at the ends."
+        "The paper's Figure 1: a test image under each noise of Table 1, with the distribution of each channel. "
+        "Additive noise shifts and widens the distribution, and multiplicative noise stretches it. Values outside [0, "
+        "1] are clipped to the ends."
     )
     return ReportSection("Noise", figures={caption: path}, tables=[make_noise_table()])
 
@@ -118,17 +128,17 @@ def _noise(found: Measurements, figures: Path) -> ReportSection:
 def _data(found: Measurements, figures: Path) -> ReportSection:
     train, val = split_dataset(found.setting.dataset, 40_000, 10_000, found.setting.seed)
     path = figures / "figure-2-classes.svg"
-    counts = {"training": train.class_counts(), "validation": val.class_counts()}
-    class_balance_figure(counts | {"test": found.setting.dataset.test.class_counts()}, path)
+    counts = {"training": train.count_classes(), "validation": val.count_classes()}
+    class_balance_figure(counts | {"test": found.setting.dataset.test.count_classes()}, path)
     caption = (
-        "The paper's Figure 2: images per class in the final split, drawn by the seed, and in the test set. The "
-        "classes stay nearly equal, so that accuracy and macro F1 say nearly the same."
+        "The paper's Figure 2: the number of images of each class in the final split, which the seed determines, and "
+        "in the test set. The classes have nearly the same size, so accuracy and macro F1 are nearly equal."
     )
     return ReportSection("Data", figures={caption: path})
 
 
 def _curves(found: Measurements, figures: Path) -> ReportSection:
-    """From the headers of our weights; a run trained before curves were kept has none."""
+    """Draw the curves in the headers of our models; older models have none."""
     curves = {name: one.card.training.get("curve") for name, one in found.ours.items()}
     rows = {name: _rows(curve) for name, curve in curves.items() if curve}
     shown: dict[str, Path] = {}
@@ -136,22 +146,26 @@ def _curves(found: Measurements, figures: Path) -> ReportSection:
         path = figures / "figure-4-curves.svg"
         curves_figure({"model-b-35": rows["model-b-35"]}, path)
         shown[
-            "The paper's Figure 4, for our weights of the same network: loss and PSNR by epoch. Validation stays "
-            "beside training: so small a network does not learn its images by heart."
+            "The paper's Figure 4, for our model with the same network: loss and PSNR by epoch. The validation loss "
+            "stays close to the training loss, since so small a network does not overfit."
         ] = path
     if rows:
         path = figures / "curves.svg"
         curves_figure(rows, path)
         shown[
-            "Loss and PSNR of every network by epoch; each under its own noise. Two wide stages end lowest, many "
-            "narrow ones highest."
+            "Loss and PSNR of every network by epoch, each under its own noise. The network with two wide stages ends "
+            "with the lowest loss, and the one with many narrow stages with the highest."
         ] = path
     text = (
-        "The paper's curve leaps from epoch to epoch: a constant rate, and noise drawn anew for every validation. "
-        "Ours is "
-        "validated on one fixed noisy set, and what is validated is a moving average of the weights."
+        "The paper's curve oscillates, since the learning rate is constant and the noise of the validation images is "
+        "drawn again in every epoch. Our models are validated on one fixed set of noisy images, with a moving average "
+        "of the weights."
     )
-    return ReportSection("Training", text if shown else "No curves: these weights' headers hold none.", figures=shown)
+    return ReportSection(
+        "Training",
+        text if shown else "There are no curves, since the headers of these models have none.",
+        figures=shown,
+    )
 
 
 def _rows(curve: dict[str, list[float]]) -> list[dict[str, float]]:
@@ -161,23 +175,24 @@ def _rows(curve: dict[str, list[float]]) -> list[dict[str, float]]:
 
 def _results(found: Measurements, figures: Path) -> ReportSection:
     shown = {}
-    made = [make_results_table(found.checkpoints, found.ours, found.setting), make_weights_table(found.ours)]
-    made.append(make_component_table(found.ours | found.checkpoints))
+    tables = [make_results_table(found.checkpoints, found.ours, found.setting), make_weights_table(found.ours)]
+    tables.append(make_paper_component_table(found.ours | found.checkpoints))
     best = found.ours.get("model-c")
     judged = best.found.scores.overall.judged if best else None
     if best and judged:
         path = figures / "confusion.svg"
         confusion_figure({kind: judged.confusion(kind) for kind in IMAGE_KINDS}, judged.classes, path)
         shown[
-            f"What judge {judged.judge} takes each class for: clean, noisy, and denoised by model-c. Noise makes it "
-            "take all for a few classes, a column; denoising brings the diagonal back."
+            f"The classes that the classifier {judged.judge} predicts for clean, noisy and denoised images (model-c), "
+            "as shares of each true class. Under noise it predicts a few classes for nearly all images, which shows as "
+            "columns; denoising restores the diagonal."
         ] = path
-        made += [table for table in [make_class_table(best)] if table]
-    return ReportSection("Results", figures=shown, tables=made)
+        tables += [table for table in [make_class_table(best)] if table]
+    return ReportSection("Results", figures=shown, tables=tables)
 
 
 def _denoised(found: Measurements, figures: Path) -> ReportSection:
-    """Figure 7, and strips."""
+    """Draw Figure 7, and strips of test images."""
     shown: dict[str, Path] = {}
     test, seed = found.setting.dataset.test, found.setting.seed
     for name in ("model-c", "model-c.table-1"):
@@ -194,15 +209,15 @@ def _denoised(found: Measurements, figures: Path) -> ReportSection:
             place = figures / "figure-7-output.svg"
             noise_figure(clean[0], {"noisy": under[0], "output of model-c": out[0]}, place)
             shown[
-                "The paper's Figure 7: clean, noisy and denoised, with the distribution per channel. The denoised "
-                "image's is the clean one's again, but smoother."
+                "The paper's Figure 7: a clean, a noisy and a denoised image, with the distribution of each channel. "
+                "The distribution of the denoised image is close to that of the clean one, but smoother."
             ] = place
         place = figures / f"strip-{name}.svg"
         titles = [test.classes[label] for label in test.labels[list(STRIP)]]
         samples_figure(clean[1:], under[1:], out[1:], place, titles)
         shown[
-            f"The first test images, under {denoiser.method.noise}, denoised by {name}. Brightness and edges come "
-            "back, texture does not."
+            f"The first test images under the noise {denoiser.method.noise}, denoised by {name}. Brightness and edges "
+            "are restored; texture is not."
         ] = place
     return ReportSection("Pictures", figures=shown)
 
@@ -210,10 +225,9 @@ def _denoised(found: Measurements, figures: Path) -> ReportSection:
 def _log(found: Measurements, figures: Path) -> ReportSection:
     if not found.log:
         text = (
-            "The author's log is not shipped. --paper-checkpoints DIR with tests_fully.csv from "
-            f"{REPOSITORY} adds its "
-            "chart and table here; daelab ledger import takes it, and daelab ledger export gives it back byte for "
-            "byte."
+            f"The author's log does not ship with daelab. With tests_fully.csv from {REPOSITORY} in a folder DIR, "
+            "--paper-checkpoints DIR adds its chart and its table here. daelab ledger import reads it, and daelab "
+            "ledger export writes the same bytes."
         )
         return ReportSection("The 38 logged tests", text)
     recipes = {number: load_recipe(f"paper/{number}") for number in range(1, TESTS + 1)}
@@ -224,19 +238,19 @@ def _log(found: Measurements, figures: Path) -> ReportSection:
     path = figures / "tests.svg"
     log_figure(logged, path)
     caption = (
-        "Validation loss and PSNR of the author's tests in their order; the line is the best so far. It falls where "
-        "the network becomes shallower and wider."
+        "Validation loss and PSNR of the author's tests in their order. The line is the best result so far; it "
+        "improves when the network becomes shallower and wider."
     )
     notes = {number: one.note.partition(": ")[2] for number, one in recipes.items()}
-    text = "Each step of the paper's story: what it changed, and what came of it, from the author's log."
+    text = "The steps of the paper from the author's log: what each test changed, and its results."
     return ReportSection(
         "The 38 logged tests", text, figures={caption: path}, tables=[make_log_table(found.log, notes)]
     )
 
 
 def _family(one: Recipe) -> str:
-    """A name for the network of a test, for the chart's legend."""
-    assert isinstance(one.spec, Autoencoder)  # the paper's are
+    """Name the kind of a test's network for the legend of the chart."""
+    assert isinstance(one.spec, Autoencoder)  # all networks of the paper are
     widths = [stage.width for stage in one.spec.stages]
     if widths[0] > widths[-1]:
         return "decreasing depth" + (", batch norm" if one.spec.norm == "batch" else " (Model-A)")
@@ -258,15 +272,15 @@ def _studies(found: Measurements, figures: Path) -> ReportSection:
     for name, (members, what) in groups.items():
         path = figures / f"study-{name}.svg"
         curves_figure({member: rows[member] for member in members}, path)
-        shown[f"The study's runs: {what}. The lower a curve ends and the less it leaps, the better."] = path
+        shown[f"Loss and PSNR by epoch of the study's runs: {what}. A lower and smoother loss is better."] = path
     text = (
-        "The paper's conclusions come from single runs of hundreds of epochs. These are short, each with the same "
-        "budget, under the noise published-code: they can confirm a large effect and not a small one."
+        "The paper's conclusions are based on single runs of hundreds of epochs. The runs here are short, with the "
+        "same budget for each, under the noise published-code. They can confirm a large effect, but not a small one."
     )
     if found.setting.quick:
-        text += " In a quick look they are too short to say anything."
+        text += " In a quick reproduction they are too short for any conclusion."
     return ReportSection(
-        "The paper's story, checked",
+        "The paper's conclusions",
         text,
         figures=shown,
         tables=make_study_table(found.studies, quick=found.setting.quick),

@@ -1,4 +1,4 @@
-"""Numbers -> figures: how the classes are balanced, how training went."""
+"""Figures of numbers: class balance, training curves, confusion matrices, quality against cost."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from daelab.evaluation.metrics import METRICS
 from daelab.experiments.reports.style import INK, MUTED, PALETTE, PAPER, apply_style, new_figure, save_figure
 
 if TYPE_CHECKING:
@@ -19,22 +20,22 @@ if TYPE_CHECKING:
 
 _DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 _MOST_WITH_TRAINING_LOSS = 4
-"""With more runs than this, their training losses would hide the validation losses."""
+"""The largest number of runs whose training losses are drawn; with more, they would hide the validation losses."""
 
 
 def class_balance_figure(counts: Mapping[str, Mapping[str, int]], path: Path) -> None:
-    """Images per class in each split, as grouped bars (the paper's Figure 2).
+    """Draw the number of images of each class in each split as grouped bars (the paper's Figure 2).
 
     Args:
-        counts: split name -> class name -> number of images; a class that a split lacks counts 0.
-        path: where to write, `.png` or `.svg`.
+        counts: The number of images by split and class; a class that a split lacks counts as 0.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no split or no class, a suffix that is neither, or no matplotlib.
+        ValueError: There is no split or no class, the suffix is another, or matplotlib is not installed.
     """
     classes = list(dict.fromkeys(itertools.chain.from_iterable(counts.values())))
     if not classes:
-        raise ValueError("class balance needs at least one split with at least one class")
+        raise ValueError("a figure of class balance needs at least one split with at least one class")
     bar = 0.8 / len(counts)
     crowded = len(classes) > 12 or max(map(len, classes)) > 11
     with apply_style():
@@ -65,29 +66,28 @@ def class_balance_figure(counts: Mapping[str, Mapping[str, int]], path: Path) ->
 def curves_figure(
     rows: Mapping[str, Sequence[Mapping[str, Any]]], path: Path, groups: Mapping[str, str] | None = None
 ) -> None:
-    """Loss and validation PSNR by epoch, runs over each other (the paper's Figure 4).
+    """Draw the loss and the validation PSNR of runs by epoch (the paper's Figure 4).
 
-    Losses are on a logarithmic axis, unless some are negative, as `psnr` is.
-
-    Where a judge looked at a run, a third panel shows its macro F1.
+    The axis of the loss is logarithmic, unless a loss is negative, as the loss `psnr` is. If a run was scored with a
+    classifier, a third panel shows the macro F1.
 
     Args:
-        rows: run name -> rows of its `metrics.csv`; read are `epoch`, `train_loss`, `val_loss`,
-            `val_psnr` (dB) and `val_f1`. A value that is missing, empty or not finite leaves a gap.
-        path: where to write, `.png` or `.svg`.
-        groups: run name -> what it is one of, as seeds are of a recipe: one colour and one name for all of them.
+        rows: The rows of each run's `metrics.csv`, by the name of the run. The columns `epoch`, `train_loss`,
+            `val_loss`, `val_psnr` (dB) and `val_f1` are read. A missing, empty or infinite value leaves a gap.
+        path: The file to write, `.png` or `.svg`.
+        groups: The group of each run, such as the seeds of a recipe; a group has one color and one name.
 
     Raises:
-        ValueError: no run, a suffix that is neither, or no matplotlib.
+        ValueError: There is no run, the suffix is another, or matplotlib is not installed.
     """
     if not rows:
-        raise ValueError("curves need at least one run")
+        raise ValueError("a figure of curves needs at least one run")
     named = {run: groups[run] if groups else run for run in rows}
     places = {name: place for place, name in enumerate(dict.fromkeys(named.values()))}
     with apply_style():
-        judged = any("val_f1" in row for table in rows.values() for row in table)
-        fig = new_figure(12.0 if judged else 9.0, 3.8, "constrained")
-        loss, psnr, *f1 = fig.subplots(1, 3 if judged else 2)
+        classified = any("val_f1" in row for table in rows.values() for row in table)
+        fig = new_figure(12.0 if classified else 9.0, 3.8, "constrained")
+        loss, psnr, *f1 = fig.subplots(1, 3 if classified else 2)
         with_training = len(rows) <= _MOST_WITH_TRAINING_LOSS
         losses = [_column(table, key) for table in rows.values() for key in ("train_loss", "val_loss")]
         least = -math.inf if any(value < 0 for column in losses for value in column) else 0.0
@@ -99,22 +99,24 @@ def curves_figure(
             epochs = _column(table, "epoch")
             _line(psnr, epochs, _column(table, "val_psnr"), color=color, linestyle=dash)
             for ax in f1:
-                looked = [row for row in table if "val_f1" in row]
-                _line(ax, _column(looked, "epoch"), _column(looked, "val_f1"), color=color, linestyle=dash)
+                scored = [row for row in table if "val_f1" in row]
+                _line(ax, _column(scored, "epoch"), _column(scored, "val_f1"), color=color, linestyle=dash)
             if with_training:
                 _line(loss, epochs, _column(table, "train_loss", above=least), color=color, alpha=0.45)
-            label = "_" if named[run] in shown else named[run]  # matplotlib names nothing that begins so
+            label = (
+                "_" if named[run] in shown else named[run]
+            )  # matplotlib leaves labels with an underscore out of the legend
             shown.add(named[run])
             _line(loss, epochs, _column(table, "val_loss", above=least), color=color, linestyle=dash, label=label)
         if len(rows) == 1:
             _mark_best(loss, epochs, _column(table, "val_loss", above=least), min)
             _mark_best(psnr, epochs, _column(table, "val_psnr"), max)
         loss.set(title="loss (pale: training)" if with_training else "validation loss")
-        psnr.set(title="validation PSNR (dB)")
+        psnr.set(title=f"validation {METRICS['psnr'].axis}")
         if least == 0.0:
             set_log_scale(loss)
         for ax in f1:
-            ax.set(title="macro F1 of the judge, denoised")
+            ax.set(title=f"{METRICS['macro_f1'].title} of the classifier on denoised images")
         for ax in (loss, psnr, *f1):
             _epoch_axis(ax)
         fig.legend(loc="outside upper left", ncols=3 if max(map(len, places)) > 24 else 5)
@@ -122,15 +124,15 @@ def curves_figure(
 
 
 def confusion_figure(matrices: Mapping[str, NDArray[np.int64]], classes: Sequence[str], path: Path) -> None:
-    """Confusion matrices side by side, as shares of the row's class, on one scale.
+    """Draw confusion matrices side by side, as shares of the true class, on one scale.
 
     Args:
-        matrices: title -> (K, K) counts; the row's class was taken for the column's.
-        classes: K names.
-        path: where to write, `.png` or `.svg`.
+        matrices: The (K, K) counts by title; rows are the true classes and columns the predicted ones.
+        classes: The K names of the classes.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no matrix, a suffix that is neither, or no matplotlib.
+        ValueError: There is no matrix, the suffix is another, or matplotlib is not installed.
     """
     if not matrices:
         raise ValueError("a figure of confusion matrices needs at least one")
@@ -146,28 +148,28 @@ def confusion_figure(matrices: Mapping[str, NDArray[np.int64]], classes: Sequenc
             shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
             shown = ax.imshow(shares, vmin=0, vmax=1, cmap=colors)
             _cells(ax, shares)
-            ax.set(title=title, xlabel="judged as")
+            ax.set(title=title, xlabel="predicted class")
             ax.grid(visible=False)
             ax.spines[:].set_visible(False)
             ax.tick_params(length=0)
             ax.set_xticks(range(len(classes)), classes, rotation=90)
             ax.set_yticks(range(len(classes)), classes if place == 0 else [])
-        fig.axes[0].set_ylabel("is")
+        fig.axes[0].set_ylabel("true class")
         fig.colorbar(shown, ax=fig.axes, shrink=0.7, format=lambda value, _: f"{value:.0%}", label="share of the class")
         save_figure(fig, path)
 
 
 def pareto_figure(points: Mapping[str, tuple[float, float]], cost: str, value: str, path: Path) -> None:
-    """A point per name, value over cost (logarithmic); a line joins those that nothing beats in both.
+    """Draw values over costs on a logarithmic axis; a line joins the points that no other point beats in both.
 
     Args:
-        points: name -> (cost, the less the better; value, the more the better).
-        cost: label of the horizontal axis.
-        value: label of the vertical one.
-        path: where to write, `.png` or `.svg`.
+        points: The cost, of which less is better, and the value, of which more is better, by name.
+        cost: The label of the horizontal axis.
+        value: The label of the vertical axis.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no point, a suffix that is neither, or no matplotlib.
+        ValueError: There is no point, the suffix is another, or matplotlib is not installed.
     """
     if not points:
         raise ValueError("a figure of values over costs needs at least one point")
@@ -191,7 +193,7 @@ _ABOVE_LEFT, _BELOW_RIGHT = ((-5, 4), "right"), ((5, -11), "left")
 
 
 def _name_points(fig: Figure, ax: Axes, points: Mapping[str, tuple[float, float]], front: Sequence[str]) -> None:
-    """Write each point's name beside it, where no other name and no point is, if there is such a place."""
+    """Write the name of each point beside it, at a place without another name or point if there is one."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
 
@@ -199,8 +201,8 @@ def _name_points(fig: Figure, ax: Axes, points: Mapping[str, tuple[float, float]
     fig.draw_without_rendering()
     taken = [Bbox.from_extents(x - 4, y - 4, x + 4, y + 4) for x, y in ax.transData.transform(list(points.values()))]
     for name in sorted(points, key=lambda name: name not in front):
-        # of the front above and to the left, where its line never runs; of its first below and to the right,
-        # since to its left is the axis
+        # The line of the front never runs above and to the left of its points. The name of the first point is below
+        # and to the right, since the axis is to its left.
         first = _BELOW_RIGHT if name == front[0] else _ABOVE_LEFT if name in front else _RIGHT
         places = (first, _RIGHT, _LEFT, _BELOW, first)
         for number, (at, side) in enumerate(places, 1):
@@ -213,29 +215,29 @@ def _name_points(fig: Figure, ax: Axes, points: Mapping[str, tuple[float, float]
 
 
 def trade_figure(points: Mapping[str, tuple[float, Mapping[str, float]]], label: str, value: str, path: Path) -> None:
-    """A mark per name and onlooker: what each onlooker makes of it, over what all agree on.
+    """Draw several values of each name, such as one for each classifier, over another value.
 
     Args:
-        points: name -> (place on the horizontal axis; by onlooker, place on the vertical one).
-        label: of the horizontal axis.
-        value: label of the vertical one.
-        path: where to write, `.png` or `.svg`.
+        points: By name, the value of the horizontal axis, and the values of the vertical axis by series.
+        label: The label of the horizontal axis.
+        value: The label of the vertical axis.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no point, a suffix that is neither, or no matplotlib.
+        ValueError: There is no point, the suffix is another, or matplotlib is not installed.
     """
     if not points:
         raise ValueError("a figure of values over values needs at least one point")
-    onlookers = next(iter(points.values()))[1]
+    series = next(iter(points.values()))[1]
     with apply_style():
         fig = new_figure(8.0, 4.6, "constrained")
         ax = fig.subplots()
-        for name, (x, seen) in points.items():
-            ax.plot([x, x], [min(seen.values()), max(seen.values())], color=MUTED, linewidth=0.8, zorder=1)
-            ax.annotate(name, (x, max(seen.values())), (0, 6), textcoords="offset points", rotation=55, fontsize=7.5)
-        for onlooker, marker, color in zip(onlookers, itertools.cycle("osD^"), itertools.cycle(PALETTE), strict=False):
-            ys = [seen[onlooker] for _, seen in points.values()]
-            ax.plot([x for x, _ in points.values()], ys, marker, color=color, markersize=5.5, label=onlooker)
+        for name, (x, values) in points.items():
+            ax.plot([x, x], [min(values.values()), max(values.values())], color=MUTED, linewidth=0.8, zorder=1)
+            ax.annotate(name, (x, max(values.values())), (0, 6), textcoords="offset points", rotation=55, fontsize=7.5)
+        for title, marker, color in zip(series, itertools.cycle("osD^"), itertools.cycle(PALETTE), strict=False):
+            ys = [values[title] for _, values in points.values()]
+            ax.plot([x for x, _ in points.values()], ys, marker, color=color, markersize=5.5, label=title)
         ax.set(xlabel=label, ylabel=value)
         ax.margins(x=0.08, y=0.3)
         ax.legend(loc="lower right")
@@ -243,7 +245,10 @@ def trade_figure(points: Mapping[str, tuple[float, Mapping[str, float]]], label:
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The names that no other beats in both, by cost.
+    """Return the names of the points that no other point beats in both cost and value, by ascending cost.
+
+    Args:
+        points: The cost, of which less is better, and the value, of which more is better, by name.
 
     >>> pareto_front({"a": (1, 20), "b": (2, 19), "c": (3, 25)})
     ['a', 'c']
@@ -256,21 +261,21 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def _cells(ax: Axes, shares: NDArray[np.float64]) -> None:
-    """The share in percent in each cell that has one percent or more."""
+    """Write the share in percent into each cell of at least one percent."""
     for (row, column), share in np.ndenumerate(shares):
         if share >= 0.01:
-            # not the page's own ink and paper, which a dark page exchanges: these cells stay as they are
+            # Not INK and PAPER, which a dark page exchanges, while the colors of these cells stay the same.
             color = "#FDFDFD" if share > 0.45 else "#101316"
             ax.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=color)
 
 
 def _line(ax: Axes, epochs: list[float], values: list[float], **how: Any) -> None:
-    """One curve; dots as well where it is too short, or too broken, to be seen as a line."""
+    """Draw one curve, with dots if it has few values."""
     ax.plot(epochs, values, marker="o" if len(_finite(values)) <= 20 else None, markersize=3.5, **how)
 
 
 def _mark_best(ax: Axes, epochs: list[float], values: list[float], best: Callable[..., float]) -> None:
-    """Ring the best epoch of the only run and say its value."""
+    """Mark the best epoch of the only run with a ring, and write its value."""
     points = zip(epochs, values, strict=True)
     known = {epoch: value for epoch, value in points if math.isfinite(epoch + value)}
     if not known:
@@ -281,7 +286,7 @@ def _mark_best(ax: Axes, epochs: list[float], values: list[float], best: Callabl
 
 
 def _epoch_axis(ax: Axes) -> None:
-    """Whole epochs below; one epoch alone in the middle; a word where there is nothing to show."""
+    """Set up the axis of epochs: whole numbers, a single epoch in the middle, and a text if there are no values."""
     from matplotlib.ticker import MaxNLocator
 
     ax.set(xlabel="epoch")
@@ -295,7 +300,12 @@ def _epoch_axis(ax: Axes) -> None:
 
 
 def set_log_scale(ax: Axes, which: Literal["x", "y"] = "y") -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5: most losses span less than a decade."""
+    """Make an axis logarithmic, with plain numbers at 1, 2 and 5, since most losses span less than a decade.
+
+    Args:
+        ax: The axes.
+        which: The axis to change, `x` or `y`.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     (ax.set_xscale if which == "x" else ax.set_yscale)("log")
@@ -306,7 +316,7 @@ def set_log_scale(ax: Axes, which: Literal["x", "y"] = "y") -> None:
 
 
 def _column(table: Sequence[Mapping[str, Any]], key: str, above: float = -math.inf) -> list[float]:
-    """One column as floats; NaN where there is no finite value above `above`."""
+    """Return a column as floats; NaN for values that are not finite or not above `above`."""
     values = []
     for row in table:
         cell = row.get(key)

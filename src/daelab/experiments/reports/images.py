@@ -1,4 +1,4 @@
-"""Pictures -> figures: what a noise does, what a denoiser gives back."""
+"""Figures of pictures: the effect of noises, and the results of denoisers."""
 
 from __future__ import annotations
 
@@ -17,30 +17,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _PANELS_A_ROW = 5
+"""The largest number of panels in a row."""
 _MOST_PIXELS = 320
-"""Longest side drawn; of a larger picture every k-th pixel is, so that its noise is not smoothed away."""
+"""The longest side that is drawn, in pixels. A larger picture is subsampled, which keeps its noise."""
 
 
 def noise_figure(clean: NDArray[Any], noisy: Mapping[str, NDArray[Any]], path: Path) -> None:
-    """A picture, what each noise makes of it, and the distribution of each channel beneath.
+    """Draw a picture under several noises, with the distribution of each channel below.
 
-    The paper's Figure 1; with `{"noisy": ..., "denoised": ...}` also its Figure 7. All
-    distributions share both axes. Their height is set by the values strictly between 0 and 1;
-    a peak at 0 or 1 (clipped values) that passes it is cut, and its share is written above.
+    It is the paper's Figure 1, and with `{"noisy": ..., "denoised": ...}` its Figure 7. All distributions share both
+    axes. The values strictly between 0 and 1 determine their height; a higher peak of clipped values at 0 or 1 is cut
+    off, and its share is written above.
 
     Args:
-        clean: the picture (height, width, 3), uint8 or float in [0, 1].
-        noisy: the noise's text -> the noisy picture, same shape.
-        path: where to write, `.png` or `.svg`.
+        clean: The picture, (height, width, 3), uint8 or float in [0, 1].
+        noisy: The noisy pictures of the same shape, by the text form of the noise.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: another shape or range, a suffix that is neither, or no matplotlib.
+        ValueError: A shape or range is wrong, the suffix is another, or matplotlib is not installed.
     """
     panels = {"clean": _unit(clean)} | {text: _unit(picture) for text, picture in noisy.items()}
     shape = panels["clean"].shape
     for text, picture in panels.items():
         if picture.shape != shape or len(shape) != 3 or shape[2] != 3:
-            raise ValueError(f"{text!r} has shape {picture.shape}; expected (height, width, 3) as the clean one")
+            raise ValueError(
+                f"{text!r} has shape {picture.shape}; expected the shape (height, width, 3) of the clean picture"
+            )
     bins = 64 if shape[0] * shape[1] > 64 * 64 else 32
     shares = {text: _shares(picture, bins) for text, picture in panels.items()}
     # The end bins hold the clipped values, which would flatten everything else.
@@ -71,18 +74,17 @@ def samples_figure(
     path: Path,
     titles: Sequence[str] | None = None,
 ) -> None:
-    """A strip of N samples: clean, noisy and denoised, each with its PSNR to the clean one.
+    """Draw N samples as clean, noisy and denoised pictures, each with its PSNR.
 
     Args:
-        clean: N pictures, (N, 3, height, width) or (N, height, width, 3), uint8 or float in [0, 1].
-        noisy: the same pictures with noise, same shape.
-        denoised: the same pictures denoised, same shape.
-        path: where to write, `.png` or `.svg`.
-        titles: a title for each sample, such as its class.
+        clean: The N pictures, (N, 3, height, width) or (N, height, width, 3), uint8 or float in [0, 1].
+        noisy: The noisy pictures, of the same shape.
+        denoised: The denoised pictures, of the same shape.
+        path: The file to write, `.png` or `.svg`.
+        titles: A title for each sample, such as its class.
 
     Raises:
-        ValueError: another shape or range, a number of titles that is not N, a suffix that is
-            neither, or no matplotlib.
+        ValueError: A shape, range or number of titles is wrong, the suffix is another, or matplotlib is not installed.
     """
     strips_figure({"clean": clean, "noisy": noisy, "denoised": denoised}, path, titles)
 
@@ -90,20 +92,19 @@ def samples_figure(
 def strips_figure(
     strips: Mapping[str, NDArray[Any]], path: Path, titles: Sequence[str] | None = None, side: float = 1.2
 ) -> None:
-    """The same N pictures in several forms, a strip of each, below the first with their PSNR to it.
+    """Draw several versions of the same N pictures, one strip for each version, with their PSNR to the first.
 
-    Pixels are drawn as squares, never smoothed.
+    Pixels are drawn as squares, without smoothing.
 
     Args:
-        strips: what it is -> N pictures, (N, 3, height, width) or (N, height, width, 3), uint8 or
-            float in [0, 1]; the clean ones first.
-        path: where to write, `.png` or `.svg`.
-        titles: a title for each picture.
-        side: width of a picture, in inches.
+        strips: The N pictures of each version by its name, (N, 3, height, width) or (N, height, width, 3), uint8 or
+            float in [0, 1]; the clean pictures come first.
+        path: The file to write, `.png` or `.svg`.
+        titles: A title for each picture.
+        side: The width of a picture, in inches.
 
     Raises:
-        ValueError: another shape or range, a number of titles that is not N, a suffix that is
-            neither, or no matplotlib.
+        ValueError: A shape, range or number of titles is wrong, the suffix is another, or matplotlib is not installed.
     """
     rows = {name: _batch(strip) for name, strip in strips.items()}
     if len({batch.shape for batch in rows.values()}) > 1:
@@ -129,7 +130,7 @@ def strips_figure(
 
 
 def _picture(ax: Axes, picture: NDArray[np.float64], title: str = "") -> None:
-    """A picture without ticks, every pixel a square."""
+    """Draw a picture without ticks, with square pixels."""
     step = math.ceil(max(picture.shape[:2]) / _MOST_PIXELS)
     pixels = np.rint(picture[::step, ::step] * 255).astype(np.uint8)
     ax.set_visible(True)
@@ -142,7 +143,7 @@ def _picture(ax: Axes, picture: NDArray[np.float64], title: str = "") -> None:
 
 
 def _distribution(ax: Axes, shares: NDArray[np.float64], picture: NDArray[np.float64], top: float) -> None:
-    """The channels' distributions as steps; above them, what share of each is clipped at 0 or 1."""
+    """Draw the distributions of the channels as steps, with the shares of clipped pixels above."""
     edges = np.linspace(0.0, 1.0, shares.shape[1] + 1)
     ax.set_visible(True)
     for share, (name, color) in zip(shares, CHANNELS.items(), strict=True):
@@ -153,13 +154,13 @@ def _distribution(ax: Axes, shares: NDArray[np.float64], picture: NDArray[np.flo
     ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
     at_0, at_1 = _clipped(picture, 0.0), _clipped(picture, 1.0)
     if at_0 and at_1:
-        at_0 += "\n"  # one line higher, so that the two never meet
+        at_0 += "\n"  # one line higher, so that the two texts do not overlap
     ax.set_title(at_0, loc="left", fontsize=7.5, pad=3)
     ax.set_title(at_1, loc="right", fontsize=7.5, pad=3)
 
 
 def _clipped(picture: NDArray[np.float64], end: float) -> str:
-    """Which share of each channel lies at this end of the range; nothing below one percent."""
+    """Describe the share of each channel at an end of the range; return an empty text below one percent."""
     shares = [float(np.mean(picture[..., c] == end)) for c in range(3)]
     if max(shares) < 0.01:
         return ""
@@ -167,20 +168,20 @@ def _clipped(picture: NDArray[np.float64], end: float) -> str:
 
 
 def _shares(picture: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
-    """(3, bins): the share of each channel's pixels in each bin of [0, 1]."""
+    """Return the share of each channel's pixels in each bin of [0, 1], (3, bins)."""
     counts = [np.histogram(picture[..., c], bins=bins, range=(0.0, 1.0))[0] for c in range(3)]
     shares: NDArray[np.float64] = np.stack(counts) / (picture.shape[0] * picture.shape[1])
     return shares
 
 
 def _decibels(clean: NDArray[np.float64], picture: NDArray[np.float64]) -> str:
-    """PSNR of one picture for data in [0, 1], as text."""
+    """Format the PSNR of a picture with values in [0, 1]."""
     mse = float(np.mean((clean - picture) ** 2))
     return f"{-10 * math.log10(mse):.1f} dB" if mse > 1e-12 else "identical"
 
 
 def _batch(pictures: NDArray[Any]) -> NDArray[np.float64]:
-    """Pictures as (N, height, width, 3) floats in [0, 1]."""
+    """Convert pictures to (N, height, width, 3) floats in [0, 1]."""
     pictures = np.asarray(pictures)
     if pictures.ndim == 4 and len(pictures) and pictures.shape[1] == 3:
         pictures = pictures.transpose(0, 2, 3, 1)
@@ -190,7 +191,7 @@ def _batch(pictures: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _unit(pictures: NDArray[Any]) -> NDArray[np.float64]:
-    """Values as floats in [0, 1]: uint8 divided by 255; a float a little outside is clipped."""
+    """Convert values to floats in [0, 1]; floats slightly outside are clipped."""
     pictures = np.asarray(pictures)
     if pictures.dtype == np.uint8:
         return pictures / 255.0
@@ -198,5 +199,5 @@ def _unit(pictures: NDArray[Any]) -> NDArray[np.float64]:
         raise ValueError(f"pictures are {pictures.dtype}; expected uint8, or float in [0, 1]")
     low, high = float(pictures.min(initial=0.0)), float(pictures.max(initial=1.0))
     if not (low >= -1.0 and high <= 2.0):
-        raise ValueError(f"float pictures reach from {low:g} to {high:g}; expected [0, 1]")
+        raise ValueError(f"float pictures have values from {low:g} to {high:g}; expected [0, 1]")
     return np.clip(pictures.astype(np.float64), 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Many runs in the order they were made -> one figure: how the best came down (the paper's 38 tests)."""
+"""The figure of a log of tests in their order, with the best result so far (the paper's 38 tests)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from daelab.evaluation.metrics import METRICS
 from daelab.experiments.reports.charts import set_log_scale
 from daelab.experiments.reports.style import INK, MUTED, PALETTE, apply_style, new_figure, save_figure
 
@@ -21,31 +22,33 @@ _MARKERS = "osD^vP"
 
 @dataclass(frozen=True)
 class LoggedTest:
-    """One run of a log."""
+    """A test of a log."""
 
     number: int
+    """The number of the test."""
     family: str
-    """Runs of one family get one colour and marker."""
+    """The family of the test; a family has one color and one marker."""
     loss: float | None
-    """None: it did not learn."""
+    """The validation loss; None if the network did not learn."""
     psnr: float | None
-    """dB."""
+    """The validation batch PSNR in dB; None if the network did not learn."""
 
 
 def log_figure(tests: Sequence[LoggedTest], path: Path) -> None:
-    """Validation loss and PSNR by test, coloured by family, with the best so far as a line.
+    """Draw the validation loss and PSNR of tests, colored by family, with the best result so far as a line.
 
-    A test that did not learn is a cross at the edge where the worst ones are.
+    A test that did not learn is a cross at the edge of the worst values.
 
     Args:
-        tests: at least one.
-        path: where to write, `.png` or `.svg`.
+        tests: The tests, at least one.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no test, a suffix that is neither, or no matplotlib.
+        ValueError: There is no test, the suffix is another, or matplotlib is not installed.
     """
     if not tests:
         raise ValueError("a figure of tests needs at least one")
+    batch_psnr = METRICS["psnr_batch"]
     with apply_style():
         fig = new_figure(9.0, 5.6, "constrained")
         top, bottom = fig.subplots(2, 1, sharex=True)
@@ -53,7 +56,9 @@ def log_figure(tests: Sequence[LoggedTest], path: Path) -> None:
         _panel(bottom, tests, [test.psnr for test in tests], lower_is_better=False)
         top.set(title="validation loss (MSE, logarithmic; lower is better)")
         set_log_scale(top)
-        bottom.set(title="validation PSNR by batches (dB; higher is better)", xlabel="test")
+        bottom.set(
+            title=f"validation {batch_psnr.title} ({batch_psnr.unit}; {batch_psnr.direction} is better)", xlabel="test"
+        )
         bottom.set_xticks([test.number for test in tests], [str(test.number) for test in tests], fontsize=7.5)
         bottom.set_xlim(tests[0].number - 0.7, tests[-1].number + 0.7)
         handles, labels = top.get_legend_handles_labels()

@@ -1,4 +1,4 @@
-"""What a trained inspector scored on pictures held out, as tables: for docs/results.md."""
+"""The scores of a trained noise identifier on held-out pictures, as tables for docs/results.md."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from daelab.experiments.reports.table import Table
 
 
 def make_identification_tables(inspector: NoiseIdentifier | None = None) -> list[Table]:
-    """One table of scores by data set, and a confusion table over all; of the inspector that ships.
+    """Return the table of scores by data set, and the confusion table over all data sets.
+
+    Args:
+        inspector: The noise identifier. Default: the shipped one.
 
     Raises:
-        FileNotFoundError: none ships with this installation.
+        FileNotFoundError: The shipped noise identifier is missing.
     """
     tests = (inspector or load_noise_identifier()).card["test"]
     rows = [
@@ -25,13 +28,13 @@ def make_identification_tables(inspector: NoiseIdentifier | None = None) -> list
         ]
         for name, test in tests.items()
     ]
-    columns = ["held out of", "pictures", "right", f"right where {SURE:.0%} sure", "share of these"]
+    columns = ["held-out data", "pictures", "accuracy", f"accuracy if at least {SURE:.0%} sure", "share of these"]
     errors = [f"error in {target}" for target in TARGETS]
     note = (
-        "Each picture under noise of a random family, at random levels; mean absolute errors, in units of white "
-        "(the gain: a ratio)."
+        "Each picture has noise of a random family at random levels. The errors are mean absolute errors; those of "
+        "level and offset are for a range of [0, 1]."
     )
-    return [Table("what the inspector gets right", [*columns, *errors], rows, note), _confusion(inspector)]
+    return [Table("Noise identification on held-out pictures", [*columns, *errors], rows, note), _confusion(inspector)]
 
 
 def _confusion(inspector: NoiseIdentifier | None) -> Table:
@@ -41,5 +44,8 @@ def _confusion(inspector: NoiseIdentifier | None) -> Table:
         for row in range(len(FAMILIES))
     ]
     rows = [[name, *counts] for name, counts in zip(FAMILIES, total, strict=True)]
-    note = f"All sets together: {sum(map(sum, total)):,} pictures; rows: what it was, columns: what the inspector said."
-    return Table("the inspector's confusion table", ["", *FAMILIES], rows, note)
+    note = (
+        f"All data sets together, {sum(map(sum, total)):,} pictures. Rows are the true families, columns the "
+        "identified ones."
+    )
+    return Table("Confusion of the noise families", ["", *FAMILIES], rows, note)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page for a run, a reproduction or a study."""
+"""The HTML page and the Markdown file of a report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 
 from daelab._util.files import write_text
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.experiments.reports.table import Table, format_cell
 
 _MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".webp": "image/webp"}
@@ -23,16 +23,16 @@ _MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".
 
 @dataclass(frozen=True)
 class ReportSection:
-    """A part of a page: its text, then its figures, then its tables."""
+    """A section of a page: a text, then figures, then tables."""
 
     title: str
-    """The heading; empty for none."""
+    """The heading; empty for no heading."""
     text: str = ""
-    """Paragraphs, separated by empty lines."""
+    """The paragraphs, separated by empty lines."""
     figures: Mapping[str, Path] = field(default_factory=dict)
-    """Caption, saying what to see -> picture file (PNG, SVG, JPEG or WebP)."""
+    """The files of the figures (PNG, SVG, JPEG or WebP) by their captions."""
     tables: Sequence[Table] = ()
-    """Each with its data to download."""
+    """The tables; the page offers the data of each for download."""
 
 
 def write_run_page(
@@ -42,13 +42,32 @@ def write_run_page(
     tables: Sequence[Table],
     path: Path,
 ) -> None:
-    """Write the page of one run: facts, figures, tables. See `write_page`."""
+    """Write the page of one run.
+
+    Args:
+        title: The title of the page.
+        facts: The facts by name.
+        figures: The files of the figures by their captions.
+        tables: The tables.
+        path: The file to write.
+
+    Raises:
+        ValueError: A figure is of a format that browsers do not show.
+        FileNotFoundError: The file of a figure does not exist.
+    """
     parts = [ReportSection("Figures", figures=figures), ReportSection("Tables", tables=tables)]
     write_page(title, facts, [part for part in parts if part.figures or part.tables], path)
 
 
 def write_markdown(title: str, facts: Mapping[str, Any], sections: Sequence[ReportSection], path: Path) -> None:
-    """Write the same as `write_page` as Markdown; figures stay files, named relative to it."""
+    """Write a report as Markdown; the figures remain files, with paths relative to it.
+
+    Args:
+        title: The title of the report.
+        facts: The facts by name.
+        sections: The sections in order.
+        path: The file to write.
+    """
     parts = [f"# {_plain(title)}", ""]
     parts += [f"- {_plain(name)}: {_plain(format_cell(value))}" for name, value in facts.items()]
     for section in sections:
@@ -62,27 +81,27 @@ def write_markdown(title: str, facts: Mapping[str, Any], sections: Sequence[Repo
 
 
 def _plain(text: str) -> str:
-    """Text on one line that Markdown leaves as it is."""
+    """Escape text for Markdown and put it on one line."""
     return re.sub(r"([\\`*_\[\]|<])", r"\\\1", " ".join(text.split()))
 
 
 def write_page(
     title: str, facts: Mapping[str, Any], sections: Sequence[ReportSection], path: Path, *, numbered: bool = True
 ) -> None:
-    """Write one HTML file that holds all it shows and asks the network for nothing.
+    """Write a self-contained HTML file that makes no request to the network.
 
-    It follows the reader's light or dark setting, prints, and fits a phone. All text is
-    escaped. Figures and tables are numbered through the page, where `numbered`.
+    It follows the reader's light or dark setting, prints well, and fits a phone. All text is escaped.
 
     Args:
-        title: what the page is about.
-        facts: name -> value, shown first; numbers, text, lists and flat mappings are formatted.
-        sections: what follows, in order; with three or more, a table of contents comes first.
-        path: where to write.
+        title: The title of the page.
+        facts: The facts by name, which come first; numbers, texts, lists and flat mappings are formatted.
+        sections: The sections in order; if there are three or more, a table of contents comes first.
+        path: The file to write.
+        numbered: Number the figures and tables through the page.
 
     Raises:
-        ValueError: a figure's file is of a kind that browsers do not show.
-        FileNotFoundError: a figure's file is not there.
+        ValueError: A figure is of a format that browsers do not show.
+        FileNotFoundError: The file of a figure does not exist.
     """
     html = _template().render(
         title=title,
@@ -118,7 +137,7 @@ def _image_uri(path: Path) -> str:
     path = Path(path)
     media = _MEDIA.get(path.suffix.lower().replace(".jpeg", ".jpg"))
     if media is None:
-        raise unknown_name("picture format for a page", path.suffix or path.name, _MEDIA)
+        raise make_unknown_name_error("picture format for a page", path.suffix or path.name, _MEDIA)
     return _data_uri(media, path.read_bytes())
 
 
@@ -127,5 +146,9 @@ def _data_uri(media: str, data: bytes) -> str:
 
 
 def make_slug(text: str) -> str:
-    """A file's or anchor's name from a title: letters, digits and hyphens."""
+    """Make the name of a file or an anchor from a title, of letters, digits and hyphens.
+
+    Args:
+        text: The title.
+    """
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "data"

@@ -1,4 +1,4 @@
-"""A run's figures and page, from its folder alone."""
+"""The figures and the page of a run, made from its folder alone."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ from daelab.training.recipe import load_recipe
 def write_run_report(run: RunFolder) -> Path:
     """Draw curves.svg and samples.svg and write report.html into a run's folder.
 
+    Args:
+        run: The folder of the run.
+
     Returns:
-        the page's path.
+        the path of the page.
 
     Raises:
-        ValueError: matplotlib is not installed; says how to install it.
+        ValueError: matplotlib is not installed.
     """
     rows = run.read_metrics()
     curves, samples = run.path / "curves.svg", run.path / "samples.svg"
     curves_figure({run.name: rows}, curves)
     figures = {
-        "Loss and PSNR by epoch. The validation noise is the same at every epoch, so its curve is "
-        "the network's doing alone; the ringed epoch is the one that is kept.": curves
+        "Loss and PSNR by epoch. The noise of the validation images is the same in every epoch, so their curve shows "
+        "the network alone. The ring marks the epoch whose network is kept.": curves
     }
     if (run.path / "samples.npz").is_file():
         with np.load(run.path / "samples.npz", allow_pickle=False) as kept:
             samples_figure(kept["clean"], kept["noisy"], kept["denoised"], samples)
         figures[
-            "Validation images: clean, noisy, denoised by the kept network. Edges come back and fine structure does "
-            "not; what differs from the clean image is what the network could not know."
+            "Validation images: clean, noisy, and denoised by the kept network. Edges are restored, and fine structure "
+            "is lost where the noise hides it."
         ] = samples
     page = run.path / "report.html"
     write_run_page(f"Run {run.name}", _facts(run), figures, [_epochs(rows)], page)
@@ -68,21 +71,25 @@ def _facts(run: RunFolder) -> dict[str, Any]:
 
 
 def _again(machine: dict[str, Any]) -> str:
-    """What a second run of this recipe would repeat."""
+    """Describe what a second run of this recipe would repeat."""
     if not machine:
         return ""
     if machine.get("gpu"):
         return (
-            "the same images, order and noise; on a GPU sums may be added in another order, so weights differ slightly"
+            "the same images, order and noise; a GPU may add numbers in another order, so the weights differ slightly"
         )
     threads = machine.get("threads")
     return (
-        f"the same weights, bit for bit, on this machine with these versions and {threads} thread{'s' * (threads != 1)}"
+        f"the same weights, bit for bit, on this computer with these versions and {threads} "
+        f"thread{'s' * (threads != 1)}"
     )
 
 
 def _epochs(rows: list[dict[str, float]]) -> Table:
     columns = tuple(rows[0]) if rows else ("epoch",)
     shown = [tuple(int(row[key]) if key == "epoch" else row[key] for key in columns) for row in rows]
-    note = "Losses as the recipe's; PSNR in dB: mean over images, and the paper's by batches of 128."
+    note = (
+        "The losses are those of the recipe. val_psnr is the mean over images, and val_psnr_batch the paper's batch "
+        "PSNR, both in dB."
+    )
     return Table("Every epoch", columns, shown, note)

@@ -1,4 +1,4 @@
-"""A search -> figures: every run as a line over its fields, and which fields mattered."""
+"""Figures of a search: all runs over their fields, and the importance of each field."""
 
 from __future__ import annotations
 
@@ -13,25 +13,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _POOR = "#B9C2CC"
-"""Of the worst run's line; the best one's is the palette's first colour."""
+"""The color of the worst run's line; that of good runs is the first color of the palette."""
 _DECADES = 1.5
-"""An axis whose numbers span more is logarithmic."""
+"""The number of decades above which an axis is logarithmic."""
 
 
 def parallel_figure(fields: Mapping[str, Sequence[Any]], values: Sequence[float], value: str, path: Path) -> None:
-    """A line for each run over one axis per field, and a last one of its value: the bluer, the better.
+    """Draw each run as a line through one axis for each field and a last axis for its value.
 
     Args:
-        fields: title -> what each run had there. Numbers are placed by their size, all else in its order of value.
-        values: of each run, the more the better.
-        value: title of the last axis.
-        path: where to write, `.png` or `.svg`.
+        fields: The value of each run, by the title of the field. Numbers are placed by their size, and texts by the
+            mean value of their runs.
+        values: The value of each run; more is better.
+        value: The title of the last axis.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no run or no field, a suffix that is neither, or no matplotlib.
+        ValueError: There is no run or no field, the suffix is another, or matplotlib is not installed.
     """
     if not fields or not values:
-        raise ValueError("parallel coordinates need at least one field and one run")
+        raise ValueError("a figure of parallel coordinates needs at least one field and one run")
     columns = [_Axis(title, cells, values) for title, cells in fields.items()]
     columns.append(_Axis(value, list(values), values, plain=True))
     best, low, high = max(range(len(values)), key=values.__getitem__), min(values), max(values)
@@ -57,21 +58,22 @@ def parallel_figure(fields: Mapping[str, Sequence[Any]], values: Sequence[float]
 
 
 class _Axis:
-    """One axis: where each run's value stands on it, from 0 to 1, and its marks."""
+    """An axis with the height of each run on it, from 0 to 1, and its marks."""
 
     def __init__(self, title: str, cells: Sequence[Any], values: Sequence[float], *, plain: bool = False) -> None:
+        """Place the cells of all runs."""
         self.title = title
         numbers = [float(cell) for cell in cells if _number(cell)]
         if len(numbers) == len(cells) and len(set(numbers)) > 1:
             log = not plain and min(numbers) > 0 and math.log10(max(numbers) / min(numbers)) > _DECADES
             ends = [math.log(n) if log else n for n in (min(numbers), max(numbers))]
             self.heights = [((math.log(n) if log else n) - ends[0]) / (ends[1] - ends[0]) for n in numbers]
-            there = sorted(set(zip(self.heights, numbers, strict=True)))
-            if plain or len(there) > 8:
-                there = [there[0], there[-1]]
-            self.marks = [(height, f"{number:.2f}" if plain else f"{number:.4g}") for height, number in there]
+            places = sorted(set(zip(self.heights, numbers, strict=True)))
+            if plain or len(places) > 8:
+                places = [places[0], places[-1]]
+            self.marks = [(height, f"{number:.2f}" if plain else f"{number:.4g}") for height, number in places]
             return
-        # names: those of the better runs higher
+        # texts: those of the better runs are higher
         texts = [str(cell) for cell in cells]
         means = {text: _mean([v for v, t in zip(values, texts, strict=True) if t == text]) for text in texts}
         order = sorted(means, key=means.__getitem__)
@@ -80,7 +82,7 @@ class _Axis:
         self.marks = [(height, text) for text, height in at.items()]
 
     def draw(self, ax: Axes, place: int) -> None:
-        """The axis and its marks, on the lines."""
+        """Draw the axis and its marks over the lines."""
         from matplotlib.patheffects import withStroke
 
         ax.plot([place, place], [0, 1], color=MUTED, linewidth=0.8, zorder=4)
@@ -90,7 +92,7 @@ class _Axis:
             if height - taken < 0.035:
                 continue
             taken = height
-            # before the first axis there are no lines
+            # There are no lines to the left of the first axis.
             at, side = ((-7, 0), "right") if place == 0 else ((6, 0), "left")
             label = ax.annotate(text, (place, height), at, textcoords="offset points", ha=side, va="center", fontsize=8)
             label.set(zorder=6, path_effects=[withStroke(linewidth=3, foreground=PAPER)])
@@ -105,14 +107,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def importance_figure(shares: Mapping[str, float], path: Path) -> None:
-    """A bar for each field: the share of the differences between runs that it explains.
+    """Draw a bar for each field with the share of the differences between runs that it explains.
 
     Args:
-        shares: field -> share, in [0, 1].
-        path: where to write, `.png` or `.svg`.
+        shares: The share of each field, in [0, 1].
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: no field, a suffix that is neither, or no matplotlib.
+        ValueError: There is no field, the suffix is another, or matplotlib is not installed.
     """
     if not shares:
         raise ValueError("a figure of importances needs at least one field")

@@ -1,4 +1,4 @@
-"""How every figure looks, and how it is written."""
+"""The style of all figures, and their files."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from daelab._util.files import replace_file
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's colours without black and yellow, which vanish on a dark or a white ground."""
+"""The colors of Okabe and Ito without black and yellow, which are invisible on a dark or a white page."""
 
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}
-"""The picture's three channels, in the palette's nearest hues."""
+"""The colors of the three channels of a picture, from the palette."""
 
 INK, MUTED, GRID, PAPER = "#1A1D21", "#5A626C", "#DDE1E6", "#FFFFFF"
+"""The colors of text, of secondary text, of grid lines and of the page."""
 
 DARK = {INK: "#E8EAED", MUTED: "#A6AEB8", GRID: "#3A4048", PAPER: "#1C1F24", "#0072B2": "#3D9BE0"}
-"""What these colours become where the reader prefers a dark page (SVG only)."""
+"""The colors that replace these on a dark page (SVG only)."""
 
 _RC: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -67,13 +68,13 @@ _RC: dict[str, Any] = {
 
 
 def is_matplotlib_installed() -> bool:
-    """Whether figures can be drawn: matplotlib is installed."""
+    """Return whether matplotlib, which draws the figures, is installed."""
     return find_spec("matplotlib") is not None
 
 
 @contextmanager
 def apply_style() -> Iterator[None]:
-    """Draw in this project's style, whatever the user's own matplotlib settings are.
+    """Apply daelab's style, whatever the user's own settings of matplotlib are.
 
     Raises:
         ValueError: matplotlib is not installed.
@@ -87,28 +88,40 @@ def apply_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, layout: Literal["constrained", "compressed"]) -> Figure:
-    """An empty figure of this size in inches, outside pyplot's global list of figures."""
+    """Create an empty figure outside of pyplot's global list of figures.
+
+    Args:
+        width: The width in inches.
+        height: The height in inches.
+        layout: The layout engine of matplotlib.
+    """
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout=layout)
 
 
 def save_figure(fig: Figure, path: Path) -> None:
-    """Write a figure as PNG or SVG by suffix, whole or not at all, then close it.
+    """Write a figure atomically as PNG or SVG, as the suffix says, and close it.
 
-    The same figure gives the same bytes: no date and no version is written. The SVG follows
-    the reader's light or dark setting, also where a page shows it as an image.
+    The same figure gives the same bytes, since no date and no version is written. An SVG follows the reader's light or
+    dark setting, also where a page shows it as an image.
+
+    Args:
+        fig: The figure.
+        path: The file to write, `.png` or `.svg`.
 
     Raises:
-        ValueError: another suffix, or matplotlib is not installed.
+        ValueError: The suffix is another, or matplotlib is not installed.
     """
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in {".png", ".svg"}:
-        raise unknown_name("figure format", suffix or path.name, [".png", ".svg"])
+        raise make_unknown_name_error("figure format", suffix or path.name, [".png", ".svg"])
     metadata = {"Software": None} if suffix == ".png" else {"Date": None, "Creator": None}
     with apply_style(), replace_file(path) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a class named 猫 is drawn as a box
+        warnings.filterwarnings(
+            "ignore", message="Glyph .* missing"
+        )  # a character that the font lacks is drawn as a box
         fig.savefig(part, format=suffix[1:], metadata=metadata)
         if suffix == ".svg":
             part.write_text(_themed(part.read_text(encoding="utf-8")), encoding="utf-8")
@@ -117,7 +130,7 @@ def save_figure(fig: Figure, path: Path) -> None:
 
 
 def _themed(svg: str) -> str:
-    """The SVG with a rule per colour of `DARK`: its inline styles yield to a dark page."""
+    """Add a rule for each color of `DARK` to an SVG, which overrides its inline styles on a dark page."""
     rules = "".join(
         f'[style*="{name}: {light.lower()}"]{{{name}: {dark.lower()} !important}}'
         for light, dark in DARK.items()

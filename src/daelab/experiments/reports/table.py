@@ -1,4 +1,4 @@
-"""One table, shown three ways: on a page, as CSV, as Markdown."""
+"""A table, which can be shown on a page, on a terminal, as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ _NOTHING = "–"
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table. The page and Markdown show rounded numbers; CSV has them in full."""
+    """A table with a title. Pages and Markdown show rounded numbers; CSV has them in full."""
 
     title: str
-    """What the rows are; also names the CSV file."""
+    """The title, which also gives the name of the CSV file."""
     columns: Sequence[str]
-    """The head, with units where there are any."""
+    """The headings of the columns, with units."""
     rows: Sequence[Sequence[Any]]
-    """Cells: text, int, float, bool or None, as many in each row as there are columns."""
+    """The rows of cells: text, int, float, bool or None, one for each column."""
     note: str = ""
-    """What to see in it, or how it was measured; shown beneath."""
+    """A text below the table: what it shows, or how it was measured."""
 
     def __post_init__(self) -> None:
+        """Make the columns and rows tuples, and check the number of cells."""
         object.__setattr__(self, "columns", tuple(self.columns))
         object.__setattr__(self, "rows", tuple(tuple(row) for row in self.rows))
         for row in self.rows:
@@ -37,17 +38,17 @@ class Table:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """For each column, whether it holds numbers, which are set flush right."""
+        """For each column, whether it holds numbers, which are aligned to the right."""
         return tuple(_is_numeric([row[c] for row in self.rows]) for c in range(len(self.columns)))
 
     @property
     def shown(self) -> tuple[tuple[str, ...], ...]:
-        """The cells as text; the floats of a column with the same number of decimals."""
+        """The cells as text; the floats of a column have the same number of decimals."""
         columns = [_texts([row[c] for row in self.rows]) for c in range(len(self.columns))]
         return tuple(zip(*columns, strict=True)) if columns else ()
 
     def to_csv(self) -> str:
-        r"""The table as CSV, every number in full; None is an empty cell.
+        r"""Return the table as CSV, with every number in full; None is an empty cell.
 
         >>> Table("losses", ["run", "loss"], [["a", 0.1], ["b", None]]).to_csv()
         'run,loss\na,0.1\nb,\n'
@@ -57,7 +58,7 @@ class Table:
         return out.getvalue()
 
     def to_text(self) -> str:
-        """The table for a terminal: columns set apart by two spaces, numbers flush right.
+        """Return the table for a terminal, with columns separated by two spaces and numbers aligned to the right.
 
         >>> print(Table("losses", ["run", "loss"], [["a", 0.125], ["bcd", 2.5]]).to_text())
         run    loss
@@ -76,7 +77,7 @@ class Table:
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
     def to_markdown(self) -> str:
-        """The table as GitHub-flavoured Markdown, with its title above and its note beneath.
+        """Return the table as GitHub-flavored Markdown, with its title above and its note below.
 
         >>> print(Table("losses", ["run", "loss"], [["a", 0.125], ["b", 2.5]]).to_markdown())
         **losses**
@@ -95,7 +96,10 @@ class Table:
 
 
 def format_cell(value: Any) -> str:
-    """Any value as a reader likes it: 45,000, 26.92, yes, a, b.
+    """Format any value for a reader.
+
+    Args:
+        value: The value.
 
     >>> [format_cell(v) for v in (45_000, 26.9234, 0.00204, True, None, ["a", 1], {"lr": 0.1})]
     ['45,000', '26.92', '0.00204', 'yes', '–', 'a, 1', 'lr 0.1']
@@ -116,7 +120,7 @@ def format_cell(value: Any) -> str:
 
 
 def _texts(cells: list[Any]) -> list[str]:
-    """A column's cells as text: four digits of the smallest fraction decide the decimals of all."""
+    """Format a column; four digits of its smallest number determine the decimals of all."""
     numbers = [abs(float(cell)) for cell in cells if _is_float(cell) and cell != 0]
     decimals = 3 - math.floor(math.log10(min(numbers))) if numbers else 0
     if all(number.is_integer() for number in numbers):
@@ -127,13 +131,13 @@ def _texts(cells: list[Any]) -> list[str]:
 
 
 def _wholes(cells: list[Any]) -> list[str]:
-    """Whole numbers and text; where one number has thousands set apart, all have."""
-    apart = any(isinstance(cell, Integral) and abs(int(cell)) >= 10_000 for cell in cells)
-    return [f"{int(cell):,}" if apart and isinstance(cell, Integral) else format_cell(cell) for cell in cells]
+    """Format whole numbers and text; if one number needs a thousands separator, all get one."""
+    separated = any(isinstance(cell, Integral) and abs(int(cell)) >= 10_000 for cell in cells)
+    return [f"{int(cell):,}" if separated and isinstance(cell, Integral) else format_cell(cell) for cell in cells]
 
 
 def _is_float(cell: Any) -> bool:
-    """Whether a cell is a finite number that is not of an integer type."""
+    """Return whether a cell is a finite number that is not of an integer type."""
     return isinstance(cell, Real) and not isinstance(cell, Integral) and math.isfinite(cell)
 
 
@@ -146,7 +150,7 @@ def _is_numeric(cells: list[Any]) -> bool:
 
 
 def _markdown(text: str) -> str:
-    """Text that stays text inside a Markdown table."""
+    """Escape text for a cell of a Markdown table."""
     for special in "\\`*_[]|":
         text = text.replace(special, f"\\{special}")
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())

@@ -1,4 +1,4 @@
-"""What varies in a space: a choice among values, or a range of numbers, and where they stand."""
+"""The dimensions of a search space: choices among values and ranges of numbers, and the fields that they vary."""
 
 from __future__ import annotations
 
@@ -12,42 +12,55 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 FieldValue = str | int | float | bool | None
-"""What a sampler knows: plain values; a list or a table is the text of its JSON."""
+"""A value that a sampler handles: a plain value; a list or a table is represented by its JSON text."""
 FieldPath = tuple[str | int, ...]
-"""Keys and indices from the top of a space."""
+"""The keys and indices that lead to a field of a search space."""
 
 MOST = 2_000
-"""Points of a grid."""
+"""The largest number of points of a grid."""
 _RANGE = {"low", "high", "log", "step"}
 
 
 @dataclass(frozen=True)
 class ChoiceDimension:
-    """One of several values."""
+    """A choice among several values."""
 
     values: tuple[str, ...]
-    """Each as JSON."""
+    """The values as JSON texts."""
 
     def extremes(self) -> list[FieldValue]:
-        """Values that must each make a recipe."""
+        """Return the values that must each give a valid recipe: all of them."""
         return [_known(value) for value in self.values]
 
     def grid(self, where: str) -> list[FieldValue]:
-        """Every value."""
+        """Return every value.
+
+        Args:
+            where: Not used; a range needs it for error messages.
+        """
         return self.extremes()
 
     def plain(self, value: FieldValue) -> Any:
-        """What stands in the recipe for a value of the sampler's."""
+        """Return the recipe's value for a value of the sampler.
+
+        Args:
+            value: The value of the sampler.
+        """
         return next(json.loads(one) for one in self.values if _known(one) == value)
 
     def suggest(self, trial: Trial, name: str) -> FieldValue:
-        """Let a sampler choose."""
+        """Let Optuna's sampler choose a value.
+
+        Args:
+            trial: Optuna's trial.
+            name: The name of the dimension.
+        """
         return trial.suggest_categorical(name, self.extremes())
 
 
 @dataclass(frozen=True)
 class RangeDimension:
-    """A number from `low` to `high`; whole where both, and the step, are."""
+    """A range of numbers from `low` to `high`; the numbers are whole if both ends and the step are."""
 
     low: float
     high: float
@@ -56,34 +69,49 @@ class RangeDimension:
 
     @property
     def whole(self) -> bool:
+        """Whether the numbers are whole."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def extremes(self) -> list[FieldValue]:
-        """The ends."""
+        """Return the values that must each give a valid recipe: both ends."""
         return [self.low, self.high]
 
     def grid(self, where: str) -> list[FieldValue]:
-        """Every value, step by step.
+        """Return every value, step by step.
+
+        Args:
+            where: The field, for error messages.
 
         Raises:
-            ValueError: there is no step, and the numbers are not whole.
+            ValueError: The range has no step and its numbers are not whole, or it has too many values.
         """
         step = self.step or (1 if self.whole and not self.log else None)
         if step is None:
-            raise ValueError(f"{where}: a range without step has no grid; give a step or a list, or another sampler")
+            raise ValueError(
+                f"{where}: a range without step has no grid; add a step, write a list, or use another sampler"
+            )
         count = int((self.high - self.low) / step + 1e-9) + 1
         if count > MOST:
-            raise ValueError(f"{where}: over {MOST:,} values are no grid; take another sampler, or a larger step")
-        found = [self.low + number * step for number in range(count)]
-        # not 0.30000000000000004
-        return list(found) if self.whole else [float(f"{value:.12g}") for value in found]
+            raise ValueError(f"{where}: the range has more than {MOST:,} values; use another sampler, or a larger step")
+        values = [self.low + number * step for number in range(count)]
+        # 0.3 and not 0.30000000000000004
+        return list(values) if self.whole else [float(f"{value:.12g}") for value in values]
 
     def plain(self, value: FieldValue) -> Any:
-        """Itself."""
+        """Return the recipe's value for a value of the sampler: the same number.
+
+        Args:
+            value: The value of the sampler.
+        """
         return value
 
     def suggest(self, trial: Trial, name: str) -> FieldValue:
-        """Let a sampler choose."""
+        """Let Optuna's sampler choose a value.
+
+        Args:
+            trial: Optuna's trial.
+            name: The name of the dimension.
+        """
         if self.whole:
             low, high = int(self.low), int(self.high)
             return trial.suggest_int(name, low, high, step=int(self.step or 1), log=self.log)
@@ -96,15 +124,20 @@ Dimension = ChoiceDimension | RangeDimension
 def find_dimensions(
     tree: Mapping[str, Any], lists: Set[str], at: FieldPath = ()
 ) -> Iterator[tuple[FieldPath, Dimension]]:
-    """Where something varies in a space's plain values.
+    """Yield the path and the dimension of every field that varies.
 
-    A list is a choice; where a field is itself a list (`lists`), a list of lists is.
+    A list is a choice; for a field that is itself a list, a list of lists is.
+
+    Args:
+        tree: The plain values of a search space.
+        lists: The names of the fields that are lists themselves.
+        at: The path of `tree` in the search space.
 
     Raises:
-        ValueError: a choice of nothing, or a wrong range; names the field.
+        ValueError: A choice has no values, or a range is invalid.
 
     >>> dict(find_dimensions({"seed": [1, 2], "spec": {"stages": [8, 16]}}, {"stages"}))
-    {('seed',): Choice(values=('1', '2'))}
+    {('seed',): ChoiceDimension(values=('1', '2'))}
     """
     for key, value in tree.items():
         yield from _placed(value, lists, (*at, key))
@@ -132,11 +165,11 @@ def _choice(values: list[Any], where: str) -> ChoiceDimension:
     try:
         texts = tuple(json.dumps(value, allow_nan=False) for value in values)
     except ValueError:
-        raise ValueError(f"{where}: inf and nan are no values") from None
+        raise ValueError(f"{where}: inf and nan are not allowed") from None
     if not texts:
-        raise ValueError(f"{where}: a choice of nothing; write one value or several")
+        raise ValueError(f"{where}: the list is empty; write one value or several")
     if len(set(texts)) < len(texts):
-        raise ValueError(f"{where}: a value stands twice in {', '.join(texts)}")
+        raise ValueError(f"{where}: a value occurs twice in {', '.join(texts)}")
     return ChoiceDimension(texts)
 
 
@@ -148,35 +181,41 @@ def _range(table: Mapping[str, Any], where: str) -> RangeDimension:
     if any(isinstance(number, bool) or not isinstance(number, int | float) for number in numbers):
         raise ValueError(f"{where}: {{{shown}}}: low, high and step are numbers")
     if not all(abs(number) < 2**53 for number in numbers):
-        raise ValueError(f"{where}: {{{shown}}}: beyond what a number can be told from its neighbour")
-    made = RangeDimension(**table)
-    if not isinstance(made.log, bool):
+        raise ValueError(f"{where}: {{{shown}}}: the numbers must be smaller than 2^53")
+    dimension = RangeDimension(**table)
+    if not isinstance(dimension.log, bool):
         raise ValueError(f"{where}: {{{shown}}}: log is true or false")
-    if not made.low < made.high:
+    if not dimension.low < dimension.high:
         raise ValueError(f"{where}: {{{shown}}}: low must lie below high")
-    if made.log and (made.low <= 0 or made.step is not None):
+    if dimension.log and (dimension.low <= 0 or dimension.step is not None):
         raise ValueError(f"{where}: {{{shown}}}: log needs low above 0, and no step")
-    if made.step is not None and (made.step <= 0 or (made.whole and not isinstance(made.step, int))):
+    if dimension.step is not None and (
+        dimension.step <= 0 or (dimension.whole and not isinstance(dimension.step, int))
+    ):
         raise ValueError(f"{where}: {{{shown}}}: step must be above 0, and whole between whole numbers")
-    return made
+    return dimension
 
 
 def merge_tables(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the fields of `over` in place of its own; tables are merged, ranges are not.
+    """Merge two tables; fields of the second replace those of the first, and ranges are replaced as a whole.
+
+    Args:
+        base: The first table.
+        over: The second table.
 
     >>> merge_tables({"a": {"b": 1, "c": 2}}, {"a": {"b": 3}})
     {'a': {'b': 3, 'c': 2}}
     """
-    found = dict(base)
+    merged = dict(base)
     for key, value in over.items():
-        there = found.get(key)
-        if isinstance(value, Mapping) and isinstance(there, Mapping) and not (parse_range(value) or parse_range(there)):
-            value = merge_tables(there, value)
-        found[key] = value
-    return deepcopy(found)
+        old = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(old, Mapping) and not (parse_range(value) or parse_range(old)):
+            value = merge_tables(old, value)
+        merged[key] = value
+    return deepcopy(merged)
 
 
 def _known(value: str) -> FieldValue:
-    """A value as samplers know it."""
+    """Convert a JSON text to a value that samplers handle."""
     plain = json.loads(value)
     return value if isinstance(plain, list | dict) else plain

@@ -1,4 +1,4 @@
-"""What a space may name: samplers, pruners and goals. To add one is to add a row."""
+"""The tables of goals, samplers and pruners that a search space can use. To add one is to add a row."""
 
 from __future__ import annotations
 
@@ -7,34 +7,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from daelab.evaluation.metrics import METRICS
+
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
 TrialResult = Mapping[str, float]
-"""What a finished trial came to: psnr, loss, macs, parameters, images_per_second."""
+"""The results of a finished trial: psnr, loss, macs, parameters, images_per_second."""
 
 
 @dataclass(frozen=True)
 class SearchGoal:
-    """What a search wants more, or less, of."""
+    """A quantity that a search maximizes or minimizes."""
 
     title: str
+    """The label of the goal in figures."""
     more: bool
-    """Whether more is better."""
+    """Whether a larger value is better."""
     of: Callable[[TrialResult], float]
+    """A function of a trial's results to the value of the goal."""
 
 
 SEARCH_GOALS: dict[str, SearchGoal] = {
-    "psnr": SearchGoal("PSNR (dB)", True, lambda found: found["psnr"]),
-    "loss": SearchGoal("validation loss", False, lambda found: found["loss"]),
-    "macs": SearchGoal("multiplications per image", False, lambda found: found["macs"]),
-    "parameters": SearchGoal("parameters", False, lambda found: found["parameters"]),
+    "psnr": SearchGoal(METRICS["psnr"].axis, METRICS["psnr"].direction == "higher", lambda result: result["psnr"]),
+    "loss": SearchGoal("validation loss", False, lambda result: result["loss"]),
+    "macs": SearchGoal("multiplications per image", False, lambda result: result["macs"]),
+    "parameters": SearchGoal("parameters", False, lambda result: result["parameters"]),
     "seconds": SearchGoal(
-        "seconds of training per 1,000 images", False, lambda found: 1e3 / found["images_per_second"]
+        "seconds of training per 1,000 images", False, lambda result: 1e3 / result["images_per_second"]
     ),
 }
-"""Of the validation images, in the best epoch."""
+"""The goals by name. PSNR and loss are those of the validation images in the best epoch."""
 
 
 def _random(seed: int) -> BaseSampler:
@@ -56,13 +60,13 @@ def _nsga2(seed: int) -> BaseSampler:
 
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
-    # every point stands in the queue from the beginning, so nothing is sampled
+    # All points of a grid are enqueued at the beginning, so that this sampler is never asked.
     "grid": _random,
     "random": _random,
     "tpe": _tpe,
     "nsga2": _nsga2,
 }
-"""Name -> sampler of a seed."""
+"""The samplers by name: functions of a seed."""
 
 
 def _halving(epochs: int) -> BasePruner:
@@ -84,11 +88,18 @@ def _none(_epochs: int) -> BasePruner:
 
 
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {"none": _none, "halving": _halving, "median": _median}
-"""Name -> pruner of trials that are so many epochs long."""
+"""The pruners by name: functions of the number of epochs of a trial."""
 
 
 def make_numbered_sampler(kind: str, seed: int) -> BaseSampler:
-    """A sampler that draws for trial n by (seed, n): the same whichever worker asks, and however many there are."""
+    """Make a sampler whose draws depend on the seed and the number of the trial alone.
+
+    So the draws are the same whichever worker asks, and however many workers there are.
+
+    Args:
+        kind: The name of a sampler of `SAMPLERS`.
+        seed: The seed.
+    """
     from optuna.samplers import BaseSampler
 
     class Numbered(BaseSampler):

@@ -1,7 +1,7 @@
-"""A space of recipes as data: a recipe in which fields may be lists or ranges, and how it is searched.
+"""A search space as data: a recipe in which fields may be lists or ranges, and the settings of the search.
 
-space = load("explore/depth", ["data.name=cifar10"])
-space.dimensions()                  # name -> Choice or Range
+space = load_search_space("explore/depth", ["data.name=cifar10"])
+space.dimensions()                  # name -> ChoiceDimension or RangeDimension
 space.recipe({"spec.stages": "[8, 16]"}, seed=1)
 """
 
@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_origin
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from daelab._util.config import ConfigTable, apply_overrides, describe_validation_error, list_shipped_configs, read_toml
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.experiments.search.dimensions import MOST, Dimension, FieldPath, FieldValue, find_dimensions, merge_tables
 from daelab.experiments.search.goals import PRUNERS, SAMPLERS, SEARCH_GOALS
 from daelab.models.architectures.autoencoder import Autoencoder
@@ -25,47 +25,48 @@ from daelab.models.architectures.unet import UNet
 from daelab.training.recipe import Recipe, TrainingConfig, expand_preset, find_recipe_file, parse_recipe
 
 VARIANT = "variant"
-"""The dimension that says which of a space's variants is tried."""
+"""The name of the dimension that selects a variant of the search space."""
 
 
 def _row(table: Mapping[str, Any], what: str) -> AfterValidator:
     def check(name: str) -> str:
         if name not in table:
-            raise unknown_name(what, name, table)
+            raise make_unknown_name_error(what, name, table)
         return name
 
     return AfterValidator(check)
 
 
 class SearchConfig(ConfigTable):
-    """How a space is searched: its table `[explore]`."""
+    """The settings of a search: the table `[explore]` of a search space."""
 
     sampler: Annotated[str, _row(SAMPLERS, "sampler")] = "tpe"
+    """The name of the sampler."""
     goals: Annotated[tuple[Annotated[str, _row(SEARCH_GOALS, "goal")], ...], Field(min_length=1, max_length=3)] = (
         "psnr",
     )
-    """One, or several that are weighed against each other."""
+    """The names of one or several goals; several are weighed against each other."""
     pruner: Annotated[str, _row(PRUNERS, "pruner")] = "none"
-    """Which trials end early, by their validation PSNR after each epoch."""
+    """The name of the pruner, which ends trials early by their validation PSNR after each epoch."""
     trials: Annotated[int | None, Field(ge=1, le=100_000)] = None
-    """Runs in all, those with further seeds included; the whole grid, or without end, where it is not given."""
+    """The number of runs, those with further seeds included. Default: the whole grid, or no limit."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
-    """Runs of each point, which differ by the recipe's seed."""
+    """The number of runs of each point, which differ by the recipe's seed."""
     total_epochs: Annotated[int | None, Field(ge=1)] = None
-    """No trial is begun once so many epochs are trained in all."""
+    """The number of epochs over all trials after which no trial is started."""
     minutes: Annotated[float | None, Field(gt=0)] = None
-    """After so long the workers stop at an epoch's end; the study can go on."""
+    """The time after which the workers stop at the end of an epoch; the study can be resumed."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of the sampler."""
+    """The seed of the sampler."""
 
     @model_validator(mode="after")
     def _fits(self) -> SearchConfig:
         if len(set(self.goals)) < len(self.goals):
-            raise ValueError(f"goals: {', '.join(self.goals)}: one of them stands twice")
+            raise ValueError(f"goals: {', '.join(self.goals)}: one of them occurs twice")
         if self.pruner != "none" and self.goals != ("psnr",):
-            raise ValueError(f"pruner {self.pruner} looks at PSNR alone; it needs goals = ['psnr']")
+            raise ValueError(f"the pruner {self.pruner} uses the PSNR alone; it needs goals = ['psnr']")
         if self.sampler == "nsga2" and len(self.goals) == 1:
-            raise ValueError("sampler nsga2 weighs goals against each other; name two, such as ['psnr', 'macs']")
+            raise ValueError("the sampler nsga2 weighs goals against each other; write two, such as ['psnr', 'macs']")
         return self
 
     @property
@@ -77,7 +78,7 @@ class SearchConfig(ConfigTable):
 
 
 class _Head(ConfigTable):
-    """The part of a space that is no recipe."""
+    """The part of a search space that is no recipe."""
 
     note: str = ""
     explore: SearchConfig = SearchConfig()
@@ -86,15 +87,18 @@ class _Head(ConfigTable):
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """A space: plain values in which lists and ranges stand for what is tried."""
+    """A search space: the plain values of a recipe in which lists and ranges stand for the values to try."""
 
     name: str
+    """The name of the search space, or its file."""
     fields: Mapping[str, Any]
-    """As its TOML file has them, overrides applied."""
+    """The fields of its TOML file, with overrides applied."""
     note: str
+    """One line on what is searched."""
     search: SearchConfig
+    """The settings of the search."""
     variants: Mapping[str, Mapping[str, Any]]
-    """Name -> fields that it changes together."""
+    """The variants by name, each with the fields that it changes together."""
 
     @property
     def base(self) -> dict[str, Any]:
@@ -103,12 +107,12 @@ class SearchSpace:
 
     @property
     def longest(self) -> int:
-        """Epochs of the longest trial."""
-        made = [self.recipe(point) for variant in self.variants or ("",) for point in self._corners(variant)]
-        return max(recipe.training.epochs for recipe in made)
+        """The number of epochs of the longest trial."""
+        recipes = [self.recipe(point) for variant in self.variants or ("",) for point in self._corners(variant)]
+        return max(recipe.training.epochs for recipe in recipes)
 
     def _corners(self, variant: str) -> Iterator[dict[str, FieldValue]]:
-        """Every extreme of every dimension, with the first of all others."""
+        """Yield every extreme of every dimension, combined with the first extremes of all others."""
         dims = self.dimensions(variant)
         first: dict[str, FieldValue] = {VARIANT: variant} if variant else {}
         first |= {name: dim.extremes()[0] for name, dim in dims.items()}
@@ -117,35 +121,44 @@ class SearchSpace:
             yield from ({**first, name: value} for value in dim.extremes()[1:])
 
     def dimensions(self, variant: str = "") -> dict[str, Dimension]:
-        """What varies, by name; of a variant, what is its own is named after it."""
+        """Return the dimensions by name.
+
+        Args:
+            variant: The name of a variant; the names of its own dimensions begin with it.
+        """
         return {name: dim for name, (_, dim) in self._places(variant).items()}
 
     def _places(self, variant: str) -> dict[str, tuple[FieldPath, Dimension]]:
         common = dict(find_dimensions(self.base, LISTS))
-        found = common if not variant else dict(find_dimensions(merge_tables(self.base, self.variants[variant]), LISTS))
+        own = common if not variant else dict(find_dimensions(merge_tables(self.base, self.variants[variant]), LISTS))
         return {
             (_dotted(place) if common.get(place) == dim else f"{variant}: {_dotted(place)}"): (place, dim)
-            for place, dim in found.items()
+            for place, dim in own.items()
         }
 
     def points(self) -> Iterator[dict[str, FieldValue]]:
-        """Every point of the grid.
+        """Yield every point of the grid.
 
         Raises:
-            ValueError: a range without a step has no grid.
+            ValueError: A range has no step.
         """
         for variant in self.variants or ("",):
             dims = self.dimensions(variant)
             columns = [[(name, value) for value in dim.grid(f"{self.name}: {name}")] for name, dim in dims.items()]
             for point in itertools.product(*columns):
-                found: dict[str, FieldValue] = {VARIANT: variant} if variant else {}
-                yield found | dict(point)
+                head: dict[str, FieldValue] = {VARIANT: variant} if variant else {}
+                yield head | dict(point)
 
     def recipe(self, point: Mapping[str, FieldValue], seed: int = 0, note: str = "") -> Recipe:
-        """The recipe of a point, with a further seed.
+        """Return the recipe of a point.
+
+        Args:
+            point: The values of the dimensions.
+            seed: A number that is added to the recipe's seed.
+            note: The note of the recipe.
 
         Raises:
-            ValueError: these fields do not go together; names the point.
+            ValueError: The fields of the point make no valid recipe.
         """
         variant = str(point.get(VARIANT, ""))
         plain = deepcopy(merge_tables(self.base, self.variants[variant]) if variant else self.base)
@@ -165,13 +178,13 @@ class SearchSpace:
         return parse_recipe(plain, where=where)
 
     def check(self) -> None:
-        """Everything that can be said before anything is trained.
+        """Check the search space before anything is trained.
 
         Raises:
-            ValueError: nothing varies, a value of a dimension makes no recipe, or the grid is too large.
+            ValueError: Nothing varies, a value of a dimension makes no valid recipe, or the grid is too large.
         """
         if not self.variants and not self.dimensions():
-            raise ValueError(f"{self.name} varies nothing: write a list or {{low, high}} where a field may vary")
+            raise ValueError(f"{self.name} varies nothing: write a list or {{low, high}} for a field that should vary")
         if self.search.seeds > 1 and any(place == ("seed",) for place, _ in find_dimensions(self.base, LISTS)):
             raise ValueError(f"{self.name}: explore.seeds repeats each point with further seeds, so seed cannot vary")
         if self.search.sampler != "grid":
@@ -181,11 +194,11 @@ class SearchSpace:
             return
         for number, point in enumerate(self.points(), 1):
             if number > MOST:
-                raise ValueError(f"{self.name}: the grid has over {MOST:,} points; take another sampler")
+                raise ValueError(f"{self.name}: the grid has more than {MOST:,} points; use another sampler")
             self.recipe(point)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, from which `parse` makes it again."""
+        """Return the plain values, which `parse_search_space` reads."""
         return dict(self.fields)
 
 
@@ -195,42 +208,55 @@ LISTS = frozenset(
         *(name for name, field in TrainingConfig.model_fields.items() if get_origin(field.annotation) is tuple),
     }
 )
-"""Fields that are lists themselves: what varies there is a list of lists."""
+"""The fields that are lists themselves; their choices are lists of lists."""
 
 
 def list_search_spaces() -> dict[str, Path]:
-    """The spaces that ship, by name: `explore/depth`."""
+    """Return the shipped search spaces by name, such as `explore/depth`."""
     return list_shipped_configs("explore")
 
 
 def load_search_space(source: str | Path, overrides: Iterable[str] = ()) -> SearchSpace:
-    """Read a space: the name of a shipped one, or a path to a TOML file.
+    """Load a search space.
 
     Args:
-        overrides: `a.b=value` texts, as `--set` takes them; values are TOML, or bare text.
+        source: The name of a shipped search space, or the path of a TOML file.
+        overrides: Changes of fields as `a.b=value` texts, as `--set` takes them; values are TOML or plain text.
 
     Raises:
-        ValueError: names the file and the field, the valid names and the nearest match.
-        FileNotFoundError: there is no such space.
+        ValueError: A field is unknown or its value is invalid.
+        FileNotFoundError: There is no such search space.
     """
     path = find_recipe_file(source, list_search_spaces(), "space", "daelab explore spaces")
     return parse_search_space(read_toml(path), overrides, where=str(source))
 
 
 def parse_search_space(plain: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "space") -> SearchSpace:
-    """A space from plain values, checked; see `load`."""
-    found = apply_overrides(plain, overrides, where, expand_preset)
+    """Parse and check a search space from plain values.
+
+    Args:
+        plain: The fields.
+        overrides: Changes of fields as `a.b=value` texts.
+        where: The source of the fields, for error messages.
+
+    Raises:
+        ValueError: A field is unknown or its value is invalid.
+    """
+    values = apply_overrides(plain, overrides, where, expand_preset)
     try:
-        head = _Head.model_validate({key: value for key, value in found.items() if key in _Head.model_fields})
+        head = _Head.model_validate({key: value for key, value in values.items() if key in _Head.model_fields})
     except ValidationError as error:
         raise ValueError(f"{where}: {describe_validation_error(error, _Head)}") from None
-    space = SearchSpace(where, found, head.note, head.explore, head.variants)
+    space = SearchSpace(where, values, head.note, head.explore, head.variants)
     space.check()
     return space
 
 
 def format_point(point: Mapping[str, FieldValue]) -> str:
-    """A point in a line.
+    """Format a point as one line.
+
+    Args:
+        point: The values of the dimensions.
 
     >>> format_point({"training.lr": 0.005, "spec.stages": "[8, 16]"})
     'training.lr=0.005 spec.stages=[8, 16]'
@@ -241,35 +267,40 @@ def format_point(point: Mapping[str, FieldValue]) -> str:
 
 
 def expand_architecture(spec: Any) -> Any:
-    """A spec's plain values with what only spaces have resolved: `depth`, and `scale` of all widths.
+    """Resolve the fields of an architecture that only search spaces have: `depth`, and `scale` of all widths.
+
+    Args:
+        spec: The plain values of the architecture.
 
     >>> expand_architecture({"stages": [8, 16, 32], "depth": 2, "scale": 2})
     {'stages': [16, 32]}
     """
     if not isinstance(spec, Mapping) or not {"depth", "scale"} & set(spec):
         return spec
-    made = {key: value for key, value in spec.items() if key not in ("depth", "scale")}
-    levels = "widths" if made.get("kind") == "unet" else "stages"
-    there = made.get(levels)
-    if not isinstance(there, list):
-        raise ValueError(f"spec: depth and scale are of a list of {levels}; write it out")
-    depth, scale = spec.get("depth", len(there)), spec.get("scale", 1)
-    if not (type(depth) is int and 1 <= depth <= len(there)):
-        raise ValueError(f"spec.depth is {depth!r}; there are {len(there)} {levels} to take from")
+    expanded = {key: value for key, value in spec.items() if key not in ("depth", "scale")}
+    levels = "widths" if expanded.get("kind") == "unet" else "stages"
+    widths = expanded.get(levels)
+    if not isinstance(widths, list):
+        raise ValueError(f"spec: depth and scale need a list of {levels}; write one")
+    depth, scale = spec.get("depth", len(widths)), spec.get("scale", 1)
+    if not (type(depth) is int and 1 <= depth <= len(widths)):
+        raise ValueError(
+            f"spec.depth is {depth!r}; write a whole number from 1 to {len(widths)}, the number of {levels}"
+        )
     if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 4096:
         raise ValueError(f"spec.scale is {scale!r}; write a number above 0 and up to 4,096")
-    made[levels] = [_scaled(one, scale) for one in there[:depth]]
-    if levels == "widths" and depth < len(there):
-        # the middle's blocks stay the middle's
-        blocks, decoder = made.get("blocks"), made.get("decoder")
-        made |= {"blocks": [*blocks[: depth - 1], *blocks[-1:]]} if isinstance(blocks, list) else {}
-        made |= {"decoder": decoder[: depth - 1]} if isinstance(decoder, list) else {}
-    return made
+    expanded[levels] = [_scale_width(width, scale) for width in widths[:depth]]
+    if levels == "widths" and depth < len(widths):
+        # the blocks of the middle stay those of the middle
+        blocks, decoder = expanded.get("blocks"), expanded.get("decoder")
+        expanded |= {"blocks": [*blocks[: depth - 1], *blocks[-1:]]} if isinstance(blocks, list) else {}
+        expanded |= {"decoder": decoder[: depth - 1]} if isinstance(decoder, list) else {}
+    return expanded
 
 
-def _scaled(level: Any, scale: float) -> Any:
+def _scale_width(level: Any, scale: float) -> Any:
     if isinstance(level, Mapping):
-        return {**level, "width": _scaled(level.get("width"), scale)}
+        return {**level, "width": _scale_width(level.get("width"), scale)}
     return max(1, round(level * scale)) if type(level) is int else level
 
 

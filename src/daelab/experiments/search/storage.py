@@ -1,4 +1,4 @@
-"""Where studies are kept: Optuna's tables in the ledger's database."""
+"""The storage of studies: Optuna's tables in the ledger's database."""
 
 from __future__ import annotations
 
@@ -13,25 +13,29 @@ if TYPE_CHECKING:
 
 
 def require_optuna() -> None:
-    """Raise unless Optuna is installed.
+    """Check that Optuna is installed.
 
     Raises:
-        ValueError: says how to install it.
+        ValueError: Optuna is not installed.
     """
     try:
         import optuna
     except ModuleNotFoundError:
-        raise ValueError("exploring needs Optuna: pip install 'daelab[search]'") from None
+        raise ValueError("a search needs Optuna: pip install 'daelab[search]'") from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def connect_study_storage(url: str) -> RDBStorage:
-    """Optuna's storage, whose transactions on SQLite wait for each other."""
+    """Connect Optuna to a database; on SQLite, write transactions wait for each other.
+
+    Args:
+        url: The URL of the database.
+    """
     from optuna.storages import RDBStorage
 
     options: dict[str, Any] = {"poolclass": NullPool}
     if url.startswith("sqlite"):
         options["connect_args"] = {"timeout": 60}
-    made = RDBStorage(add_database_driver(url), options)
-    serialize_sqlite_writes(made.engine)
-    return made
+    storage = RDBStorage(add_database_driver(url), options)
+    serialize_sqlite_writes(storage.engine)
+    return storage

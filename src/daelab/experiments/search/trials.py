@@ -1,4 +1,4 @@
-"""The trials of a study as they stand, and the points that they are of."""
+"""The trials of a study in their current state, and the points of the search space that they belong to."""
 
 from __future__ import annotations
 
@@ -16,83 +16,102 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 STATES = {"WAITING": "waiting", "RUNNING": "running", "COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
+"""Optuna's states of a trial, and ours."""
 
 
 @dataclass(frozen=True)
 class TrialRow:
-    """A trial as it stands."""
+    """A trial in its current state."""
 
     number: int
+    """The number of the trial in its study."""
     state: str
-    """waiting, running, finished, pruned or failed."""
+    """The state: waiting, running, finished, pruned or failed."""
     point: Mapping[str, FieldValue]
-    """What was chosen; empty as long as nothing was."""
+    """The values of the dimensions; empty before they are sampled."""
     seed: int
-    """0 for the first run of a point, 1 for the next."""
+    """The number that is added to the recipe's seed: 0 for the first run of a point, 1 for the next."""
     run: str
+    """The name of the run."""
     epochs: int
-    """Trained so far."""
+    """The number of epochs trained so far."""
     psnr: float | None
-    """dB, of the best epoch so far."""
+    """The validation PSNR in dB of the best epoch so far."""
     result: Mapping[str, float]
-    """Of a finished trial; see `kinds.Result`."""
+    """The results of a finished trial; see `goals.TrialResult`."""
     reason: str
-    """Why it failed."""
+    """The reason why the trial failed or was pruned."""
     owner: Mapping[str, Any]
-    """host, pid and born of the process that runs it."""
+    """The host, the pid and the start time of the process that runs the trial."""
     repeats: int
-    """Runs that its point is to have; 0 for all but the first of a point."""
+    """The number of runs that the point of the trial will have; 0 for all but the first trial of a point."""
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether the trial is finished, pruned or failed."""
         return self.state in ("finished", "pruned", "failed")
 
 
 @dataclass(frozen=True)
 class SearchPoint:
-    """A point that has finished runs."""
+    """A point of the search space that has finished runs."""
 
     point: Mapping[str, FieldValue]
+    """The values of the dimensions."""
     runs: tuple[str, ...]
-    """Of its seeds, the best by PSNR first."""
+    """The names of the runs, one for each seed, the highest PSNR first."""
     values: Mapping[str, float]
-    """Goal -> mean over the seeds."""
+    """The mean over the seeds of each goal."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"point": dict(self.point), "runs": list(self.runs), **self.values}
 
 
 def group_trials(rows: Iterable[TrialRow], goals: Iterable[str]) -> list[SearchPoint]:
-    """The points of finished trials, with what each seed came to."""
+    """Group the finished trials by their points.
+
+    Args:
+        rows: The trials of a study.
+        goals: The names of the goals.
+    """
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:
         if row.state == "finished":
             groups.setdefault(format_point(row.point), []).append(row)
-    found = []
+    points = []
     for group in groups.values():
         names = [row.run for row in sorted(group, key=lambda row: -row.result["psnr"])]
         means = {goal: float(np.mean([SEARCH_GOALS[goal].of(row.result) for row in group])) for goal in goals}
-        found.append(SearchPoint(group[0].point, tuple(names), means))
-    return found
+        points.append(SearchPoint(group[0].point, tuple(names), means))
+    return points
 
 
-def find_best_points(found: Sequence[SearchPoint], goals: Sequence[str]) -> list[SearchPoint]:
-    """The best point; with several goals, all that no other beats in every one."""
+def find_best_points(points: Sequence[SearchPoint], goals: Sequence[str]) -> list[SearchPoint]:
+    """Return the best point; with several goals, all points that no other point beats in every goal.
+
+    Args:
+        points: The points of a study.
+        goals: The names of the goals.
+    """
     signs = [1 if SEARCH_GOALS[goal].more else -1 for goal in goals]
-    scores = [[sign * point.values[goal] for sign, goal in zip(signs, goals, strict=True)] for point in found]
+    scores = [[sign * point.values[goal] for sign, goal in zip(signs, goals, strict=True)] for point in points]
     if len(goals) == 1:
-        return [found[max(range(len(found)), key=lambda at: scores[at])]] if found else []
+        return [points[max(range(len(points)), key=lambda at: scores[at])]] if points else []
     return [
         point
-        for point, mine in zip(found, scores, strict=True)
+        for point, mine in zip(points, scores, strict=True)
         if not any(other != mine and all(map(float.__ge__, other, mine)) for other in scores)
     ]
 
 
 def make_trial_row(trial: FrozenTrial, repeats: int) -> TrialRow:
-    """A trial of Optuna's, whose point is to have so many runs."""
+    """Convert a trial of Optuna.
+
+    Args:
+        trial: Optuna's trial.
+        repeats: The number of runs that the trial's point will have.
+    """
     attrs = trial.user_attrs
     return TrialRow(
         number=trial.number,

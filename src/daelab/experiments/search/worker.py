@@ -1,4 +1,4 @@
-"""One worker: takes trials of a study, trains each as a run like any other, until nothing is left."""
+"""A worker of a search: it takes trials of a study and trains each of them as a run, until none is left."""
 
 from __future__ import annotations
 
@@ -17,94 +17,98 @@ from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.search.search_space import VARIANT, SearchSpace, format_point
 from daelab.experiments.search.study import Study
 from daelab.runs.folder import get_run_folder
-from daelab.training.callbacks.record import SilentProgress, TrainingInterrupted
+from daelab.training.callbacks.progress import SilentProgress
+from daelab.training.callbacks.record import TrainingInterrupted
 from daelab.training.checkpoint import BestEpoch
-from daelab.training.engine import catch_signals, fit_denoiser
+from daelab.training.engine import catch_signals
 from daelab.training.recipe import Recipe, load_recipe
+from daelab.training.tasks.denoising import fit_denoiser
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
 _WAIT = 1.0
-"""Seconds between two looks for a trial."""
+"""The seconds between two requests for a trial."""
 _MOST_FAILURES = 3
-"""A worker whose trials failed so often in a row ends: what is wrong is not the trial."""
+"""The number of failed trials in a row after which a worker ends: the trials are not the cause."""
 
 
 class _Paused(Exception):
-    """The worker must stop now; the trial goes on another time."""
+    """An interruption of a trial that is resumed later."""
 
 
 class _Pruned(Exception):
-    """Others were better at this epoch."""
+    """The end of a trial whose PSNR is lower than that of others at this epoch."""
 
 
 class _Lost(Exception):
-    """Another worker took this one for dead and does its trial."""
+    """The end of a trial that another worker took over, since it declared this one dead."""
 
 
 @dataclass
 class SearchWorker:
-    """What one process does for a study."""
+    """A worker of a study: one process that trains trials."""
 
     study: Study
     data_root: Path | None = None
+    """The folder of downloaded data sets."""
     deadline: float | None = None
-    """On `time.monotonic`'s clock."""
+    """The time of `time.monotonic` at which the worker stops."""
     look: Callable[[], None] = lambda: None
-    """Called after each epoch and each trial."""
+    """A function that is called after each epoch and each trial."""
     download: Callable[[int, int], None] | None = None
+    """A function that is called with the numbers of bytes done and of all bytes of a download."""
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
     _failures: int = 0
 
     def work(self) -> int | None:
-        """Do trials until none is left, nothing runs elsewhere, or it is time to stop.
+        """Train trials until none waits and none runs elsewhere, or until it is time to stop.
 
         Returns:
-            the number of the signal that ended it; None where none did.
+            the number of the signal that ended the work, or None.
 
         Raises:
-            ValueError: three trials failed in a row, or the data or the database are not there.
-            OSError: a run cannot be written.
+            ValueError: Three trials failed in a row, or the data or the database is not available.
+            OSError: A run cannot be written.
         """
         space = self.study.space
         with catch_signals() as caught:
-            while not caught and not self._due(space):
+            while not caught and not self._is_over(space):
                 trial = self.study.take(space)
                 if trial is not None:
                     try:
-                        self._do(trial, space)
+                        self._run_trial(trial, space)
                     except TrainingInterrupted as error:
                         return error.signum
                 elif any(row.state == "running" for row in self.study.rows()):
-                    # its worker may yet be killed
+                    # The worker of that trial may be killed, and then the trial waits again.
                     time.sleep(_WAIT)
                 else:
                     break
                 self.look()
             return caught[0] if caught else None
 
-    def _due(self, space: SearchSpace) -> bool:
-        """Whether no further trial is to be begun."""
+    def _is_over(self, space: SearchSpace) -> bool:
+        """Return whether no further trial may start."""
         spent, limit = sum(row.epochs for row in self.study.rows()), space.search.total_epochs
         return self.over() or (limit is not None and spent >= limit)
 
     def over(self) -> bool:
-        """Whether it is time to stop."""
+        """Return whether it is time to stop."""
         return self.study.stopped or (self.deadline is not None and time.monotonic() >= self.deadline)
 
-    def _do(self, trial: Trial, space: SearchSpace) -> None:
-        """Train one trial to whatever end it comes."""
+    def _run_trial(self, trial: Trial, space: SearchSpace) -> None:
+        """Train one trial, and store how it ended."""
         from optuna.trial import TrialState
 
         number, run = trial.number, f"{self.study.name}-{trial.number}"
-        with self._put_back_unless_done(number), self.study.beating(number):
+        with self._put_back_unless_done(number), self.study.keep_alive(number):
             try:
                 recipe = self._recipe(trial, space)
             except ValueError as error:
                 self._failed(number, error)
                 return
-            # what is wrong here is wrong for every trial: nothing to fail one for
+            # Missing data are an error of the whole search, so that the trial does not fail.
             dataset = self.dataset(recipe.data.name, recipe.data.crop)
             try:
                 result = self._train(trial, space, recipe, dataset)
@@ -141,23 +145,23 @@ class SearchWorker:
         point = {VARIANT: trial.suggest_categorical(VARIANT, list(space.variants))} if space.variants else {}
         for name, dim in space.dimensions(str(point.get(VARIANT, ""))).items():
             point[name] = dim.suggest(trial, name)  # type: ignore[assignment]
-        # a sampler may come back to a point, which then says how far its seeds lie apart
+        # A sampler may return to a point, and a run with another seed shows the range of the seeds.
         seed = self.study.seed(trial)
         note = f"Study {self.study.name}, trial {trial.number}: {format_point(point)}, seed {seed}"
         return space.recipe(point, seed, note)
 
     def _train(self, trial: Trial, space: SearchSpace, recipe: Recipe, dataset: Dataset) -> dict[str, float]:
         run = f"{self.study.name}-{trial.number}"
-        there = get_run_folder(run).recipe
-        if there.is_file() and load_recipe(there).sha256 != recipe.sha256:
-            raise ValueError(f"run {run} exists in {there.parent} and has another recipe; move it away")
+        stored = get_run_folder(run).recipe
+        if stored.is_file() and load_recipe(stored).sha256 != recipe.sha256:
+            raise ValueError(f"run {run} exists in {stored.parent} with another recipe; move it to another folder")
         try:
             done = fit_denoiser(
                 recipe,
                 run,
-                resume=there.is_file(),
+                resume=stored.is_file(),
                 ledger=self.study.ledger,
-                progress=_Watch(self, trial, space, recipe),
+                progress=_TrialProgress(self, trial, space, recipe),
                 dataset=dataset,
             )
         except _Paused as paused:
@@ -176,22 +180,33 @@ class SearchWorker:
         }
 
     def dataset(self, name: str, crop: int) -> Dataset:
-        """A data set, loaded once."""
+        """Return a data set, which is loaded once.
+
+        Args:
+            name: The name of the data set.
+            crop: The side of the crops of a folder's pictures, in pixels.
+        """
         if (name, crop) not in self._datasets:
             self._datasets[name, crop] = load_dataset(name, self.data_root, crop=crop, progress=self.download)
         return self._datasets[name, crop]
 
 
-class _Watch(SilentProgress):
-    """Tells a study how a run goes, and the run when to end."""
+class _TrialProgress(SilentProgress):
+    """A progress observer that reports the epochs of a run to the study, and ends the run when it should end."""
 
     def __init__(self, worker: SearchWorker, trial: Trial, space: SearchSpace, recipe: Recipe) -> None:
         self.worker, self.trial, self.space, self.recipe = worker, trial, space, recipe
 
     def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
+        """Report a finished epoch.
+
+        Args:
+            row: The epoch's row of metrics.csv.
+            best: The best epoch so far.
+        """
         study, number = self.worker.study, self.trial.number
         epoch, epochs = int(row["epoch"]), self.recipe.training.epochs
-        if not study.owned(number):
+        if not study.owns(number):
             raise _Lost
         study.note(number, epochs=epoch, psnr=best.val_psnr)
         prune = study.prunes(self.space, self.trial, epoch, row["val_psnr"], epochs)
@@ -199,6 +214,6 @@ class _Watch(SilentProgress):
         if epoch == epochs:
             return
         if prune:
-            raise _Pruned(f"pruned after epoch {epoch} of {epochs}: other trials were better by then")
+            raise _Pruned(f"pruned after epoch {epoch} of {epochs}: other trials were better at this epoch")
         if self.worker.over():
-            raise _Paused(f"paused after epoch {epoch} of {epochs}; study {study.name} goes on with it")
+            raise _Paused(f"paused after epoch {epoch} of {epochs}; study {study.name} resumes it")

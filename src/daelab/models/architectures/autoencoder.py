@@ -1,4 +1,4 @@
-"""The paper's auto-encoders as data: stages, and one rule that turns them into a layer table. No torch here."""
+"""The paper's auto-encoders as data: stages, and a rule that turns them into a layer table. It needs no torch."""
 
 from __future__ import annotations
 
@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.base import NORMS, Architecture, Layer, check_tensor_shapes, check_whole_number
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A 3x3 convolution to `width` features, then, if `down`, a 2x2 one of stride 2."""
+    """A 3x3 convolution to `width` features, followed by a 2x2 convolution of stride 2 if `down`."""
 
     width: int
     down: bool = True
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if the width is out of range."""
         check_whole_number(self.width, "a stage's width", 1, 4096)
 
     def __str__(self) -> str:
+        """Return the width, and a note if the stage keeps the resolution."""
         return f"{self.width}{'' if self.down else ' (no down)'}"
 
 
@@ -28,26 +30,29 @@ class Stage:
 class Autoencoder(Architecture):
     """A convolutional auto-encoder as the paper builds them (section 3.3).
 
-    The encoder is the stages in order; the decoder is the stages backwards: a transposed
-    2x2 convolution of stride 2 where the stage went down, then a transposed 3x3 one to the
-    width before it. ReLU inside, sigmoid at the end, norm before every activation but the last.
+    The encoder is the stages in order. The decoder is the stages backwards: a transposed
+    2x2 convolution of stride 2 if the stage went down, then a transposed 3x3 convolution to the
+    width before it. ReLU inside, sigmoid at the end, a norm before every activation but the last.
     """
 
     stages: tuple[Stage, ...]
     norm: str = "batch"
+    """The norm after each convolution but the last: one of `NORMS`."""
     channels: int = 3
+    """The channels of the images."""
 
     def __post_init__(self) -> None:
+        """Raise a ValueError if a field is out of range."""
         if not 1 <= len(self.stages) <= 32:
             raise ValueError(f"spec: an auto-encoder has 1 to 32 stages, not {len(self.stages)}")
         if self.norm not in NORMS:
-            raise unknown_name("norm", str(self.norm), NORMS)
+            raise make_unknown_name_error("norm", str(self.norm), NORMS)
         check_whole_number(self.channels, "channels", 1, 64)
         if self.downs > 10:
             raise ValueError(f"spec: {self.downs} stages go down; at most 10 do")
 
     def layers(self) -> tuple[Layer, ...]:
-        """The layer table, in the order in which data flows."""
+        """Return the layer table, in the order in which data flows."""
         encoder: list[tuple[int, int, int]] = []  # inputs, outputs, kernel
         width = self.channels
         for stage in self.stages:
@@ -67,12 +72,12 @@ class Autoencoder(Architecture):
         )
 
     @property
-    def brief(self) -> str:
-        """Widths of the stages: `64, 32, 16, 8 (no down)`."""
+    def summary(self) -> str:
+        """The widths of the stages: `64, 32, 16, 8 (no down)`."""
         return ", ".join(map(str, self.stages))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and TOML; `from_dict` reads them back."""
+        """Convert the architecture to plain values, which `parse_architecture` reads back."""
         return {
             "stages": [asdict(stage) for stage in self.stages],
             "norm": self.norm,
@@ -81,20 +86,26 @@ class Autoencoder(Architecture):
 
 
 def infer_architecture(shapes: Mapping[str, tuple[int, ...]]) -> Autoencoder:
-    """The spec whose state dict has exactly these tensor names and shapes.
+    """Infer the auto-encoder whose state dict has exactly these tensor names and shapes.
 
-    Reads the paper's published checkpoints, whose names the layer table uses.
+    It identifies the paper's published checkpoints, whose names the layer table uses.
+
+    Args:
+        shapes: The shape of each tensor by name.
+
+    Returns:
+        The architecture.
 
     Raises:
-        ValueError: the tensors are not those of such an auto-encoder; names the first that differs.
+        ValueError: The tensors are not those of an auto-encoder. The message names the first that differs.
     """
     convolutions: list[tuple[int, ...]] = []
     while (shape := shapes.get(f"enc{len(convolutions) + 1}.weight")) is not None:
         if len(shape) != 4 or len(convolutions) >= 64:
-            raise ValueError(f"tensor enc{len(convolutions) + 1}.weight of shape {shape} is no convolution")
+            raise ValueError(f"tensor enc{len(convolutions) + 1}.weight of shape {shape} is not a convolution")
         convolutions.append(shape)
     if not convolutions:
-        raise ValueError("these tensors are no auto-encoder: there is no enc1.weight")
+        raise ValueError("these tensors are not an auto-encoder: there is no enc1.weight")
     stages: list[Stage] = []
     for outputs, _, kernel, _ in convolutions:
         if kernel == 2 and stages:
@@ -102,6 +113,6 @@ def infer_architecture(shapes: Mapping[str, tuple[int, ...]]) -> Autoencoder:
         else:
             stages.append(Stage(outputs, down=False))
     norm = next((kind for kind in NORMS if f"{kind}_enc1.weight" in shapes), "none")
-    spec = Autoencoder(tuple(stages), norm, channels=convolutions[0][1])
-    check_tensor_shapes(spec, shapes)
-    return spec
+    architecture = Autoencoder(tuple(stages), norm, channels=convolutions[0][1])
+    check_tensor_shapes(architecture, shapes)
+    return architecture

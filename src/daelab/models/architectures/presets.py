@@ -1,4 +1,4 @@
-"""The architectures by name, and how a spec is read."""
+"""The architectures by name, and the reader of their table form."""
 
 from __future__ import annotations
 
@@ -6,102 +6,112 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
 from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.unet import UNet
 
 
-def _stages(*widths: int) -> tuple[Stage, ...]:
+def _make_stages(*widths: int) -> tuple[Stage, ...]:
     return tuple(Stage(width) for width in widths)
 
 
 ARCHITECTURE_PRESETS: dict[str, Architecture] = {
     # Figure 3
-    "model-a": Autoencoder((*_stages(64, 32, 16), Stage(8, down=False)), norm="none"),
+    "model-a": Autoencoder((*_make_stages(64, 32, 16), Stage(8, down=False)), norm="none"),
     # Figure 5
-    "model-b": Autoencoder(_stages(8, 16, 32, 64)),
-    # the weights published as test 35
-    "model-b-35": Autoencoder(_stages(8, 16)),
+    "model-b": Autoencoder(_make_stages(8, 16, 32, 64)),
+    # the architecture of the weights that were published as test 35
+    "model-b-35": Autoencoder(_make_stages(8, 16)),
     # Figure 6
-    "model-c": Autoencoder(_stages(32, 64)),
-    # ours: at most the parameters and multiplications of Model-C
+    "model-c": Autoencoder(_make_stages(32, 64)),
+    # daelab's own: at most the parameters and multiplications of Model-C
     "dae-s": UNet((32, 32), (1, 1), (1,), context=16, saturated=True),
-    # at most eight times its multiplications
+    # at most eight times the multiplications of Model-C
     "dae-m": UNet((64, 96), (2, 2), (2,), context=32, saturated=True),
-    # as dae-m, but for its depth: a file of at most 10 MB
+    # like dae-m but deeper: a file of at most 10 MB
     "dae-l": UNet((64, 96), (4, 6), (4,), context=32, saturated=True),
-    # ours for photographs: a file of at most 1 MB, and one of at most 5 MB
+    # daelab's own for photographs: a file of at most 1 MB, and one of at most 5 MB
     "photo-s": UNet((40, 52), (2, 2), (2,), context=16),
     "photo-m": UNet((64, 96), (3, 3), (3,), context=32),
 }
+"""The architectures that have names."""
 
 
 def parse_architecture(data: object) -> Architecture:
-    """Read a spec: a preset's name, or a table of fields, whose `kind` is `autoencoder` where it has none.
+    """Read an architecture from a preset's name or a table of fields.
 
     In an auto-encoder's table, a stage is a width, or a table with `width` and `down`.
 
-    Raises:
-        ValueError: an unknown name or field, or a value that makes no network.
+    Args:
+        data: The name, or a table whose `kind` is `autoencoder` (the default) or `unet`.
 
-    >>> parse_architecture({"stages": [32, 64]}) == PRESETS["model-c"]
+    Returns:
+        The architecture.
+
+    Raises:
+        ValueError: A name or a field is unknown, or a value is out of range.
+
+    >>> parse_architecture({"stages": [32, 64]}) == ARCHITECTURE_PRESETS["model-c"]
     True
     >>> parse_architecture({"kind": "unet", "widths": [32], "blocks": [4]}).parameters
     81196
     """
     if isinstance(data, str):
         if data not in ARCHITECTURE_PRESETS:
-            raise unknown_name("architecture", data, ARCHITECTURE_PRESETS)
+            raise make_unknown_name_error("architecture", data, ARCHITECTURE_PRESETS)
         return ARCHITECTURE_PRESETS[data]
     if not isinstance(data, Mapping):
-        raise ValueError(f"spec: expected a table of fields for the spec, found {data!r}")
+        raise ValueError(f"spec: expected a table of fields for the architecture, found {data!r}")
     kind = data.get("kind", "autoencoder")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        raise unknown_name("spec kind", str(kind), ARCHITECTURES)
+        raise make_unknown_name_error("architecture kind", str(kind), ARCHITECTURES)
     return ARCHITECTURES[kind]({key: value for key, value in data.items() if key != "kind"})
 
 
-def _autoencoder(data: Mapping[str, Any]) -> Architecture:
-    given = _table(data, "spec", [field.name for field in fields(Autoencoder)])
-    stages = given.pop("stages", None)
+def _parse_autoencoder(data: Mapping[str, Any]) -> Architecture:
+    values = _check_table(data, "architecture", [field.name for field in fields(Autoencoder)])
+    stages = values.pop("stages", None)
     if not isinstance(stages, list | tuple):
         raise ValueError("spec: `stages` must be a list of widths or of tables with `width` and `down`")
-    return Autoencoder(tuple(_stage(stage) for stage in stages), **given)
+    return Autoencoder(tuple(_parse_stage(stage) for stage in stages), **values)
 
 
-def _unet(data: Mapping[str, Any]) -> Architecture:
-    given = _table(data, "spec", [field.name for field in fields(UNet)])
+def _parse_unet(data: Mapping[str, Any]) -> Architecture:
+    values = _check_table(data, "architecture", [field.name for field in fields(UNet)])
     for field in fields(UNet):
-        value = given.get(field.name)
+        value = values.get(field.name)
         if field.type.startswith("tuple") and (value is not None or field.default is MISSING):
             if not isinstance(value, list | tuple):
                 raise ValueError(f"spec: `{field.name}` must be a list of whole numbers, one for each level")
-            given[field.name] = tuple(value)
+            values[field.name] = tuple(value)
         elif field.type == "bool" and value is not None and not isinstance(value, bool):
             raise ValueError(f"spec: `{field.name}` must be true or false, not {value!r}")
-    return UNet(**given)
+    return UNet(**values)
 
 
-ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {"autoencoder": _autoencoder, "unet": _unet}
-"""Name -> function from a table of fields."""
+ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
+    "autoencoder": _parse_autoencoder,
+    "unet": _parse_unet,
+}
+"""The functions that read an architecture from a table of fields, by the value of `kind`."""
 
 
-def _stage(data: object) -> Stage:
+def _parse_stage(data: object) -> Stage:
     if isinstance(data, int) and not isinstance(data, bool):
         return Stage(data)
-    given = _table(data, "stage", ("width", "down"))
-    if "width" not in given:
+    values = _check_table(data, "stage", ("width", "down"))
+    if "width" not in values:
         raise ValueError("spec: a stage needs a `width`")
-    if not isinstance(given.get("down", True), bool):
-        raise ValueError(f"spec: a stage's `down` must be true or false, not {given['down']!r}")
-    return Stage(**given)
+    if not isinstance(values.get("down", True), bool):
+        raise ValueError(f"spec: a stage's `down` must be true or false, not {values['down']!r}")
+    return Stage(**values)
 
 
-def _table(data: object, what: str, keys: Iterable[str]) -> dict[str, Any]:
+def _check_table(data: object, what: str, keys: Iterable[str]) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise ValueError(f"spec: expected a table of fields for the {what}, found {data!r}")
     for key in data:
         if key not in keys:
-            raise unknown_name(f"{what} key", str(key), keys)
+            raise make_unknown_name_error(f"{what} key", str(key), keys)
     return dict(data)

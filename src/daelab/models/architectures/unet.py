@@ -1,11 +1,11 @@
-"""A U-Net of residual blocks, as data: what the field has learnt since plain auto-encoders, each as one field.
+"""A U-Net of residual blocks, as data. Each advance since plain auto-encoders is one of its fields.
 
-- Pixel-unshuffle (Shi et al., 2016): r x r pixels become channels of one; all layers work at a lower resolution.
-- Skips from the encoder to the decoder (Ronneberger et al., 2015), added.
-- Residual output (Zhang et al., 2017): the network gives what to add to its input.
+- Pixel-unshuffle (Shi et al., 2016): r x r pixels become channels of one, so all layers work at a lower resolution.
+- Skip connections from the encoder to the decoder (Ronneberger et al., 2015), which are added.
+- Residual output (Zhang et al., 2017): the network computes what to add to its input.
 - Blocks: two 3x3 convolutions (He et al., 2016; Lim et al., 2017), or gates without activation (Chen et al., 2022).
-- A context: means of features over a wide window tell every block which noise this is (after Hu et al., 2018, with
-  the local window of Chu et al., 2022, so that a tile equals the whole).
+- A context: means of features over a wide window tell every block which noise the image has (after Hu et al., 2018,
+  with the local window of Chu et al., 2022, so that a tile equals the same part of the whole image).
 """
 
 from __future__ import annotations
@@ -13,47 +13,54 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from daelab.errors import unknown_name
+from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.base import NORMS, Architecture, Layer, check_whole_number
 
 BLOCKS = ("conv", "gated")
+"""The names of the kinds of blocks."""
 
 
 @dataclass(frozen=True)
 class UNet(Architecture):
-    """(N, C, H, W) -> the same; see the module's text for what the fields mean.
+    """A U-Net from (N, C, H, W) to the same shape. The module's docstring explains its parts.
 
     >>> UNet(widths=(16, 32), blocks=(1, 2)).multiple
     4
     """
 
     widths: tuple[int, ...]
-    """Features at each level; each level has half the resolution of the one before."""
+    """The features at each level. Each level has half the resolution of the one before."""
     blocks: tuple[int, ...]
-    """Blocks at each level of the encoder; the last entry is the middle's."""
+    """The number of blocks at each level of the encoder. The last entry is the middle's."""
     decoder: tuple[int, ...] = ()
-    """Blocks at each level of the decoder, the outermost first; as the encoder's where empty."""
+    """The number of blocks at each level of the decoder, the outermost first. By default it equals the encoder's."""
     block: str = "conv"
-    """`conv`: two 3x3 convolutions; `gated`: pointwise and depthwise ones whose halves are multiplied."""
+    """The kind of block. `conv` has two 3x3 convolutions, `gated` multiplies the halves of depthwise ones."""
     norm: str = "batch"
-    """After the first convolution of a block, or of each half of a gated one."""
+    """The norm after the first convolution of a block, or of each half of a gated one."""
     unshuffle: int = 2
+    """The side of the squares of pixels that become the channels of one pixel."""
     context: int = 0
-    """Features of the context; 0: none."""
+    """The number of features of the context; 0 means no context."""
     window: int = 63
-    """Side of the context's window, in pixels of the picture."""
+    """The side of the context's window, in pixels of the image."""
     saturated: bool = False
-    """Whether the first layer also sees which values are clipped at 1."""
+    """Whether the first layer also receives which values are clipped at 1."""
     conditioned: bool = False
-    """Whether it is told the level of the noise: a further channel, the noise's root mean square in units of white."""
+    """Whether a further input channel holds the noise level: the noise's root mean square in units of white."""
     skips: bool = True
+    """Whether skip connections join the encoder to the decoder."""
     residual: bool = True
-    """False: the output goes through a sigmoid instead."""
+    """Whether the output is added to the input. If not, it goes through a sigmoid."""
     bias: bool = True
-    """False: no constants, so that a scaled picture gives a scaled output (Mohan et al., 2020); norm must be `none`."""
+    """Whether layers add constants.
+
+    Without them a scaled image gives a scaled output (Mohan et al., 2020), and norm must be `none`."""
     channels: int = 3
+    """The channels of the images."""
 
     def __post_init__(self) -> None:
+        """Fill in the decoder, and raise a ValueError if a field is out of range."""
         if not self.decoder:
             object.__setattr__(self, "decoder", self.blocks[:-1])
         if not self.context:
@@ -73,40 +80,40 @@ class UNet(Architecture):
         check_whole_number(self.channels, "channels", 1, 64)
         for value, what, valid in ((self.block, "block", BLOCKS), (self.norm, "norm", NORMS)):
             if value not in valid:
-                raise unknown_name(what, str(value), valid)
+                raise make_unknown_name_error(what, str(value), valid)
         if not self.bias and self.norm != "none":
             raise ValueError("spec: bias = false needs norm = 'none'; a norm adds constants")
 
     def layers(self) -> tuple[Layer, ...]:
-        """The layer table, in the order in which data flows."""
+        """Return the layer table, in the order in which data flows."""
         inner = self.channels * self.unshuffle**2
-        seen = inner * (1 + self.saturated) + self.conditioned * self.unshuffle**2
-        found = [self._layer("stem", seen, self.widths[0], 3)]
+        inputs = inner * (1 + self.saturated) + self.conditioned * self.unshuffle**2
+        layers = [self._layer("stem", inputs, self.widths[0], 3)]
         if self.context:
-            found.append(self._layer("context1", self.widths[0], self.context, 1, activation="relu"))
-            found.append(self._layer("context2", self.context, self.context, 1, activation="relu", pooled=True))
+            layers.append(self._layer("context1", self.widths[0], self.context, 1, activation="relu"))
+            layers.append(self._layer("context2", self.context, self.context, 1, activation="relu", pooled=True))
         last = len(self.widths) - 1
         for level, width in enumerate(self.widths):
             for number in range(self.blocks[level]):
-                found += self._block(f"enc{level + 1}_{number + 1}", width)
+                layers += self._block(f"enc{level + 1}_{number + 1}", width)
             if level < last:
-                found.append(self._layer(f"down{level + 1}", width, self.widths[level + 1], 2))
+                layers.append(self._layer(f"down{level + 1}", width, self.widths[level + 1], 2))
         for level in reversed(range(last)):
             width = self.widths[level]
-            found.append(self._layer(f"up{level + 1}", self.widths[level + 1], width, 2, transposed=True))
+            layers.append(self._layer(f"up{level + 1}", self.widths[level + 1], width, 2, transposed=True))
             for number in range(self.decoder[level]):
-                found += self._block(f"dec{level + 1}_{number + 1}", width)
-        found.append(self._layer("out", self.widths[0], inner, 3, activation="none" if self.residual else "sigmoid"))
-        return tuple(found)
+                layers += self._block(f"dec{level + 1}_{number + 1}", width)
+        layers.append(self._layer("out", self.widths[0], inner, 3, activation="none" if self.residual else "sigmoid"))
+        return tuple(layers)
 
     def _block(self, name: str, width: int) -> list[Layer]:
         if self.block == "conv":
-            found = [
+            layers = [
                 self._layer(f"{name}a", width, width, 3, norm=self.norm, activation="relu"),
                 self._layer(f"{name}b", width, width, 3),
             ]
         else:
-            found = [
+            layers = [
                 self._layer(f"{name}a", width, 2 * width, 1, norm=self.norm),
                 self._layer(f"{name}d", 2 * width, 2 * width, 3, groups=2 * width),
                 self._layer(f"{name}b", width, width, 1),
@@ -114,14 +121,21 @@ class UNet(Architecture):
                 self._layer(f"{name}f", width, width, 1),
             ]
         if self.context:
-            found.insert(0, self._layer(f"{name}c", self.context, width, 1, pooled=True))
-        return found
+            layers.insert(0, self._layer(f"{name}c", self.context, width, 1, pooled=True))
+        return layers
 
-    def _layer(self, name: str, inputs: int, outputs: int, kernel: int, **how: Any) -> Layer:
-        return Layer(name, inputs, outputs, kernel, bias=self.bias, **how)
+    def _layer(self, name: str, inputs: int, outputs: int, kernel: int, **options: Any) -> Layer:
+        return Layer(name, inputs, outputs, kernel, bias=self.bias, **options)
 
-    def grown_from(self, other: Architecture) -> bool:
-        """Whether the other is the same but for fewer blocks: a new block begins as the identity."""
+    def can_start_from(self, other: Architecture) -> bool:
+        """Tell whether the other U-Net differs only in having fewer blocks, since a new block begins as the identity.
+
+        Args:
+            other: The architecture whose weights the network would start from.
+
+        Returns:
+            Whether the network can start from those weights.
+        """
         if not isinstance(other, UNet) or len(other.widths) != len(self.widths):
             return False
         if replace(other, blocks=self.blocks, decoder=self.decoder) != self:
@@ -130,14 +144,14 @@ class UNet(Architecture):
         return all(mine >= theirs for mine, theirs in pairs)
 
     @property
-    def brief(self) -> str:
-        """Widths, each with its blocks down and up: `U-Net 32 (1+1), 64 (2)`."""
-        back = (*(f"+{count}" for count in self.decoder), "")
-        levels = zip(self.widths, self.blocks, back, strict=True)
+    def summary(self) -> str:
+        """The widths, each with its blocks in the encoder and the decoder: `U-Net 32 (1+1), 64 (2)`."""
+        decoder = (*(f"+{count}" for count in self.decoder), "")
+        levels = zip(self.widths, self.blocks, decoder, strict=True)
         return "U-Net " + ", ".join(f"{width} ({down}{up})" for width, down, up in levels)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON and TOML; `from_dict` reads them back."""
+        """Convert the architecture to plain values, which `parse_architecture` reads back."""
         return {"kind": "unet"} | {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }

@@ -1,4 +1,4 @@
-// What does the work: a worker, so that a large picture never holds up the page.
+// Calls to the worker. The work is done there, so that a large picture never blocks the page.
 
 export class Backend {
   constructor(kind, token, ask) {
@@ -10,7 +10,7 @@ export class Backend {
     this.given = 0;
     this.worker.addEventListener("message", ({ data }) => this.hear(data));
     this.worker.addEventListener("error", (event) => {
-      for (const call of this.calls.values()) call.reject(new Error(event.message || "the page's worker did not start"));
+      for (const call of this.calls.values()) call.reject(new Error(event.message || "the worker of this page did not start"));
       this.calls.clear();
     });
     this.worker.postMessage({ start: { kind, token } });
@@ -29,9 +29,9 @@ export class Backend {
     else call.resolve(result);
   }
 
-  /** Ask for the token once, whatever waits for it, and do the call again. */
+  /** Ask for the token once, however many calls wait for it, and repeat the call. */
   async again(call) {
-    if (call.given === this.given) {  // else it was sent before the last token was given
+    if (call.given === this.given) {  // else the call was sent before the last token was given
       this.asking ??= this.ask().then((token) => {
         this.worker.postMessage({ token });
         this.given += 1;
@@ -42,7 +42,7 @@ export class Backend {
     this.call(call.name, call.values, call).then(call.resolve, call.reject);
   }
 
-  /** Call a function of the worker; `signal` cancels it, `progress` hears (done, total). */
+  /** Call a function of the worker. `signal` cancels it, and `progress` is called with (done, total). */
   call(name, values = {}, { signal, progress } = {}) {
     if (signal?.aborted) return Promise.reject(signal.reason);
     const id = this.next++;

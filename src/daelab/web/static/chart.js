@@ -1,4 +1,4 @@
-// Curves over each other: a small line chart in SVG.
+// A small line chart in SVG.
 
 import { h, number, s } from "./dom.js";
 
@@ -8,7 +8,7 @@ const COLOURS = 6;
 
 export const look = (place) => ({ stroke: `var(--c${place % COLOURS})`, "stroke-dasharray": DASHES[Math.floor(place / COLOURS) % DASHES.length], fill: "none" });
 
-/** Round steps between two values: about `count` of them. */
+/** Return about `count` round values between two values. */
 function steps(low, high, count) {
   const raw = (high - low) / count || 1;
   const size = 10 ** Math.floor(Math.log10(raw));
@@ -27,17 +27,20 @@ function powers(low, high) {
 }
 
 /**
+ * Draw curves by epoch.
+ *
  * @param lines [{name, points: [[epoch, value], ...]}]
- * @param log   whether the values' axis is logarithmic
- * @param heard called with an epoch, or null, as the pointer moves
+ * @param title What the values are.
+ * @param log   Whether the axis of the values is logarithmic.
+ * @param heard A function that is called with an epoch, or null, when the pointer moves.
  */
 export function drawChart(place, lines, { title, log, heard }) {
-  // drawn in the place's own pixels, so that text keeps its size on a phone
+  // The chart is as wide as its element, so that text keeps its size on a phone.
   const W = Math.max(260, place.clientWidth);
   const H = W < 600 ? 230 : 320;
   const points = lines.flatMap((line) => line.points);
   if (!points.length) {
-    place.replaceChildren(h("p", { class: "muted" }, "No values yet."));
+    place.replaceChildren(h("p", { class: "muted" }, "There are no values yet."));
     return;
   }
   const [epochs, values] = [points.map(([epoch]) => epoch), points.map(([, value]) => value)];

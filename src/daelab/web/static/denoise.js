@@ -1,11 +1,11 @@
-// The tab Denoise: a picture comes in, is made noisy if wanted, and is cleaned.
+// The tab Denoise: a picture is read, gets noise if asked for, and is denoised.
 
 import { $, define, h, number, say } from "./dom.js";
 import { drawHistograms } from "./histogram.js";
 import { NoiseControls } from "./noise.js";
 import { Viewer } from "./viewer.js";
 
-const SHOWN = /^image\/(png|jpeg|webp|gif|bmp)$/;
+const SHOWN = /^image\/(?!tiff)/;
 const AT_ONCE = 1_500_000;
 const PAUSE = 250;
 const AUTOMATIC = "automatic";
@@ -20,9 +20,9 @@ class Denoise {
     this.backend = backend;
     this.kind = kind;
     this.viewer = new Viewer();
-    this.source = null; // the picture as it came
-    this.noisy = null; // the picture that is cleaned
-    this.key = null; // what `noisy` was made with
+    this.source = null; // the picture as it was given
+    this.noisy = null; // the picture to denoise
+    this.key = null; // the noise settings of `noisy`
     this.job = null;
     this.timer = 0;
     this.link = null;
@@ -39,7 +39,7 @@ class Denoise {
     this.noise = new NoiseControls(this.about.noises, () => this.soon());
     $("formats").textContent = ` (${[...new Set(this.about.suffixes.map(plain))].join(", ")}; up to ${number(this.about.pixels / 1e6)} megapixels)`;
     $("file").accept = this.about.suffixes.join(",");
-    const chosen = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "automatic: chosen by inspect")] : [];
+    const chosen = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "automatic: the model for its noise")] : [];
     $("model").replaceChildren(...chosen, ...this.models.map(({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name)));
     this.describe();
     $("run").disabled = !this.source;
@@ -48,7 +48,7 @@ class Denoise {
     await this.offer();
   }
 
-  /** The bundled photographs, as buttons. */
+  /** Show the bundled photographs as buttons. */
   async offer() {
     const buttons = await Promise.all(this.about.samples.map(async ({ name }) => {
       const file = await this.backend.call("sample", { name }).catch(() => null);
@@ -97,7 +97,7 @@ class Denoise {
     $("cancel").addEventListener("click", () => this.job?.abort());
   }
 
-  /** Work on another picture. */
+  /** Read a picture and denoise it. */
   take(file, sample = false) {
     this.source = file;
     this.noisy = this.key = null;
@@ -105,13 +105,13 @@ class Denoise {
     if (!this.about) return;
     if (sample) this.noise.on(true, false);
     if (file.size > this.about.body_bytes) {
-      say($("alert"), `${file.name}: ${size(file.size)}; at most ${size(this.about.body_bytes)} are read here`);
+      say($("alert"), `${file.name} has ${size(file.size)}; this page accepts at most ${size(this.about.body_bytes)}`);
       return;
     }
     this.go(false);
   }
 
-  /** Back to where a picture is chosen. */
+  /** Go back to the choice of a picture. */
   leave() {
     this.job?.abort();
     this.source = null;
@@ -126,10 +126,10 @@ class Denoise {
     if (this.source) this.timer = setTimeout(() => this.go(false), PAUSE);
   }
 
-  /** Everything that follows from the picture and the settings; a large picture is cleaned only when asked. */
+  /** Redo all that depends on the picture and the settings. A large picture is denoised only on request. */
   async go(asked) {
     clearTimeout(this.timer);
-    this.job?.abort(new DOMException("other settings", "AbortError"));
+    this.job?.abort(new DOMException("the settings changed", "AbortError"));
     const job = (this.job = new AbortController());
     const { signal } = job;
     say($("alert"));
@@ -137,7 +137,7 @@ class Denoise {
     try {
       await this.prepare(signal);
       const [width, height] = this.viewer.size;
-      if (asked || width * height <= AT_ONCE) await this.clean(signal);
+      if (asked || width * height <= AT_ONCE) await this.denoise(signal);
       else await this.distributions(null, signal);
     } catch (error) {
       if (this.job === job && error.name !== "AbortError") this.fail(error);
@@ -146,7 +146,7 @@ class Denoise {
     }
   }
 
-  /** The noisy picture, seen and inspected. */
+  /** Make and show the noisy picture, and identify its noise. */
   async prepare(signal) {
     const noise = this.noise.value;
     const key = JSON.stringify(noise);
@@ -154,10 +154,10 @@ class Denoise {
     if (this.key === key && this.noisy) return;
     if (noise) this.busy("Adding noise");
     const noisy = noise ? await this.call("noise", { picture: this.source, ...noise }, signal) : this.source;
-    const names = [noise ? "noisy" : "as it came", "clean"];
+    const names = [noise ? "noisy" : "input", "denoised"];
     let shown = await this.shown(noisy, signal);
     await this.viewer.show(shown, null, names).catch(async () => {
-      // whoever reads what this browser does not, or knows why nobody does
+      // the backend may read what this browser does not, or say why the picture is broken
       shown = await this.call("preview", { picture: noisy }, signal);
       await this.viewer.show(shown, null, names);
     });
@@ -180,22 +180,22 @@ class Denoise {
   async inspect(picture, signal) {
     $("inspection").replaceChildren();
     if (this.kind !== "server") return;
-    this.busy("Looking at its noise");
+    this.busy("Identifying the noise");
     const found = await this.call("inspect", { picture }, signal);
     const better = found.models.filter((name) => name !== $("model").value && this.models.some((model) => model.name === name));
     const fits = $("model").value === AUTOMATIC || found.models.includes($("model").value);
     $("inspection").replaceChildren(
-      h("p", {}, h("b", {}, "What inspect thinks: "), found.text),
+      h("p", {}, h("b", {}, "Identified noise: "), found.text),
       h("p", { class: "muted" }, found.advice, ...(better.length && !fits ? [" ", h("button", {
         type: "button", class: "quiet", onclick: () => {
           $("model").value = better[0];
           this.describe();
           this.go(true);
         },
-      }, `Take ${better[0]}`)] : [])));
+      }, `Use ${better[0]}`)] : [])));
   }
 
-  async clean(signal) {
+  async denoise(signal) {
     const known = this.noise.value ? this.source : null;
     const began = performance.now();
     this.busy("Denoising");
@@ -204,20 +204,20 @@ class Denoise {
     const { file, report } = await this.backend.call("denoise", values, { signal, progress });
     const waited = (performance.now() - began) / 1000;
     const shown = await this.shown(file, signal);
-    await this.viewer.show(this.shownNoisy, shown, [known ? "noisy" : "as it came", "clean"]);
+    await this.viewer.show(this.shownNoisy, shown, [known ? "noisy" : "input", "denoised"]);
     signal.throwIfAborted();
     this.tell(report, waited);
     if (this.link) URL.revokeObjectURL(this.link);
     this.link = URL.createObjectURL(file);
     Object.assign($("download"), { href: this.link, download: file.name, hidden: false });
     $("download").replaceChildren("Download", h("small", {}, `${file.name}, ${size(file.size)}`));
-    this.busy("Drawing the distributions");
+    this.busy("Drawing the histograms");
     await this.distributions(shown, signal);
   }
 
   tell(report, waited) {
     const pixels = report.width * report.height;
-    const speed = report.seconds > 0 ? `${number(pixels / report.seconds / 1e6, 2)} megapixels/s; ${number(waited, 1)} s with the way here` : "";
+    const speed = report.seconds > 0 ? `${number(pixels / report.seconds / 1e6, 2)} megapixels/s; ${number(waited, 1)} s with the transfer` : "";
     const pairs = [["Time taken", `${number(report.seconds, 2)} s`, h("small", {}, speed)]];
     if (report.scores) {
       const { noisy, denoised } = report.scores;
@@ -237,14 +237,14 @@ class Denoise {
   async distributions(clean, signal) {
     const all = [];
     if (this.noise.value) all.push(["original", await this.shown(this.source, signal)], ["noisy", this.shownNoisy]);
-    else all.push(["as it came", this.shownNoisy]);
+    else all.push(["input", this.shownNoisy]);
     if (clean) all.push(["denoised", clean]);
     const found = await Promise.all(all.map(async ([title, blob]) => [title, await this.call("histogram", { blob }, signal)]));
     drawHistograms($("histograms"), found);
     $("distributions").hidden = false;
   }
 
-  /** The picture itself, or as PNG where it is of a kind that browsers do not show. */
+  /** Return the picture itself, or as PNG if browsers do not show its format. */
   async shown(picture, signal) {
     return SHOWN.test(picture.type) ? picture : this.call("preview", { picture }, signal);
   }
@@ -253,11 +253,11 @@ class Denoise {
     return this.backend.call(name, values, { signal });
   }
 
-  /** What the chosen model's header says. */
+  /** Show the metadata of the chosen model. */
   describe() {
     const model = this.models?.find(({ name }) => name === $("model").value);
     if (!model) {
-      define($("model-facts"), [["Choice", "the best model that was trained for the noise; none where it looks clean"]]);
+      define($("model-facts"), [["Choice", "the best model for the noise of the picture; none if it looks clean"]]);
       return;
     }
     const on = model.images ? `${number(model.images)} images of ${model.data}` : `validation images of ${model.data}`;
@@ -265,8 +265,8 @@ class Denoise {
       ["Parameters", number(model.parameters)],
       ["PSNR", model.psnr ? `${model.psnr_noisy ? `${number(model.psnr_noisy, 2)} → ` : ""}${decibels(model.psnr)}` : "not measured"],
       ["Measured on", model.psnr ? on : "–"],
-      ["Speed", `${number(model.macs_per_pixel)} MACs a pixel`],
-      ["Trained under", model.noise || "not said"],
+      ["Cost", `${number(model.macs_per_pixel)} MACs per pixel`],
+      ["Trained under", model.noise || "unknown"],
     ]);
   }
 

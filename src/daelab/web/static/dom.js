@@ -1,4 +1,4 @@
-// Small helpers to build a page without a framework.
+// Small functions that build a page without a framework.
 
 export const $ = (id) => document.getElementById(id);
 
@@ -15,13 +15,13 @@ function fill(element, properties, children) {
   return element;
 }
 
-/** An HTML element: h("p", {class: "muted"}, "text", child). Text is never read as markup. */
+/** Make an HTML element: h("p", {class: "muted"}, "text", child). Text is never read as markup. */
 export const h = (name, properties = {}, ...children) => fill(document.createElement(name), properties, children);
 
-/** The same for SVG. */
+/** Make an SVG element. */
 export const s = (name, properties = {}, ...children) => fill(document.createElementNS(SVG, name), properties, children);
 
-/** Term and definition pairs into a dl. */
+/** Fill a dl with pairs of a term and its definition. */
 export function define(list, pairs) {
   list.replaceChildren(...pairs.map(([term, ...text]) => h("div", {}, h("dt", {}, term), h("dd", {}, ...text))));
 }
@@ -29,7 +29,7 @@ export function define(list, pairs) {
 export const number = (value, digits = 0) =>
   value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-/** Show what went wrong, or nothing. */
+/** Show an error, or hide the last one. */
 export function say(place, text = "") {
   place.textContent = text;
   place.hidden = !text;

@@ -1,13 +1,13 @@
-// The distributions of pictures, as in the paper's figures 1 and 7.
+// Histograms of pictures, as in Figures 1 and 7 of the paper.
 
 import { h, s } from "./dom.js";
 
 const [W, H, LEFT, BOTTOM] = [260, 120, 34, 18];
 const CHANNELS = ["red", "green", "blue"];
 
-/** Figures into `place`: pairs of a title and what `pixels.histogram` gave; all on one scale. */
+/** Draw histograms on one scale into `place`, from pairs of a title and the result of `pixels.histogram`. */
 export function drawHistograms(place, found) {
-  // the end bins hold the clipped values, which would flatten everything else
+  // The first and last bin hold the clipped values, which would flatten all other bars.
   const inner = found.flatMap(([, channels]) => channels.flatMap(({ shares }) => shares.slice(1, -1)));
   const top = 1.15 * Math.max(...inner, 1.5 / 64);
   place.replaceChildren(...found.map(([title, channels]) => one(title, channels, top)));
@@ -41,7 +41,7 @@ function middle(shares) {
   return ((at + 0.5) / shares.length).toFixed(2);
 }
 
-/** Which share of each channel lies at an end; nothing below one percent. */
+/** Return the share of each channel at black and at white, if it is at least one percent. */
 function clipped(channels) {
   return [["black", "at 0"], ["white", "at 1"]].flatMap(([key, text]) => {
     const shares = channels.map((channel) => channel[key]);

@@ -1,8 +1,8 @@
-// The work, done in this browser by onnxruntime-web: nothing is sent anywhere.
+// The work of the static page, done in this browser by onnxruntime-web. Nothing is sent to a server.
 
 import * as ort from "../ort/ort.wasm.bundle.min.mjs";
 
-import { Draws, addNoise, parse } from "./draws.js";
+import { RandomStreams, addNoise, parse } from "./random_streams.js";
 import { decode } from "./pixels.js";
 import { scores } from "./scores.js";
 
@@ -10,12 +10,12 @@ const ROOT = new URL("../", import.meta.url);
 const SIDE = 256;
 const sessions = new Map();
 
-ort.env.wasm.numThreads = 1; // more would need headers that plain hosts do not send
+ort.env.wasm.numThreads = 1; // more threads need headers that plain hosts do not send
 ort.env.wasm.wasmPaths = { wasm: new URL("ort/ort-wasm-simd-threaded.wasm", ROOT).href };
 
 const there = async (path) => {
   const answer = await fetch(new URL(path, ROOT));
-  if (!answer.ok) throw new Error(`this page lacks its file ${path}`);
+  if (!answer.ok) throw new Error(`the file ${path} of this page is missing`);
   return answer;
 };
 
@@ -24,10 +24,10 @@ export async function create() {
 
   async function pixelsOf(picture) {
     const image = await decode(picture).catch(() => {
-      throw new Error(`${picture.name}: a broken picture, or of a kind that this browser does not read`);
+      throw new Error(`${picture.name}: the picture is broken, or this browser does not read its format`);
     });
     if (image.width * image.height > about.pixels) {
-      throw new Error(`${picture.name}: it has more than ${about.pixels} pixels; daelab denoise takes it`);
+      throw new Error(`${picture.name}: it has more than ${about.pixels} pixels; the command daelab denoise accepts it`);
     }
     return image;
   }
@@ -35,21 +35,21 @@ export async function create() {
   async function noise({ picture, text, seed }) {
     const image = await pixelsOf(picture);
     const values = planes(image, 0, 0, image.width, image.height);
-    addNoise(values, parse(text, about.noises), new Draws(seed, picture.name));
+    addNoise(values, parse(text, about.noises), new RandomStreams(seed, picture.name));
     store(image, values, 0, 0, image.width, image.height, 0, 0, image.width);
     return png(image, `${stem(picture.name)}_noisy.png`);
   }
 
   async function denoise({ picture, clean, model, strength }, { signal, progress }) {
     const began = performance.now();
-    const card = models.find(({ name }) => name === model);
-    const [image, session] = [await pixelsOf(picture), await opened(card)];
+    const metadata = models.find(({ name }) => name === model);
+    const [image, session] = [await pixelsOf(picture), await opened(metadata)];
     const result = new ImageData(image.data.slice(), image.width, image.height);
     const places = tiles(image.width, image.height);
     for (const [at, place] of places.entries()) {
-      await cleanTile(session, image, result, place, card, strength);
+      await denoiseTile(session, image, result, place, metadata, strength);
       progress(at + 1, places.length);
-      await new Promise((resolve) => setTimeout(resolve)); // lets a cancellation in
+      await new Promise((resolve) => setTimeout(resolve)); // gives a cancellation the chance to arrive
       signal.throwIfAborted();
     }
     const file = await png(result, `${stem(picture.name)}_clean.png`);
@@ -57,7 +57,7 @@ export async function create() {
     const known = clean && (await pixelsOf(clean));
     const report = {
       name: file.name, model, strength, format: "PNG", width: image.width, height: image.height, pages: 1, seconds,
-      note: "saved as PNG, without metadata; daelab denoise keeps both",
+      note: "saved as PNG without metadata; the command daelab denoise keeps format and metadata",
       scores: known ? { noisy: scores(image, known), denoised: scores(result, known) } : null,
     };
     return { report, file };
@@ -92,8 +92,8 @@ function tiles(width, height) {
   return found;
 }
 
-/** Clean one tile from a window with the halo that makes it equal to the same part of the whole. */
-async function cleanTile(session, image, result, [left, top], { multiple, halo }, strength) {
+/** Denoise one tile. Its window includes a halo, which makes the result equal to that of the whole picture. */
+async function denoiseTile(session, image, result, [left, top], { multiple, halo }, strength) {
   const side = (start, length) => {
     const [stop, first] = [Math.min(start + SIDE, length), Math.max(0, Math.floor((start - halo) / multiple) * multiple)];
     return [first, Math.min(length, Math.ceil((stop + halo) / multiple) * multiple), stop];
@@ -108,7 +108,7 @@ async function cleanTile(session, image, result, [left, top], { multiple, halo }
   store(result, values, left, top, right - left, bottom - top, left - x0, top - y0, width);
 }
 
-/** Part of a picture as (3, height, width) in [0, 1]. */
+/** Return part of a picture as values (3, height, width) in [0, 1]. */
 function planes({ data, width: line }, left, top, width, height) {
   const found = new Float32Array(3 * width * height);
   for (let row = 0, out = 0; row < height; row++) {
@@ -119,13 +119,13 @@ function planes({ data, width: line }, left, top, width, height) {
   return found;
 }
 
-/** Put part of (3, ?, stride) values into a picture; alpha stays. */
+/** Write part of the values (3, ?, stride) into a picture, and leave its alpha channel. */
 function store({ data, width: line }, values, left, top, width, height, fromLeft, fromTop, stride) {
   const plane = values.length / 3;
   for (let row = 0; row < height; row++) {
     for (let column = 0; column < width; column++) {
       const [at, from] = [4 * ((top + row) * line + left + column), (fromTop + row) * stride + fromLeft + column];
-      for (let channel = 0; channel < 3; channel++) data[at + channel] = values[channel * plane + from] * 255; // clamped and rounded
+      for (let channel = 0; channel < 3; channel++) data[at + channel] = values[channel * plane + from] * 255; // the array clamps and rounds
     }
   }
 }

@@ -1,4 +1,4 @@
-// The page: tabs, light and dark, and what both tabs share.
+// The start of the page: its tabs, its theme and its token.
 
 import { Backend } from "./backend.js";
 import { $ } from "./dom.js";
@@ -13,7 +13,7 @@ function theme() {
   const kept = localStorage.getItem("theme");
   if (kept === "dark" || kept === "light") root.dataset.theme = kept;
   const now = () => root.dataset.theme ?? (dark.matches ? "dark" : "light");
-  const name = () => $("theme").setAttribute("aria-label", `Change to the ${now() === "dark" ? "light" : "dark"} page`);
+  const name = () => $("theme").setAttribute("aria-label", `Switch to the ${now() === "dark" ? "light" : "dark"} theme`);
   $("theme").addEventListener("click", () => {
     root.dataset.theme = now() === "dark" ? "light" : "dark";
     localStorage.setItem("theme", root.dataset.theme);
@@ -22,7 +22,7 @@ function theme() {
   name();
 }
 
-/** Tabs as the ARIA practices have them: arrows choose, one is in the order of Tab. */
+/** Set up tabs as the ARIA practices describe: arrow keys choose one, and only the chosen one is in the tab order. */
 function tabs(shown) {
   const all = [...document.querySelectorAll("[role=tab]")].filter((tab) => !tab.hidden);
   const choose = (tab, focus) => {
@@ -47,7 +47,7 @@ function tabs(shown) {
   choose(all.find((tab) => location.hash === `#${tab.getAttribute("aria-controls")}`) ?? all[0], false);
 }
 
-/** The token of a server that asks for one: from #token=..., else by asking. */
+/** Return the token from #token=..., or from this browser tab, or "". */
 function token() {
   const given = /^#token=(.+)$/.exec(location.hash);
   if (given) {
@@ -57,7 +57,7 @@ function token() {
   return sessionStorage.getItem("token") ?? "";
 }
 
-/** Ask for it; where one was given before, say that it was wrong. */
+/** Ask for the token. If one was given before, say that it was wrong. */
 function ask() {
   const dialog = $("token-dialog");
   $("token-wrong").hidden = !sessionStorage.getItem("token");

@@ -1,19 +1,19 @@
-// The controls of the noise: presets, sliders for the paper's four types, and the text that all of them write.
+// The noise controls: presets, sliders for the four types of the paper, and the formula that all of them write.
 
 import { $, h } from "./dom.js";
 
 const TITLES = {
   "type-1": "Type-I: Gaussian",
   "type-2": "Type-II: multiplicative",
-  "type-1+2": "Type-I, then II",
-  "type-2+1": "Type-II, then I",
-  "published-code": "One of four, as in the paper's code",
-  "table-1": "One of four, as in the paper's table 1",
-  real: "What photographs have, one of many",
+  "type-1+2": "Type-I, then Type-II",
+  "type-2+1": "Type-II, then Type-I",
+  "published-code": "One of the four, as in the paper's code",
+  "table-1": "One of the four, as in the paper's Table 1",
+  real: "Noise of real photographs, one of several",
 };
 const TERM = /^(gaussian|multiplicative)\(([^,()]+), ?([^,()]+)\)$/;
 
-/** The terms of a text that is one of the paper's types: [[name, mean, std], ...]; null for others. */
+/** Return the terms [[name, mean, std], ...] of a formula that is one of the paper's types, or null. */
 function terms(text) {
   const found = text.split(">").map((term) => TERM.exec(term.trim()));
   if (!found.every(Boolean) || found.length > 2) return null;
@@ -26,7 +26,7 @@ export class NoiseControls {
     this.formulas = formulas;
     this.changed = changed;
     const option = (name) => h("option", { value: name }, TITLES[name] ?? name);
-    $("preset").replaceChildren(...Object.keys(formulas).map(option), h("option", { value: "" }, "Another, as text"));
+    $("preset").replaceChildren(...Object.keys(formulas).map(option), h("option", { value: "" }, "Other: enter a formula"));
     $("noise-on").addEventListener("change", () => this.on($("noise-on").checked));
     $("preset").addEventListener("change", () => this.choose($("preset").value));
     $("noise-text").addEventListener("change", () => this.write($("noise-text").value.trim()));
@@ -44,7 +44,7 @@ export class NoiseControls {
     if (tell) this.changed();
   }
 
-  /** What to add, or null: {text, seed}. */
+  /** The noise to add: {text, seed}, or null. */
   get value() {
     if (!$("noise-on").checked) return null;
     return { text: $("noise-text").value.trim() || "none", seed: Math.max(0, Math.floor(Number($("seed").value)) || 0) };
@@ -68,11 +68,11 @@ export class NoiseControls {
     this.changed();
   }
 
-  /** A slider for the mean and one for the standard deviation of each term. */
+  /** Show two sliders for each term: its mean and its standard deviation. */
   sliders() {
     const levels = terms($("noise-text").value) ?? [];
     const rows = levels.flatMap(([name, ...values], place) => [
-      h("p", { class: "levels-of" }, name === "gaussian" ? "Gaussian, added" : "Multiplicative"),
+      h("p", { class: "levels-of" }, name === "gaussian" ? "Gaussian (additive)" : "Multiplicative"),
       ...["mean", "std"].map((what, at) => this.slider(levels, place, at + 1, what, values[at])),
     ]);
     $("levels").replaceChildren(...rows);

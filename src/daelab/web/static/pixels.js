@@ -1,9 +1,9 @@
-// Pixels of a picture that the browser can decode; its distribution by channel.
+// The pixels and the histogram of a picture that the browser can decode.
 
-/** ImageData, as stored: neither turned nor matched to a colour profile. */
+/** Decode a picture to ImageData as it is stored, without its orientation and color profile. */
 export async function decode(blob) {
   const options = { colorSpaceConversion: "none", imageOrientation: "none", premultiplyAlpha: "none" };
-  // Firefox does not know "none" for the orientation
+  // Firefox does not know "none" as an orientation.
   const bitmap = await createImageBitmap(blob, options).catch(() => createImageBitmap(blob));
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -12,7 +12,7 @@ export async function decode(blob) {
   return context.getImageData(0, 0, canvas.width, canvas.height);
 }
 
-/** For each channel: the share of pixels in each bin, and of those at black and at white. */
+/** Return for each channel the share of pixels in each bin, at black, and at white. */
 export async function histogram(blob) {
   const { data, width, height } = await decode(blob);
   const bins = width * height > 64 * 64 ? 64 : 32;

@@ -1,4 +1,4 @@
-// The tab Runs: the ledger, curves over each other, the leaderboard.
+// The tab Runs: the ledger, the curves of chosen runs, and the leaderboard.
 
 import { drawChart, look } from "./chart.js";
 import { $, h, number, s, say } from "./dom.js";
@@ -16,7 +16,7 @@ const COLUMNS = [
   ["val_loss", "Val. loss", fixed(6)],
   ["val_psnr_image", "PSNR, dB", fixed(2)],
   ["val_psnr", "Batch PSNR, dB", fixed(2)],
-  ["learning_rate", "Rate", (value) => String(value)],
+  ["learning_rate", "Learning rate", (value) => String(value)],
   ["images_per_second", "Images/s", fixed(0)],
   ["started", "Started", (value) => value.replace("T", " ").slice(0, 16)],
 ];
@@ -26,7 +26,7 @@ const CURVES = {
   val_loss: ["Validation loss", true],
   train_loss: ["Training loss", true],
   val_psnr_batch: ["Batch PSNR (the paper's), dB", false],
-  val_f1: ["Macro F1 of the judge", false],
+  val_f1: ["Macro F1 of the classifier", false],
   images_per_second: ["Images per second", false],
 };
 
@@ -34,7 +34,7 @@ export function startRuns(backend) {
   return new Runs(backend);
 }
 
-/** A number of a table as five digits say it. */
+/** Format a number of a table with five significant digits. */
 const short = (cell) => (cell === "" ? "–" : Number.isInteger(Number(cell)) ? number(Number(cell)) : String(Number(Number(cell).toPrecision(5))));
 
 class Runs {
@@ -62,7 +62,7 @@ class Runs {
     if (shown) this.load();
   }
 
-  /** The ledger and the curves of the chosen runs, again and again while a run goes on. */
+  /** Load the ledger and the curves of the chosen runs, repeatedly while a run is training. */
   async load() {
     clearTimeout(this.timer);
     try {
@@ -81,11 +81,11 @@ class Runs {
       say($("runs-alert"), error.message);
     }
     const live = this.rows.filter(({ status }) => status === "running").length;
-    $("live").textContent = live ? `${live} training now; this follows` : "";
+    $("live").textContent = live ? `${live} training now, updated live` : "";
     if (live && this.shown && !document.hidden) this.timer = setTimeout(() => this.load(), POLL);
   }
 
-  /** Which runs to show at first: those that train, then the latest. */
+  /** Choose the runs to show at first: those that are training, then the latest. */
   first() {
     const trained = this.rows.filter(({ epochs_done: done }) => done > 0).reverse();
     const live = ({ status }) => status === "running";
@@ -128,7 +128,7 @@ class Runs {
     this.width = $("chart").clientWidth;
     const [title, log] = CURVES[$("curve-of").value];
     if (!lines.length) {
-      $("chart").replaceChildren(h("p", { class: "muted" }, "Choose runs in the table to see their curves over each other."));
+      $("chart").replaceChildren(h("p", { class: "muted" }, "Choose runs in the table to compare their curves."));
       $("legend").replaceChildren();
       return;
     }
@@ -163,7 +163,7 @@ class Runs {
     this.body();
   }
 
-  /** The rows that the filter leaves, in the chosen order; what is missing comes last. */
+  /** Show the rows that match the filter in the chosen order, with missing values last. */
   body() {
     if ($("ledger").tHead === null) return;
     const words = $("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -181,7 +181,7 @@ class Runs {
     $("ledger").tBodies[0].replaceChildren(...found.map((row) => this.row(row)));
     if (focused) $("ledger").querySelector(`[data-run="${CSS.escape(focused)}"]`)?.focus();
     $("ledger-note").textContent = !this.rows.length
-      ? "No run yet. daelab train --recipe quick makes one, and it is followed here while it trains."
+      ? "There are no runs yet. Start one with daelab train --recipe quick. Its curve is updated here while it trains."
       : found.length < this.rows.length ? `${found.length} of ${this.rows.length} runs` : `${this.rows.length} runs`;
   }
 
@@ -202,7 +202,7 @@ class Runs {
   leaderboard({ columns, rows }) {
     $("board-scroll").hidden = !rows.length;
     if (!rows.length) {
-      $("board-note").textContent = "There is no leaderboard here: no file leaderboard/leaderboard.csv where the server was started. daelab leaderboard --out leaderboard makes one.";
+      $("board-note").textContent = "There is no leaderboard yet. Run daelab leaderboard --out leaderboard in the folder where the server was started.";
       return;
     }
     const numeric = columns.map((_, at) => rows.every((row) => row[at] === "" || Number.isFinite(Number(row[at]))));

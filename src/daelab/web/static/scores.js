@@ -1,4 +1,4 @@
-// PSNR and SSIM of a picture against the clean one, as daelab.metrics defines them; for the page without a server.
+// PSNR and SSIM against the clean picture, as daelab.evaluation.metrics defines them, for the page without a server.
 
 const MOST = 4_000_000;
 const NAMES = ["red", "green", "blue"];
@@ -10,7 +10,7 @@ const WINDOW = (() => {
   return raw.map((weight) => weight / sum);
 })();
 
-/** Scores by channel and over all, of two ImageData of one size. */
+/** Return the scores of each channel and of all channels, for two ImageData of the same size. */
 export function scores(image, clean) {
   const errors = [0, 1, 2].map((channel) => squaredError(image.data, clean.data, channel));
   const similar = [0, 1, 2].map((channel) => similarity(image, clean, channel));
@@ -28,12 +28,12 @@ function squaredError(a, b, channel) {
   return sum / (a.length / 4) / 255 ** 2;
 }
 
-/** Mean structural similarity of a channel; null for pictures smaller than its window, or very large. */
+/** Return the mean SSIM of a channel, or null if the picture is smaller than the window or very large. */
 function similarity(image, clean, channel) {
   const { width, height } = image;
   if (Math.min(width, height) <= 2 * RADIUS || width * height > MOST) return null;
   const [inner, rows] = [width - 2 * RADIUS, height - 2 * RADIUS];
-  // each row blurred along itself, the last eleven of them kept
+  // Each row is blurred along its length, and the last eleven blurred rows are kept.
   const ring = Array.from({ length: WINDOW.length }, () => new Float64Array(5 * inner));
   let total = 0;
   for (let row = 0; row < height; row++) {

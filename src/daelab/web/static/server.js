@@ -1,4 +1,4 @@
-// The work, done by the server's HTTP API.
+// The work of the page, done by the HTTP API of the server.
 
 const API = new URL("../api/", import.meta.url);
 
@@ -13,7 +13,7 @@ const bytesOf = Uint8Array.fromBase64
   ? (text) => Uint8Array.fromBase64(text)
   : (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
-/** JSON lines of a stream, one by one. */
+/** Yield the JSON lines of a stream. */
 async function* lines(stream) {
   let rest = "";
   for await (const text of stream.pipeThrough(new TextDecoderStream())) {
@@ -36,8 +36,8 @@ export function create(token) {
       throw new Refused(0, "the server does not answer");
     }
     if (!answer.ok) {
-      const said = await answer.json().catch(() => ({}));
-      throw new Refused(answer.status, said.error ?? `the server answered ${answer.status}`);
+      const problem = await answer.json().catch(() => ({}));
+      throw new Refused(answer.status, problem.error ?? `the server answered ${answer.status}`);
     }
     return answer;
   }
@@ -46,8 +46,8 @@ export function create(token) {
 
   async function file(path, options) {
     const answer = await ask(path, options);
-    const said = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("content-disposition") ?? "");
-    return new File([await answer.blob()], said ? decodeURIComponent(said[1]) : "picture", {
+    const name = /filename\*=UTF-8''([^;]+)/.exec(answer.headers.get("content-disposition") ?? "");
+    return new File([await answer.blob()], name ? decodeURIComponent(name[1]) : "picture", {
       type: answer.headers.get("content-type"),
     });
   }
@@ -66,7 +66,7 @@ export function create(token) {
       else if (event.event === "error") throw new Refused(event.status, event.error);
       else if (event.event === "end") return { report, file: new File(pieces, report.name) };
     }
-    throw new Refused(0, "the server went away in the middle");
+    throw new Refused(0, "the connection to the server was lost");
   }
 
   const one = (path, query = () => ({})) => (values, { signal }) =>

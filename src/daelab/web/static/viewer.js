@@ -1,4 +1,4 @@
-// Two pictures over each other under a divider, zoomed and moved together.
+// Two pictures on top of each other with a divider. They are zoomed and moved together.
 
 import { $, number } from "./dom.js";
 
@@ -19,7 +19,7 @@ export class Viewer {
     new ResizeObserver(() => (this.fitted ? this.fit() : this.draw())).observe(this.stage);
   }
 
-  /** Show a picture, and its clean form beside it where there is one. Blobs that the browser can show. */
+  /** Show a picture and, if there is one, its denoised version. Both are blobs that the browser can show. */
   async show(before, after, names) {
     const urls = [before, after].map((blob) => (blob ? URL.createObjectURL(blob) : null));
     const loaded = urls.filter(Boolean).map(async (url) => {
@@ -33,7 +33,7 @@ export class Viewer {
       sizes = await Promise.all(loaded);
     } catch {
       urls.forEach((url) => url && URL.revokeObjectURL(url));
-      throw new Error("this browser cannot show the picture: it is broken, or of another kind");
+      throw new Error("this browser cannot show the picture: it is broken, or its format is not supported");
     }
     this.urls.forEach((url) => url && URL.revokeObjectURL(url));
     this.urls = urls;
@@ -84,7 +84,7 @@ export class Viewer {
     this.move(0, 0);
   }
 
-  /** Move the pictures; they do not leave the stage. */
+  /** Move the pictures, but not out of the stage. */
   move(dx, dy) {
     const sides = this.box();
     for (const [axis, key, by] of [[0, "x", dx], [1, "y", dy]]) {
@@ -122,7 +122,7 @@ export class Viewer {
     $("zoom-one").addEventListener("click", () => this.zoom(1 / devicePixelRatio / this.view.scale));
     this.stage.addEventListener("keydown", (event) => this.key(event));
     this.stage.addEventListener("wheel", (event) => {
-      // the page scrolls on, unless the picture was chosen or is meant
+      // The wheel scrolls the page, unless the picture has the focus or a modifier key is held.
       if (!event.ctrlKey && !event.metaKey && !this.stage.contains(document.activeElement)) return;
       event.preventDefault();
       const { left, top } = this.stage.getBoundingClientRect();

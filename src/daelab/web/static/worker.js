@@ -1,9 +1,9 @@
-// The other side of backend.js: takes calls, gives results. What the work is, server.js or local.js says.
+// The worker behind backend.js: it answers calls with the functions of server.js or local.js.
 
 import * as pixels from "./pixels.js";
 
 const running = new Map();
-let doer = null;
+let functions = null;
 
 async function start({ kind, token }) {
   const { create } = await import(kind === "server" ? "./server.js" : "./local.js");
@@ -15,7 +15,7 @@ async function work({ id, name, values }) {
   running.set(id, stop);
   const progress = (...counts) => postMessage({ id, progress: counts });
   try {
-    const result = await (await doer)[name](values, { signal: stop.signal, progress });
+    const result = await (await functions)[name](values, { signal: stop.signal, progress });
     postMessage({ id, result });
   } catch (error) {
     postMessage({ id, error: error.message || String(error), status: error.status });
@@ -25,8 +25,8 @@ async function work({ id, name, values }) {
 }
 
 addEventListener("message", ({ data }) => {
-  if (data.start) doer = start(data.start);
-  else if (data.token !== undefined) doer.then((it) => it.setToken(data.token));
+  if (data.start) functions = start(data.start);
+  else if (data.token !== undefined) functions.then((loaded) => loaded.setToken(data.token));
   else if (data.cancel !== undefined) running.get(data.cancel)?.abort();
   else work(data);
 });

@@ -1,8 +1,8 @@
-// The paper's noises, number by number as daelab.noise draws them (Philox 4x32-10, Box and Muller).
+// The noises of the paper, with the same random numbers as daelab.noise (Philox 4x32-10 and Box-Muller).
 
 const [M0, M1, W0, W1] = [0xd2511f53, 0xcd9e8d57, 0x9e3779b9, 0xbb67ae85];
 
-/** The upper 32 bits of a product of two 32-bit numbers. */
+/** Return the upper 32 bits of the product of two 32-bit numbers. */
 function high(a, b) {
   const ah = a >>> 16, al = a & 0xffff, bh = b >>> 16, bl = b & 0xffff;
   const one = ah * bl + ((al * bl) >>> 16);
@@ -27,8 +27,8 @@ function philox(c0, c1, c2, c3, k0, k1, out) {
   out[3] = c3;
 }
 
-/** Random numbers that follow from a seed and a file's name alone. */
-export class Draws {
+/** Random numbers that depend on a seed and a file name alone. */
+export class RandomStreams {
   constructor(seed, name) {
     this.key = [seed >>> 0, Math.floor(seed / 2 ** 32) >>> 0];
     this.image = crc32(new TextEncoder().encode(name));
@@ -45,7 +45,7 @@ export class Draws {
     return Math.floor((this.at(0, this.stream++)[0] * options) / 2 ** 32);
   }
 
-  /** Float32Array of standard normal numbers. */
+  /** Return a Float32Array of standard normal numbers. */
   normal(count) {
     const stream = this.stream++;
     const blocks = Math.ceil(count / 4);
@@ -66,7 +66,7 @@ export class Draws {
 const NUMBER = "[-+]?(?:\\d+\\.?\\d*|\\.\\d+)(?:e[-+]?\\d+)?";
 const TERM = new RegExp(`^\\(?\\s*(gaussian|multiplicative)\\(\\s*(${NUMBER})\\s*,\\s*(${NUMBER})\\s*\\)\\s*\\)?$`, "i");
 
-/** A noise's text as choices of chains of terms. */
+/** Parse the formula of a noise: a list of choices, each a chain of terms. */
 export function parse(text, formulas) {
   return text.split("|").flatMap((choice) => {
     const name = choice.trim();
@@ -74,17 +74,17 @@ export function parse(text, formulas) {
     const inner = /^\((.*>.*)\)$/.exec(name)?.[1] ?? name;
     return [inner.split(">").map((part) => {
       const found = TERM.exec(part.trim());
-      if (!found) throw new Error(`noise: this page knows gaussian(mean, std) and multiplicative(mean, std), with > and |; not ${part.trim()}`);
+      if (!found) throw new Error(`unknown noise ${part.trim()}; this page knows gaussian(mean, std) and multiplicative(mean, std), joined with > and |`);
       return { kind: found[1].toLowerCase(), mean: Math.fround(found[2]), std: Math.fround(found[3]) };
     })];
   });
 }
 
-/** Put a noise on values (C, H, W) in [0, 1], in place. */
-export function addNoise(values, choices, draws) {
-  const chain = choices.length > 1 ? choices[draws.pick(choices.length)] : choices[0];
+/** Add a noise to values (C, H, W) in [0, 1], in place. */
+export function addNoise(values, choices, streams) {
+  const chain = choices.length > 1 ? choices[streams.pick(choices.length)] : choices[0];
   for (const { kind, mean, std } of chain) {
-    const normal = draws.normal(values.length);
+    const normal = streams.normal(values.length);
     for (let i = 0; i < values.length; i++) {
       const n = Math.fround(Math.fround(normal[i] * std) + mean);
       const by = kind === "gaussian" ? n : Math.fround(n * values[i]);

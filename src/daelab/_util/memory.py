@@ -1,0 +1,44 @@
+"""Amounts of memory. This module imports no torch, which takes seconds."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+_UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
+
+
+def parse_memory_size(text: int | str) -> int:
+    """Read an amount of memory.
+
+    Args:
+        text: A number of bytes, or a text with a unit: B, KB, MB, GB, KiB, MiB or GiB.
+
+    Returns:
+        The amount in bytes.
+
+    Raises:
+        ValueError: The text is not an amount of memory.
+
+    >>> parse_memory_size("512MB"), parse_memory_size("1.5 GiB"), parse_memory_size(4096)
+    (512000000, 1610612736, 4096)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?)B?\s*", str(text), flags=re.IGNORECASE)
+    size = int(float(match[1]) * _UNITS[match[2].upper()]) if match and match[2].upper() in _UNITS else 0
+    if size < 1:
+        raise ValueError(f"memory must be an amount such as 512MB or 2GB, not {text!r}")
+    return size
+
+
+def get_free_memory() -> int:
+    """Return the bytes of memory available without swapping, or 1 GiB if the system does not tell."""
+    try:
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
+            return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        pass
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 30

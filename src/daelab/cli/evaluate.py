@@ -1,0 +1,164 @@
+"""The command `daelab evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from daelab._util.distributed import is_first_process, join_group
+from daelab.cli.console import print_json, print_result, show_progress
+from daelab.cli.help import complete_models
+from daelab.cli.options import DataRoot, Json, JudgePath, Seed, SelfEnsemble
+
+if TYPE_CHECKING:
+    from daelab.experiments.evaluate_model import ModelEvaluation
+
+EvaluatedModel = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_RUN",
+        help="A shipped model, a run, a model file, or baseline:NAME.",
+        autocompletion=complete_models,
+    ),
+]
+TestData = Annotated[str, typer.Option(help="Data set whose test images are used: {datasets}.")]
+TestNoise = Annotated[
+    str | None, typer.Option(help="Preset or formula of the noise. Default: the noise that the model is made for.")
+]
+Levels = Annotated[
+    str | None,
+    typer.Option(metavar="S,S,...", help="Evaluate under awgn(S) at each level instead, and print one table."),
+]
+Limit = Annotated[int | None, typer.Option(help="Number of test images to use. Default: all.")]
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        help="Classifier to score with as well: {classifiers}, a file, or module:factory"
+        " (whose code is run). Default: none."
+    ),
+]
+Save = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Also write the model to this file, with the scores in its header."),
+]
+Half = Annotated[
+    bool, typer.Option("--half", help="With --save, store the weights in half precision and score them so.")
+]
+
+
+@join_group()
+def evaluate(
+    model: EvaluatedModel,
+    data: TestData = "cifar10",
+    noise: TestNoise = None,
+    levels: Levels = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    judge: Judge = None,
+    judge_path: JudgePath = None,
+    self_ensemble: SelfEnsemble = False,
+    data_root: DataRoot = None,
+    save: Save = None,
+    half: Half = False,
+    as_json: Json = False,
+) -> None:
+    """Score a model on the test images of a data set.
+
+    The metrics are {metrics}; those of classes need --judge.
+
+    A classical method is baseline:NAME, where NAME is one of {baselines}. Its settings are tuned on validation images,
+    after a correction of gain and offset. Add ,raw to leave the correction out, and ,KEY=VALUE to fix a setting.
+
+    Example: daelab evaluate model-c --noise published-code
+    """
+    from daelab.experiments import evaluate_model
+    from daelab.experiments.evaluate_model import evaluate_levels, load_half_precision
+    from daelab.experiments.train import save_evaluated_model
+
+    if levels is not None and (noise or judge or save):
+        raise ValueError("--levels cannot be combined with --noise, --judge or --save")
+    _check_save(save, half, self_ensemble)
+    sigmas = _parse_levels(levels) if levels is not None else None
+    with (
+        show_progress("downloading", "bytes") as download,
+        show_progress("tuning") as tuning,
+        show_progress("evaluating") as progress,
+    ):
+        options: dict[str, Any] = {
+            "limit": limit,
+            "seed": seed,
+            "self_ensemble": self_ensemble,
+            "data_root": data_root,
+            "progress": progress,
+            "tuning": tuning,
+            "download": download,
+        }
+        if sigmas:
+            evaluations = evaluate_levels(model, sigmas, data, **options)
+            if is_first_process():
+                _print_levels(sigmas, evaluations, as_json)
+            return
+        loaded = load_half_precision(model) if half else model
+        evaluation = evaluate_model.evaluate(loaded, data, noise, judge=judge, judge_path=judge_path, **options)
+    if not is_first_process():
+        return
+    # The scores are printed before the file is written: they took long, and the disk may be full.
+    print_json(evaluation.to_dict()) if as_json else _print_scores(evaluation)
+    if save is not None:
+        save_evaluated_model(model, evaluation, save, half=half)
+
+
+def _check_save(save: Path | None, half: bool, self_ensemble: bool) -> None:
+    if self_ensemble and save is not None:
+        raise ValueError("--save stores the scores of the model alone; leave out --self-ensemble")
+    if half and save is None:
+        raise ValueError("--half needs --save FILE: it says how the model is stored")
+
+
+def _parse_levels(text: str) -> list[float]:
+    try:
+        return [float(level) for level in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--levels {text}: write numbers separated by commas, such as 15,25,50") from None
+
+
+def _print_levels(sigmas: list[float], evaluations: tuple[ModelEvaluation, ...], as_json: bool) -> None:
+    from daelab.experiments.reports.evaluation import make_level_table
+
+    first = evaluations[0]
+    if as_json:
+        levels = [
+            {"sigma": sigma, **evaluation.scores.to_dict()}
+            for sigma, evaluation in zip(sigmas, evaluations, strict=True)
+        ]
+        print_json({"model": first.model, "parameters": first.parameters, "data": first.data, "levels": levels})
+        return
+    images = first.scores.overall.images
+    print_result(f"{first.model}: {first.parameters:,} parameters, {images:,} test images of {first.data}")
+    print_result(f"noise awgn(sigma), not clipped, seed {first.scores.seed}; PSNR and SSIM are means over images")
+    print_result()
+    print_result(make_level_table(sigmas, evaluations).to_text())
+
+
+def _print_scores(evaluation: ModelEvaluation) -> None:
+    from daelab.experiments.reports.evaluation import make_classifier_tables, make_component_table, make_score_table
+
+    scores, tuned = evaluation.scores, evaluation.tuned
+    images = scores.overall.images
+    print_result(
+        f"{evaluation.model}: {evaluation.parameters:,} parameters, {images:,} test images of {evaluation.data}"
+    )
+    if tuned:
+        print_result(f"tuned to {tuned.baseline}")
+        print_result(
+            f"  PSNR {tuned.psnr:.2f} dB on {tuned.images} validation images, the best of {len(tuned.tried)} settings"
+        )
+    print_result(f"noise {scores.overall.noise}, seed {scores.seed}, noisy pixels sha256 {scores.noisy_sha256[:16]}")
+    tables = [make_score_table(scores)]
+    if len(scores.components) > 1:
+        tables.append(make_component_table(scores))
+    for table in (*tables, *make_classifier_tables(scores)):
+        print_result()
+        print_result(table.to_text())

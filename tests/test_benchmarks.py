@@ -1,0 +1,85 @@
+"""Every benchmark runs with tiny sizes and prints one JSON document; every tool is tested somewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+BENCHMARKS, TOOLS = ROOT / "benchmarks", ROOT / "tools"
+# script -> its arguments, and the keys of its document
+SCRIPTS = {
+    "plain_loop.py": ("--images 16 --batch 8", "images_per_second images precision threads loss psnr_batch"),
+    "train_speed.py": (
+        "--batch 8 --rounds 1 --steps 3 --plain-steps 1 --warm-up 1 --images 16 --peak-size 64 "
+        "--precision float32 --validation",
+        "ratio images_per_second plain_images_per_second precision share_of_peak peak_gflops rounds validation",
+    ),
+    "variants.py": (
+        "--batch 8 --rounds 1 --steps 2 --warm-up 1 --images 16 --precision float32 --only float32",
+        "batch threads variants",
+    ),
+    "inference_speed.py": (
+        "--images 8 --same-images 4 --rounds 1 --seconds 0.01 --threads 1 --baselines median --megapixels 0.02 "
+        "--crop 32",
+        "ratio images picture baselines model noise threads",
+    ),
+    "crops_speed.py": ("--pictures 6 --crops 2 --crop 16 --batch 8 --rounds 1", "crop batch works"),
+    "processes.py": (
+        "--cores 0 --rounds 1 --steps 2 --warm-up 1 --batch 8 --precision float32",
+        "one shared apart shared_ratio efficiency gradient_bytes norms model",
+    ),
+    "streaming_memory.py": ("--pictures 300 --buffer 64 --validation 8", "buffer sets growth"),
+    "profile_step.py": (
+        "paper/35 --steps 1 --top 4 --set training.batch=8",
+        "recipe precision ms_per_step operators",
+    ),
+}
+
+
+# script -> the test that runs it, or that checks what it wrote
+ELSEWHERE = {
+    "do_no_harm.py": "test_automatic.py",
+    "kill_stress.py": "e2e/test_kill.py",
+    "ledger_load.py": "e2e/test_load.py",
+    "postgres.py": "e2e/test_explore.py",
+    "serve_load.py": "e2e/test_load.py",
+}
+TOOLS_TESTED = {
+    "audit.py": "test_audit.py",
+    "cards.py": "test_site.py",
+    "figures.py": "test_site.py",
+    "handbook.py": "test_site.py",
+    "reliability.py": "test_audit.py",
+    "results.py": "test_reproduce.py",
+    "screenshots.py": "test_site.py",
+    "structure.py": "test_structure.py",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_prints_one_json_document(script: str) -> None:
+    arguments, keys = SCRIPTS[script]
+    command = [sys.executable, str(BENCHMARKS / script), "--data", "photos", "--json", *arguments.split()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert set(keys.split()) <= set(document)
+    assert all(value for value in document.values() if isinstance(value, dict | list))
+    speed = document.get("images_per_second", document.get("ms_per_step", 1))
+    assert speed > 0
+    if "rounds" in document:
+        assert document["precision"] == "float32"
+        assert document["ratio"] == pytest.approx(speed / document["plain_images_per_second"])
+        assert 0 < document["validation"]["share_of_epoch"] < 1
+
+
+def test_every_script_is_tested() -> None:
+    assert {path.name for path in BENCHMARKS.glob("*.py")} - {"common.py"} == {*SCRIPTS, *ELSEWHERE}
+    assert {path.name for path in TOOLS.glob("*.py")} - {"beyond.py"} == set(TOOLS_TESTED)
+    for script, test in (ELSEWHERE | TOOLS_TESTED).items():
+        assert f'"{script.removesuffix(".py")}' in (ROOT / "tests" / test).read_text(encoding="utf-8"), script
