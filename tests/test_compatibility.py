@@ -115,7 +115,7 @@ def test_old_model_files_denoise_a_picture_as_before(workspace: Path) -> None:
 def test_a_half_finished_training_resumes_to_the_stored_weights(run: str, workspace: Path) -> None:
     make.run_daelab(workspace, make.RESUMED[run], "--resume", run)
     if run == "classifier-half":
-        # The engine names the tensors of a classifier's checkpoint differently from 0.1.0; what they come to is the same.
+        # The engine names the tensors of a classifier's checkpoint differently from 0.1.0; the weights are the same.
         assert_same_tensors(workspace / f"runs/{run}/judge.safetensors", make.WORKSPACE / "classifier.safetensors")
     else:
         assert_same_tensors(workspace / f"runs/{run}/checkpoint.safetensors", make.FINISHED / f"{run}.safetensors")

@@ -298,7 +298,8 @@ def test_window_means_are_those_of_the_pixels_that_are_there() -> None:
 def test_a_context_over_the_whole_picture_is_one_mean() -> None:
     network = lively(UNet((4,), (1,), context=3, window=63), torch.float64).eval()
     x = noise(1, 4, 16, 16)
-    one, local = network._compute_context(x), network.run("context2", compute_window_means(network.run("context1", x), 15))
+    one = network._compute_context(x)
+    local = network.run("context2", compute_window_means(network.run("context1", x), 15))
     assert one.shape == (1, 3, 1, 1)
     torch.testing.assert_close(one.expand_as(local), local, rtol=0, atol=1e-13)
 

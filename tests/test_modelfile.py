@@ -155,7 +155,10 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a huge spec": (lambda good: with_card(good, spec={"stages": [4096] * 10}), "tensor enc1.weight has shape"),
     "a wrong name": (lambda good: with_card(good, name=["x"]), "`name` in its header must be of type str, not ['x']"),
     "another precision": (lambda good: with_card(good, stored="int4"), "unknown storage precision 'int4'"),
-    "a precision that is no text": (lambda good: with_card(good, stored=["F16"]), "`stored` in its header must be of type str"),
+    "a precision that is no text": (
+        lambda good: with_card(good, stored=["F16"]),
+        "`stored` in its header must be of type str",
+    ),
     "a precision that is not the tensors'": (
         lambda good: with_card(good, stored="float16"),
         "tensor dec1.weight is of type F32; expected F16",

@@ -212,7 +212,8 @@ def test_many_threads_write_one_ledger(ledger: Ledger) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    assert sorted((row["name"], row["epochs_done"]) for row in ledger.list_runs()) == [(f"run-{n}", 4) for n in range(8)]
+    rows = sorted((row["name"], row["epochs_done"]) for row in ledger.list_runs())
+    assert rows == [(f"run-{n}", 4) for n in range(8)]
 
 
 def test_many_processes_make_one_ledger() -> None:

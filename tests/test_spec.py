@@ -142,7 +142,10 @@ def test_radius_and_halo_of_model_c() -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "name": ("model-d", "unknown architecture 'model-d'; did you mean 'model-"),
     "number": (3, "spec: expected a table of fields for the architecture, found 3"),
-    "key": ({"stages": [8], "nrom": "batch"}, "unknown architecture key 'nrom'; did you mean 'norm'? Valid: channels, norm"),
+    "key": (
+        {"stages": [8], "nrom": "batch"},
+        "unknown architecture key 'nrom'; did you mean 'norm'? Valid: channels, norm",
+    ),
     "no stages": ({"norm": "batch"}, "spec: `stages` must be a list"),
     "empty": ({"stages": []}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
     "many": ({"stages": [{"width": 1, "down": False}] * 33}, "has 1 to 32 stages, not 33"),
@@ -152,7 +155,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         {"kind": "vnet", "stages": [8]},
         "unknown architecture kind 'vnet'; did you mean 'unet'? Valid: autoencoder, unet",
     ),
-    "unet key": ({"kind": "unet", "widths": [8], "blok": "conv"}, "unknown architecture key 'blok'; did you mean 'block'?"),
+    "unet key": (
+        {"kind": "unet", "widths": [8], "blok": "conv"},
+        "unknown architecture key 'blok'; did you mean 'block'?",
+    ),
     "unet widths": ({"kind": "unet", "blocks": [1]}, "spec: `widths` must be a list of whole numbers"),
     "unet text": ({"kind": "unet", "widths": "8", "blocks": [1]}, "spec: `widths` must be a list of whole numbers"),
     "unet levels": ({"kind": "unet", "widths": [8, 8], "blocks": [1]}, "2 widths need 2 entries of blocks and 1 of"),

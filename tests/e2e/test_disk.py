@@ -248,7 +248,7 @@ def test_pictures_that_vanish_in_the_middle(run: Run, mine: Path, tmp_path: Path
 MEMORY = """
 import resource, sys
 from pathlib import Path
-import torch, daelab.cli, daelab.api, daelab.training
+import torch, daelab.cli, daelab.experiments.train, daelab.training.engine
 room = int(sys.argv.pop(1)) << 20
 taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + room, taken + room))
