@@ -46,7 +46,7 @@ docs: $(READY)
 	@echo 'the handbook with search  $(BIN)/python -m http.server --bind 127.0.0.1 --directory site'
 
 fuzz: $(READY)
-	$(BIN)/python tests/fuzz/storm.py $(FUZZ)
+	$(BIN)/python tests/stress/stress.py $(FUZZ)
 
 audit: $(READY)
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[audit]'
@@ -57,7 +57,8 @@ structure: $(READY)
 
 OLDEST := .venv-oldest
 # fast tests of what uses the light dependencies; torch is the one in constraints.txt, and the optional ones are absent
-OLDEST_TESTS := $(addprefix tests/,test_architecture.py test_cli.py test_imagefiles.py test_recipe.py test_runs.py test_spec.py)
+OLDEST_TESTS := $(addprefix tests/,test_architecture.py cli/test_cli.py image_io/test_image_io.py training/test_recipe.py \
+  runs/test_runs.py models/test_architectures.py)
 
 $(OLDEST)/ready: pyproject.toml constraints-oldest.txt
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)

@@ -43,7 +43,7 @@ SCRIPTS = {
 
 # script -> the test that runs it, or that checks what it wrote
 ELSEWHERE = {
-    "do_no_harm.py": "test_automatic.py",
+    "do_no_harm.py": "denoising/test_automatic.py",
     "kill_stress.py": "e2e/test_kill.py",
     "ledger_load.py": "e2e/test_load.py",
     "postgres.py": "e2e/test_explore.py",

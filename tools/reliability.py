@@ -32,7 +32,7 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     "sqlite": ("python benchmarks/ledger_load.py", lambda f: _rows(f, "SQLite")),
     "postgresql": ("python benchmarks/ledger_load.py --postgres", lambda f: _rows(f, "PostgreSQL")),
     "fuzz": (
-        "python tests/fuzz/storm.py --inputs 100000",
+        "python tests/stress/stress.py --inputs 100000",
         lambda f: (
             f"{f['inputs']:,} inputs of {len(f['subjects'])} kinds, seed {f['seed']}: {f['failed']} failed;"
             f" {f['seconds']:.0f} s, {f['peak_mb']} MB at most"
@@ -57,7 +57,7 @@ SUITE = "holds in every run of the suite"
 PROMISES: list[tuple[str, str, str]] = [
     (
         "A training killed at any moment resumes to the same bits: weights, `metrics.csv`; no file is torn.",
-        "`tests/e2e/test_kill.py` (20 kills), `tests/test_training.py` (interrupted after every step)",
+        "`tests/e2e/test_kill.py` (20 kills), `tests/training/test_training.py` (interrupted after every step)",
         "kills",
     ),
     (
@@ -68,7 +68,7 @@ PROMISES: list[tuple[str, str, str]] = [
     ),
     (
         "A checkpoint takes its predecessor's place only after it has been read back and is equal.",
-        "`tests/test_training.py`, `tests/test_runs.py`",
+        "`tests/training/test_training.py`, `tests/runs/test_runs.py`",
         "",
     ),
     (
@@ -79,42 +79,43 @@ PROMISES: list[tuple[str, str, str]] = [
     ("The same in PostgreSQL.", "`tests/e2e/test_load.py`; skipped, and said, where there is none", "postgresql"),
     (
         "A ledger of an older version is brought forward; a run of a dead process becomes `interrupted`.",
-        "`tests/test_runs.py`",
+        "`tests/runs/test_runs.py`",
         "",
     ),
     (
         "A spoilt file or text of any kind ends in success or in one clean line: no traceback, crash, hang, or memory"
         " without bound.",
-        "`tests/fuzz/`, `tests/test_strangers.py`, `tests/test_cleaning.py`",
+        "`tests/stress/`, `tests/test_untrusted_input.py`, `tests/denoising/test_pipeline.py`",
         "fuzz",
     ),
     (
         "A model file's header is checked against its spec before anything is allocated; nothing in a file runs.",
-        "`tests/test_strangers.py`, `tests/test_modelfile.py` (a pickle that tries), `tests/test_data_cifar10.py`",
+        "`tests/test_untrusted_input.py`, `tests/models/test_model_file.py` (a pickle that tries), "
+        "`tests/datasets/test_cifar10.py`",
         "",
     ),
     (
         "No connection that the user did not ask for; no telemetry.",
-        "`tests/test_strangers.py`: the source, and a session of commands under an audit hook",
+        "`tests/test_untrusted_input.py`: the source, and a session of commands under an audit hook",
         "",
     ),
     (
         "A server is asked by more than it can serve: each gets its own picture or an honest 429, in bounded memory.",
-        "`tests/e2e/test_load.py`, `tests/test_serving.py`",
+        "`tests/e2e/test_load.py`, `tests/web/test_server.py`",
         "serve",
     ),
     (
         "What a server is sent stays in memory and in bounds, other sites' pages and rebound names are refused, and no"
         " answer says where something lies.",
-        "`tests/test_serving.py`, `tests/e2e/test_openapi.py` (schemathesis), `tests/e2e/test_page.py`",
+        "`tests/web/test_server.py`, `tests/e2e/test_openapi.py` (schemathesis), `tests/e2e/test_page.py`",
         "",
     ),
     (
         "The same recipe, machine and number of threads: the same weights, bit for bit.",
-        "`tests/test_training.py`: float32 and bf16, 1 and 2 threads",
+        "`tests/training/test_training.py`: float32 and bf16, 1 and 2 threads",
         "",
     ),
-    ("Every dependency's licence is on the list; none has a known flaw.", "`tests/test_audit.py`", "audit"),
+    ("Every dependency's licence is on the list; none has a known flaw.", "`tests/tools/test_audit.py`", "audit"),
 ]
 """Promise, how it is tested, and the measure that goes beyond the suite."""
 

@@ -3,7 +3,7 @@
     python tools/structure.py          print every figure beside its limit
     python tools/structure.py --json   print one JSON document
 
-`tests/test_structure.py` holds the limits that must not be exceeded.
+`tests/tools/test_structure.py` holds the limits that must not be exceeded.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_lists_follow_from_the_table() -> None:
 
 @pytest.mark.parametrize(("name", "suffix"), [("PNG", ".new"), ("NEW", ".png")])
 def test_a_row_is_not_replaced(name: str, suffix: str) -> None:
-    with pytest.raises(ValueError, match="in the table already"):
+    with pytest.raises(ValueError, match="already in the table"):
         register_format(PictureFormat(name, name, (suffix,), "image/x"))
 
 

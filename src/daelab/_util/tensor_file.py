@@ -131,7 +131,7 @@ def read_tensor_header(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntr
         header = json.loads(entries.pop("__metadata__", {})[_KEY])
         layout = {name: _parse_entry(entry) for name, entry in entries.items()}
     except KeyError:
-        raise ValueError(f"{path}: a safetensors file, but not one of daelab's (no '{_KEY}' header)") from None
+        raise ValueError(f"{path}: a safetensors file, but daelab did not write it (no '{_KEY}' header)") from None
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise ValueError(f"{path}: its safetensors header is damaged") from None
     if not isinstance(header, dict):

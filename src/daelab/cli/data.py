@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 def data(
     dataset: Annotated[str, typer.Argument(help="Data set: {datasets}.")],
     train: Annotated[
-        int | None, typer.Option(help="Number of training images. Default: as the data set divides itself.")
+        int | None, typer.Option(help="Number of training images. Default: the data set's own split.")
     ] = None,
     val: Annotated[
-        int | None, typer.Option(help="Number of validation images. Default: as the data set divides itself.")
+        int | None, typer.Option(help="Number of validation images. Default: the data set's own split.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split into training and validation images.")] = 0,
     data_root: DataRoot = None,

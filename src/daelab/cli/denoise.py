@@ -60,7 +60,7 @@ ModelName = Annotated[
     str,
     typer.Option(
         "--model",
-        help="Name of a shipped model or of a run, or a model file. automatic takes the model that fits the noise of "
+        help="Name of a shipped model or of a run, or a model file. automatic chooses the model that fits the noise of "
         "each picture, and leaves clean pictures unchanged.",
         autocompletion=complete_models,
         rich_help_panel=MODEL,
@@ -87,7 +87,9 @@ SelfEnsembleOption = Annotated[
 ]
 Tile = Annotated[
     int | None,
-    typer.Option(help="Side of a tile in pixels. Default: up to 512, as memory allows.", rich_help_panel=PERFORMANCE),
+    typer.Option(
+        help="Side of a tile in pixels. Default: as large as memory allows, up to 512.", rich_help_panel=PERFORMANCE
+    ),
 ]
 Memory = Annotated[
     str | None,
@@ -151,7 +153,7 @@ def denoise(
     options = DenoiseOptions(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
     if "-" in pictures:
         if count_processes() > 1:
-            raise ValueError("- is one picture; only one process can denoise it")
+            raise ValueError("standard input (-) is one picture; start daelab without torchrun")
         if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
             raise ValueError(
                 "- stands alone: it takes no other pictures, no --in-place, --compare or --uncertainty, "

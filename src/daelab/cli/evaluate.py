@@ -44,7 +44,7 @@ Save = Annotated[
     typer.Option(metavar="FILE", help="Also write the model to this file, with the scores in its header."),
 ]
 Half = Annotated[
-    bool, typer.Option("--half", help="With --save, store the weights in half precision and score them so.")
+    bool, typer.Option("--half", help="With --save, store the weights in half precision, and score the stored weights.")
 ]
 
 
@@ -66,7 +66,7 @@ def evaluate(
 ) -> None:
     """Score a model on the test images of a data set.
 
-    The metrics are {metrics}; those of classes need --judge.
+    The metrics are {metrics}. F1 and accuracy need a classifier, which --judge names.
 
     A classical method is baseline:NAME, where NAME is one of {baselines}. Its settings are tuned on validation images,
     after a correction of gain and offset. Add ,raw to leave the correction out, and ,KEY=VALUE to fix a setting.

@@ -94,7 +94,9 @@ _Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="FIELD=VALUE", help="Change a field. A list makes the field vary. Can be repeated."),
 ]
-Trials = Annotated[int | None, typer.Option(help="Number of trials. Default: the space's own, or the whole grid.")]
+Trials = Annotated[
+    int | None, typer.Option(help="Number of trials. Default: the number in the search space, or the whole grid.")
+]
 _Epochs = Annotated[
     int | None, typer.Option(help="Epochs of each trial. Default: the recipe's. Short for --set training.epochs=N.")
 ]
@@ -161,7 +163,7 @@ def run(
 
 @app.command(cls=HelpfulCommand)
 def status(study: StudyName, storage: Storage = None, as_json: Json = False) -> None:
-    """Show how far a study is, and who runs which trial.
+    """Show the progress of a study, and which worker runs each trial.
 
     Example: daelab explore status depth
     """

@@ -28,7 +28,7 @@ def export(
     runtime: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.tgz", help="With --page, the npm package of onnxruntime-web. Default: fetched with npm."
+            metavar="FILE.tgz", help="With --page, the npm package of onnxruntime-web. Default: npm downloads it."
         ),
     ] = None,
     overwrite: Overwrite = False,

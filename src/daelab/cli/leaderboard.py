@@ -32,16 +32,19 @@ def leaderboard(
     ] = None,
     data_root: DataRoot = None,
     paper_checkpoints: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder of the paper's .pt files. Default: not ranked.")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the paper's .pt files, which are then ranked too. Default: none."),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Number of test images to use. Default: all.")] = None,
     seed: Seed = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what --out holds from earlier runs.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Measure everything again, even if --out has earlier measurements.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Rank models and classical methods on the same images.
 
-    Shows quality, speed and size, and how certain a lead is.
+    The table shows quality, speed and size, and how certain each lead is.
 
     Example: daelab leaderboard --data-root .data --out leaderboard
     """

@@ -56,7 +56,7 @@ def noise(
     overwrite: OverwriteFiles = False,
     as_json: JsonOutput = False,
 ) -> None:
-    """Add noise to pictures, or draw one under several noises.
+    """Add noise to pictures, or show one with several noises.
 
     Pictures whose output file exists are skipped. The exit code is 1 if some of several pictures failed.
 

@@ -21,7 +21,7 @@ LedgerUrl = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 MaxPixels = Annotated[
-    int, typer.Option(min=1, help="Largest picture to accept, in pixels. Checked from the file header before decoding.")
+    int, typer.Option(min=1, help="Largest picture to accept, in pixels. It is checked before the picture is decoded.")
 ]
 SelfEnsemble = Annotated[
     bool,
@@ -31,7 +31,7 @@ SelfEnsemble = Annotated[
 ]
 JudgePath = Annotated[
     Path | None,
-    typer.Option(help="Folder with the weights of the classifier vit. The word hub downloads them."),
+    typer.Option(help="Folder with the weights of the classifier vit, or the word hub to download them."),
 ]
 RunName = Annotated[
     str | None,

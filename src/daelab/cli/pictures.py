@@ -28,7 +28,9 @@ Recursive = Annotated[bool, typer.Option("--recursive", help="Include folders in
 Format = Annotated[
     str | None,
     typer.Option(
-        "--format", help="Format of the output files, such as png. Default: as each source.", rich_help_panel=FILES
+        "--format",
+        help="Format of the output files, such as png. Default: the format of each source.",
+        rich_help_panel=FILES,
     ),
 ]
 OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.", rich_help_panel=FILES)]

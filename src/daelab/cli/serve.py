@@ -15,16 +15,18 @@ NETWORK, LIMITS = "Network", "Limits"
 
 Host = Annotated[
     str,
-    typer.Option(help="Address to listen on. Any but this machine's own needs --token.", rich_help_panel=NETWORK),
+    typer.Option(
+        help="Address to listen on. An address that other machines can reach needs --token.", rich_help_panel=NETWORK
+    ),
 ]
 Port = Annotated[
-    int, typer.Option(min=0, max=65535, help="Port to listen on. 0 takes a free one.", rich_help_panel=NETWORK)
+    int, typer.Option(min=0, max=65535, help="Port to listen on. 0 chooses a free port.", rich_help_panel=NETWORK)
 ]
 Token = Annotated[
     str | None,
     typer.Option(
         envvar="DAELAB_TOKEN",
-        help="Token that visitors must give, of at least 12 characters. Default: none is asked for.",
+        help="Token that visitors must give, of at least 12 characters. Default: no token is needed.",
         rich_help_panel=NETWORK,
     ),
 ]
@@ -40,7 +42,7 @@ _MaxPixels = Annotated[
     int,
     typer.Option(
         min=1,
-        help="Largest picture to accept, in pixels. Checked from the file header before decoding.",
+        help="Largest picture to accept, in pixels. It is checked before the picture is decoded.",
         rich_help_panel=LIMITS,
     ),
 ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from daelab.training.recipe import Recipe
 
 RecipeFile = Annotated[
-    Path | None, typer.Argument(metavar="RECIPE.toml", help="File of a recipe. Default: the recipe of --recipe.")
+    Path | None, typer.Argument(metavar="RECIPE.toml", help="Recipe file. Default: the recipe that --recipe names.")
 ]
 RecipeName = Annotated[
     str | None,

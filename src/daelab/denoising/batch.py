@@ -113,7 +113,7 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
         check_target(request.out, overwrite=True)
     part, parts = request.shard
     if not 1 <= part <= parts:
-        raise ValueError(f"--shard I/N: I from 1 to N, not {part}/{parts}")
+        raise ValueError(f"--shard I/N: I must be from 1 to N, not {part}/{parts}")
     jobs: list[BatchJob] = []
     taken: dict[Path, str] = {}
     for source, name, fault in _list_sources(request):

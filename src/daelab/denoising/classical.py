@@ -278,7 +278,7 @@ def _value(text: str, key: str, value: str, example: SettingValue) -> SettingVal
 def _check_wavelet(text: str, value: str) -> None:
     _check_installed("scikit-image")
     if value not in importlib.import_module("pywt").wavelist(kind="discrete"):
-        raise ValueError(f"{text}: {value!r} is no wavelet; db1, db2, sym4 are some")
+        raise ValueError(f"{text}: {value!r} is not a wavelet; examples are db1, db2 and sym4")
 
 
 def _check_installed(package: str) -> None:

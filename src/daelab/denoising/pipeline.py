@@ -209,7 +209,7 @@ def run_file(
         check_target(place, overwrite=options.overwrite)
     picture = read_picture(source, max_pixels=options.max_pixels)
     if picture.note and is_same_file(Path(source), target):
-        raise ValueError(f"{source}: only {picture.note} would be left of it; write it elsewhere")
+        raise ValueError(f"{source}: writing in place would keep only {picture.note}; choose another output file")
     denoised = denoise_picture(picture, denoiser, options, form=form, name=source, progress=progress)
     comparison = join_side_by_side(picture, denoised.picture) if options.compare else None
     del picture  # encoding the result needs the memory

@@ -190,7 +190,9 @@ def _halves(method: Backend, place: TilePlace, *, last: bool) -> list[TilePlace]
         return [replace(place, images=part) for part in _cut(place.images, 1)]
     if method.halo is None or max(rows, columns) <= method.multiple:
         if last:
-            raise ValueError(f"memory runs out even for a tile of {rows}x{columns} pixels; close other programs")
+            raise ValueError(
+                f"the free memory is too small even for a tile of {rows}x{columns} pixels; close other programs"
+            )
         return [place]
     if rows >= columns:
         return [replace(place, rows=part) for part in _cut(place.rows, method.multiple)]

@@ -187,7 +187,7 @@ def save_evaluated_model(model: str | Path, found: ModelEvaluation, path: str | 
     """
     path = _check_free(path, "a model file")
     if str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
-        raise ValueError(f"{model} has no model file to write with its scores")
+        raise ValueError(f"{model} cannot be saved as a model file with its scores; only networks can")
     source = find_model(model)
     network, card = load_network(source)
     metrics = card.metrics | {"test": found.to_dict()}

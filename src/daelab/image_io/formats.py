@@ -59,7 +59,7 @@ def register_format(row: PictureFormat) -> None:
         ValueError: A row has this name already, or one of these suffixes.
     """
     if row.name in FORMATS or not _by_suffix.keys().isdisjoint(row.suffixes):
-        raise ValueError(f"the picture format {row.name} ({', '.join(row.suffixes)}) is in the table already")
+        raise ValueError(f"the picture format {row.name} ({', '.join(row.suffixes)}) is already in the table")
     FORMATS[row.name] = row
     _by_suffix.update(dict.fromkeys(row.suffixes, row))
 

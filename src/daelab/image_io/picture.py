@@ -136,7 +136,7 @@ def get_value_range(pixels: Array) -> tuple[float, float]:
     """
     low, high = float(pixels.min()), float(pixels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("it holds values that are no numbers, or infinite")
+        raise ValueError("it holds NaN or infinite values")
     if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1:
         return 0.0, 1.0
     return low, high if high > low else low + 1

@@ -74,13 +74,13 @@ def _read(stream: IO[bytes], name: str, suffix: str, max_pixels: int) -> Picture
         picture = _read_npy(stream, max_pixels) if head == _NPY else _read_by_pillow(stream, max_pixels)
         row = find_format(suffix)
         if row is not None and row.name != picture.form:
-            raise ValueError(f"it holds a {picture.form}, which {suffix} does not say; rename it")
+            raise ValueError(f"it holds a {picture.form}, but its suffix is {suffix}; rename it")
     except UnidentifiedImageError:
-        raise ValueError(f"{name}: not a picture, or of a kind that is not read") from None
+        raise ValueError(f"{name}: not a picture, or its format is not supported") from None
     except _RefusedError as error:
         raise ValueError(f"{name}: {error}") from None
     except MemoryError:
-        raise ValueError(f"{name}: too large for the memory that is free") from None
+        raise ValueError(f"{name}: the picture is too large for the free memory") from None
     except Exception as error:  # decoders raise exceptions of nearly every class
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{name}: a broken picture: {reason}") from None

@@ -343,7 +343,9 @@ def read_tiff_samples(stream: IO[bytes], number: int) -> Picture:
         pixels = np.ascontiguousarray(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values)
         colors = 1 if pixels.ndim == 2 else pixels.shape[-1]
         if pixels.dtype.kind not in "uif" or _PHOTOMETRIC.get(int(page.photometric)) != colors:
-            raise ValueError(f"{colors} channels of {pixels.dtype} with photometric {page.photometric} are not read")
+            raise ValueError(
+                f"{colors} channels of {pixels.dtype} with photometric {page.photometric} are not supported"
+            )
         if page.photometric == 0 and pixels.dtype.kind == "u":
             pixels = np.iinfo(pixels.dtype).max - pixels
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

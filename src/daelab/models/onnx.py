@@ -149,14 +149,14 @@ class OnnxModel:
         try:
             output = self(x)
         except Exception as error:  # onnxruntime raises errors of its own classes
-            raise ValueError(f"{path}: does not run: {shorten_error(error)}") from None
+            raise ValueError(f"{path}: the model does not run: {shorten_error(error)}") from None
         if output.shape != x.shape or output.dtype != x.dtype:
-            raise ValueError(f"{path}: gives {output.dtype} {tuple(output.shape)} for a picture of {tuple(x.shape)}")
+            raise ValueError(f"{path}: returns {output.dtype} {tuple(output.shape)} for a picture of {tuple(x.shape)}")
 
 
 def _read_metadata(path: Path, properties: Mapping[str, str]) -> ModelMetadata:
     if _KEY not in properties:
-        raise ValueError(f"{path}: an ONNX file, but not one of daelab's (no '{_KEY}' in its metadata)")
+        raise ValueError(f"{path}: an ONNX file, but daelab did not write it (no '{_KEY}' in its metadata)")
     try:
         header = json.loads(properties[_KEY])
     except (ValueError, RecursionError):

@@ -41,5 +41,5 @@ def parse_checkpoint_schedule(text: str) -> CheckpointSchedule:
     """
     match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)m", text.strip())
     if match is None or float(match[1] or match[2]) <= 0:
-        raise ValueError(f"--checkpoint-every {text}: write a number of epochs, as 5, or of minutes, as 10m")
+        raise ValueError(f"--checkpoint-every {text}: write a number of epochs, such as 5, or of minutes, such as 10m")
     return CheckpointSchedule(int(match[1])) if match[1] else CheckpointSchedule(None, float(match[2]))

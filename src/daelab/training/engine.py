@@ -125,7 +125,9 @@ def _open_run(recipe: ConfigDocument, options: TrainingOptions) -> tuple[RunFold
     run = get_run_folder(name or choose_run_name("run", root), root)
     if run.recipe.exists() and not resume:
         if find_begun_run(recipe, root) != run.name:
-            raise ValueError(f"run {name} exists in {run.path}; go on with --resume {name}, or take another --name")
+            raise ValueError(
+                f"run {name} exists in {run.path}; continue it with --resume {name}, or choose another --name"
+            )
         resume = True
     if resume:
         run.clear()

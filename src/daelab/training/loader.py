@@ -77,7 +77,7 @@ def select_images(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
     height, width = train.size
     if height % recipe.spec.multiple or width % recipe.spec.multiple:
         multiple = recipe.spec.multiple
-        raise ValueError(f"{data.name}: {height}x{width} images; this spec needs multiples of {multiple}")
+        raise ValueError(f"{data.name}: {height}x{width} images; this architecture needs multiples of {multiple}")
     if recipe.training.turns and height != width:
         raise ValueError(f"{data.name}: {height}x{width} images; training.turns needs square ones")
     if data.crops:

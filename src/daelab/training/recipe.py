@@ -151,7 +151,9 @@ class Recipe(ConfigDocument):
             raise ValueError(f"spec.channels is {self.spec.channels}; the images have 3 channels, RGB")
         crops = self.data.name.startswith(CROPPED_PREFIXES)
         if crops and self.data.crop % self.spec.multiple:
-            raise ValueError(f"data.crop is {self.data.crop}; this spec needs a multiple of {self.spec.multiple}")
+            raise ValueError(
+                f"data.crop is {self.data.crop}; this architecture needs a multiple of {self.spec.multiple}"
+            )
         if self.data.crops and not crops:
             raise ValueError(
                 f"data.crops belongs to folder:PATH and cbsd432, whose pictures are cropped; not to {self.data.name}"

@@ -22,7 +22,7 @@ def serve(
     Args:
         settings: The settings of the server.
         host: An address or name of this machine. Any but the loopback address needs a token.
-        port: The port to listen on; 0 takes a free one.
+        port: The port to listen on; 0 chooses a free port.
         ready: A function that is called with the page's address when the server listens.
 
     Raises:

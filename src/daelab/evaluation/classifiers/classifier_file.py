@@ -92,7 +92,9 @@ def read_classifier_metadata(path: Path) -> ClassifierMetadata:
         try:
             network.eval()(torch.empty(1, 3, *card.size))
         except RuntimeError:
-            raise ValueError(f"{path}: the network takes no images of {card.size[0]}x{card.size[1]} pixels") from None
+            raise ValueError(
+                f"{path}: the network does not accept images of {card.size[0]}x{card.size[1]} pixels"
+            ) from None
     return card
 
 

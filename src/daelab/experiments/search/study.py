@@ -63,7 +63,7 @@ class Study(StudyRecords):
                     f"study {self.name} exists; resume it with --resume, or use another --name for a new study"
                 )
             if taken:
-                raise ValueError(f"run {min(taken)} exists, a name that study {self.name} needs; use another --name")
+                raise ValueError(f"run {min(taken)} exists, but study {self.name} needs this name; use another --name")
             both = optuna.study.StudyDirection
             directions = [both.MAXIMIZE if SEARCH_GOALS[goal].more else both.MINIMIZE for goal in space.search.goals]
             self.study = optuna.create_study(storage=self.storage, study_name=self.name, directions=directions)

@@ -49,7 +49,7 @@ class Autoencoder(Architecture):
             raise make_unknown_name_error("norm", str(self.norm), NORMS)
         check_whole_number(self.channels, "channels", 1, 64)
         if self.downs > 10:
-            raise ValueError(f"spec: {self.downs} stages go down; at most 10 do")
+            raise ValueError(f"spec: {self.downs} stages halve the image; at most 10 can")
 
     def layers(self) -> tuple[Layer, ...]:
         """Return the layer table, in the order in which data flows."""

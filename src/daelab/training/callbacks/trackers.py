@@ -207,7 +207,7 @@ def parse_tracker(text: str) -> tuple[str, str | None]:
     if importlib.util.find_spec(kind.package) is None:
         raise ValueError(f"--track {name} needs {kind.package}: pip install 'daelab[{kind.extra}]'")
     if kind.place and not place and kind.place not in os.environ:
-        raise ValueError(f"--track {name}: say where, as {name}=URI or in ${kind.place}")
+        raise ValueError(f"--track {name}: give its address as {name}=URI or in ${kind.place}")
     return name, place or None
 
 

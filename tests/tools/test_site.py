@@ -19,7 +19,7 @@ from daelab.denoising.noise_identification.network import find_shipped_identifie
 from daelab.evaluation.classifiers.registry import list_shipped_classifiers
 from daelab.models.registry import list_shipped_models
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 

@@ -1,4 +1,4 @@
-"""What several processes do as one and one does alone; `torchrun tests/group_work.py PICTURES OUT` writes it.
+"""What several processes do as one and one does alone; `torchrun tests/_util/group_work.py PICTURES OUT` writes it.
 
 Each work is a function of the pictures' file; run in a folder of its own, with one result that can be compared.
 """

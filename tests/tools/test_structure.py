@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "tools" / "structure.py"
+SCRIPT = Path(__file__).parents[2] / "tools" / "structure.py"
 
 COMMAND = "a command is named as the function of the public API that it calls"
 # public name -> why more than one module defines it

@@ -159,7 +159,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two": ({"seed": -1, "training": {"lr": 0}}, "(found -1); and 1 more"),
     "no table": ({"data": "photos"}, "data: Input should be a valid dictionary"),
     "momentum": ({"training": {"momentum": 0.9}}, "training.momentum belongs to optimiser 'sgd'"),
-    "crop": ({"data": {"name": "folder:x", "crop": 30}}, "data.crop is 30; this spec needs a multiple of 4"),
+    "crop": ({"data": {"name": "folder:x", "crop": 30}}, "data.crop is 30; this architecture needs a multiple of 4"),
 }
 
 

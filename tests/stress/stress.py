@@ -1,13 +1,13 @@
 """Spoil good files of every format, many thousand times, and see how daelab takes each: `make fuzz`.
 
-    python tests/fuzz/storm.py --inputs 100000
+    python tests/stress/stress.py --inputs 100000
 
 Each input must end in success or in one clean error: not in a traceback, a crash, a hang, or in memory without
 bound. The inputs follow from (seed, number) alone; one that fails is saved, and repeated by
 
-    python tests/fuzz/storm.py --seed S --only NUMBER
+    python tests/stress/stress.py --seed S --only NUMBER
 
-Workers are processes of their own, so that a crash is seen, and the storm goes on.
+Workers are processes of their own, so that a crash is seen, and the test goes on.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SLOT = struct.Struct("qqdd")
 
 
 def main() -> None:
-    """Storm, and say what came of it."""
+    """StressTest, and say what came of it."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--inputs", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=0)
@@ -55,17 +55,17 @@ def main() -> None:
     options.add_argument("--only", type=int, metavar="NUMBER", help="repeat one input, with its traceback")
     options.add_argument("--json", action="store_true")
     args = options.parse_args()
-    storm = Storm(args.seed, args.subjects, args.save)
+    stress = StressTest(args.seed, args.subjects, args.save)
     if args.only is not None:
-        storm.repeat(args.only)
+        stress.repeat(args.only)
         return
-    found = storm.run(args.inputs, args.workers, show=not args.json)
+    found = stress.run(args.inputs, args.workers, show=not args.json)
     text = "\n".join(f"{key:<10}{value}" for key, value in found.items())
     print(json.dumps(found) if args.json else text)
     raise SystemExit(1 if found["failed"] else 0)
 
 
-class Storm:
+class StressTest:
     """Inputs that follow from a seed, and where those that fail go."""
 
     def __init__(self, seed: int, names: list[str], save: Path) -> None:
@@ -133,7 +133,7 @@ class Storm:
         self.save.mkdir(parents=True, exist_ok=True)
         subject, content = self.input(number)
         (self.save / f"{self.seed}-{number}.input").write_bytes(content)
-        command = f"python tests/fuzz/storm.py --seed {self.seed} --only {number}"
+        command = f"python tests/stress/stress.py --seed {self.seed} --only {number}"
         (self.save / f"{self.seed}-{number}.txt").write_text(f"{subject.name}\n{fault}\n{command}\n", encoding="utf-8")
 
     def _fork(self, worker: int, workers: int, first: int, inputs: int, shared: mmap.mmap) -> int:

@@ -190,7 +190,7 @@ def test_only_its_own_recipe_resumes_a_run(tiny: Callable[..., Recipe]) -> None:
     fit_denoiser(tiny(epochs=1), "a")
     with pytest.raises(ValueError, match="belongs to another recipe"):
         fit_denoiser(tiny(epochs=1, seed=1), "a", resume=True)
-    with pytest.raises(ValueError, match=r"run a exists in .*; go on with --resume a, or take another --name"):
+    with pytest.raises(ValueError, match=r"run a exists in .*; continue it with --resume a, or choose another --name"):
         fit_denoiser(tiny(epochs=1), "a")
     with pytest.raises(FileNotFoundError, match="no run b in .*; there are: a"):
         load_run_recipe("b")
@@ -492,7 +492,7 @@ def test_a_loss_that_is_no_number_at_once(tiny: Callable[..., Recipe], monkeypat
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "too many": (["data.train=1000"], "1,000 training images were asked for"),
-    "spec": (["spec={stages=[1, 1, 1, 1, 1]}"], "16x16 images; this spec needs multiples of 32"),
+    "spec": (["spec={stages=[1, 1, 1, 1, 1]}"], "16x16 images; this architecture needs multiples of 32"),
     "no data": (["data.name=npz:/nonesuch.npz"], "there is no file /nonesuch.npz"),
     "no start": (["training.start=modell"], "training.start: unknown model 'modell'"),
     "another's start": (["training.start=model-c"], "training.start: model-c is of another architecture"),
@@ -795,7 +795,7 @@ def test_checkpoints_come_when_they_are_due(tiny: Callable[..., Recipe], monkeyp
 
 @pytest.mark.parametrize("text", ["0", "0m", "-1", "m", "1h", "", "1.5"])
 def test_a_wrong_interval_of_checkpoints(text: str) -> None:
-    with pytest.raises(ValueError, match="write a number of epochs, as 5, or of minutes, as 10m"):
+    with pytest.raises(ValueError, match="write a number of epochs, such as 5, or of minutes, such as 10m"):
         parse_checkpoint_schedule(text)
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import storm
+import stress
 from daelab.image_io.formats import FORMATS, find_format
 from daelab.image_io.read import read_picture
 from daelab.noise.grammar import parse_noise
@@ -75,9 +75,9 @@ def test_the_storm_counts_what_ends_in_another_way_and_goes_on(tmp_path: Path, m
     wanted = {b"raw": "KeyError", b"hang": "hang, or killed", b"crash": "crash", b"vast": "MemoryError"}
     monkeypatch.setattr(Subject, "spoilt", lambda _, rng: rng.choice([*wanted, b"clean", b"good"]))
     monkeypatch.setitem(SUBJECTS, "bad", Subject("bad", lambda: [b"good"], run))
-    monkeypatch.setattr(storm, "SUBJECTS", SUBJECTS)
-    monkeypatch.setattr(storm, "HANG", 0.2)
-    found = storm.Storm(1, ["bad"], tmp_path).run(16, 1, show=False)
+    monkeypatch.setattr(stress, "SUBJECTS", SUBJECTS)
+    monkeypatch.setattr(stress, "HANG", 0.2)
+    found = stress.StressTest(1, ["bad"], tmp_path).run(16, 1, show=False)
     faults = {
         path.with_suffix(".input").read_bytes(): path.read_text().splitlines()[1] for path in tmp_path.glob("*.txt")
     }

@@ -17,7 +17,7 @@ from daelab.datasets.registry import DATASETS, load_dataset
 from daelab.datasets.splits import split_dataset
 from daelab.image_io.bundled_photos import PHOTOS
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:

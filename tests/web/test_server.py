@@ -162,7 +162,7 @@ def test_samples_are_hidden_where_the_extra_is_missing(client: TestClient, monke
 
 
 WRONG = {
-    "no picture": ({}, b"text", 422, "picture: not a picture, or of a kind that is not read"),
+    "no picture": ({}, b"text", 422, "picture: not a picture, or its format is not supported"),
     "empty": ({"name": "x.png"}, b"", 422, "x.png: a broken picture: it is empty"),
     "half": ({"name": "../../etc/half.png"}, encoded("PNG")[:200], 422, "half.png: a broken picture"),
     "belied": ({"name": "b.png"}, encoded("JPEG"), 422, "b.png: a broken picture: it holds a JPEG"),

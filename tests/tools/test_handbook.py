@@ -41,7 +41,7 @@ from daelab.experiments.search.search_space import load_search_space
 from daelab.training.recipe import load_recipe
 from daelab.web.app import create_app
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("decisions/0*.md")])
 NAV = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]["nav"]

@@ -144,7 +144,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "a header that is no object": (lambda good: with_header(good, [1]), "header is damaged"),
     "a deep header": (lambda good: struct.pack("<Q", 100_000) + b"[" * 100_000, "header is damaged"),
     "no tensors' shape": (lambda good: with_shape(good, "x"), "header is damaged"),
-    "another's": (lambda good: with_header(good, header_of(good) | {"__metadata__": {}}), "not one of daelab's"),
+    "another's": (lambda good: with_header(good, header_of(good) | {"__metadata__": {}}), "daelab did not write it"),
     "no card": (
         lambda good: with_header(good, header_of(good) | {"__metadata__": {"daelab": "[]"}}),
         "header is damaged",
@@ -194,7 +194,7 @@ def test_an_unknown_field_of_a_later_minor_version_is_passed_over(tmp_path: Path
 
 def test_a_foreign_safetensors_file_is_refused(tmp_path: Path) -> None:
     save_file({"x": torch.zeros(3)}, tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match=r"a safetensors file, but not one of daelab's"):
+    with pytest.raises(ValueError, match=r"a safetensors file, but daelab did not write it"):
         load_network(tmp_path / "x.safetensors")
 
 

@@ -34,7 +34,7 @@ from daelab.models.model_file import ModelMetadata, read_model_metadata, save_mo
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.grammar import parse_noise
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "do_no_harm.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "do_no_harm.py"
 
 
 def photo(text: str = "none", name: str = "cat", side: int = 160) -> np.ndarray:

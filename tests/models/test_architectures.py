@@ -149,7 +149,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no stages": ({"norm": "batch"}, "spec: `stages` must be a list"),
     "empty": ({"stages": []}, "spec: an auto-encoder has 1 to 32 stages, not 0"),
     "many": ({"stages": [{"width": 1, "down": False}] * 33}, "has 1 to 32 stages, not 33"),
-    "deep": ({"stages": [1] * 11}, "spec: 11 stages go down; at most 10 do"),
+    "deep": ({"stages": [1] * 11}, "spec: 11 stages halve the image; at most 10 can"),
     "norm": ({"stages": [8], "norm": "bach"}, "unknown norm 'bach'; did you mean 'batch'? Valid: batch, layer, none"),
     "kind": (
         {"kind": "vnet", "stages": [8]},

@@ -29,7 +29,7 @@ from daelab.experiments.search.search_space import list_search_spaces
 from daelab.models.registry import list_shipped_models
 from daelab.training.recipe import list_recipes
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def commands(group: Any, *words: str) -> Iterator[tuple[str, Any]]:

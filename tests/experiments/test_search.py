@@ -476,7 +476,7 @@ def test_mistakes_about_studies(pictures_file: Path, tmp_path: Path) -> None:
             run_search(request, Watcher())
         assert "\n" not in str(caught.value)
     get_run_folder("taken-3").path.mkdir(parents=True)
-    with pytest.raises(ValueError, match="run taken-3 exists, a name that study taken needs"):
+    with pytest.raises(ValueError, match="run taken-3 exists, but study taken needs this name"):
         open_study(SearchRequest(made, "taken"))
 
 

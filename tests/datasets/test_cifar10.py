@@ -21,7 +21,7 @@ from daelab.datasets.cifar10 import ARCHIVE, FOLDER, TRAIN, find_cifar10, unpick
 from daelab.datasets.download import download_file, unpack_archive
 from daelab.datasets.registry import load_dataset
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:

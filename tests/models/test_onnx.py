@@ -166,7 +166,7 @@ def changed(path: Path, **fields: object) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (foreign, "not one of daelab's"),
+        (foreign, "daelab did not write it"),
         (lambda path: path.write_bytes(b"no onnx"), "not loaded"),
         (lambda path: changed(path, format=9), "format 9"),
         (lambda path: changed(path, noise=3), "`noise`"),

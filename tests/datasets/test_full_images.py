@@ -114,7 +114,7 @@ def test_sides_are_those_of_the_upright_picture(tmp_path: Path) -> None:
 
 
 def test_the_real_set() -> None:
-    places = [os.environ.get("DAELAB_PHOTOS"), Path(__file__).parents[1] / ".data"]
+    places = [os.environ.get("DAELAB_PHOTOS"), Path(__file__).parents[2] / ".data"]
     real = next((Path(place) for place in places if place and (Path(place) / "cbsd68").is_dir()), None)
     if real is None:
         pytest.skip("$DAELAB_PHOTOS names no folder that holds cbsd68, and .data has none")
