@@ -126,7 +126,7 @@ def sound_page() -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def parsed() -> Callable[..., None]:
-    """Parse the words after `daelab` as the command line does, and run nothing."""
+    """Parse the arguments after `daelab` as the command line does, and run nothing."""
     import typer.main
 
     from daelab.cli import app

@@ -50,14 +50,14 @@ ELSEWHERE = {
     "serve_load.py": "e2e/test_load.py",
 }
 TOOLS_TESTED = {
-    "audit.py": "test_audit.py",
-    "cards.py": "test_site.py",
-    "figures.py": "test_site.py",
-    "handbook.py": "test_site.py",
-    "reliability.py": "test_audit.py",
-    "results.py": "test_reproduce.py",
-    "screenshots.py": "test_site.py",
-    "structure.py": "test_structure.py",
+    "audit.py": "tools/test_audit.py",
+    "cards.py": "tools/test_site.py",
+    "figures.py": "tools/test_site.py",
+    "handbook.py": "tools/test_site.py",
+    "reliability.py": "tools/test_audit.py",
+    "results.py": "experiments/test_paper.py",
+    "screenshots.py": "tools/test_site.py",
+    "structure.py": "tools/test_structure.py",
 }
 
 

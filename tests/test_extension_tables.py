@@ -77,7 +77,7 @@ def contrast(monkeypatch: pytest.MonkeyPatch) -> Metric:
 
 
 def test_a_metric_is_in_help_json_and_printed_table(contrast: Metric, run: Run, helped: Callable[[str], str]) -> None:
-    assert f", {contrast.name}; those of classes" in helped("evaluate")
+    assert f", {contrast.name}. F1 and accuracy" in helped("evaluate")
     words = ("evaluate", "baseline:median,size=3,raw", "--data", "photos", "--limit", "4")
     code, out, _ = run(*words, "--json")
     assert code == 0

@@ -130,7 +130,7 @@ BIAS = "dec4.bias"
 PT: dict[str, tuple[dict[str, torch.Tensor], str]] = {
     "a number that stands for gigabytes": (
         {"enc1.weight": torch.zeros(1).expand(4096, 4096, 3, 3)},
-        "its tensors claim more than the file holds",
+        "its header describes more data than the file contains",
     ),
     "sparse": (STATE | {BIAS: torch.zeros(3).to_sparse()}, "its tensors are not those of this network"),
     "on no device": (STATE | {BIAS: torch.zeros(3, device="meta")}, "its tensors are not those of this network"),
@@ -200,7 +200,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
         "4,294,836,225 pixels",
     ),
     "texts.png": (PNG[:33] + chunk(b"zTXt", b"k\0\0" + ZEROS) + PNG[33:], "broken"),
-    "tags.tif": (tiff(SHAPE + TAGS_BOMB, bytes(200_000)), "its tags claim more than the file holds"),
+    "tags.tif": (tiff(SHAPE + TAGS_BOMB, bytes(200_000)), "its tags describe more data than the file contains"),
     "strip.tif": (tiff([(256, 4, 1, 10_000_000), (257, 4, 1, 10_000_000), *SHAPE[2:]]), "100,000,000,000,000 pixels"),
     "short.npy": (
         b"\x93NUMPY\1\0\x46\0{'descr': '|u1', 'fortran_order': False, 'shape': (9, 9), }".ljust(79) + b"\n",

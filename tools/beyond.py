@@ -62,8 +62,9 @@ def short(board: list[dict[str, Any]]) -> Table:
     first = board[0]
     note = (
         f"CIFAR-10's {first['images']:,.0f} test images under the noise {first['noise']}, seed {first['seed']:.0f}. "
-        "MACs: for one image. Batch PSNR: the paper's metric; PSNR: mean over images, with its 95% interval. F1: macro "
-        "F1, %, that a classifier reaches on the denoised images; no denoiser was trained against the judge holdout. "
+        "MACs are for one image. Batch PSNR is the paper's metric; PSNR is the mean over images, with its 95% "
+        "interval. F1: macro F1, %, that a classifier reaches on the denoised images. No denoiser was trained with the "
+        "classifier holdout. "
         "paper/N: the paper's own weights."
     )
     return Table("CIFAR-10", [*columns, *(f"F1, {judge}" for judge in judges)], rows, note)
@@ -98,8 +99,9 @@ def photographs(board: list[dict[str, Any]]) -> Table:
     first = board[0]
     note = (
         f"CBSD68, {first['images']:.0f} photographs, unclipped Gaussian noise of a standard deviation of 15, 25 and 50 "
-        "of 255 (the literature's protocol): mean PSNR, dB; SSIM at 25. Each network is one, told nothing of the "
-        "level; the classical methods are tuned to each. As published: Zhang et al., 2017. Speed: docs/performance.md."
+        "of 255 (the literature's protocol): mean PSNR, dB; SSIM at 25. Each network is the same at all levels "
+        "and does not get the level as input; the classical methods are tuned to each level. As published: "
+        "Zhang et al., 2017. Speed: docs/performance.md."
     )
     columns = ["model", "parameters", "sigma 15", "25", "50", "SSIM"]
     return Table("Photographs", columns, rows, note)

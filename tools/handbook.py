@@ -1,4 +1,4 @@
-"""docs/commands.md, the commands' help as a page; what `make docs` needs beside the pages that are written by hand.
+"""docs/commands.md, the commands' help as a page; which `make docs` needs in addition to the handwritten pages.
 
 python tools/handbook.py
 """
@@ -20,7 +20,7 @@ WIDTH = 84
 """Characters of a line that a page shows without scrolling."""
 HEAD = """# Commands
 
-What `daelab --help` and `daelab COMMAND --help` say.
+This page shows the output of `daelab --help` and `daelab COMMAND --help`.
 """
 
 

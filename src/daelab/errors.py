@@ -40,4 +40,4 @@ def make_unknown_name_error(what: str, name: str, valid: Iterable[str]) -> Value
     names = sorted(valid)
     suggestions = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {suggestions[0]!r}?" if suggestions else "."
-    return ValueError(f"unknown {what} {name!r}{hint} Valid: {', '.join(names)}")
+    return ValueError(f"unknown {what} {name!r}{hint} Valid: {', '.join(names) or 'none'}")

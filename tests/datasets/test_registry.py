@@ -196,9 +196,9 @@ def test_a_split_uses_the_sets_own_validation_part() -> None:
 @pytest.mark.parametrize(
     ("train", "val", "own", "message"),
     [
-        (100, 250, None, "100 training images were asked for, but 50 are available"),
-        (None, 300, None, "300 validation images were asked for, but 299 are available"),
-        (None, 11, 10, "11 validation images were asked for, but 10 are available"),
+        (100, 250, None, "100 training images are requested, but 50 are available"),
+        (None, 300, None, "300 validation images are requested, but 299 are available"),
+        (None, 11, 10, "11 validation images are requested, but 10 are available"),
         (0, None, None, "a training part needs at least 1"),
         (None, -1, None, "a validation part needs at least 1"),
     ],

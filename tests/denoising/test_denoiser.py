@@ -173,7 +173,7 @@ def test_out_of_memory_halves_the_tiles(shape: tuple[int, ...], error: Exception
 
 def test_memory_too_short_for_anything_is_one_line() -> None:
     method, _ = short_of_memory(0, MemoryError())
-    with pytest.raises(ValueError, match="memory runs out"):
+    with pytest.raises(ValueError, match="the free memory is too small"):
         Denoiser(method)(noisy(20, 20))
 
 

@@ -218,7 +218,7 @@ def other_family(path: Path) -> None:
         (lambda path: path.write_bytes(b"nothing"), "not a safetensors file"),
         (
             lambda path: path.write_bytes(next(iter(list_shipped_models().values())).read_bytes()),
-            "this is no noise identifier",
+            "not a noise identifier of format",
         ),
         (other_family, "another version"),
         (other_order, "another version"),

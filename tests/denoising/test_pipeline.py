@@ -182,7 +182,7 @@ def test_clashing_targets_fail_and_the_rest_is_denoised(tmp_path: Path) -> None:
     assert "its result would be" in found[1].reason
     found = run(tmp_path / "a.png", tmp_path / "b.png", out=tmp_path, overwrite=True)
     assert [result.status for result in found] == ["failed", "failed"]
-    assert "--in-place allows that" in found[0].reason
+    assert "name another file with --out" in found[0].reason
 
 
 def test_pictures_are_replaced_in_place(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "half.bmp": (_bytes("BMP")[:900], "broken"),
     "no-page.tif": (b"II*\0\xff\xff\xff\0", "no page"),
     "half.tif": (_tiff(np.ones((50, 50, 3), np.uint8), photometric="rgb")[:3000], "broken"),
-    "nan.tif": (_tiff(np.full((4, 4), np.nan, np.float32)), "no numbers"),
+    "nan.tif": (_tiff(np.full((4, 4), np.nan, np.float32)), "NaN or infinite"),
     "half.npy": (_npy(np.zeros((9, 9)))[:300], "broken"),
     "pickled.npy": (_npy(np.array([[{}]]), allow_pickle=True), "of numbers"),
 }
@@ -387,7 +387,7 @@ def test_in_memory_errors_name_the_picture(tmp_path: Path) -> None:
     np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
     for content, form, reason in (
         (data[:20], None, "picture"),
-        ((tmp_path / "nan.npy").read_bytes(), None, "no numbers"),
+        ((tmp_path / "nan.npy").read_bytes(), None, "NaN or infinite"),
         (_tiff(np.ones((4, 4), np.uint16)), "JPEG", "JPEG cannot hold 16-bit integers"),
     ):
         with pytest.raises(ValueError, match="standard input: ") as caught:

@@ -174,7 +174,7 @@ MISTAKES = [
     (("denoise", "nowhere.png", "--out", "x.xyz", "--model", "small"), ".xyz"),
     (("denoise", "nowhere.png", "--memory", "much"), "512MB"),
     (("denoise", "nowhere.png", "--shard", "3"), "2/8"),
-    (("denoise", "-", "a.png"), "stands alone"),
+    (("denoise", "-", "a.png"), "takes no other pictures"),
     (("denoise", ".", "--model", "small"), "no picture in"),
     (("compare", "nowhere.png", "photo:cat"), "nowhere.png"),
     (("compare", "photo:cat", "photo:coffee"), "cannot be compared"),

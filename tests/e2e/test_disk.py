@@ -229,7 +229,7 @@ def test_data_that_vanished(run: Run, mine: Path, pictures_file: Path, tmp_path:
     assert run("train", mine, "--name", "a", "--epochs", "1").code == 0
     before = {path.name: path.read_bytes() for path in Path("runs/a").iterdir()}
     data.unlink()
-    assert one_line(run("train", "--resume", "a")) == f"daelab: npz: there is no file {data}"
+    assert one_line(run("train", "--resume", "a")) == f"daelab: npz: the file {data} does not exist"
     assert {path.name: path.read_bytes() for path in Path("runs/a").iterdir()} == before
 
 

@@ -273,7 +273,7 @@ MISTAKES = {
     "data": (["--data", "folder:x"], "unknown leaderboard 'folder:x'"),
     "model": (["model-x", "--data", "photos"], "unknown model or run 'model-x'"),
     "checkpoints": (["--data", "photos", "--paper-checkpoints", "nowhere"], "nowhere: the folder does not exist"),
-    "out": (["--data", "photos", "--out", __file__], "is a file; write the name of a folder"),
+    "out": (["--data", "photos", "--out", __file__], "is a file; give the name of a folder"),
 }
 
 

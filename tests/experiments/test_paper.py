@@ -163,7 +163,7 @@ def test_what_is_missed_is_named(made: tuple[Measurements, Watcher]) -> None:
 def test_a_second_report_replaces_the_first(made: tuple[Measurements, Watcher], tmp_path: Path) -> None:
     _check(made[0].request)
     (tmp_path / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds other files than a report"):
+    with pytest.raises(ValueError, match="contains files that are not part of a report"):
         _check(ReproductionRequest(tmp_path))
     with pytest.raises(FileNotFoundError, match="the folder does not exist"):
         _check(ReproductionRequest(tmp_path / "new", checkpoints=tmp_path / "none"))

@@ -203,9 +203,9 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no sampler": (SEEDS | {"explore": {"sampler": "gird"}}, "unknown sampler 'gird'; did you mean 'grid'"),
     "no goal": (SEEDS | {"explore": {"goals": ["psnrr"]}}, "unknown goal 'psnrr'; did you mean 'psnr'"),
     "no pruner": (SEEDS | {"explore": {"pruner": "half"}}, "unknown pruner 'half'"),
-    "a goal twice": (SEEDS | {"explore": {"goals": ["psnr", "psnr"]}}, "one of them occurs twice"),
+    "a goal twice": (SEEDS | {"explore": {"goals": ["psnr", "psnr"]}}, "a goal occurs twice"),
     "a key of explore": (SEEDS | {"explore": {"trial": 3}}, "unknown recipe key 'explore.trial'"),
-    "nsga2 alone": (SEEDS | {"explore": {"sampler": "nsga2"}}, "nsga2 weighs goals against each other"),
+    "nsga2 alone": (SEEDS | {"explore": {"sampler": "nsga2"}}, "nsga2 needs two or three goals"),
     "pruning two": (SEEDS | {"explore": {"pruner": "median", "goals": ["psnr", "macs"]}}, "uses the PSNR alone"),
     "seeds of seeds": (SEEDS | {"explore": {"seeds": 2}}, "so seed cannot vary"),
     "no grid": (
@@ -426,10 +426,10 @@ def test_a_trial_that_diverges_fails_and_the_others_go_on(pictures_file: Path) -
     plain = tiny(pictures_file, training={"lr": [1e30, 0.01], "optimiser": "sgd", "epochs": 1}, seed=3)
     study = searched(plain)
     assert [row.state for row in study.rows()] == ["failed", "finished"]
-    assert "the loss is no longer a number" in study.rows()[0].reason
+    assert "the loss became infinite or NaN" in study.rows()[0].reason
     assert study.ledger.get_run("tiny-0")["status"] == "failed"
     plain["training"]["lr"] = [1e30, 1e31, 1e32, 1e33]
-    with pytest.raises(ValueError, match="3 trials failed in a row; the last: .*no longer a number"):
+    with pytest.raises(ValueError, match="3 trials failed in a row; the last: .*became infinite or NaN"):
         searched(plain, "wild")
 
 
@@ -620,9 +620,9 @@ def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_pa
     before = (out / "curves.svg").read_bytes()
     write_comparison_page(found, out, "Study tiny", "daelab compare")
     assert (out / "curves.svg").read_bytes() == before
-    with pytest.raises(ValueError, match="holds other files than a comparison"):
+    with pytest.raises(ValueError, match="contains files that are not part of a comparison"):
         check_comparison_page(get_runs_root())
-    with pytest.raises(ValueError, match="is a file; write the name of a folder"):
+    with pytest.raises(ValueError, match="is a file; give the name of a folder"):
         check_comparison_page(out / "runs.csv")
 
 

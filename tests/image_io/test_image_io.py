@@ -369,7 +369,7 @@ def test_a_note_says_that_only_the_first_frame_was_read(tmp_path: Path) -> None:
         frames[0].save(source, save_all=True, append_images=frames[1:])
         done = denoise_file(source, tmp_path / f"b{suffix}", model=DARKER)
         assert done.note == "the first of 3 frames"
-        with pytest.raises(ValueError, match="only the first of 3 frames would be left"):
+        with pytest.raises(ValueError, match="would keep only the first of 3 frames"):
             denoise_file(source, model=DARKER, in_place=True)
         with Image.open(source) as image:
             assert image.n_frames == 3  # type: ignore[attr-defined]
@@ -391,7 +391,7 @@ def whole_png() -> bytes:
         ("a.png", b"not a picture", "not a picture"),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "a.png: "),
         ("a.png", whole_png()[:2000], "a broken picture"),
-        ("a.jpg", whole_png(), "it holds a PNG, which .jpg does not say"),
+        ("a.jpg", whole_png(), "it holds a PNG, but its suffix is .jpg"),
         ("a.tif", b"II*\0\x08\0\0\0", "no page"),
         ("a.npy", b"\x93NUMPY", "a broken picture"),
     ],

@@ -224,7 +224,7 @@ def test_a_pickle_that_would_run_code_is_refused(
     with pytest.raises(ValueError) as caught:
         load_network(path)
     assert not trace.exists()
-    assert str(caught.value) == f"{path}: not loaded: it holds more than tensors, which could run code"
+    assert str(caught.value) == f"{path}: not loaded: it contains objects other than tensors, which could run code"
 
 
 PLAIN = dict(build_network(ARCHITECTURE_PRESETS["model-b-35"]).state_dict())

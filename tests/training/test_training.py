@@ -463,7 +463,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny: Callable[..., Recipe], mon
         fit_denoiser(tiny(epochs=5), "a", progress=_Spoiler(patch, 2 * STEPS + 1))
     checkpoint = get_run_folder("a").checkpoint
     assert str(caught.value) == (
-        f"epoch 3: the loss is no longer a number; the last good checkpoint is {checkpoint} (epoch 2); "
+        f"epoch 3: the loss became infinite or NaN; the last good checkpoint is {checkpoint} (epoch 2); "
         "try a lower training.lr than 0.01"
     )
     row = Ledger().get_run("a")
@@ -479,21 +479,21 @@ def test_a_loss_that_is_no_number_stops_the_run(tiny: Callable[..., Recipe], mon
 def test_an_interruption_does_not_save_what_is_no_number(
     tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monkeypatch.context() as patch, pytest.raises(ValueError, match="epoch 2: the loss is no longer a number"):
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="epoch 2: the loss became infinite or NaN"):
         fit_denoiser(tiny(), "a", progress=_Spoiler(patch, STEPS + 1, Watcher(STEPS + 2)))
     assert all(tensor.isfinite().all() for tensor in read_tensors(get_run_folder("a").checkpoint)[1].values())
 
 
 def test_a_loss_that_is_no_number_at_once(tiny: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "sigmoid", lambda x: x * math.nan)
-    with pytest.raises(ValueError, match="epoch 1: the loss is no longer a number; there is no checkpoint yet"):
+    with pytest.raises(ValueError, match="epoch 1: the loss became infinite or NaN; there is no checkpoint yet"):
         fit_denoiser(tiny(), "a")
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "too many": (["data.train=1000"], "1,000 training images were asked for"),
+    "too many": (["data.train=1000"], "1,000 training images are requested"),
     "spec": (["spec={stages=[1, 1, 1, 1, 1]}"], "16x16 images; this architecture needs multiples of 32"),
-    "no data": (["data.name=npz:/nonesuch.npz"], "there is no file /nonesuch.npz"),
+    "no data": (["data.name=npz:/nonesuch.npz"], "the file /nonesuch.npz does not exist"),
     "no start": (["training.start=modell"], "training.start: unknown model 'modell'"),
     "another's start": (["training.start=model-c"], "training.start: model-c is of another architecture"),
     "no teacher": (["teacher.model=modell"], "teacher.model: unknown model 'modell'"),

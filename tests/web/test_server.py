@@ -519,11 +519,11 @@ def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
 
 REFUSED = {
     "full folder": "page exists and is not an empty folder",
-    "unknown model": "no model model-x for the page; the models are: ",
+    "unknown model": "the page cannot use the model model-x; the models are: ",
     "another package": "runtime.tgz: not the package onnxruntime-web@",
-    "no package": "no file .*absent.tgz; npm pack onnxruntime-web@",
+    "no package": "the file .*absent.tgz does not exist; npm pack onnxruntime-web@",
     "no npm": "onnxruntime-web, is not installed; run npm pack",
-    "npm fails": "npm could not fetch onnxruntime-web@.*: no error message",
+    "npm fails": "npm could not download onnxruntime-web@.*: no error message",
 }
 
 

@@ -1,4 +1,4 @@
-"""Helpers that know nothing of images.
+"""Helpers that do not depend on images.
 
 The modules:
 

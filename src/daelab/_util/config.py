@@ -140,6 +140,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is too large or is not TOML. The message names the file.
     """
+    # Before reading, so that a huge file does not fill the memory.
     if path.stat().st_size > _MAX_FILE_SIZE:
         raise ValueError(f"{path}: the file has over {_MAX_FILE_SIZE} bytes; a recipe has a few lines")
     try:
@@ -178,6 +179,7 @@ def apply_overrides(
 
 def _check_depth(fields: Mapping[str, Any], where: str) -> None:
     """Raise a ValueError if tables and lists are nested deeper than in any recipe."""
+    # Level by level and not recursively, since a hostile file could exceed Python's recursion limit.
     level: list[Any] = [fields]
     for _ in range(_MAX_DEPTH):
         level = [

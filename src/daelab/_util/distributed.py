@@ -66,7 +66,7 @@ def count_processes() -> int:
 
 
 def is_first_process() -> bool:
-    """Tell whether this process is the one that writes files and prints."""
+    """Return whether this process is the one that writes files and prints."""
     return get_rank() == 0
 
 
@@ -163,7 +163,7 @@ def detect_lost_process(message: str) -> Iterator[None]:
 
 
 def was_reported(text: str, *, loss: bool = False) -> bool:
-    """Tell whether another process has already reported a message, and claim the report otherwise.
+    """Return whether another process has already reported a message, and claim the report otherwise.
 
     If all processes find the same fault, it is reported once. A lost process is reported only if nothing else was.
 
@@ -266,6 +266,7 @@ def run_on_first(make: Callable[[], _T]) -> _T:
             outcome[0] = make()
         except (ValueError, OSError) as error:
             outcome[1] = error
+    # An error is sent as well, or the other processes would wait for a result that never comes.
     dist.broadcast_object_list(outcome, src=0)
     if outcome[1] is not None:
         raise outcome[1]

@@ -30,13 +30,16 @@ def replace_file(path: Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, since a rename is atomic only within one file system.
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         yield temporary
         _sync(temporary)
+        # `mkstemp` makes files that only their owner may read.
         temporary.chmod(0o666 & ~_get_umask())
         temporary.replace(path)
+        # The rename changes the folder, which must reach the disk as well.
         _sync(path.parent)
     except OSError as error:
         failed_name = None if error.filename is None else Path(os.fsdecode(error.filename)).name
@@ -108,6 +111,7 @@ def _sync(path: Path) -> None:
 
 
 def _get_umask() -> int:
+    # The system tells the mask only when another one is set.
     mask = os.umask(0)
     os.umask(mask)
     return mask

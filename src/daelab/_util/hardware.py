@@ -24,7 +24,7 @@ def choose_device() -> torch.device:
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Tell whether a device multiplies bf16 matrices in hardware, which is faster than float32.
+    """Return whether a device multiplies bf16 matrices in hardware, which is faster than float32.
 
     Args:
         device: The device.
@@ -75,6 +75,7 @@ def keep_freed_memory(reserve: int = 1 << 30) -> bool:
         trim_threshold, mmap_threshold, huge_pages = -1, -3, 14
         if not libc.mallopt(trim_threshold, 2**31 - 1) or not libc.mallopt(mmap_threshold, 2**30):
             return False
+        # Without types, ctypes would cut addresses to 32 bits.
         libc.malloc.restype = ctypes.c_void_p
         libc.malloc.argtypes = [ctypes.c_size_t]
         libc.free.argtypes = [ctypes.c_void_p]
@@ -82,6 +83,7 @@ def keep_freed_memory(reserve: int = 1 << 30) -> bool:
         place = libc.malloc(reserve - HUGE_PAGE)
         if not place:
             return False
+        # `madvise` needs an address at the beginning of a page.
         start = -(-place // HUGE_PAGE) * HUGE_PAGE
         libc.madvise(start, (place + reserve - HUGE_PAGE - start) // HUGE_PAGE * HUGE_PAGE, huge_pages)
         libc.free(place)

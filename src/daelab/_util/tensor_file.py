@@ -67,6 +67,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
     Raises:
         OSError: The file could not be written, or differed when it was read back. The message names the file.
     """
+    # Contiguous, since safetensors refuses other layouts.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(header, sort_keys=True, allow_nan=False)
 
@@ -118,7 +119,7 @@ def read_tensor_header(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntr
         The header, and the data type and shape of each tensor by name.
 
     Raises:
-        ValueError: The file is not one of daelab's. The message names the file and says what is wrong.
+        ValueError: The file was not written by daelab. The message names the file and says what is wrong.
     """
     with Path(path).open("rb") as file:
         start = file.read(8)
@@ -176,7 +177,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         The header, and the tensors by name.
 
     Raises:
-        ValueError: The file is not one of daelab's, or is cut short. The message names it and says what is wrong.
+        ValueError: The file was not written by daelab, or is cut short. The message names it and says what is wrong.
     """
     header, _ = read_tensor_header(path)
     try:

@@ -44,6 +44,7 @@ def merge_results(results: Iterable[_T]) -> Iterator[_T]:
         return
     own_results = iter(results)
     while True:
+        # A process without results left still takes part, with an empty list, or the others would wait forever.
         for gathered in gather_values([_move_to_host(result) for result in islice(own_results, 1)]):
             if not gathered:
                 return
@@ -80,7 +81,7 @@ def distribute_batches(
         batches: The batches that this process makes (see `select_share`): tensors (N, C, H, W) that agree in N,
             H and W, and may differ in C.
         sizes: The number of images in every batch of the epoch.
-        none: A batch without images, with the channels of the others. A process without a batch to make gives it.
+        none: A batch without images, with the channels of the others. A process that has no batch to make yields it.
 
     Yields:
         This process's images of each batch (see `slice_share`), which may be none.

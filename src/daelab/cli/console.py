@@ -123,9 +123,11 @@ def show_progress(what: str, unit: str = "") -> Iterator[Callable[[float, int], 
     Yields:
         A function to call with the number that is done and the total; a total of 0 means unknown.
     """
+    # One process alone draws, or several bars would overwrite each other.
     if not sys.stderr.isatty() or read_world()[0]:
         yield lambda done, total: None
         return
+    # Imported only here, so that output without a terminal does not wait for it.
     from rich import progress as rich
     from rich.console import Console
 
@@ -181,6 +183,7 @@ class ConsoleProgress:
         now = time.monotonic()
         done = (epoch - 1) * self.steps + step
         self.first = self.first or done
+        # A fast training has many steps a second, and drawing each would slow it down.
         if not self.live or now - self.shown < 0.1:
             return
         self.shown = now

@@ -156,7 +156,7 @@ def denoise(
             raise ValueError("standard input (-) is one picture; start daelab without torchrun")
         if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
             raise ValueError(
-                "- stands alone: it takes no other pictures, no --in-place, --compare or --uncertainty, "
+                "standard input (-) takes no other pictures and no --in-place, --compare or --uncertainty, "
                 "and --json only with --out"
             )
         denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma)

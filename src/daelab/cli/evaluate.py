@@ -79,6 +79,8 @@ def evaluate(
 
     if levels is not None and (noise or judge or save):
         raise ValueError("--levels cannot be combined with --noise, --judge or --save")
+    if judge_path is not None and judge is None:
+        raise ValueError("--judge-path needs --judge vit: it names the folder of that classifier's weights")
     _check_save(save, half, self_ensemble)
     sigmas = _parse_levels(levels) if levels is not None else None
     with (
@@ -115,6 +117,8 @@ def _check_save(save: Path | None, half: bool, self_ensemble: bool) -> None:
         raise ValueError("--save stores the scores of the model alone; leave out --self-ensemble")
     if half and save is None:
         raise ValueError("--half needs --save FILE: it says how the model is stored")
+    if save is not None and save.suffix != ".safetensors":
+        raise ValueError(f"{save}: the name of a model file must end in .safetensors")
 
 
 def _parse_levels(text: str) -> list[float]:

@@ -28,7 +28,7 @@ class _Group(TyperGroup):
     """A group in which `daelab explore SPACE` stands for `daelab explore run SPACE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the words after `explore`.
+        """Parse the arguments after `explore`.
 
         Args:
             ctx: Click's context.

@@ -46,7 +46,9 @@ def reproduce(
             help="Folder of the paper's 35.pt, 37.pt, 38.pt and tests_fully.csv. Default: only our weights are scored.",
         ),
     ] = None,
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train our weights anew first. This takes hours.")] = False,
+    retrain: Annotated[
+        bool, typer.Option("--retrain", help="Train our weights again first. This takes hours.")
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Use 1,000 images for everything. This takes a minute.")
     ] = False,

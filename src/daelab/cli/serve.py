@@ -81,6 +81,7 @@ def serve(
 
     Example: daelab serve --port 8000
     """
+    # Imported here, so that `daelab --help` does not wait for these modules.
     from daelab._util.memory import parse_memory_size
     from daelab.web import server
     from daelab.web.app import ServerSettings
@@ -93,6 +94,7 @@ def serve(
 
     def announce(address: str) -> None:
         print_result(f"the page is at {address}{'#token=TOKEN' if token else ''} (Ctrl-C ends it)")
+        # A program that reads the address from a pipe would otherwise wait for it.
         sys.stdout.flush()
 
     server.serve(settings, host, port, announce)

@@ -67,9 +67,12 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         # The file is opened here, since NumPy leaves a damaged file open.
         with path.open("rb") as file:
+            if file.read(2) != b"PK":  # NumPy would take it for a pickle and advise to load it unsafely
+                raise ValueError("it is not an .npz file")
+            file.seek(0)
             return _select_arrays(np.load(file, allow_pickle=False))
     except FileNotFoundError as error:
-        raise ValueError(f"npz: there is no file {path}") from error
+        raise ValueError(f"npz: the file {path} does not exist") from error
     except Exception as error:  # NumPy and zipfile raise errors of nearly every class
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} cannot be read: {reason}") from error
@@ -80,6 +83,7 @@ def _select_arrays(content: Any) -> dict[str, NDArray[Any]]:
         raise ValueError("it is a single array; save it with np.savez(path, images=...)")
     keys = [key for key in content.files if key.split("_")[-1] in ("images", "labels")]
     assert content.zip is not None
+    # The sizes are checked before unpacking, since a small file may unpack to any size.
     sizes = {info.filename.removesuffix(".npy"): info.file_size for info in content.zip.infolist()}
     needed, free = sum(sizes[key] for key in keys), get_free_memory()
     if needed > free:

@@ -180,7 +180,7 @@ class DatasetSource:
     download: bool = True
     """Whether a set may be downloaded if it is not found."""
     train: bool = True
-    """Whether the training part is needed. If not, it may come empty to save time."""
+    """Whether the training part is needed. If not, it may be empty, which saves time."""
     crop: int = 32
     """The side of a folder's crops, in pixels."""
     memory_budget: int | None = None

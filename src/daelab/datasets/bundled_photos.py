@@ -1,4 +1,4 @@
-"""Ten color photographs that come with scikit-image and scikit-learn: the data set that needs no network."""
+"""Ten color photographs that come with scikit-image and scikit-learn: the data set that needs no network connection."""
 
 from __future__ import annotations
 

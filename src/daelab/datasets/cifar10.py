@@ -104,6 +104,7 @@ def _unpack_or_download(source: DatasetSource) -> Path:
         raise ValueError(_describe_missing(folders, "and downloading is off"))
     try:
         target.mkdir(parents=True, exist_ok=True)
+        # In the target itself, since a folder can be renamed only within one file system.
         with tempfile.TemporaryDirectory(prefix=".cifar10-", dir=target) as part:
             if archive is None:
                 archive = Path(part) / ARCHIVE
@@ -193,4 +194,4 @@ class _Unpickler(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is refused") from None
+            raise pickle.UnpicklingError(f"loading {module}.{name} is not allowed") from None

@@ -78,7 +78,7 @@ def count_pixels(path: Path, crop: int) -> int:
 
     Args:
         path: The image file.
-        crop: The least side, in pixels. A smaller side counts as this.
+        crop: The smallest side to assume, in pixels. Smaller sides are rounded up to it.
 
     Returns:
         The number of pixels after mirroring at the edges.
@@ -152,6 +152,7 @@ def _convert_to_8_bits(gray: NDArray[Any]) -> Pixels:
     if np.issubdtype(gray.dtype, np.floating):
         scale = 255.0 if top <= 1.0 else 1.0
     else:
+        # Pillow decodes some 16-bit files to 32 bits, so values above 255 are taken for 16-bit ones.
         scale = 255.0 / 65535.0 if gray.dtype.itemsize == 2 or top > 255.0 else 1.0
     return np.rint(values * scale).clip(0, 255).astype(np.uint8)
 

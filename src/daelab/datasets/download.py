@@ -1,4 +1,4 @@
-"""Downloads of published files: complete and with the published MD5, or not at all."""
+"""Downloads of published files. A file is kept only if its MD5 is the published one."""
 
 from __future__ import annotations
 
@@ -100,6 +100,7 @@ def unpack_archive(archive: Path, folder: str, names: Collection[str], target: P
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
+                # A hostile archive could otherwise write outside of the target by a path or a link.
                 parts = Path(member.name).parts
                 if parts[:1] != (folder,) or ".." in parts or not (member.isfile() or member.isdir()):
                     raise ValueError(f"{archive.name}: refused, since {member.name!r} is not a file inside {folder}")

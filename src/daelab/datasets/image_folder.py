@@ -220,7 +220,7 @@ def split_image_folder(source: DatasetSource) -> tuple[dict[str, ImageFolder], s
 
 
 def _fits(parts: Iterable[PathList], crop: int, budget: int) -> bool:
-    """Tell whether all images fit the budget when decoded. Headers are read until the answer is known."""
+    """Return whether all images fit the budget when decoded. Headers are read until the answer is known."""
     for names in parts:
         for place in range(len(names)):
             budget -= 3 * count_pixels(names[place], crop)
@@ -252,6 +252,7 @@ def _walk_files(top: Path, inside: str = "") -> Iterator[str]:
     """Yield the path of every file within a folder, with slashes, using little memory for a million files."""
     with suppress(PermissionError), os.scandir(top / inside) as entries:
         for entry in entries:
+            # A link to a folder further up would lead to an endless walk.
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk_files(top, f"{inside}{entry.name}/")
             elif entry.is_file():

@@ -42,7 +42,7 @@ def check_dataset_name(name: str) -> str:
         The name.
 
     Raises:
-        ValueError: There is none. The message lists the names and the nearest match.
+        ValueError: It does not exist. The message lists the names and the nearest match.
     """
     kind, colon, path = name.partition(":")
     if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
@@ -67,7 +67,7 @@ def load_dataset(
         name: One of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `cbsd432`, `folder:PATH`, `npz:PATH`.
         root: The folder of downloaded sets. None means $DAELAB_DATA, then the user's data folder.
         download: Whether a set may be downloaded if it is not found.
-        train: Whether the training part is needed. If not, it may come empty to save time.
+        train: Whether the training part is needed. If not, it may be empty, which saves time.
         crop: The side of the crops of a folder's images, in pixels.
         memory_budget: The bytes that a folder's decoded images may take; None means a quarter of the
             free memory. A larger folder is streamed from disk.

@@ -26,7 +26,7 @@ def split_dataset(
         seed: The seed of the permutations, at least 0.
         replacement: Whether to draw as the paper's published code did, for its recipes only. Each part is
             then drawn *with replacement* from its own pool (`val` images for validation, all others
-            for training; the pools stay disjoint). k draws from n images give about
+            for training; the pools stay disjoint). Drawing k of n images gives about
             n (1 - (1 - 1/n)^k) distinct ones: 20,000 of 45,000 give 16,147 and 40,000 of 40,000
             give 25,285, the paper's counts at 5,000 and 10,000 validation images.
 
@@ -94,7 +94,7 @@ def split_indices(images: int, name: str) -> tuple[Indices, Indices]:
 def _check_size(part: str, requested: int | None, default: int, available: int, name: str) -> int:
     count = default if requested is None else requested
     if count > available:
-        raise ValueError(f"{name}: {count:,} {part} images were asked for, but {available:,} are available")
+        raise ValueError(f"{name}: {count:,} {part} images are requested, but {available:,} are available")
     if count < 1:
         raise ValueError(f"{name}: a {part} part needs at least 1 image, not {count}")
     return count

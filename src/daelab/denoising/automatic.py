@@ -59,6 +59,7 @@ class AutomaticDenoiser:
         Args:
             name: The name of the model.
         """
+        # Several threads may ask for the same model at once, and it should be loaded only once.
         with self._lock:
             if name not in self._denoisers:
                 self._denoisers[name] = Denoiser.load(name, tile=self._tile, memory=self._memory)
@@ -84,6 +85,7 @@ def load_denoiser(
         FileNotFoundError: No model has this name.
         ValueError: A number is out of range, or the model takes no sigma.
     """
+    # The workers compute at the same time, so each gets its part of the memory.
     share = None if memory is None else max(1, parse_memory_size(memory) // max(1, workers))
     if str(model) != AUTOMATIC:
         return Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
@@ -118,7 +120,7 @@ def denoise_image(
     Args:
         image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
         denoiser: A denoiser, or the automatic one.
-        strength: From 0, the image as it is, to 1, fully denoised. Faint noise is denoised by half of it.
+        strength: From 0 (unchanged) to 1 (fully denoised). Half of it is used if the noise is faint.
         self_ensemble: Whether to average over the eight flips and rotations.
         uncertainty: Whether to return the uncertainty map, which implies the self-ensemble.
         progress: Called with (tiles done, tiles in total).
@@ -135,6 +137,7 @@ def denoise_image(
         chosen, part = denoiser.load(noise.choice), noise.strength * strength
         return DenoisedImage(*_denoise(image, chosen, part, self_ensemble, uncertainty, progress), (noise,))
     noises = tuple(denoiser.identify(one) for one in image)
+    # Images without a model keep their pixels, and their uncertainty is zero.
     pixels, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
     has_spread = False
     # images of the same choice are denoised together
@@ -171,6 +174,7 @@ def describe_choices(noises: Sequence[IdentifiedNoise]) -> tuple[str, str]:
     Returns:
         The names of the models in the order of the images, and each choice with its reason in one line.
     """
+    # Reversed, so that the first image of each choice gives the reason.
     first = {noise.choice: noise for noise in reversed(noises)}
     names = list(dict.fromkeys(noise.choice for noise in noises))
     why = " | ".join(f"{name or LEFT_UNCHANGED}: {first[name].why}" for name in names)

@@ -113,6 +113,7 @@ def estimate_memory_per_pixel(spec: Architecture) -> int:
     """
     side = spec.multiple * 64
     largest, area = 0.0, 1 / spec.unshuffle**2
+    # The layers are counted by their areas relative to the picture, since the memory grows in proportion to its pixels.
     for layer in spec.layers():
         if layer.pooled:
             continue

@@ -118,8 +118,10 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
     taken: dict[Path, str] = {}
     for source, name, fault in _list_sources(request):
         target = _locate_target(request, source, name)
+        # Clashes are found before the parts are divided, so that every computer finds the same ones.
         fault = fault or _find_clash(request, source, target, taken)
         taken.setdefault(target, source)
+        # The part follows from the path inside the folder alone, so that the folder may lie elsewhere on each computer.
         if zlib.crc32(name.as_posix().encode()) % parts == part - 1:
             jobs.append(BatchJob(source, target, fault))
     return jobs
@@ -159,6 +161,7 @@ def _filter_pictures(files: Iterable[Path], request: BatchRequest) -> Iterator[P
     for file in files:
         skipped = file.name.startswith(".") or (request.out is not None and file.is_relative_to(request.out))
         is_picture = find_format(file.suffix) is not None and file.is_file()
+        # A second run over the same folder must not denoise the results of the first.
         if is_picture and not skipped and not _is_result(file, request):
             yield file
 
@@ -195,7 +198,7 @@ def _find_clash(request: BatchRequest, source: str, target: Path, taken: dict[Pa
     if target in taken:
         return f"{source}: its result would be {target}, which is the result of {taken[target]} too"
     if not request.in_place and is_same_file(Path(source), target):
-        return f"{source}: its result would replace it; --in-place allows that"
+        return f"{source}: its result would replace it; name another file with --out"
     return ""
 
 
@@ -211,6 +214,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     part, _, parts = text.partition("/")
     if not (part.isdecimal() and parts.isdecimal()):
         raise ValueError(f"--shard must be I/N, such as 2/8, not {text!r}")
+    # Each part is divided once more among the processes of the group.
     return int(part) + int(parts) * get_rank(), int(parts) * count_processes()
 
 
@@ -247,6 +251,7 @@ def run_batch(
     if workers == 1 or len(jobs) < 2:
         yield from map(run_job, jobs)
         return
+    # The workers divide the cores, since more threads than cores slow each other down.
     threads = max(1, torch.get_num_threads() // workers)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
         try:
@@ -259,6 +264,7 @@ def _run_job(job: BatchJob, request: BatchRequest, work: BatchWork, progress: Pr
     try:
         if job.fault:
             raise ValueError(job.fault)
+        # A result that exists is skipped, so that an interrupted batch can be repeated.
         if job.target.exists() and not (request.overwrite or request.in_place or request.into_file):
             return DenoiseResult(job.source, str(job.target), status=DONE_BEFORE)
         return work(job.source, job.target, progress)
@@ -295,6 +301,7 @@ def summarize_results(results: Sequence[DenoiseResult]) -> BatchSummary:
     """
     everything = list(results)
     if count_processes() > 1:  # also keeps a process from ending, and thereby ending the others, before they are done
+        # Sorted, since the order in which several processes divide the pictures means nothing to the user.
         everything = sorted(chain.from_iterable(gather_values(everything)), key=lambda result: result.source)
     done_before, failed = (sum(result.status == status for result in everything) for status in (DONE_BEFORE, FAILED))
     return BatchSummary(everything, len(everything) - done_before - failed, done_before, failed)

@@ -125,6 +125,7 @@ def _wiener(x: _Pixels, size: int, noise: float) -> Any:
     """
     from scipy.ndimage import uniform_filter
 
+    # In float64, since E[x^2] - E[x]^2 loses digits in float32.
     wide = x.astype(np.float64)
     mean = uniform_filter(wide, (size, size, 1))
     variance = np.maximum(uniform_filter(wide**2, (size, size, 1)) - mean**2, 0)
@@ -362,12 +363,13 @@ def tune_classical_method(
     if baseline.correction is None:
         baseline = replace(baseline, correction=fit_gain_and_offset(train.take(np.arange(min(FIT, len(train)))), noise))
     images = val.take(np.arange(min(VALIDATION, len(val))))
+    # Made once, so that all combinations are compared on the same noisy pictures.
     batches = list(iterate_noisy_batches(images, noise, SEED))
     candidates, tried = baseline.candidates(), []
     for done, settings in enumerate(candidates, 1):
         run = replace(baseline, settings=settings).method().run
         errors = torch.cat([mse(run(batch.noisy), batch.clean) for batch in batches])
-        # an image that is restored exactly counts as 120 dB
+        # An image that is restored exactly counts as 120 dB.
         tried.append((settings, float(convert_mse_to_psnr(errors.clamp_min(1e-12)).mean())))
         if progress:
             progress(done, len(candidates))
@@ -392,6 +394,7 @@ def fit_gain_and_offset(images: Images, noise: Noise) -> tuple[float, float]:
         x, y = batch.noisy.double().flatten(), batch.clean.double().flatten()
         sums += torch.stack([torch.tensor(float(len(x))).double(), x.sum(), y.sum(), x @ x, x @ y])
     n, x, y, xx, xy = sums.tolist()
+    # Without spread, any gain fits equally well, so that it stays 1.
     spread = xx - x * x / n
     gain = (xy - x * y / n) / spread if spread > 1e-12 * n else 1.0
     return round(gain, 4), round((y - gain * x) / n, 4)

@@ -184,8 +184,10 @@ class Denoiser:
         if self.sigma is not None:
             levels = torch.full((count,), self.sigma / 255)
         elif 0 in job.shape:
+            # An empty batch has no middle to estimate the noise level from.
             levels = torch.zeros(count)
         else:
+            # The level is estimated once from the middle of each picture, so that all of its tiles are denoised alike.
             middle = TilePlace(slice(0, count), _middle(height), _middle(width))
             levels = estimate_noise_level(job.fetch(middle))
         return lambda place: append_noise_level(job.fetch(place), levels[place.images])
@@ -196,8 +198,12 @@ class Denoiser:
         memory = _free_memory(self.device) // 4 if self._memory is None else self._memory
         # A self-ensemble keeps its eight results until they are averaged.
         pixel = self.method.bytes_per_pixel + (8 * 12 if self_ensemble else 0)
+        # The halo is computed too, so it counts toward the memory of a tile although its pixels are dropped.
         allowed = (math.isqrt(memory // pixel) - 2 * halo) // multiple * multiple
+        # Tiles begin at multiples of the network's stride, or they would be computed on another grid than the full
+        # picture.
         requested = -(-(self._tile or TILE) // multiple) * multiple
+        # Even where the memory looks too small, the smallest tile is tried: the estimate is rough.
         return max(multiple, min(requested, allowed))
 
 
@@ -217,11 +223,13 @@ def estimate_noise_level(x: Tensor) -> Tensor:
     Returns:
         (N,) on the CPU; 0 for images of less than 2x2 pixels.
     """
+    # The wavelet takes pixels in blocks of 2x2, so an odd last row or column is left out.
     height, width = (side // 2 * 2 for side in x.shape[2:])
     if not height or not width:
         return torch.zeros(len(x))
     x = x[..., :height, :width]
     details = x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]
+    # A detail is a sum of four pixels, so its standard deviation is twice that of the noise.
     return details.flatten(1).abs().median(1).values.div(2 * 0.6745).cpu()
 
 
@@ -263,15 +271,18 @@ class _Arrays:
         self.shape = (self.inputs.shape[0], self.inputs.shape[1], self.inputs.shape[2])
 
     def fetch(self, place: TilePlace) -> Tensor:
+        # Only the window is converted to float32, so that the picture is never copied as a whole.
         window = np.array(self.inputs[place.images, place.rows, place.columns], np.float32, order="C")
         x = torch.from_numpy(window).to(self.device).div_(self.scale).permute(0, 3, 1, 2)
         return x.expand(-1, 3, -1, -1)  # a grayscale image as three equal channels
 
     def store(self, place: TilePlace, denoised: Tensor, spread: Tensor | None) -> None:
         if self.strength < 1:
+            # The noisy pixels are fetched again, since the window that was denoised had a halo.
             denoised = torch.lerp(self.fetch(place), denoised, self.strength)
         if self.inputs.shape[3] == 1:
             denoised = denoised.mean(1, keepdim=True)
+        # Clamped before the conversion, since integers would wrap around.
         values = denoised.clamp(0, 1).mul_(self.scale).permute(0, 2, 3, 1)
         at = (place.images, place.rows, place.columns)
         self.outputs[at] = (values.round() if self.scale > 1 else values).cpu().numpy()
@@ -295,6 +306,7 @@ def find_model(name: str | Path) -> Path:
         FileNotFoundError: There is no such model or run.
     """
     try:
+        # A file or a shipped model comes before a run, so that a run cannot hide a shipped model of the same name.
         return find_model_file(name)
     except FileNotFoundError:
         pass

@@ -44,11 +44,13 @@ def compare_images(
     if clean.pixels.shape != other.pixels.shape or clean.pixels.ndim == 4:
         shapes = f"{_format_shape(clean.pixels)} and {_format_shape(other.pixels)}"
         raise ValueError(f"{clean_name} and {name} cannot be compared: {shapes} pixels x channels")
+    # The range of the clean picture counts for both, or a change of brightness would go unnoticed.
     value_range = get_value_range(clean.pixels) if clean.pixels.dtype not in (np.uint8, np.uint16) else (0.0, 1.0)
     truth, image = (_scale(picture.pixels, value_range) for picture in (clean, other))
     channels = _CHANNELS[truth.shape[1]]
     pairs = {channel: (image[:, [at]], truth[:, [at]]) for at, channel in enumerate(channels)}
     if len(pairs) > 1:
+        # A single channel needs no row for all channels, which would be the same.
         pairs = {"all": (image, truth)} | pairs
     return {part: {key: _compute_score(IMAGE_SCORES[key], *pair) for key in scores} for part, pair in pairs.items()}
 

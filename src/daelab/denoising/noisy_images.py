@@ -48,6 +48,7 @@ def derive_image_index(src: str) -> int:
     Args:
         src: The path or the name of the picture.
     """
+    # Python's own hash of a text differs from process to process.
     return zlib.crc32(Path(src).name.encode())
 
 

@@ -144,7 +144,7 @@ def denoise_file(
         dst: The file to write, in the format of its suffix. Default: `NAME_clean` beside the source.
         model: A denoiser, or a name that `load_model` takes. Default: noise identification chooses a shipped model for
             each page, and leaves pages unchanged that look clean or that no model was trained for.
-        strength: From 0, the picture as it is, to 1, fully denoised.
+        strength: From 0 (unchanged) to 1 (fully denoised).
         self_ensemble: Whether to average over the eight flips and rotations, which takes eight times as long.
         overwrite: Whether to replace `dst` if it exists.
         in_place: Whether to replace `src` itself.
@@ -152,7 +152,7 @@ def denoise_file(
         compare: Whether to also write source and result side by side, as `DST_compare.png`.
         uncertainty: Whether to also write where the eight results of the self-ensemble differ, as
             `DST_uncertainty.png`.
-        max_pixels: The largest picture to accept, in pixels. It is checked by the header.
+        max_pixels: The largest picture to accept, in pixels. It is checked from the file header.
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile, in bytes or as text ("512MB"); see `Denoiser`.
         progress: Called with (tiles done, tiles in total) of each page.
@@ -204,18 +204,22 @@ def run_file(
     start = time.monotonic()
     suffixes = [COMPARISON] * options.compare + [UNCERTAINTY] * options.uncertainty
     side_files = {suffix: target.with_name(f"{target.stem}{suffix}.png") for suffix in suffixes}
+    # All targets are checked before anything is computed, so that minutes of work are not lost at the end.
     form = check_target(target, overwrite=options.overwrite or target == Path(source))
     for place in side_files.values():
         check_target(place, overwrite=options.overwrite)
     picture = read_picture(source, max_pixels=options.max_pixels)
+    # The other frames exist in no other file, so they would be lost.
     if picture.note and is_same_file(Path(source), target):
         raise ValueError(f"{source}: writing in place would keep only {picture.note}; choose another output file")
     denoised = denoise_picture(picture, denoiser, options, form=form, name=source, progress=progress)
     comparison = join_side_by_side(picture, denoised.picture) if options.compare else None
     del picture  # encoding the result needs the memory
     if not denoised.unchanged:
+        # The target was checked above, and it may be the source itself.
         write_picture(target, denoised.picture, overwrite=True)
     elif not is_same_file(find_picture(source), target):
+        # An unchanged picture is copied byte by byte, since to encode it again could lose something.
         write_file(target, lambda part: shutil.copyfile(find_picture(source), part))
     if comparison is not None:
         write_picture(side_files[COMPARISON], comparison, overwrite=True)
@@ -258,6 +262,7 @@ def run_bytes(
     form = form or picture.form
     denoised = denoise_picture(picture, denoiser, options, form=form, name=name, progress=progress)
     try:
+        # The bytes of an unchanged picture are returned as they came, as a file would be copied.
         encoded = data if denoised.unchanged else encode_to_bytes(denoised.picture, form)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
@@ -291,6 +296,7 @@ def denoise_picture(
     pixels, spreads = [], []
     noises: list[IdentifiedNoise] = []
     try:
+        # Checked before denoising, so that a format that cannot hold the result fails at once.
         check_format_holds(picture, form)
         for page in picture.pages:
             planes = split_planes(page.pixels)
@@ -313,6 +319,7 @@ def denoise_picture(
     model, why = describe_choices(noises)
     # no model was chosen for any page
     status = LEFT_UNCHANGED if noises and not model else DENOISED
+    # Another format, or a file without metadata, must be written even if no pixel changed.
     unchanged = status == LEFT_UNCHANGED and picture.form == form and not options.strip
     height, width = picture.size
     result = DenoiseResult(

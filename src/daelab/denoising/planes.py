@@ -1,4 +1,4 @@
-"""Pixels of every type as arrays that denoisers take, and back."""
+"""Conversion of pixels of every type to arrays that denoisers take, and back."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class PixelPlanes:
             arrays: As `PixelPlanes.arrays`, with other values.
         """
         if len(arrays) == 2:
+            # Two planes are the light of CMYK, and ink is its complement.
             return ~np.dstack(list(arrays))
         if self.scale is None:
             return arrays[0]
@@ -55,12 +56,15 @@ def split_planes(pixels: _Array) -> PixelPlanes:
     """
     if pixels.dtype in (np.uint8, np.uint16):
         if pixels.ndim == 3 and pixels.shape[2] == 4:
+            # The complement is exact for unsigned integers, so the inks come back unchanged where nothing is denoised.
             light = ~pixels
             return PixelPlanes((light[..., :3], light[..., 3]), pixels.dtype)
         return PixelPlanes((pixels,), pixels.dtype)
     low, high = get_value_range(pixels)
+    # Such floats have the range of a denoiser already, so they are not rounded by a conversion.
     if (low, high) == (0.0, 1.0) and pixels.dtype.kind == "f":
         return PixelPlanes((pixels,), pixels.dtype)
+    # In float64, since the difference of large integers would lose digits in float32.
     scaled = ((pixels.astype(np.float64) - low) / (high - low)).clip(0, 1).astype(np.float32)
     return PixelPlanes((scaled,), pixels.dtype, (low, high))
 
@@ -76,5 +80,6 @@ def join_spreads(spreads: Sequence[_Floats | None]) -> _Floats | None:
     """
     if len(spreads) == 1 or spreads[0] is None or spreads[1] is None:
         return spreads[0]
+    # The first map is the root mean square of three channels, so it counts three times.
     combined: _Floats = np.sqrt((3 * spreads[0] ** 2 + spreads[1] ** 2) / 4)
     return combined

@@ -42,6 +42,7 @@ def make_uncertainty_picture(spread: _Floats) -> Picture:
     """
     spread = spread.reshape(-1, spread.shape[-1])
     largest = float(spread.max())
+    # A map without any spread stays black; to scale it would divide by zero.
     grey = (spread * (65535 / largest) if largest else spread).round().astype(np.uint16)
     comment = f"white: a standard deviation of {largest:.6f} of the full range"
     return Picture(grey, info={"comment": comment.encode()})

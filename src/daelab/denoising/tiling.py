@@ -1,4 +1,4 @@
-"""Denoising of a picture of any size tile by tile; the result equals that of the full image at once.
+"""Denoising of pictures tile by tile. The result equals that of denoising the full image at once.
 
 Each tile is computed from a window: the tile with the halo around it, extended to multiples of the network's stride.
 Beyond the bottom and the right edge of the picture, the window continues as the mirror image. A window of a flipped or
@@ -72,6 +72,7 @@ def denoise_tiles(
     """
     if 0 in shape:
         return
+    # Reversed, since the next tile is taken from the end of the list.
     todo, done = list(_places(method, shape, side))[::-1], 0
     while todo:
         short = False
@@ -96,7 +97,9 @@ def _denoise_tile(
     """Denoise a tile; with self-ensemble also compute the spread of the eight results."""
     if not self_ensemble:
         return _denoise_turned(method, shape, place, fetch, SYMMETRIES[0]), None
+    # All eight results are kept until the end, since their spread needs each of them.
     results = torch.stack([_denoise_turned(method, shape, place, fetch, symmetry) for symmetry in SYMMETRIES])
+    # Without Bessel's correction: the eight symmetries are all there are, not a sample of more.
     return results.mean(0), results.var(0, correction=0).mean(1).sqrt()
 
 
@@ -132,13 +135,17 @@ class _Window:
 def _window(method: Backend, side: slice, length: int, backwards: bool) -> _Window:
     """Return the window of the pixels `side` of an axis of `length` pixels, perhaps reversed."""
     multiple = method.multiple
+    # A method without a halo depends on every pixel, so its window is the whole side.
     halo = length if method.halo is None else method.halo
     start, stop = (length - side.stop, length - side.start) if backwards else (side.start, side.stop)
+    # The window begins at a multiple of the stride, so that it is on the same grid as the full picture.
     first = max(0, (start - halo) // multiple * multiple)
     last = min(-(-length // multiple), -(-(stop + halo) // multiple)) * multiple
     order = reflect_indices(first, last, length)
     if backwards:
+        # The mirror image of the window's indices makes a window of the flipped picture from the picture itself.
         order = length - 1 - order
+    # Only the pixels in use are fetched; those beyond the edge are reflected from among them.
     low, high = int(order.min()), int(order.max()) + 1
     unchanged = not backwards and last <= length
     return _Window(
@@ -170,6 +177,7 @@ def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator
     """Yield the tiles from left to right and top to bottom, each of as many pictures as fill a tile."""
     count, height, width = shape
     tall, wide = (height, width) if method.halo is None else (min(side, height), min(side, width))
+    # Small pictures are computed together, since each call has a cost of its own.
     several = max(1, side * side // (tall * wide))
     for image, top, left in product(range(0, count, several), range(0, height, tall), range(0, width, wide)):
         yield TilePlace(
@@ -188,6 +196,7 @@ def _halves(method: Backend, place: TilePlace, *, last: bool) -> list[TilePlace]
     images, rows, columns = ((side.stop - side.start) for side in (place.images, place.rows, place.columns))
     if images > 1:
         return [replace(place, images=part) for part in _cut(place.images, 1)]
+    # Such a tile cannot be cut any further without another result.
     if method.halo is None or max(rows, columns) <= method.multiple:
         if last:
             raise ValueError(
@@ -209,5 +218,6 @@ def _out_of_memory(error: Exception) -> bool:
     """Return whether memory ran out; on a CPU torch and onnxruntime raise their own kinds of RuntimeError."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
+    # These errors have no type of their own, so that only the text tells them apart.
     text = str(error).lower()
     return any(hint in text for hint in ("allocate memory", "not enough memory", "out of memory", "bad_alloc"))

@@ -107,6 +107,7 @@ def validate_denoiser(denoise: DenoiseFunction, batches: Iterable[NoisyBatch], l
     def measure(batch: NoisyBatch) -> Columns:
         denoised = denoise(batch.noisy)
         return {
+            # The mean of a batch counts for its images, since the last batch may be smaller.
             "loss": loss(denoised, batch.clean)[None] * len(denoised),
             "error": mse(denoised, batch.clean),
             "peak": batch.clean.flatten(1).amax(1),
@@ -213,6 +214,7 @@ def evaluate_denoiser(
     Raises:
         ValueError: The classifier does not know the images' classes.
     """
+    # Checked before anything is computed, so that a classifier of other classes fails at once.
     judge = judge and judge.on(images.classes, images.name)
     digest, done = hashlib.sha256(), 0
 
@@ -224,6 +226,7 @@ def evaluate_denoiser(
             columns[f"noisy {metric.name}"] = metric.function(batch.noisy, batch.clean)
             columns[f"denoised {metric.name}"] = metric.function(denoised, batch.clean)
         if judge:
+            # The clean images are the same for every model, so their classes are cached.
             columns["clean class"] = judge.remembered(batch.clean)
             columns |= {"noisy class": judge.remembered(batch.noisy.clamp(0, 1)), "denoised class": judge(denoised)}
         return columns
@@ -262,6 +265,7 @@ def _summarize(
     components = []
     for number, option in enumerate(noise.options()):
         mine = values["component"] == number
+        # In a small set, a rare component may have been given to no image.
         if mine.any():
             # The images of a component form no batches of their own, so it has no metric of batches.
             parts = {metric.name: _summarize_images(metric, values, mine, seed) for metric in list_metrics("image")}

@@ -33,6 +33,7 @@ def confusion_matrix(labels: Ints, predictions: Ints, classes: int) -> Ints:
     [[1, 1], [0, 1]]
     """
     assert labels.shape == predictions.shape
+    # One number for each cell of the matrix, so that a single pass counts all of them.
     cells = np.bincount(labels * classes + predictions, minlength=classes * classes)
     return cells.reshape(classes, classes)
 
@@ -132,6 +133,7 @@ def recovered_f1(noisy: float, denoised: float, clean: float) -> float:
     >>> recovered_f1(0.5, 0.8, 0.9)
     0.75
     """
+    # Rounded, so that the rounding errors of the differences do not show.
     return round((denoised - noisy) / (clean - noisy), 12) if clean != noisy else math.nan
 
 
@@ -163,5 +165,6 @@ def _mean_f1(hits: npt.NDArray[Any], labelled: npt.NDArray[Any], predicted: npt.
 
 def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any], empty: float = 0.0) -> _Floats:
     out = np.full(np.shape(below), empty)
+    # Only where the divisor is not zero, so that no warning is raised and `empty` stays elsewhere.
     np.divide(above, below, out=out, where=np.asarray(below) > 0)
     return out

@@ -34,6 +34,7 @@ def mse(image: Tensor, clean: Tensor) -> Tensor:
     Returns:
         (N,) float64.
     """
+    # Summed in float64, since the sum over many pixels loses digits in float32.
     return (image - clean).square().flatten(1).mean(1, dtype=torch.float64)
 
 
@@ -74,6 +75,7 @@ def si_psnr(image: Tensor, clean: Tensor) -> Tensor:
     x, y = (t.double().flatten(1) for t in (image, clean))
     x, y = x - x.mean(1, keepdim=True), y - y.mean(1, keepdim=True)
     energy = x.square().sum(1, keepdim=True)
+    # A flat image has no gain that could bring it closer, and its energy must not divide by zero.
     gain = torch.where(energy > 0, (x * y).sum(1, keepdim=True) / energy.clamp_min(1e-300), 0)
     return convert_mse_to_psnr((gain * x - y).square().mean(1))
 
@@ -97,9 +99,11 @@ def compute_batch_psnr(errors: Floats, peaks: Floats, batch: int = EVALUATION_BA
         peaks: (N,) the largest value of each clean image.
         batch: The number of images in a batch; the last batch may be smaller.
     """
+    # The last batch may be smaller, so each error is divided by its own size.
     starts = np.arange(0, len(errors), batch)
     sizes = np.diff([*starts, len(errors)])
     error = np.add.reduceat(errors, starts) / sizes
+    # A batch without any error has an infinite PSNR, which is meant.
     with np.errstate(divide="ignore"):
         return np.asarray(10 * np.log10(np.maximum.reduceat(peaks, starts) ** 2 / error))
 
@@ -178,6 +182,7 @@ def _slide(x: Tensor, window: Tensor, longest: int = 64) -> Tensor:
     """
     reach, outputs = len(window) - 1, x.shape[-1] - len(window) + 1
     block = min(outputs, longest)
+    # Padded to whole blocks; the outputs of the padding are cut off again.
     blocks = F.pad(x, (0, -outputs % block)).unfold(-1, block + reach, block)
     band = torch.zeros(block + reach, block, device=x.device)
     for offset, weight in enumerate(window):
@@ -223,6 +228,7 @@ def bootstrap_interval(values: Floats, draws: int = 1000, seed: int = 0) -> tupl
     """
     rng = np.random.default_rng(seed)
     with np.errstate(invalid="ignore"):
+        # One resample at a time, so that the memory does not grow with the number of resamples.
         means = [values[rng.integers(len(values), size=len(values))].mean() for _ in range(draws)]
     low, high = np.quantile(means, [0.025, 0.975]) if np.isfinite(means).all() else (math.nan, math.nan)
     return float(low), float(high)
@@ -230,7 +236,7 @@ def bootstrap_interval(values: Floats, draws: int = 1000, seed: int = 0) -> tupl
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, with all that its printed and stored tables need: to add a metric is to add a row to `METRICS`."""
+    """A metric, with all that tables print and store of it. To add a metric, add a row to `METRICS`."""
 
     name: str
     """The key in JSON documents and CSV files."""

@@ -1,6 +1,6 @@
 """Comparison of runs: which settings differ, how they scored, and which differences are within the seed range.
 
-A point is a set of settings without the seed; its runs differ by their seed alone. The seed range is the largest
+A point is a set of settings without the seed; its runs differ only in their seed. The seed range is the largest
 difference between two such runs. Two points whose difference is within it cannot be ranked.
 """
 

@@ -63,9 +63,9 @@ def check_comparison_page(out: Path | None) -> None:
     if not is_matplotlib_installed():
         raise ValueError("figures need matplotlib: pip install 'daelab[report]'")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--plot {out} is a file; write the name of a folder")
+        raise ValueError(f"--plot {out} is a file; give the name of a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / "compare.json").is_file():
-        raise ValueError(f"--plot {out} holds other files than a comparison; write the name of a new folder")
+        raise ValueError(f"--plot {out} contains files that are not part of a comparison; choose a new folder")
 
 
 def write_comparison_page(

@@ -25,7 +25,7 @@ class DatasetSummary:
         return {part: images.count_classes() for part, images in self.parts.items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `daelab data --json` prints."""
+        """Return the output of `daelab data --json`."""
         sizes = {part: {"images": len(images), "size": list(images.size)} for part, images in self.parts.items()}
         return {"name": self.data.name, "note": self.data.note, "parts": sizes, "classes": self.counts}
 

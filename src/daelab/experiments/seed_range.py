@@ -1,4 +1,4 @@
-"""The seed range: how far the results of runs differ that differ by their seed alone.
+"""The seed range: the largest difference between runs that differ only in their seed.
 
 A difference between other runs is meaningful only if it is larger.
 """

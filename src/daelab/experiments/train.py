@@ -50,12 +50,12 @@ def train(
         name: The name of the run. Default: made from the recipe's name.
         resume: Whether to go on from the run's last checkpoint, exactly.
         data_root: The folder of downloaded data sets.
-        ledger: Where the run is recorded. Default: the default ledger.
+        ledger: The database in which the run is recorded. Default: the default ledger.
         progress: The observer of the training.
-        download: Takes (bytes, all bytes) while a data set is downloaded.
-        checkpoint_every: How often a checkpoint is written. Default: after every epoch.
+        download: A function that is called with (bytes, all bytes) while a data set is downloaded.
+        checkpoint_every: The interval between checkpoints. Default: after every epoch.
         track: Trackers that the training also reports to, such as `tensorboard` or `mlflow=URI`.
-        warn: Takes the line of a tracker that failed.
+        warn: A function that is called with the message of a tracker that failed.
 
     Raises:
         ValueError: A mistake in the recipe, the data or the trackers; one line that says what to do.
@@ -100,14 +100,14 @@ def train_classifier(
     Args:
         recipe: A recipe, the name of a shipped one (`judge/photos`), or the path of a TOML file. Default: the run's own
             recipe with `resume`, else `judge/cifar10`.
-        name: The name of the run. Default: the first free `judge-N`.
+        name: The name of the run. Default: `judge-N` with the first unused N.
         resume: Whether to go on from the run's last checkpoint, exactly.
         data_root: The folder of downloaded data sets.
-        ledger: Where the run is recorded. Default: the default ledger.
+        ledger: The database in which the run is recorded. Default: the default ledger.
         progress: The observer of the training.
-        download: Takes (bytes, all bytes) while a data set is downloaded.
+        download: A function that is called with (bytes, all bytes) while a data set is downloaded.
         track: Trackers that the training also reports to, such as `tensorboard` or `mlflow=URI`.
-        warn: Takes the line of a tracker that failed.
+        warn: A function that is called with the message of a tracker that failed.
 
     Raises:
         ValueError: A mistake in the recipe, the data or the trackers; one line that says what to do.
@@ -157,7 +157,7 @@ def train_noise_identification(
         examples: The number of noisy pictures to learn from. Default: 60,000.
         seed: The seed; the same seed gives the same weights.
         data_root: The folder of downloaded data sets.
-        progress: Takes (pictures made, all pictures).
+        progress: A function that is called with (finished pictures, all pictures).
 
     Raises:
         ValueError: The suffix is not .safetensors, or a data set is unknown or missing.

@@ -1,1 +1,1 @@
-"""Picture files: what is read from them, and how it is written back."""
+"""Reading and writing of picture files."""

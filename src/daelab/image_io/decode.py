@@ -59,6 +59,7 @@ def _decode(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
     if image.mode.startswith("I;16"):
         return _decode_deep_grey(image)
     if image.mode in _DTYPES:
+        # Pillow opens other integers in this mode too, but not with their values.
         if image.mode == "I" and _read_layout(image) != (32, _SIGNED):
             raise UnsupportedSamplesError("integers that Pillow widens or wraps")
         return Picture(_convert_to_array(image, image.mode, _DTYPES[image.mode]))
@@ -101,6 +102,7 @@ def _convert_to_array(image: Image.Image, mode: str, dtype: type = np.uint8) -> 
     image.load()
     channels = _CHANNELS.get(mode, 1)
     shape = (image.height, image.width, channels)
+    # The array is filled band by band, so that Pillow never holds a converted copy of the whole picture.
     out: Array = np.empty(shape if channels > 1 else shape[:2], dtype)
     rows = max(1, BAND // image.width)
     for top in range(0, image.height, rows):
@@ -152,6 +154,7 @@ def _decode_both_bytes(image: Image.Image, again: Callable[[], Image.Image]) -> 
     if layout == "LA":  # its four bytes fit in a pixel of RGBA
         values = _convert_to_array(_set_layout(image, "RGBA"), "RGBA").view(">u2").astype(np.uint16)
         return _split(values, "LA")
+    # Pillow decodes the upper bytes; the second pass claims the other byte order and so decodes the lower ones.
     values = _convert_to_array(image, image.mode).astype(np.uint16)
     values <<= 8
     with again() as other:
@@ -186,6 +189,7 @@ def lift_pillow_limits() -> Iterator[None]:
     Both are global. They are restored when the last of several threads leaves.
     """
     with _lock:
+        # Only the first of several threads saves the settings, or one would save those that another has changed.
         if not _inside:
             _inside.append((warnings.catch_warnings(action="ignore"), Image.MAX_IMAGE_PIXELS))
             _inside[0][0].__enter__()

@@ -1,4 +1,4 @@
-"""The one table of picture formats, from which suffixes, limits, media types and help texts are derived."""
+"""The table of picture formats, from which suffixes, limits, media types and help texts are derived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures in memory: pixels, alpha and metadata, apart from the file that holds them."""
+"""Pictures in memory: pixels, alpha and metadata, without the file."""
 
 from __future__ import annotations
 
@@ -116,6 +116,7 @@ def _eight_bits(pixels: Array) -> npt.NDArray[np.uint8]:
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype == np.uint16:
+        # A step of 8 bits is 257 steps of 16 bits: 65535 / 255.
         return (pixels / np.float32(257)).round().astype(np.uint8)
     low, high = get_value_range(pixels)
     scaled = (pixels.astype(np.float64) - low) / (high - low)
@@ -139,4 +140,5 @@ def get_value_range(pixels: Array) -> tuple[float, float]:
         raise ValueError("it holds NaN or infinite values")
     if np.issubdtype(pixels.dtype, np.floating) and low >= 0 and high <= 1:
         return 0.0, 1.0
+    # A flat picture has no range of its own, and a range of zero would divide by zero.
     return low, high if high > low else low + 1

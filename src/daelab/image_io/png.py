@@ -1,4 +1,4 @@
-"""PNG: what Pillow lacks. It reads 16-bit color as 8-bit, cannot write it, and drops most chunks."""
+"""PNG features that Pillow lacks: it reads 16-bit color as 8-bit, cannot write it, and drops most chunks."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def read_kept_chunks(stream: IO[bytes]) -> Chunks:
             chunks.append((name, stream.read(length)))
             stream.seek(4, 1)
         else:
+            # The four bytes of the checksum are skipped too.
             stream.seek(length + 4, 1)
     return chunks
 
@@ -60,6 +61,7 @@ def check_png_complete(stream: IO[bytes]) -> None:
             missing = _compute_data_size(stream.read(length))
         elif name == b"IDAT":
             data = stream.read(length)
+            # It ends when all rows are there, so that data that inflates to far more costs nothing.
             while data and missing > 0 and not inflate.eof:
                 missing -= len(inflate.decompress(data, _INFLATED))
                 data = inflate.unconsumed_tail
@@ -125,6 +127,7 @@ def write_png(stream: IO[bytes], picture: Picture, palette: tuple[Array, Array] 
         if alphas.min() < 255:
             _write_chunk(stream, b"tRNS", alphas.tobytes())
     rows = (_pack_rows(band, black_and_white) for band in picture.bands())
+    # Indices and single bits are not filtered, since neighboring values of them are not similar as numbers.
     step = 0 if palette is not None or black_and_white else picture.samples * depth // 8
     for data in _deflate_parts(_filter_rows(rows, step)):
         _write_chunk(stream, b"IDAT", data)
@@ -159,9 +162,11 @@ def _filter_rows(bands: Iterable[Array], step: int) -> Iterator[bytes]:
 
 def _paeth(rows: Array, above: Array | None, step: int) -> Array:
     """Predict each byte: whichever of its left, upper and corner neighbor is nearest to left + up - corner."""
+    # In 16 bits with a sign, since the differences of bytes are negative or above 255.
     padded = np.zeros((len(rows) + 1, rows.shape[1] + step), np.int16)
     padded[1:, step:] = rows
     if above is not None:
+        # The last row of the band before stays the upper neighbor, so that bands do not show in the file.
         padded[0, step:] = above
     left, up, corner = padded[1:, :-step], padded[:-1, step:], padded[:-1, :-step]
     to_left, to_up = np.abs(up - corner), np.abs(left - corner)

@@ -31,7 +31,7 @@ def read_picture(source: str | Path | bytes, *, max_pixels: int = MAX_PIXELS, na
 
     Args:
         source: A path, `photo:NAME`, or the bytes of a file.
-        max_pixels: The largest picture to accept, in pixels. It is checked by the header.
+        max_pixels: The largest picture to accept, in pixels. It is checked from the file header.
         name: The name of the file that bytes came from. Errors name it, and its suffix must fit the bytes.
 
     Returns:
@@ -69,10 +69,12 @@ def _read(stream: IO[bytes], name: str, suffix: str, max_pixels: int) -> Picture
     head = stream.read(len(_NPY))
     stream.seek(0)
     try:
+        # An empty file gets an error of its own, since Pillow would call it an unknown format.
         if not head:
             raise ValueError("it is empty")
         picture = _read_npy(stream, max_pixels) if head == _NPY else _read_by_pillow(stream, max_pixels)
         row = find_format(suffix)
+        # The result is written by its suffix, so a wrong one would silently change the format.
         if row is not None and row.name != picture.form:
             raise ValueError(f"it holds a {picture.form}, but its suffix is {suffix}; rename it")
     except UnidentifiedImageError:
@@ -105,10 +107,12 @@ def _read_npy(stream: IO[bytes], max_pixels: int) -> Picture:
     if not (len(shape) == 2 or (len(shape) in (3, 4) and shape[-1] == 3)) or dtype.kind not in "uif":
         raise _RefusedError(f"an array must be (H, W), (H, W, 3) or (N, H, W, 3) of numbers, not {shape} of {dtype}")
     _check_size(math.prod(shape[: 2 if len(shape) == 2 else -1]), max_pixels)
+    # The header of a hostile file may claim any shape, so the file's size decides.
     begin, end = stream.tell(), stream.seek(0, 2)
     if end - begin < math.prod(shape) * dtype.itemsize:  # checked before memory is allocated
         raise ValueError("its pixels end before its last row")
     stream.seek(0)
+    # Never unpickled, since a pickle can run any code.
     return Picture(np.load(stream, allow_pickle=False), form="NPY")
 
 
@@ -131,6 +135,7 @@ def _open(stream: IO[bytes], number: int = 0) -> Image.Image | None:
     pillow = [row.name for row in list_formats() if row.name != "NPY"]
     stream.seek(0)
     try:
+        # Only the formats of the table, so that no other decoder of Pillow ever sees the file.
         image = Image.open(stream, formats=["TIFF"] if is_tiff else pillow)
         image.seek(number)
     except (UnidentifiedImageError, SyntaxError):
@@ -162,6 +167,7 @@ def _read_first_frame(stream: IO[bytes], image: Image.Image) -> Picture:
 def _read_tiff(stream: IO[bytes], max_pixels: int) -> Picture:
     """Read every page of a TIFF: by Pillow, or by tifffile if Pillow does not know the samples."""
     order, directories = read_tiff_tags(stream)
+    # All pages count together, since they are in memory at the same time.
     _check_size(sum(height * width for height, width in (directory.size for directory in directories)), max_pixels)
     if len(directories) > _MOST_PAGES:
         raise _RefusedError(f"it has {len(directories):,} pages; at most {_MOST_PAGES:,} are read")
@@ -194,6 +200,7 @@ def _read_tiff_page(stream: IO[bytes], number: int, first: Image.Image | None) -
 def _read_info(image: Image.Image) -> dict[str, Any]:
     kept = {key: image.info[key] for key in ("exif", "icc_profile", "xmp", "comment", "dpi") if image.info.get(key)}
     for key in ("exif", "xmp", "comment"):
+        # Pillow returns text for some formats and bytes for others.
         if isinstance(kept.get(key), str):
             kept[key] = kept[key].encode("utf-8")
     if "dpi" in kept:
@@ -217,6 +224,7 @@ def _is_lossless(stream: IO[bytes]) -> bool:
     while len(head := stream.read(8)) == 8:
         if head[:4] in (b"VP8L", b"VP8 "):
             return head[:4] == b"VP8L"
+        # The chunks of RIFF are padded to an even length.
         length = int.from_bytes(head[4:], "little")
         stream.seek(length + length % 2, 1)
     return False

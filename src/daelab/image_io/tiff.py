@@ -85,7 +85,7 @@ class _File:
         # the tags of a small file may all point to the same bytes, and would fill the memory
         self.taken += length
         if self.taken > 4 * self.size + _SHARED:
-            raise ValueError("its tags claim more than the file holds")
+            raise ValueError("its tags describe more data than the file contains")
 
 
 def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
@@ -107,6 +107,7 @@ def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
     offset = struct.unpack(f"{order}Q", head[8:16])[0] if big else struct.unpack(f"{order}I", head[4:8])[0]
     pages: list[TiffDirectory] = []
     visited: set[int] = set()
+    # A hostile file may chain its directories in a circle.
     while offset and offset not in visited and offset < file.size:
         visited.add(offset)
         tags, offset = _read_directory(file, offset)
@@ -135,12 +136,15 @@ def _read_directory(file: _File, offset: int, depth: int = 0) -> tuple[Tags, int
     count_form, entry_form, word = file.layout
     stream.seek(offset)
     (count,) = _unpack(stream, count_form)
+    # The limit keeps a damaged count from filling the memory.
     entries = [_unpack(stream, entry_form) for _ in range(min(count, 4096))]
     (following,) = _unpack(stream, word) if count <= 4096 else (0,)
     tags: Tags = {}
     for tag, kind, items, inline in entries:
+        # An unknown type counts as longer than the file, so that its tag is left out.
         length = items * _SIZES.get(kind, file.size + 1)
         start = struct.unpack(word, inline)[0]
+        # The depth is limited, since a hostile directory may contain itself.
         if tag in _DIRECTORIES and depth < 2 and length <= len(inline):
             below = struct.unpack(order + "I", inline[:4])[0] if kind in (_LONG, 13) else start
             if below < file.size:
@@ -230,6 +234,7 @@ def write_tiff(stream: IO[bytes], pages: Sequence[tuple[Picture, Array | None]])
     """
     import tifffile
 
+    # The tags are stored in the source's byte order, so the file is written in it.
     metadata = [picture.native or make_tiff_tags(picture) for picture, _ in pages]
     order = metadata[0][0]
     big = sum(math.prod(picture.size) * picture.samples * picture.pixels.itemsize for picture, _ in pages) > _CLASSIC
@@ -288,6 +293,7 @@ def _add_tags(stream: IO[bytes], metadata: Sequence[Tags], order: Order, big: bo
         (offset,) = _unpack(stream, word)
         written, following = _read_directory(file, offset)
         merged = {tag: value for tag, value in written.items() if tag in _STRUCTURE} | tags
+        # TIFF wants directories to begin at even offsets.
         place = file.size + file.size % 2
         stream.seek(pointer)
         stream.write(struct.pack(word, place))
@@ -302,6 +308,7 @@ def _pack_directory(tags: Tags, order: Order, place: int, *, big: bool = False, 
     size = struct.calcsize(word)
     entries, values = b"", b""
     start = place + struct.calcsize(count_form) + len(tags) * struct.calcsize(entry_form) + size
+    # TIFF wants the entries of a directory in ascending order.
     for tag, (kind, value) in sorted(tags.items()):
         there = struct.pack(word, start + len(values))
         if isinstance(value, dict):
@@ -346,6 +353,7 @@ def read_tiff_samples(stream: IO[bytes], number: int) -> Picture:
             raise ValueError(
                 f"{colors} channels of {pixels.dtype} with photometric {page.photometric} are not supported"
             )
+        # White is zero in such a page, and it is the opposite everywhere else in daelab.
         if page.photometric == 0 and pixels.dtype.kind == "u":
             pixels = np.iinfo(pixels.dtype).max - pixels
         native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)

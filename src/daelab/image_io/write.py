@@ -1,4 +1,4 @@
-"""Writing of picture files, each whole or not at all."""
+"""Atomic writing of picture files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from daelab.image_io.tiff import write_tiff
 
 
 def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False) -> None:
-    """Write a picture in the format of the path's suffix, whole or not at all.
+    """Write a picture atomically, in the format of the path's suffix.
 
     Args:
         path: The file to write.
@@ -32,6 +32,7 @@ def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False
         FileExistsError: The file exists and `overwrite` is False.
     """
     path = Path(path)
+    # Checked before anything is encoded, so that a wrong suffix or an existing file costs no time.
     form = check_target(path, overwrite=overwrite)
 
     def save_to(part: Path) -> None:
@@ -39,6 +40,7 @@ def write_picture(path: str | Path, picture: Picture, *, overwrite: bool = False
             encode_picture(stream, picture, form)
 
     try:
+        # Written to another file first, so that a failure never leaves half a picture under this name.
         write_file(path, save_to)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -145,6 +147,7 @@ def _save_tiff(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
 
 
 def _save_npy(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
+    # A pickle could run code when the file is read.
     np.save(stream, picture.pixels, allow_pickle=False)
 
 
@@ -206,7 +209,7 @@ def _apply_palette(picture: Picture) -> tuple[Picture, tuple[Array, Array] | Non
     alpha = np.array(255) if picture.alpha is None else picture.alpha
     levels, counts = np.unique(alpha, return_counts=True)
     if len(levels) > 256:
-        raise ValueError("a palette cannot hold so many levels of alpha")
+        raise ValueError("a palette cannot hold so many levels of alpha; write another format")
     entries = _count_entries(levels, counts)
     indices = np.empty(picture.size, np.uint8)
     colors: list[Array] = []
@@ -222,6 +225,7 @@ def _apply_palette(picture: Picture) -> tuple[Picture, tuple[Array, Array] | Non
 def _count_entries(levels: Array, counts: Array) -> list[int]:
     """Divide the 256 entries of a palette among the levels of alpha."""
     visible = np.where(levels > 0, counts, 0)
+    # One entry is reserved for each level, so that even a rare level keeps its alpha.
     free = 256 - len(levels)
     return [1 + int(free * part) for part in visible / max(1, visible.sum())]
 

@@ -29,6 +29,7 @@ def build_network(architecture: Architecture, seed: int | None = None) -> Networ
     """
     if seed is None:
         return NETWORKS[type(architecture)](architecture)
+    # The global generator of the caller stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return NETWORKS[type(architecture)](architecture)

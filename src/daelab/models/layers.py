@@ -1,4 +1,4 @@
-"""What all networks share: layers that run by name, and batch norms that fold into the convolutions.
+"""The parts that all networks share: layers that run by name, and batch norms that fold into convolutions.
 
 In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU. The
 2x2 ones of stride 2 run as one matrix product that gives the patches. The 3x3 ones run as the equal
@@ -31,9 +31,9 @@ class PatchConvTranspose2d(nn.ConvTranspose2d):
         if not self.training:
             return super().forward(x, output_size)
         n, c, h, w = x.shape
-        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, c)
-        bias = None if self.bias is None else self.bias.repeat(4)
-        patches = F.linear(x.permute(0, 2, 3, 1), weight, bias).reshape(n, h, w, 2, 2, -1)
+        weight = self.weight.permute(2, 3, 1, 0).reshape(-1, c)  # (4K, C)
+        bias = None if self.bias is None else self.bias.repeat(4)  # (4K,)
+        patches = F.linear(x.permute(0, 2, 3, 1), weight, bias).reshape(n, h, w, 2, 2, -1)  # (N, H, W, 2, 2, K)
         return patches.transpose(2, 3).reshape(n, 2 * h, 2 * w, -1).permute(0, 3, 1, 2)
 
 
@@ -44,6 +44,8 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         """Map (N, C, H, W) to (N, K, H, W)."""
         if not self.training:
             return super().forward(x, output_size)
+        # With stride 1, a transposed convolution equals a plain one whose kernel is mirrored and whose channels are
+        # exchanged.
         return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
 
 
@@ -58,13 +60,14 @@ class ThinConv2d(nn.Module):
         """Take over the weight (K, C, 3, 3) and the bias (K,) of a plain convolution."""
         super().__init__()
         outputs, inputs = weight.shape[:2]
+        # The bias is added to the sum of the three shares, since in the convolution it would count three times.
         self.columns = nn.Conv2d(inputs, 3 * outputs, (3, 1), padding=(1, 0), bias=False)
         self.columns.weight = nn.Parameter(weight.permute(3, 0, 1, 2).reshape(3 * outputs, inputs, 3, 1))
         self.bias = nn.Parameter(torch.zeros(outputs) if bias is None else bias.clone())
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, K, H, W)."""
-        left, middle, right = self.columns(x).chunk(3, 1)
+        left, middle, right = self.columns(x).chunk(3, 1)  # each (N, K, H, W)
         out = middle + self.bias.view(-1, 1, 1)
         out[..., 1:] += left[..., :-1]
         out[..., :-1] += right[..., 1:]
@@ -85,6 +88,7 @@ class Network(nn.Module):
         for layer in spec.layers():
             self.add_module(layer.name, _make_convolution(layer))
             if layer.norm != "none":
+                # The tensors' names contain the kind of norm, by which `infer_architecture` recognizes it.
                 self.add_module(f"{layer.norm}_{layer.name}", NORM_LAYERS[layer.norm](layer.outputs))
         # the norm and the activation after each layer, by its name, so that a folded layer can drop its norm
         self.after = {layer.name: (layer.norm, layer.activation) for layer in spec.layers()}
@@ -172,6 +176,7 @@ def prepare_inference(
         `spec.multiple`.
     """
     module: Network = fold_batch_norms(network)
+    # The split convolutions are made to fill the vectors of a CPU.
     if torch.device(device).type == "cpu":
         _replace_thin_convolutions(module)
     module.to(device, dtype)
@@ -190,6 +195,7 @@ def _replace_thin_convolutions(network: Network) -> None:
     for name in network.after:
         layer = network.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        # The split holds only for 3x3 kernels of stride 1 without groups, and pays only for few outputs.
         if (
             layer.out_channels >= MIN_WIDE_OUTPUTS
             or layer.kernel_size != (3, 3)
@@ -209,6 +215,7 @@ def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> No
     assert conv.bias is not None
     # in float64, which saves two roundings
     scale = norm.weight.double() * torch.rsqrt(variance.double() + norm.eps)
+    # The weight of a transposed convolution has its outputs on the second axis.
     shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
     conv.bias.copy_((conv.bias.double() - mean.double()) * scale + norm.bias.double())
     conv.weight.copy_(conv.weight.double() * scale.view(shape))

@@ -114,6 +114,7 @@ def read_model_metadata(path: Path) -> ModelMetadata:
         raise ValueError(f"{path}: {error}") from None
     for name, entry in entries.items():
         expected_type = STORAGE_TYPES[metadata.stored] if len(entry.shape) > 1 else "F32"
+        # PyTorch counts the batches of a norm in int64, whatever the precision of the weights is.
         expected_type = "I64" if name.endswith(".num_batches_tracked") else expected_type
         if entry.dtype != expected_type:
             raise ValueError(f"{path}: tensor {name} is of type {entry.dtype}; expected {expected_type}")
@@ -172,9 +173,11 @@ def load_network(path: str | Path) -> tuple[Network, ModelMetadata]:
         raise FileNotFoundError(f"no model file {path}")
     if path.suffix in (".pt", ".pth"):
         return _load_paper_checkpoint(path)
+    # The header is checked first, so that a false claim about a shape allocates no memory.
     metadata = read_model_metadata(path)
     _, tensors = read_tensors(path)
     network = build_network(metadata.spec)
+    # Weights in half precision are widened here, since the computation uses float32 in any case.
     network.load_state_dict(tensors, strict=True)
     return network.eval(), metadata
 
@@ -186,13 +189,15 @@ def _load_paper_checkpoint(path: Path) -> tuple[Network, ModelMetadata]:
         with warnings.catch_warnings(action="ignore"):  # torch warns about pickles that it did not write
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many classes
-        reason = "it holds more than tensors, which could run code" if "nsupported" in str(error) else "damaged"
+        reason = (
+            "it contains objects other than tensors, which could run code" if "nsupported" in str(error) else "damaged"
+        )
         raise ValueError(f"{path}: not loaded: {reason}") from None
     if not isinstance(state, dict) or not all(isinstance(item, Tensor) for item in state.values()):
         raise ValueError(f"{path}: not a state dict of tensors")
     # a view may repeat one number a billion times, while a network of its shape would need all the memory
     if sum(tensor.numel() * tensor.element_size() for tensor in state.values()) > path.stat().st_size:
-        raise ValueError(f"{path}: its tensors claim more than the file holds")
+        raise ValueError(f"{path}: its header describes more data than the file contains")
     try:
         architecture = infer_architecture({str(name): tuple(tensor.shape) for name, tensor in state.items()})
     except ValueError as error:
@@ -200,6 +205,7 @@ def _load_paper_checkpoint(path: Path) -> tuple[Network, ModelMetadata]:
     network = build_network(architecture)
     with explain_misfit(path):  # the tensors may be sparse, quantized, complex, or on no device
         network.load_state_dict(state, strict=True)
+    # The paper's files have no metadata, so the noise is that of its published code.
     return network.eval(), ModelMetadata(spec=architecture, name=path.stem, noise="published-code")
 
 
@@ -211,4 +217,4 @@ def _check_archive(path: Path) -> None:
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
         return  # torch's older format, or a damaged file, which the loader reports
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError(f"{path}: not loaded: it is compressed, which torch never does")
+        raise ValueError(f"{path}: not loaded: its entries are compressed, but torch writes them uncompressed")

@@ -62,6 +62,7 @@ class AnySizeNetwork(nn.Module):
         """
         place = torch.arange(side + (-side) % self.multiple)
         last = torch.as_tensor(side - 1)
+        # A side of one pixel would otherwise divide by zero.
         place = torch.remainder(place, (2 * last).clamp_min(1))
         return torch.minimum(place, 2 * last - place)
 
@@ -87,6 +88,7 @@ def write_onnx(path: str | Path, network: Network, metadata: ModelMetadata) -> N
         model.producer_name, model.producer_version = "daelab", collect_versions()["daelab"]
         onnx.helper.set_model_props(model, {_KEY: json.dumps(metadata.to_dict(), sort_keys=True, allow_nan=False)})
         onnx.checker.check_model(model, full_check=True)
+        # Without the flag, protobuf may write the metadata's map in another order each time.
         part.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -121,7 +123,7 @@ class OnnxModel:
             path: The file.
 
         Raises:
-            ValueError: The file is not one of daelab's, or onnxruntime is not installed. The message is one line.
+            ValueError: The file was not written by daelab, or onnxruntime is not installed. The message is one line.
             FileNotFoundError: There is no such file.
         """
         path = Path(path)
@@ -174,6 +176,7 @@ class OnnxParity:
     @property
     def largest(self) -> float:
         """The largest difference over all shapes; NaN if one of them is NaN."""
+        # Python's `max` may lose a NaN, depending on the order of the values.
         return float(torch.tensor([value for _, value in self.differences]).max())
 
     @property

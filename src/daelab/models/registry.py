@@ -52,7 +52,7 @@ def find_model_file(name: str | Path) -> Path:
         The file.
 
     Raises:
-        FileNotFoundError: There is neither. The message lists the names and the nearest match.
+        FileNotFoundError: Neither exists. The message lists the names and the nearest match.
     """
     path = Path(name) if Path(name).is_file() else find_shipped_model(str(name))
     if path is None:

@@ -25,6 +25,7 @@ class UNetwork(Network):
         """Create the layers of an architecture, with zeros in the last layer of each residual branch."""
         super().__init__(spec)
         last = [layer.name for layer in spec.layers() if layer.name[-1] in "bf" and "_" in layer.name]
+        # With zeros there, each block begins as the identity, so a network can start from one with fewer blocks.
         for name in [*last, "out"] if spec.residual else last:
             layer = self.get_submodule(name)
             assert isinstance(layer, nn.Conv2d)
@@ -38,7 +39,7 @@ class UNetwork(Network):
         picture = x[:, : spec.channels]
         if spec.saturated:
             x = torch.cat([x, (picture >= MIN_SATURATED).to(x.dtype)], 1)
-        x = self.run("stem", F.pixel_unshuffle(x, spec.unshuffle))
+        x = self.run("stem", F.pixel_unshuffle(x, spec.unshuffle))  # (N, K, H / r, W / r)
         context = self._compute_context(x) if spec.context else None
         skipped = []
         for level in range(last + 1):
@@ -70,7 +71,7 @@ class UNetwork(Network):
         if self.spec.block == "conv":
             inner = self.run(f"{name}a", x)
             return x + self.run(f"{name}b", inner if gain is None else inner * gain)
-        left, right = self.run(f"{name}d", self.run(f"{name}a", x)).chunk(2, 1)
+        left, right = self.run(f"{name}d", self.run(f"{name}a", x)).chunk(2, 1)  # each (N, C, H, W)
         inner = left * right
         x = x + self.run(f"{name}b", inner if gain is None else inner * gain)
         left, right = self.run(f"{name}e", x).chunk(2, 1)
@@ -88,5 +89,6 @@ def compute_window_means(x: Tensor, reach: int) -> Tensor:
         (N, C, H, W).
     """
     for kernel, padding in (((2 * reach + 1, 1), (reach, 0)), ((1, 2 * reach + 1), (0, reach))):
+        # The square is separable, and two narrow passes cost far less than one over the whole square.
         x = F.avg_pool2d(x, kernel, 1, padding, count_include_pad=False)
     return x

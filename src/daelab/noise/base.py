@@ -115,7 +115,7 @@ def draw_level(level: Level, x: Tensor, stream: RandomStream) -> float | Tensor:
     Args:
         level: A number, or a range.
         x: The images (N, ...) that the level is for.
-        stream: The source of random numbers. A single number draws nothing.
+        stream: The source of random numbers. A level that is a single number needs none.
 
     Returns:
         The number, or for a range (N, 1, 1, 1), one number per image, to broadcast over `x`.

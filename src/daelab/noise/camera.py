@@ -43,7 +43,7 @@ class Awgn(Term):
 
 @dataclass(frozen=True)
 class Quantised(Term):
-    """The rounding of an 8-bit file: clip(x), rounded to a multiple of 1/255. It draws nothing."""
+    """The rounding of an 8-bit file: clip(x), rounded to a multiple of 1/255. Nothing is random."""
 
     name = "quantised"
 
@@ -129,7 +129,7 @@ class Correlated(Term):
 
 @dataclass(frozen=True)
 class Jpeg(Term):
-    """JPEG compression at a quality of 1 to 100, on the scale of libjpeg and Pillow. It draws only the quality."""
+    """JPEG compression at a quality of 1 to 100, on the scale of libjpeg and Pillow. Only the quality is random."""
 
     name = "jpeg"
     bounds = {"quality": (1.0, 100.0)}  # noqa: RUF012
@@ -157,6 +157,7 @@ class Grain(Term):
         """Add film grain; see `Noise.apply`."""
         std = draw_level(self.std, x, stream)
         red, green, blue = x.clamp(0, 1).unbind(1)
+        # Rounding may carry the luma of white past 1, where the square root below would be NaN.
         luma = (0.299 * red + 0.587 * green + 0.114 * blue).clamp_(0, 1)[:, None]
         strength = (luma * (1 - luma)).sqrt_().mul_(2 * std)
         return (x + _draw_smooth_normal(x, 1, self.radius, stream).mul_(strength)).clamp_(0, 1)
@@ -197,6 +198,7 @@ class Stripes(Term):
         """Add stripes; see `Noise.apply`."""
         std, channels = draw_level(self.std, x, stream), x.shape[1]
         down = stream.uniform(1, 1, 1) < 0.5
+        # Both are drawn for every image, so that later draws do not depend on the direction.
         columns, rows = stream.normal(channels, 1, x.shape[3]), stream.normal(channels, x.shape[2], 1)
         return (x + torch.where(down, columns, rows).mul_(std)).clamp_(0, 1)
 
@@ -207,8 +209,10 @@ def _draw_smooth_normal(x: Tensor, channels: int, radius: Level, stream: RandomS
     The field that is smoothed is larger than the image, so the noise is the same at the borders.
     """
     reach = math.ceil(3 * get_level_bounds(radius)[1])
+    # A radius of zero must not divide by zero.
     wide = torch.as_tensor(draw_level(radius, x, stream), device=x.device).reshape(-1, 1).clamp_min(1e-3)
     taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / wide) ** 2)
+    # If the squares of the taps add up to 1, the smoothed noise keeps the deviation 1.
     taps = taps / taps.square().sum(1, keepdim=True).sqrt()
     field = stream.normal(channels, x.shape[2] + 2 * reach, x.shape[3] + 2 * reach)
     for axis in (-1, -2) if reach else ():

@@ -75,6 +75,7 @@ def _compress_chroma(plane: Tensor, quality: Tensor) -> Tensor:
     # libjpeg rounds halves down in even columns and up in odd ones
     bias = torch.tensor([0.25, 0.5], device=plane.device).repeat(halved.shape[-1] // 2)
     coded = _quantize((halved + bias).floor(), CHROMA, quality)
+    # Without the padding, which the smooth upsampling would mix into the border.
     coded = coded[:, : -(-height // 2), : -(-width // 2)]
     return _double(_double(coded).mT).mT[:, :height, :width].round()
 
@@ -86,6 +87,7 @@ def _quantize(plane: Tensor, base: tuple[int, ...], quality: Tensor) -> Tensor:
     steps = make_quantization_tables(base, quality)[:, None]
     tiles = plane.double().sub_(128).reshape(n, height // 8, 8, width // 8, 8).transpose(2, 3)
     levels = (tiles.reshape(n, height * width // 64, 64) @ basis.T) / steps
+    # libjpeg rounds halves away from zero, while `torch.round` rounds them to even numbers.
     levels = torch.trunc(levels + 0.5 * levels.sign())
     tiles = (levels.mul_(steps) @ basis).reshape(n, height // 8, width // 8, 8, 8).transpose(2, 3)
     return tiles.reshape(n, height, width).add_(128).round_().clamp_(0, 255).float()

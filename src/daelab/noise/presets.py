@@ -1,4 +1,4 @@
-"""The formulas of the noises that have names of their own."""
+"""The presets: noises with names of their own, and their formulas."""
 
 # The noises of photographs over wide ranges, for training a blind denoiser. Each image draws one line.
 # A camera's noise is followed by the rounding of a file or by JPEG, whose quantization shapes it.

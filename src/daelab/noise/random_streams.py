@@ -124,6 +124,7 @@ class IndexedStream:
         """Draw (N, *shape) float32, uniform in [0, 1)."""
         count = math.prod(shape)
         words = self._draw_words(-(-count // 4), self.device)
+        # With more bits than the 24 of float32, a number could be rounded up to 1.
         return _to_unit_interval(words, 24).float().flatten(1)[:, :count].reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> Tensor:
@@ -132,6 +133,7 @@ class IndexedStream:
         # on all hardware, except for one rounding in half a billion.
         count = math.prod(shape)
         words = self._draw_words(-(-count // 4), self.device)
+        # Adding 1 turns [0, 1) into (0, 1], since the logarithm of 0 is infinite.
         radius = torch.sqrt(-2.0 * torch.log(_to_unit_interval(words[:, :2] + 1, 32)))
         angle = (2.0 * math.pi) * _to_unit_interval(words[:, 2:], 32)
         pair = torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)
@@ -207,6 +209,7 @@ def _invert_poisson(u: Tensor, rate: Tensor) -> Tensor:
     incomplete gamma function Q(k + 1, rate).
     """
     safe = rate.clamp_min(1e-30)
+    # The quantiles of 0 and 1 are infinite. The search below corrects the start in any case.
     z = torch.special.ndtri(u.clamp(1e-12, 1 - 1e-12))
     k = (rate + z * rate.sqrt() + (z * z - 1) / 6).floor().clamp_min(0)
     while bool((high := (k > 0) & (torch.special.gammaincc(k.clamp_min(1e-30), safe) > u)).any()):

@@ -115,7 +115,7 @@ class RunFolder:
             with self.metrics.open(newline="", encoding="utf-8") as file:
                 return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
         except (ValueError, TypeError, csv.Error) as error:
-            raise ValueError(f"{self.metrics}: damaged: {error}; resume the run to write it anew") from None
+            raise ValueError(f"{self.metrics}: damaged: {error}; resume the run to write it again") from None
 
 
 def get_run_folder(name: str, under: Path | None = None) -> RunFolder:
@@ -157,7 +157,7 @@ def find_runs_of_group(group: str | None, under: Path | None = None) -> list[str
     """Find the runs that a group of processes began.
 
     Args:
-        group: The identifier of the group, from `get_group_id`. None finds nothing.
+        group: The identifier of the group, from `get_group_id`. With None, no run is returned.
         under: The folder of all runs; None means `get_runs_root()`.
 
     Returns:

@@ -164,7 +164,8 @@ class Ledger:
             running = connection.execute(select(_runs).where(_runs.c.status == "running")).mappings().all()
             for row in running:
                 if has_died(row["host"], row["pid"], row["born"]):
-                    reason = f"process {row['pid']} died; resume the run with: daelab train --resume {row['name']}"
+                    command = "train-judge" if str(row["architecture"]).startswith("classifier ") else "train"
+                    reason = f"process {row['pid']} died; resume the run with: daelab {command} --resume {row['name']}"
                     _put(connection, row["name"], {"status": "interrupted", "reason": reason})
                     names.append(row["name"])
         return names

@@ -14,7 +14,7 @@ def describe_process() -> dict[str, object]:
 
 
 def has_died(host: str | None, pid: int | None, born: str | None) -> bool:
-    """Tell whether a process is known to have died.
+    """Return whether a process is known to have died.
 
     Args:
         host: The host of the process.
@@ -27,6 +27,7 @@ def has_died(host: str | None, pid: int | None, born: str | None) -> bool:
     if host != socket.gethostname() or pid is None:
         return False
     try:
+        # Signal 0 ends nothing and only asks whether the process exists.
         os.kill(pid, 0)
     except ProcessLookupError:
         return True
@@ -39,6 +40,7 @@ def has_died(host: str | None, pid: int | None, born: str | None) -> bool:
 def _read_start_time(pid: int) -> str | None:
     """Read when a process started: the boot time and the ticks since then. None if the system does not tell."""
     try:
+        # The program's name in parentheses may itself contain spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         boot_time = Path("/proc/stat").read_text(encoding="utf-8").partition("btime ")[2].split()[0]
     except (OSError, IndexError):

@@ -73,11 +73,11 @@ class TrainingState:
 
     @property
     def kept(self) -> nn.Module:
-        """The network that is validated and kept: the average where there is one."""
+        """The network that is validated and saved: the average of the weights if there is one."""
         return self.average.network if self.average else self.network
 
     def save(self, path: Path, recipe: ConfigDocument) -> None:
-        """Write the checkpoint, whole or not at all.
+        """Write the checkpoint atomically.
 
         Args:
             path: The file.
@@ -89,6 +89,7 @@ class TrainingState:
         for number, values in self.optimizer.state_dict()["state"].items():
             for key, value in values.items():
                 if isinstance(value, Tensor):
+                    # The spelling is part of the file format.
                     tensors[f"optimiser.{number}.{key}"] = value
         header = {
             "checkpoint": CHECKPOINT_FORMAT,
@@ -97,6 +98,7 @@ class TrainingState:
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
             "rows": self.rows,
+            # Before the first epoch the best loss is infinite, which JSON cannot hold.
             "best": vars(self.best) if self.best.epoch else None,
         }
         write_tensors(path, tensors | {"loss_sum": self.sums}, header)
@@ -122,6 +124,7 @@ class TrainingState:
             if self.average:
                 self.average.load_state_dict(_select("average.", tensors))
             self._restore_optimizer(_select("optimiser.", tensors))
+            # A checkpoint may lie in the middle of an epoch, whose training loss continues from these sums.
             self.sums.copy_(tensors["loss_sum"])
         self.step, self.seconds = header.step, header.seconds
         self.epoch_seconds, self.rows = header.epoch_seconds, [{**row} for row in header.rows]
@@ -137,6 +140,7 @@ class TrainingState:
                 # The file is contiguous, but the fused kernels pair numbers in the parameter's order in memory.
                 tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
             values.setdefault(int(number), {})[key] = tensor
+        # The file holds no groups: their options follow from the recipe, and the engine sets the rates at each step.
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": values, "param_groups": groups})
 

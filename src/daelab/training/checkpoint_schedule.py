@@ -1,4 +1,4 @@
-"""How often a checkpoint is written."""
+"""The interval between checkpoints."""
 
 from __future__ import annotations
 

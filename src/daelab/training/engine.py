@@ -50,15 +50,15 @@ class TrainingResult:
     seconds: float
     """The time that the training took, without interruptions."""
     product: object = None
-    """What the task made at the end, beside its files."""
+    """The result of the task, in addition to its files."""
 
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a run is kept and observed; no option changes what is trained."""
+    """The options for storing and observing a run; none of them changes the trained network."""
 
     name: str | None = None
-    """The name of the run; it must be new unless the run is resumed. Default: the first free `run-N`."""
+    """The name of the run; it must be new unless the run is resumed. Default: `run-N` with the first unused N."""
     resume: bool = False
     """Whether to go on from the run's last checkpoint, exactly."""
     runs_root: Path | None = None
@@ -68,20 +68,20 @@ class TrainingOptions:
     progress: TrainingProgress | None = None
     """The observer of the training."""
     device: torch.device | None = None
-    """The device. Default: a GPU where there is one."""
+    """The device. Default: a GPU if there is one."""
     checkpoint_every: CheckpointSchedule | None = None
-    """How often a checkpoint is written. Default: after every epoch. There is always one at the end."""
+    """The interval between checkpoints. Default: after every epoch. There is always one at the end."""
 
 
 def run_training(
     recipe: ConfigDocument, make_task: Callable[[torch.device], TrainingTask[Any]], options: TrainingOptions
 ) -> TrainingResult:
-    """Train a task; everything that the training makes goes into the run's folder.
+    """Train a task, and write all files of the training to the run's folder.
 
     Args:
         recipe: The recipe of the task.
         make_task: Makes the task for a device; called after the run's name has been checked.
-        options: How the run is kept and observed.
+        options: The options for storing and observing the run.
 
     Raises:
         ValueError: A mistake in the recipe or the data, or a loss that is not finite.
@@ -140,7 +140,7 @@ class Trainer:
     Args:
         task: What is trained.
         run: The folder of the run.
-        every: How often a checkpoint is written.
+        every: The interval between checkpoints.
     """
 
     def __init__(self, task: TrainingTask[Any], run: RunFolder, every: CheckpointSchedule) -> None:
@@ -148,6 +148,7 @@ class Trainer:
         self.task, self.run, self.every = task, run, every
         self.saved = time.monotonic()
         self.state = task.create_state()
+        # The state keeps the plain network, since a compiled one prefixes the names in its state dict.
         compiled = torch.compile(self.state.network) if task.compile else self.state.network
         module = cast(nn.Module, compiled)
         # The gradients of several losses are exchanged once, after the last one: see `_step`.
@@ -157,10 +158,10 @@ class Trainer:
         """Train from the present state to the end of the recipe.
 
         Args:
-            record: What is kept and reported.
+            record: The record of the run.
 
         Returns:
-            What the task made at the end.
+            The result of the task.
 
         Raises:
             ValueError: The loss is no longer finite.
@@ -177,6 +178,7 @@ class Trainer:
         with catch_signals() as caught:
             while len(state.rows) < epochs and self._seconds_left() > 0:
                 signum = self._run_epoch(record, caught)
+                # Before anything is saved, since the checkpoint must stay the last good one.
                 if not bool(state.sums.isfinite().all()):
                     raise ValueError(self._explain_divergence())
                 if signum:
@@ -205,6 +207,7 @@ class Trainer:
             images += batch.size
             seconds = time.perf_counter() - began
             record.step(epoch + 1, state.step - epoch * steps, images / seconds)
+            # Each process makes one batch per round, so the agreement comes once per round (decision 18).
             if number % count_processes() == 0:
                 signum = self._agree(caught, before + seconds)
             if signum:
@@ -212,6 +215,7 @@ class Trainer:
             if self.every.due(minutes=(time.monotonic() - self.saved) / 60):
                 self._save(record)
         if task.device.type == "cuda":
+            # Kernels run in the background, and the time of the epoch must include them.
             torch.cuda.synchronize()
         return self._agree(caught, before + time.perf_counter() - began) or signum
 
@@ -241,6 +245,7 @@ class Trainer:
         share = (state.step if step is None else step) / (task.steps * task.epochs)
         if task.minutes is None:
             return share
+        # With a time budget, the steps or the time decide, whichever is further on.
         return min(1.0, max(share, (state.seconds + state.epoch_seconds) / (60 * task.minutes)))
 
     def _seconds_left(self) -> float:
@@ -267,10 +272,12 @@ class Trainer:
         state.epoch_seconds = 0.0
         state.sums.zero_()
         if scores.best:
+            # The best model is written before the checkpoint that refers to its epoch.
             state.best = scores.best
             record.best(state)
         if self.every.due(epochs=epoch) or epoch == task.epochs or self._seconds_left() <= 0:
             self._save(record)
+        # After the checkpoint: if the run is killed in between, the resumed run writes these rows again.
         record.rows(state)
         record.epoch(state)
 
@@ -284,7 +291,7 @@ class Trainer:
         if run_on_first(self.run.checkpoint.is_file):
             saved = f"the last good checkpoint is {self.run.checkpoint} (epoch {done})"
         rate = self.task.learning_rate
-        return f"epoch {done + 1}: the loss is no longer a number; {saved}; try a lower training.lr than {rate:g}"
+        return f"epoch {done + 1}: the loss became infinite or NaN; {saved}; try a lower training.lr than {rate:g}"
 
 
 def _sum_gradients(network: nn.Module) -> None:
@@ -311,6 +318,7 @@ def catch_signals() -> Iterator[list[int]]:
         return
 
     def note(signum: int, _frame: FrameType | None) -> None:
+        # The signal is only noted, so that the loop can stop after a whole step and save the state.
         caught.append(signum)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -56,6 +56,7 @@ def shuffle_epoch(
     if window is None:
         return rng.permutation(images)
     pictures = rng.permutation(images // window.crops)
+    # The crops of a picture stay together, so that it is decoded once for all of them.
     order = (pictures[:, None] * window.crops + np.arange(window.crops)).reshape(-1)
     for at in range(0, images, window.images):
         rng.shuffle(order[at : at + window.images])
@@ -104,6 +105,7 @@ class BatchLoader:
     ) -> None:
         """Copy the images to the device if they are in memory."""
         self.images, self.size, self.seed, self.device, self.window = images, batch, seed, device, window
+        # As uint8, which takes a quarter of the memory of float32.
         self.resident = torch.from_numpy(images.images).to(device) if isinstance(images, ImageSet) else None
 
     @property
@@ -128,7 +130,7 @@ class BatchLoader:
         else:
             resident, places = self.resident, (torch.from_numpy(cut) for cut in select_share(cuts))
             batches = (resident[place.to(self.device, non_blocking=True)] for place in places)
-        return (batch.float().div_(255) for batch in batches)
+        return (batch.float().div_(255) for batch in batches)  # each (N, C, H, W)
 
     def pairs(
         self, transform: Callable[[Tensor, int], tuple[Tensor, Tensor]], inputs: int, epoch: int, start: int = 0
@@ -147,9 +149,11 @@ class BatchLoader:
         Yields:
             The targets and the inputs of this process's part, and the number of images of the whole batch.
         """
+        # Steps are counted from the beginning of the training, as in the seeds of the noise.
         steps = select_share(range(epoch * self.steps + start, (epoch + 1) * self.steps))
         batches = (transform(clean, step) for step, clean in zip(steps, self.epoch(epoch, start), strict=True))
         sizes = [min(self.size, len(self.images) - at * self.size) for at in range(start, self.steps)]
+        # The last round of an epoch may have fewer batches than there are processes.
         none = [torch.empty(0, channels, *self.images.size, device=self.device) for channels in (3, inputs)]
         for (clean, given), size in zip(distribute_batches(batches, sizes, none), sizes, strict=True):
             yield clean, given, size
@@ -174,5 +178,6 @@ def rotate_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
         generator: The source of randomness, on the device of the images.
     """
     quarters = torch.randint(4, (len(x), 1, 1, 1), generator=generator, device=x.device)
+    # Half a turn is a flip of both axes, to which the odd quarters add a quarter turn.
     x = torch.where(quarters >= 2, x.flip(-2, -1), x)
     return torch.where(quarters % 2 == 1, x.rot90(1, (-2, -1)), x)

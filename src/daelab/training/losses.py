@@ -82,6 +82,7 @@ class ClassifierFeatureLoss:
             with torch.no_grad():
                 targets = network.features(clean)
             features = network.features(image)
+        # In float32, since bf16 keeps only eight significant bits and these are sums of many squares.
         terms = [
             (one.float() - other.float()).square().flatten(1).sum(1) / other.float().square().flatten(1).sum(1)
             for one, other in zip(features, targets, strict=True)

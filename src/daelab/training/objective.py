@@ -58,6 +58,7 @@ class DenoisingObjective:
         """
         training = self.recipe.training
         stream = BatchStream(len(clean), derive_seed(self.recipe.seed, "noise", step), self.device)
+        # Flips, turns and noise share one stream, so their order is part of what a seed means.
         if training.flips:
             clean = flip_randomly(clean, stream.generator)
         if training.turns:

@@ -59,7 +59,7 @@ def compute_classifier_rate(training: ClassifierTrainingConfig, progress: float)
 
 
 def compute_one_cycle(step: int, steps: int, peak_lr: float) -> tuple[float, float]:
-    """Return the learning rate and the momentum of PyTorch's `OneCycleLR`, to the last bit.
+    """Return the learning rate and the momentum of PyTorch's `OneCycleLR`, bit for bit.
 
     The rate rises from a 25th of its peak over the first 30% of the steps and then falls to almost zero; the momentum
     falls from 0.95 to 0.85 and rises again (Smith and Topin, 2018).

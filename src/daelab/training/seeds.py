@@ -34,5 +34,7 @@ def derive_seed(seed: int, purpose: str, number: int = 0) -> int:
     Returns:
         A seed from 0 to 2**63 - 1.
     """
+    # SeedSequence hashes its input, so that the streams of neighboring steps are unrelated.
     words = np.random.SeedSequence([seed, PURPOSES[purpose], number]).generate_state(1, np.uint64)
+    # Without the last bit the seed fits a signed 64-bit integer.
     return int(words[0] >> np.uint64(1))

@@ -40,7 +40,9 @@ class NoisyValidationSet:
         """Make the noisy images, if they fit in memory."""
         self.images, self.recipe, self.device = images, recipe, device
         height, width = images.size
+        # A recipe with a buffer is for folders larger than memory, so the cache stays small.
         room = _CACHE_BYTES if recipe.data.buffer is None else _CACHE_BYTES // 16
+        # Clean and noisy images have 3 channels of 4 bytes, and each process keeps only its own share.
         fits = 2 * 4 * 3 * height * width * len(images) <= room * count_processes()
         self.cache = list(self._make_batches()) if fits else None
 

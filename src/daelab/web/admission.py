@@ -19,7 +19,7 @@ QueuedWork = Callable[[ProgressCallback], _T]
 
 
 class QueueFull(Exception):
-    """An error for a request that finds the queue full."""
+    """An error for a request that arrives when the queue is full."""
 
 
 class RequestTimeout(Exception):
@@ -102,7 +102,9 @@ class QueuePlace:
 
         def progress(done: int, total: int) -> None:
             if self._over.is_set():
+                # A thread cannot be stopped from outside, so the work ends itself at its next tile.
                 raise _Stopped
+            # The work runs in a thread, and the event loop's objects may be used only in the loop's own thread.
             loop.call_soon_threadsafe(report, done, total)
 
         future = self._pool.submit(work, progress)
@@ -120,6 +122,7 @@ class QueuePlace:
             free: A function that frees the place. It is called in the event loop.
         """
         self._over.set()
+        # Work that has not begun or has ended leaves no thread that must be waited for.
         if self._future is None or self._future.cancel() or self._future.done():
             free()
             return

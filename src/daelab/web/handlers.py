@@ -1,4 +1,4 @@
-"""The handlers of the server: pictures of a request in, files and plain values of the answer out."""
+"""The handlers of the server. They take a request's pictures and return the files and values of the answer."""
 
 from __future__ import annotations
 
@@ -147,6 +147,7 @@ def _read(upload: PictureUpload, most: int) -> Picture:
 def _rename(name: str, suffix: str, form: str) -> str:
     """Add a suffix to a file name, and the extension of the format if the name has another one or none."""
     stem, dot, extension = name.rpartition(".")
+    # A stem may contain a dot, so only the suffix of a known format counts as one.
     row = find_format(f".{extension}")
     if not dot or row is None or row.name != form:
         stem, extension = name, FORMATS[form].suffixes[0].removeprefix(".")

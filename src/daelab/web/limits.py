@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Limits on what one request, and all requests together, may use."""
+    """Limits on the resources of one request and of all requests together."""
 
     body: int = 128_000_000
     """Largest request, in bytes."""

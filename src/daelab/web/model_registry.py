@@ -38,6 +38,7 @@ def load_page_model(name: str) -> AnyDenoiser:
     if name == AUTOMATIC:
         return _load_automatic()
     paths = {key: path for key, path, _, _ in _list_files()}
+    # Only listed names are accepted, so that a visitor cannot open files of the server by a path.
     if name not in paths:
         raise make_unknown_name_error("model", name, [AUTOMATIC, *paths])
     with _loading:
@@ -64,6 +65,7 @@ def _list_files() -> Iterator[tuple[str, Path, ModelMetadata, str]]:
         for name, path in table.items():
             try:
                 metadata = read_model_metadata(path)
+            # A run that is being written must not take the whole list down.
             except (ValueError, OSError):
                 continue
             if metadata.spec.channels == 3:

@@ -47,6 +47,7 @@ class RunStore:
             if self.url is None and "DAELAB_LEDGER" not in os.environ and not (get_runs_root() / "ledger.db").exists():
                 return []
             self._ledger = Ledger(self.url)
+        # Otherwise a run whose process was killed would be shown as running.
         self._ledger.mark_dead_runs()
         rows = [{key: _hide_paths(row[key]) for key in SHOWN_COLUMNS} for row in self._ledger.list_runs()]
         return [row | {"architecture": _shorten_architecture(row["architecture"])} for row in rows]
@@ -76,6 +77,7 @@ class RunStore:
                 columns, *rows = [row for row in csv.reader(file) if row] or [[]]
         except (OSError, UnicodeDecodeError, csv.Error):
             return {"columns": [], "rows": []}
+        # A row of another length does not fit the columns, and it is left out.
         return {"columns": columns, "rows": [row for row in rows if len(row) == len(columns)]}
 
 
@@ -92,6 +94,7 @@ def _shorten_architecture(text: str | None) -> str | None:
     if not (text or "").startswith("{"):
         return text
     try:
+        # Only literals are evaluated, so the text cannot run code.
         spec = ast.literal_eval(text or "")
         stages = ", ".join(f"{stage['width']}{'' if stage['down'] else '-'}" for stage in spec["stages"])
         return stages + ("" if spec["norm"] == "batch" else f"; norm {spec['norm']}")

@@ -37,7 +37,7 @@ HEADERS = {
 
 
 class SecurityMiddleware:
-    """An ASGI middleware that refuses requests of foreign pages and, with a token, of strangers."""
+    """An ASGI middleware that refuses requests of other sites' pages and, if a token is set, requests without it."""
 
     def __init__(self, app: ASGIApp, names: Collection[str] = (), token: str | None = None) -> None:
         """Wrap an application.
@@ -60,6 +60,7 @@ class SecurityMiddleware:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                # Answers of the API may hold a visitor's picture, so no cache may keep them.
                 added = dict(HEADERS) | ({"cache-control": "no-store"} if api else {})
                 message = {**message, "headers": [*message["headers"], *_encode_headers(added)]}
             await send(message)
@@ -80,9 +81,11 @@ class SecurityMiddleware:
         host = headers.get(b"host", "")
         if not self._answers_to(host):
             return 400, "the server does not answer to this host name; allow it with --allow-host NAME", {}
+        # Browsers send the origin with requests of other sites' pages; programs send none and are allowed.
         origin = headers.get(b"origin")
         if api and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return 403, "requests from pages of other sites are refused", {}
+        # Compared in constant time, so that the time of an answer tells nothing about the token.
         given = headers.get(b"authorization", "")
         if api and self.token is not None and not hmac.compare_digest(given.encode(), b"Bearer " + self.token):
             reason = "a valid token is needed; send the header Authorization: Bearer TOKEN"
@@ -91,6 +94,7 @@ class SecurityMiddleware:
 
     def _answers_to(self, host: str) -> bool:
         name = host.lower()
+        # An IPv6 address stands in brackets, since it contains colons itself.
         if name.startswith("["):
             name = name[1:].partition("]")[0]
         elif name.count(":") == 1:

@@ -21,7 +21,7 @@ def serve(
 
     Args:
         settings: The settings of the server.
-        host: An address or name of this machine. Any but the loopback address needs a token.
+        host: An address or name of this machine. Every address except the loopback address needs a token.
         port: The port to listen on; 0 chooses a free port.
         ready: A function that is called with the page's address when the server listens.
 
@@ -36,12 +36,14 @@ def serve(
         )
     if settings.token is not None and len(settings.token) < SHORTEST_TOKEN:
         raise ValueError(f"--token has {len(settings.token)} characters; use at least {SHORTEST_TOKEN}")
+    # Visitors use the name that the server was given, so it answers to it.
     if not is_ip_address(host):
         settings = replace(settings, names=(*settings.names, host))
     app = create_app(settings)
     import uvicorn
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Opened here and not by uvicorn, so that the address is known even if port 0 was asked for.
     listening = socket.create_server((host, port), family=family)
     config = uvicorn.Config(
         app,

@@ -66,6 +66,7 @@ def write_static_page(folder: str | Path, models: Sequence[str] = (), *, runtime
     chosen = _choose_models(models)
     with tempfile.TemporaryDirectory() as place:
         package = Path(runtime) if runtime is not None else _fetch_runtime(Path(place))
+        # Checked before the folder is made, so that a wrong package leaves nothing behind.
         _check_runtime(package)
         folder.mkdir(parents=True, exist_ok=True)
         _extract(package, folder / "ort")
@@ -92,7 +93,7 @@ def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
     known = {model["name"]: model for model in list_models() if not model["conditioned"]}
     for name in models:
         if name not in known:
-            raise ValueError(f"no model {name} for the page; the models are: {', '.join(known)}")
+            raise ValueError(f"the page cannot use the model {name}; the models are: {', '.join(known)}")
     return [model for name, model in known.items() if name in models or (not models and model["origin"] == "ships")]
 
 
@@ -122,13 +123,13 @@ def _fetch_runtime(folder: Path) -> Path:
     npm = shutil.which("npm")
     remedy = f"run npm pack {RUNTIME} on another machine, and give its file with --runtime FILE.tgz"
     if npm is None:
-        raise ValueError(f"npm, which fetches onnxruntime-web, is not installed; {remedy}")
+        raise ValueError(f"npm, which downloads onnxruntime-web, is not installed; {remedy}")
     command = [npm, "pack", RUNTIME, "--pack-destination", str(folder), "--silent"]
     process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     package = next(folder.glob("*.tgz"), None)
     if process.returncode != 0 or package is None:
         reason = (process.stderr.strip() or "no error message").splitlines()[-1]
-        raise ValueError(f"npm could not fetch {RUNTIME}: {reason}; {remedy}")
+        raise ValueError(f"npm could not download {RUNTIME}: {reason}; {remedy}")
     return package
 
 
@@ -138,7 +139,7 @@ def _check_runtime(package: Path) -> None:
         with package.open("rb") as file:
             digest = hashlib.file_digest(file, "sha512").digest()
     except FileNotFoundError:
-        raise ValueError(f"no file {package}; npm pack {RUNTIME} writes it") from None
+        raise ValueError(f"the file {package} does not exist; npm pack {RUNTIME} writes it") from None
     if base64.b64encode(digest).decode() != RUNTIME_SHA512:
         raise ValueError(
             f"{package}: not the package {RUNTIME}, its SHA-512 differs; npm pack {RUNTIME} writes the right one"
@@ -148,6 +149,7 @@ def _check_runtime(package: Path) -> None:
 def _extract(package: Path, folder: Path) -> None:
     with tarfile.open(package) as archive:
         for name in RUNTIME_FILES:
+            # Only the named files are read, so that paths inside the archive cannot lead out of the folder.
             member = archive.extractfile(f"package/dist/{name}")
             assert member is not None, name
             _write(folder / name, member.read())

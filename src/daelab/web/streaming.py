@@ -35,6 +35,7 @@ def describe_problem(error: Exception) -> tuple[int, str]:
     Args:
         error: The error.
     """
+    # Its text is written for users; that of other errors may reveal internals, and goes to the log only.
     if isinstance(error, ValueError):
         return 422, str(error)
     answers = {
@@ -102,6 +103,7 @@ async def stream_events(
         with queue.place() as place:
             try:
                 async with asyncio.timeout(place.left):
+                    # The time limit covers the upload too, so that a slow client cannot hold its place.
                     pictures = await read_uploads(request, limits.body, name)
             except TimeoutError:
                 raise RequestTimeout from None
@@ -110,6 +112,7 @@ async def stream_events(
                 async for event in events:
                     yield event
     except QueueFull:
+        # The body is read and dropped, so that the client gets to read the refusal.
         with suppress(UploadTooLarge, TimeoutError):
             async with asyncio.timeout(_DRAIN):
                 async for _ in limit_body(request, limits.body):
@@ -126,6 +129,7 @@ async def _follow(request: Request, place: QueuePlace, work: QueuedWork[Any]) ->
         news.put_nowait(await _catch(place.run(work, lambda *count: news.put_nowait(("progress", count)))))
 
     async def watch_client() -> None:
+        # The body has been read, so that only the end of the connection is left to come.
         while (await request.receive())["type"] != "http.disconnect":
             pass
         news.put_nowait(("raise", ClientLeft()))
@@ -140,6 +144,7 @@ async def _follow(request: Request, place: QueuePlace, work: QueuedWork[Any]) ->
             if event == "done":
                 return
     finally:
+        # The work and the watch end together, whichever of them ended the stream.
         for task in tasks:
             task.cancel()
 

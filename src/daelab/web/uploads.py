@@ -69,11 +69,13 @@ async def limit_body(request: Request, most: int) -> AsyncIterator[bytes]:
         UploadTooLarge: The content-length header, or the body itself, is larger than that.
     """
     length = request.headers.get("content-length", "0")
+    # Refused by the header alone, before the body is sent.
     if not length.isdecimal() or int(length) > most:
         raise UploadTooLarge
     read = 0
     async for chunk in request.stream():
         read += len(chunk)
+        # The header may be missing or wrong, so the bytes are counted too.
         if read > most:
             raise UploadTooLarge
         yield chunk
@@ -85,6 +87,7 @@ async def _read_parts(request: Request, body: bytearray) -> dict[str, PictureUpl
 
     async def stream() -> AsyncIterator[bytes]:
         yield bytes(body)
+        # The parser has its own copy now, and both together would take twice the memory.
         body.clear()
         yield b""
 
@@ -113,4 +116,5 @@ def sanitize_file_name(text: str) -> str:
     ('cat.png', 'ab.png', 'picture')
     """
     name = PurePosixPath(re.sub(r"[\x00-\x1f\x7f]", "", text).replace("\\", "/")).name
+    # Shortened from the front, so that the suffix is kept.
     return name[-_LONGEST_NAME:] or "picture"

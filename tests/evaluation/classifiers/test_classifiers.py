@@ -397,7 +397,7 @@ def test_a_checkpoint_of_another_recipe_is_refused(colours: Dataset) -> None:
 
 
 def test_a_diverging_classifier_is_one_line(colours: Dataset) -> None:
-    with pytest.raises(ValueError, match=r"epoch 1: the loss is no longer a number; .*; try a lower training.lr"):
+    with pytest.raises(ValueError, match=r"epoch 1: the loss became infinite or NaN; .*; try a lower training.lr"):
         fit_classifier(tiny(lr=1e30), "a", dataset=colours)
 
 

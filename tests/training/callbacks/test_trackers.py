@@ -130,7 +130,7 @@ def test_a_tracker_that_fails_is_one_line(moment: str, tiny: Recipe, monkeypatch
     "text, message",
     [
         ("tensorbord", "unknown tracker 'tensorbord'; did you mean 'tensorboard'"),
-        ("mlflow", r"say where, as mlflow=URI or in \$MLFLOW_TRACKING_URI"),
+        ("mlflow", r"give its address as mlflow=URI or in \$MLFLOW_TRACKING_URI"),
         ("absent", r"--track absent needs nonesuch: pip install 'daelab\[track\]'"),
     ],
 )

@@ -136,6 +136,7 @@ def measure_effects(clean: Tensor, noisy: Tensor) -> Tensor:
     x, y = clean.flatten(1).double(), noisy.flatten(1).double()
     mx, my = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
     spread = (x - mx).square().mean(1, keepdim=True)
+    # The same constant above and below makes the gain of a flat picture 1.
     gain = (((x - mx) * (y - my)).mean(1, keepdim=True) + _FLAT) / (spread + _FLAT)
     offset = my - gain * mx
     level = (y - gain * x - offset).square().mean(1, keepdim=True).sqrt()

@@ -41,6 +41,7 @@ def extract_patches(picture: Tensor) -> Tensor:
         (P, 3, SIDE, SIDE).
     """
     for axis in (1, 2):
+        # A patch needs its full side, so a smaller picture is continued by reflection.
         if (length := picture.shape[axis]) < PATCH_SIDE:
             picture = picture.index_select(axis, torch.from_numpy(reflect_indices(0, PATCH_SIDE, length)))
     tops, lefts = (_starts(length) for length in picture.shape[1:])
@@ -50,6 +51,7 @@ def extract_patches(picture: Tensor) -> Tensor:
 def _starts(length: int) -> list[int]:
     count = min(_MOST, length // PATCH_SIDE)
     places = np.linspace(0, length - PATCH_SIDE, count) if count > 1 else [(length - PATCH_SIDE) // 2]
+    # Patches begin on the grid of JPEG's blocks, or their steps would be spread over all places of it.
     return [int(at) // _GRID * _GRID for at in places]
 
 
@@ -91,6 +93,7 @@ def _residual(x: Tensor) -> Tensor:
 
     (M, 3, S, S) -> (M, 3, S - 4, S - 4).
     """
+    # The sum of the squares of the kernel's values is 36, so the division by 6 keeps the variance of white noise.
     line = torch.tensor([1.0, -2.0, 1.0])
     kernel = (line[:, None] * line / 6).expand(3, 1, 3, 3)
     return F.conv2d(x, kernel, groups=3)[..., 1:-1, 1:-1]
@@ -105,6 +108,7 @@ def _by_brightness(size: Tensor, mean: Tensor, count: int) -> Tensor:
         return torch.bincount(place.flatten(), values.flatten(), count * LEVELS).float().reshape(count, LEVELS)
 
     pixels = total(torch.ones_like(size))
+    # A bin without pixels must not divide by zero.
     few = pixels + 1
     first, second, root = total(size) / few, total(size.square()) / few, total(size.sqrt()) / few
     heavy = second.sqrt() / (first + 1e-3)  # 1.25 for a Gaussian distribution
@@ -121,12 +125,14 @@ def _histogram(x: Tensor, count: int) -> Tensor:
 
 
 def _extremes(x: Tensor, mean: Tensor, count: int) -> Tensor:
+    # Half a step of 8 bits, so that floats and rounded pixels count alike.
     black, white = x <= 0.5 / 255, x >= 254.5 / 255
     kinds = (black, white, black & (mean > 0.25), white & (mean < 0.75))
     return torch.stack([kind.reshape(count, -1).float().mean(1).sqrt() for kind in kinds], dim=1)
 
 
 def _spreads(residual: Tensor, count: int) -> Tensor:
+    # The residual has mean zero, so the mean of its squares is its variance.
     blocks = F.avg_pool2d(residual.square(), _BLOCK).sqrt().reshape(count, -1)
     return torch.quantile(blocks, torch.tensor(_QUANTILES), dim=1).T.sqrt()
 
@@ -140,6 +146,7 @@ def _correlations(residual: Tensor, count: int) -> Tensor:
         mean(residual[:, a] * residual[:, b]) / (power[a] * power[b]).sqrt().add(1e-6)
         for a, b in ((0, 1), (1, 2), (0, 2))
     ]
+    # The constant keeps flat pictures, which have no residual, from dividing by zero.
     whole = mean(residual.square()) + 1e-6
     down = [mean(residual[..., lag:, :] * residual[..., :-lag, :]) / whole for lag in _LAGS]
     across = [mean(residual[..., lag:] * residual[..., :-lag]) / whole for lag in _LAGS]
@@ -150,6 +157,7 @@ def _steps(x: Tensor, count: int) -> Tensor:
     """Compare the steps between pixels at each place of a grid of 8 with the average: the largest, and the last."""
     ratios = []
     for size in (x.diff(dim=-1).abs().mean((1, 2)), x.diff(dim=-2).abs().mean((1, 3))):
+        # A patch of n pixels has n - 1 steps; the missing one is NaN, which the mean leaves out.
         places = F.pad(size.reshape(count, -1, PATCH_SIDE - 1).mean(1), (0, 1), value=torch.nan).reshape(
             count, -1, _GRID
         )

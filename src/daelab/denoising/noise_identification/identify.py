@@ -139,6 +139,7 @@ def identify_noise(image: npt.ArrayLike, inspector: NoiseIdentifier | None = Non
     shares = dict(zip(FAMILIES, probabilities[0].tolist(), strict=True))
     family = max(shares, key=lambda name: shares[name])
     level, gain, offset = values[0].tolist()
+    # The estimated effect means nothing for a family without noise.
     effect = NoiseEffect(0.0, 1.0, 0.0) if family in UNTOUCHED_FAMILIES else NoiseEffect(level, gain, offset)
     models = () if family in UNTOUCHED_FAMILIES else _find_models(shares, effect)
     return IdentifiedNoise(family, shares, effect, models, _sigma(x, white))
@@ -175,6 +176,7 @@ def _find_models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[
         trained = parse_noise(card.noise or "none")
         share = sum(p for family, p in probabilities.items() if p > 0.01 and was_trained_for(trained, family, effect))
         if card.noise and share > 0.5:
+            # Models of the same PSNR are ordered by their cost, and then by name.
             models.append((-(card.psnr or 0), card.spec.macs(), shorten_model_name(name)))
     return tuple(name for _, _, name in sorted(models))
 
@@ -182,6 +184,7 @@ def _find_models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[
 def _sigma(x: torch.Tensor, white: int) -> float | None:
     """Estimate the standard deviation of zero-mean Gaussian noise with scikit-image, mean over the channels."""
     try:
+        # This estimate is for comparison only, so a missing package is no error.
         importlib.import_module("pywt")
         restoration = importlib.import_module("skimage.restoration")
     except ImportError:
@@ -193,6 +196,7 @@ def _sigma(x: torch.Tensor, white: int) -> float | None:
     top, left = max(0, height - _MIDDLE) // 2, max(0, width - _MIDDLE) // 2
     middle = x[:, top : top + _MIDDLE, left : left + _MIDDLE].float().div(white).numpy()
     sigma = float(restoration.estimate_sigma(middle, average_sigmas=True, channel_axis=0))
+    # JSON has no NaN.
     return sigma if np.isfinite(sigma) else None
 
 

@@ -51,6 +51,7 @@ class NoiseEstimator(nn.Module):
         Returns:
             (N, K) scores, and (N, 3): the logarithm of the level, gain - 1, and the offset.
         """
+        # Clamped, so that a feature far outside the training data does not dominate all others.
         x = ((features - self.mean) / self.scale).clamp(-8, 8)
         x = F.relu(self.second(F.relu(self.first(x))))
         out: Tensor = self.last(x)
@@ -76,6 +77,7 @@ def encode_effects(effects: Tensor) -> Tensor:
     Args:
         effects: (N, 3) level, gain and offset.
     """
+    # A level of zero has no logarithm.
     level = effects[:, :1].clamp_min(_LEAST_LEVEL).log()
     return torch.cat([level, effects[:, 1:2] - 1, effects[:, 2:]], dim=1)
 
@@ -86,6 +88,7 @@ def decode_effects(values: Tensor) -> Tensor:
     Args:
         values: (N, 3) outputs of the network.
     """
+    # Levels are at most 1, the whole range of values, and the clamp keeps the exponential from overflowing.
     return torch.cat([values[:, :1].clamp(-9, 0).exp(), values[:, 1:2] + 1, values[:, 2:]], dim=1)
 
 
@@ -126,8 +129,9 @@ def load_noise_identifier(path: Path | None = None) -> NoiseIdentifier:
     header, entries = read_tensor_header(path)
     if header.get("kind") != "inspector" or header.get("format") != IDENTIFIER_FORMAT:
         raise ValueError(
-            f"{path}: this is no noise identifier of format {IDENTIFIER_FORMAT}; `daelab train-inspector` creates one"
+            f"{path}: not a noise identifier of format {IDENTIFIER_FORMAT}; `daelab train-inspector` creates one"
         )
+    # On the meta device, since only names and shapes are compared and no memory is needed.
     with torch.device("meta"):
         layout = describe_layout(NoiseEstimator().state_dict())
     if header.get("families") != _FAMILIES or entries != layout:

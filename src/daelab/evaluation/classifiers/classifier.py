@@ -33,6 +33,7 @@ class Classifier:
         """Return this classifier without test-time augmentation: faster, a little less accurate."""
         if self.single is None:
             return self
+        # With an empty cache, since the remembered classes are those of the augmented scores.
         return replace(self, logits=self.single, single=None, note=f"{self.note}, without augmentation", _cache={})
 
     @torch.inference_mode()
@@ -65,6 +66,7 @@ class Classifier:
         Args:
             images: (N, 3, H, W) float32 in [0, 1].
         """
+        # The key is made of the pixels themselves, since the same images return as new tensors.
         pixels = images.contiguous().cpu().numpy()
         digest = hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()).digest()
         key = (digest, self._columns)

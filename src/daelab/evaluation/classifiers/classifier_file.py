@@ -85,6 +85,7 @@ def read_classifier_metadata(path: Path) -> ClassifierMetadata:
     if header.get("format") != CLASSIFIER_FORMAT:
         raise ValueError(f"{path}: format {header.get('format')!r}; this daelab reads format {CLASSIFIER_FORMAT}")
     card = ClassifierMetadata.parse(path, header)
+    # On the meta device, so that a hostile header cannot ask for more memory than there is.
     with torch.device("meta"):
         network = ConvNet(card.network, len(card.classes))
         if describe_layout(to_half_precision(network.state_dict(), INPUT_STATISTICS)) != entries:

@@ -55,6 +55,7 @@ def load_onnx_classifier(path: Path, _device: torch.device) -> Classifier:
     def logits(x: Tensor) -> Tensor:
         x = resize_images(x.cpu(), (shape[2] or x.shape[2], shape[3] or x.shape[3]))
         pixels = x.numpy().astype(kind, copy=False)
+        # A graph of a fixed batch size takes no other, so the images are given in steps of it.
         step = shape[0] or len(pixels)
         try:
             outs = [session.run(None, {entry.name: pixels[i : i + step]})[0] for i in range(0, len(pixels), step)]
@@ -81,6 +82,7 @@ def load_factory_classifier(text: str, device: torch.device) -> Classifier:
         ValueError: The module or the function does not exist, or the function returns something else.
     """
     module, _, function = text.partition(":")
+    # The installed command does not search the current folder for modules, as `python` does.
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -108,6 +108,7 @@ class ConvNet(nn.Module):
         """
         x = images[:WHITEN_IMAGES].float().div(255)
         self.mean.copy_(x.mean((0, 2, 3))[:, None, None])
+        # The lower bound keeps a channel without contrast from dividing by zero.
         self.std.copy_(x.std((0, 2, 3))[:, None, None].clamp_min(1e-3))
         filters = compute_whitening((x - self.mean) / self.std, self.whiten.kernel_size[0])
         self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
@@ -124,6 +125,7 @@ def compute_whitening(x: Tensor, side: int, eps: float = WHITEN_EPS) -> Tensor:
     Returns:
         (3 * side**2, 3, side, side) filters.
     """
+    # In float64, since the smallest eigenvalues are lost in the rounding errors of float32.
     patches = F.unfold(x, side).transpose(1, 2).flatten(0, 1).double()
     patches = patches - patches.mean(0)
     values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
@@ -140,6 +142,7 @@ def build_classifier(shape: ClassifierNetworkConfig, classes: int, seed: int = 0
         classes: K.
         seed: The seed of the weights.
     """
+    # The caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ConvNet(shape, classes)

@@ -41,6 +41,7 @@ def load_vit(path: Path | None, device: torch.device) -> Classifier:
         raise FileNotFoundError(f"classifier vit: {path} has no config.json; {_describe_download()}")
     logging: Any = transformers.utils.logging
     before = logging.get_verbosity()
+    # The library would print warnings between the lines of a command.
     logging.set_verbosity_error()
     try:
         network: Any = transformers.ViTForImageClassification.from_pretrained(source, local_files_only=not hub)
@@ -89,6 +90,7 @@ def preprocess_for_vit(x: Tensor, size: tuple[int, int], mean: Tensor, std: Tens
         mean: (3, 1, 1) the mean of each channel.
         std: (3, 1, 1) the standard deviation of each channel.
     """
+    # ViTImageProcessor takes 8-bit pixels, so the classifier must see the same whole numbers here.
     x = x.mul(255).round()
     return (resize_images(x, size).round().clamp(0, 255).div(255) - mean) / std
 

@@ -41,6 +41,7 @@ def describe_measurement(board: Board, images: Images, seed: int, asked: Iterabl
     pixels = hashlib.sha256()
     for indices in images.groups(1024):
         pixels.update(images.batch(indices).tobytes())
+    # The files themselves count and not their names, since a classifier may be trained again under its name.
     shipped = list_shipped_classifiers()
     return {
         "data": images.name,

@@ -104,6 +104,7 @@ def measure_leaderboard(
     loaded = [load_classifier(name).on(images.classes, images.name) for name in asked]
     measurement = _Measurement(board, tuning, images, request.seed, loaded)
     rows = {name: row for name, path in names.items() if not request.fresh and (row := cache.read(name, path))}
+    # Before any row is measured, so that no classifier runs on the clean images a second time.
     measurement.reuse_predictions(rows.values())
     for name, path in names.items():
         if name in rows:
@@ -111,6 +112,7 @@ def measure_leaderboard(
             continue
         say(f"evaluating {name}")
         rows[name] = measurement.measure_row(name, path, count)
+        # Stored after each row, so that an interruption loses only the row at work.
         cache.write(rows[name], path)
     say("timing")
     return board, sorted(measurement.add_speeds(rows, names), key=lambda row: -float(row.psnrs(board.noises).mean()))
@@ -203,6 +205,7 @@ class _Measurement:
         for batch in islice(iterate_noisy_batches(self.images, noise, self.seed, TIMED_BATCH), TIMED_BATCHES):
             for name, denoiser in denoisers.items():
                 noisy = batch.noisy.to(denoiser.device)
+                # The clock ends after the copy to the CPU, which waits for the device.
                 began = time.perf_counter()
                 denoiser.batch(noisy).cpu()
                 seconds[name].append((time.perf_counter() - began) / len(noisy))

@@ -159,7 +159,7 @@ def check_leaderboard_page(out: Path | None) -> None:
     if not is_matplotlib_installed():
         raise ValueError("the page needs matplotlib: pip install 'daelab[report]'")
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; write the name of a folder")
+        raise ValueError(f"--out {out} is a file; give the name of a folder")
 
 
 def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[LeaderboardRow]) -> None:

@@ -103,9 +103,9 @@ def _check(request: ReproductionRequest) -> None:
         raise ValueError("the report needs matplotlib: pip install 'daelab[report]'")
     out = request.out
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; write the name of a folder")
+        raise ValueError(f"--out {out} is a file; give the name of a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / "report.json").is_file():
-        raise ValueError(f"--out {out} holds other files than a report; write the name of a new folder")
+        raise ValueError(f"--out {out} contains files that are not part of a report; choose a new folder")
     if request.checkpoints is not None and not request.checkpoints.is_dir():
         raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: the folder does not exist")
 

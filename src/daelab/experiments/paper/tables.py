@@ -326,7 +326,7 @@ def make_difference_table() -> Table:
 
 
 def make_check_table(found: Sequence[ToleranceCheck]) -> Table:
-    """Return the tolerances, and whether each is kept.
+    """Return the tolerances, and whether each is met.
 
     Args:
         found: The checks.

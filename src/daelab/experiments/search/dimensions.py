@@ -126,7 +126,7 @@ def find_dimensions(
 ) -> Iterator[tuple[FieldPath, Dimension]]:
     """Yield the path and the dimension of every field that varies.
 
-    A list is a choice; for a field that is itself a list, a list of lists is.
+    A list is a choice. For a field that is itself a list, only a list of lists is a choice.
 
     Args:
         tree: The plain values of a search space.
@@ -167,7 +167,7 @@ def _choice(values: list[Any], where: str) -> ChoiceDimension:
     except ValueError:
         raise ValueError(f"{where}: inf and nan are not allowed") from None
     if not texts:
-        raise ValueError(f"{where}: the list is empty; write one value or several")
+        raise ValueError(f"{where}: the list is empty; write at least one value")
     if len(set(texts)) < len(texts):
         raise ValueError(f"{where}: a value occurs twice in {', '.join(texts)}")
     return ChoiceDimension(texts)

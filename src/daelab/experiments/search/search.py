@@ -187,7 +187,7 @@ class _Monitor:
         self.began, self.before = time.monotonic(), sum(row.epochs for row in rows)
 
     def look(self) -> None:
-        """Report what is new."""
+        """Report the trials and epochs that ended since the last call."""
         rows = self.study.rows()
         done, total, trials = sum(row.epochs for row in rows), self._epochs(rows), _trials(rows, self.space)
         self.watcher.count(done, total or 0)

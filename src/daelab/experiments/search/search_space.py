@@ -45,7 +45,7 @@ class SearchConfig(ConfigTable):
     goals: Annotated[tuple[Annotated[str, _row(SEARCH_GOALS, "goal")], ...], Field(min_length=1, max_length=3)] = (
         "psnr",
     )
-    """The names of one or several goals; several are weighed against each other."""
+    """The names of one or several goals; with several, the best trade-offs are sought."""
     pruner: Annotated[str, _row(PRUNERS, "pruner")] = "none"
     """The name of the pruner, which ends trials early by their validation PSNR after each epoch."""
     trials: Annotated[int | None, Field(ge=1, le=100_000)] = None
@@ -62,11 +62,11 @@ class SearchConfig(ConfigTable):
     @model_validator(mode="after")
     def _fits(self) -> SearchConfig:
         if len(set(self.goals)) < len(self.goals):
-            raise ValueError(f"goals: {', '.join(self.goals)}: one of them occurs twice")
+            raise ValueError(f"goals: {', '.join(self.goals)}: a goal occurs twice")
         if self.pruner != "none" and self.goals != ("psnr",):
             raise ValueError(f"the pruner {self.pruner} uses the PSNR alone; it needs goals = ['psnr']")
         if self.sampler == "nsga2" and len(self.goals) == 1:
-            raise ValueError("the sampler nsga2 weighs goals against each other; write two, such as ['psnr', 'macs']")
+            raise ValueError("the sampler nsga2 needs two or three goals, such as ['psnr', 'macs']")
         return self
 
     @property
@@ -161,6 +161,7 @@ class SearchSpace:
             ValueError: The fields of the point make no valid recipe.
         """
         variant = str(point.get(VARIANT, ""))
+        # Copied, since the fields are replaced in place and other points need the original.
         plain = deepcopy(merge_tables(self.base, self.variants[variant]) if variant else self.base)
         for name, (place, dim) in self._places(variant).items():
             table: Any = plain

@@ -1,7 +1,8 @@
 """A study: a search space and its trials in a database that workers on any number of computers share.
 
-No process leads. What only one process may do at a time (taking a trial, detecting a dead worker, adding trials) runs
-under `lock_database`; the database orders everything else. A trial is a row of Optuna with these attributes of daelab:
+No process coordinates the others. Work that only one process may do at a time (taking a trial, detecting a dead
+worker, adding trials) runs under `lock_database`; the database orders everything else. A trial is a row of Optuna
+with these attributes of daelab:
 
     seed            the number that is added to the recipe's seed
     point           for a further seed: the number of the point's first trial
@@ -54,6 +55,7 @@ class Study(StudyRecords):
         """
         import optuna
 
+        # A run of this name would be taken for an interrupted trial, and would go on.
         taken = [
             run.name for run in get_runs_root().glob(f"{self.name}-*") if run.name[len(self.name) + 1 :].isdecimal()
         ]
@@ -155,11 +157,13 @@ class Study(StudyRecords):
         from optuna.trial import TrialState
 
         with self._lock():
+            # First of all, so that an abandoned trial is taken up before a new point is sampled.
             self._release_trials_of_dead_workers()
             if not any(trial.state == TrialState.WAITING for trial in self._trials()):
                 if space.search.sampler == "grid" or space.search.trials is not None:
                     return None
                 self._plan(space, sum(self.study.user_attrs["repeats"].values()) + space.search.seeds)
+            # The draws follow from the trial's number, so that they are the same whichever worker asks.
             self.study.sampler = make_numbered_sampler(space.search.sampler, space.search.seed)
             trial = self.study.ask()
             trial.set_user_attr("owner", describe_process())
@@ -228,6 +232,7 @@ class Study(StudyRecords):
             result: The results by name.
         """
         with self._lock():
+            # Enqueued before the trial ends, so that no worker finds the study finished in between.
             self._repeat(trial.number)
             self._set(trial.number, result=dict(result))
             self.study.tell(trial, [SEARCH_GOALS[goal].of(result) for goal in space.search.goals])
@@ -284,6 +289,7 @@ class Study(StudyRecords):
             return False
         with self._translate_errors():
             self.study.pruner = PRUNERS[space.search.pruner](epochs)
+            # A resumed run repeats epochs that were reported before.
             if epoch not in self.storage.get_trial(self._id(trial.number)).intermediate_values:
                 trial.report(psnr, epoch)
             return trial.should_prune()

@@ -39,6 +39,7 @@ class StudyRecords:
     def __init__(self, name: str, url: str | None = None) -> None:
         """Connect to the database; `create` or `open` then gives access to the study."""
         require_optuna()
+        # The name is checked here, since it becomes part of the names of runs.
         get_run_folder(name)
         self.name, self.url = name, resolve_database_url(url)
         self.ledger = Ledger(self.url)

@@ -118,6 +118,7 @@ class SearchWorker:
             except ValueError as error:
                 self._failed(number, error)
             else:
+                # Only failures in a row count, since a single trial may fail by its own point.
                 self._failures = 0
                 self.study.finish(trial, space, result)
 
@@ -137,6 +138,7 @@ class SearchWorker:
             return
         except _Paused:
             self.study.put_back(number)
+        # Signals as well, so that the trial does not wait for this process to count as dead.
         except BaseException:
             self.study.put_back(number)
             raise
@@ -206,11 +208,13 @@ class _TrialProgress(SilentProgress):
         """
         study, number = self.worker.study, self.trial.number
         epoch, epochs = int(row["epoch"]), self.recipe.training.epochs
+        # Another worker trains this trial now, and two must not write into the same run.
         if not study.owns(number):
             raise _Lost
         study.note(number, epochs=epoch, psnr=best.val_psnr)
         prune = study.prunes(self.space, self.trial, epoch, row["val_psnr"], epochs)
         self.worker.look()
+        # A run that is complete is neither pruned nor paused.
         if epoch == epochs:
             return
         if prune:

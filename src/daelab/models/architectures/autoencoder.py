@@ -30,7 +30,7 @@ class Stage:
 class Autoencoder(Architecture):
     """A convolutional auto-encoder as the paper builds them (section 3.3).
 
-    The encoder is the stages in order. The decoder is the stages backwards: a transposed
+    The encoder has the stages in order. The decoder has the stages in reverse order: a transposed
     2x2 convolution of stride 2 if the stage went down, then a transposed 3x3 convolution to the
     width before it. ReLU inside, sigmoid at the end, a norm before every activation but the last.
     """
@@ -101,6 +101,7 @@ def infer_architecture(shapes: Mapping[str, tuple[int, ...]]) -> Autoencoder:
     """
     convolutions: list[tuple[int, ...]] = []
     while (shape := shapes.get(f"enc{len(convolutions) + 1}.weight")) is not None:
+        # A hostile file may name any number of layers, but 32 stages have at most 64 convolutions.
         if len(shape) != 4 or len(convolutions) >= 64:
             raise ValueError(f"tensor enc{len(convolutions) + 1}.weight of shape {shape} is not a convolution")
         convolutions.append(shape)
@@ -108,6 +109,7 @@ def infer_architecture(shapes: Mapping[str, tuple[int, ...]]) -> Autoencoder:
         raise ValueError("these tensors are not an auto-encoder: there is no enc1.weight")
     stages: list[Stage] = []
     for outputs, _, kernel, _ in convolutions:
+        # A kernel of 2 is the second half of a stage that goes down, after the stage's 3x3 convolution.
         if kernel == 2 and stages:
             stages[-1] = Stage(stages[-1].width)
         else:

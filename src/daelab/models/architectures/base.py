@@ -107,7 +107,7 @@ class LayerRow:
 
 
 class Architecture:
-    """The base of all architectures, which answers questions from the layer table."""
+    """The base class of all architectures. It derives their properties from the layer table."""
 
     channels: int
     """The channels of the images."""
@@ -127,7 +127,7 @@ class Architecture:
         raise NotImplementedError
 
     def can_start_from(self, other: Architecture) -> bool:
-        """Tell whether the network can start from the weights of another and then computes the same function.
+        """Return whether the network can start from the weights of another and then computes the same function.
 
         Args:
             other: The architecture of the other network.
@@ -256,7 +256,7 @@ class Architecture:
 
 
 def check_tensor_shapes(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that tensors are those of an architecture.
+    """Check that tensors have the names and shapes of an architecture's weights.
 
     Args:
         architecture: The architecture.

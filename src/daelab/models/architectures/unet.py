@@ -1,4 +1,4 @@
-"""A U-Net of residual blocks, as data. Each advance since plain auto-encoders is one of its fields.
+"""A U-Net of residual blocks, as data. Each improvement over plain auto-encoders is one of its fields.
 
 - Pixel-unshuffle (Shi et al., 2016): r x r pixels become channels of one, so all layers work at a lower resolution.
 - Skip connections from the encoder to the decoder (Ronneberger et al., 2015), which are added.
@@ -62,6 +62,7 @@ class UNet(Architecture):
     def __post_init__(self) -> None:
         """Fill in the decoder, and raise a ValueError if a field is out of range."""
         if not self.decoder:
+            # A frozen dataclass allows no plain assignment.
             object.__setattr__(self, "decoder", self.blocks[:-1])
         if not self.context:
             object.__setattr__(self, "window", 0)
@@ -128,7 +129,7 @@ class UNet(Architecture):
         return Layer(name, inputs, outputs, kernel, bias=self.bias, **options)
 
     def can_start_from(self, other: Architecture) -> bool:
-        """Tell whether the other U-Net differs only in having fewer blocks, since a new block begins as the identity.
+        """Return whether the other U-Net differs only in having fewer blocks, since a new block begins as the identity.
 
         Args:
             other: The architecture whose weights the network would start from.

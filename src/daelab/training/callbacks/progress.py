@@ -12,7 +12,7 @@ class TrainingProgress(Protocol):
     """An observer that a training calls as it goes."""
 
     def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
-        """Take note of the training before its first step.
+        """Record the start of the training, before its first step.
 
         Args:
             run: The name of the run.
@@ -23,7 +23,7 @@ class TrainingProgress(Protocol):
         """
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """Take note of a finished step.
+        """Record a finished step.
 
         Args:
             epoch: The present epoch, from 1.
@@ -32,7 +32,7 @@ class TrainingProgress(Protocol):
         """
 
     def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
-        """Take note of a finished epoch.
+        """Record a finished epoch.
 
         Args:
             row: The epoch's row of metrics.csv.
@@ -40,7 +40,7 @@ class TrainingProgress(Protocol):
         """
 
     def test(self, done: int, images: int) -> None:
-        """Take note of a test of the finished network.
+        """Record a test of the finished network.
 
         Args:
             done: Test images scored so far.

@@ -3,7 +3,7 @@
     tensorboard[=DIR]   scalars, images, graph and hparams, into runs/NAME/tensorboard, or DIR/NAME
     mlflow[=URI]        parameters, metrics and files, to a tracking URI, or that of $MLFLOW_TRACKING_URI
 
-A tracker that fails is dropped with one line; the training goes on.
+If a tracker fails, one line is printed and the training continues without it.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from daelab.training.recipe import Recipe
 
 
 class Tracker(Protocol):
-    """An experiment tracker. It is made when the first epoch is over."""
+    """An experiment tracker. It is created after the first epoch."""
 
     def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
-        """Take note of a finished epoch.
+        """Record a finished epoch.
 
         Args:
             row: The epoch's row of metrics.csv.
@@ -218,7 +218,7 @@ class TrackedProgress:
         progress: The other observer.
         recipe: The recipe of the training.
         texts: The trackers, as `parse_tracker` reads them.
-        warn: Takes the one line of a tracker that failed.
+        warn: A function that is called with the message of a tracker that failed.
         runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
 
     Raises:
@@ -240,7 +240,7 @@ class TrackedProgress:
         self.best = BestEpoch()
 
     def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
-        """Take note of the training before its first step.
+        """Record the start of the training, before its first step.
 
         Args:
             run: The name of the run.
@@ -253,7 +253,7 @@ class TrackedProgress:
         self.progress.start(run, epochs, steps, facts, seconds)
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """Take note of a finished step.
+        """Record a finished step.
 
         Args:
             epoch: The epoch, from 1.
@@ -278,7 +278,7 @@ class TrackedProgress:
         self.progress.epoch(row, best)
 
     def test(self, done: int, images: int) -> None:
-        """Take note of a test of the finished network.
+        """Record a test of the finished network.
 
         Args:
             done: Test images scored so far.

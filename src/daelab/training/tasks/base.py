@@ -1,4 +1,4 @@
-"""The interface between the training engine and what it trains. To add a task: a subclass of `TrainingTask`."""
+"""The interface between the training engine and what it trains. To add a task, write a subclass of `TrainingTask`."""
 
 from __future__ import annotations
 
@@ -177,14 +177,15 @@ class TrainingTask(ABC, Generic[BatchT]):
         return {}
 
     def finish(self, state: TrainingState, run: RunFolder, report: Callable[[int, int], None]) -> object:
-        """Do what is to be done once, after the last epoch; the default does nothing.
+        """Run once after the last epoch. The default does nothing.
 
         Args:
             state: The state at the end of the training.
             run: The folder of the run.
-            report: Takes (test images scored, all test images); raises where the training was interrupted.
+            report: A function that is called with (scored test images, all test images). It raises
+                an exception if the training was interrupted.
 
         Returns:
-            What the training gives beside its files, if anything.
+            The result of the training in addition to its files, or None.
         """
         return None

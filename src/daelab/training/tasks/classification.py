@@ -90,20 +90,20 @@ def fit_classifier(
     download: Callable[[int, int], None] | None = None,
     dataset: Dataset | None = None,
 ) -> TrainedClassifier:
-    """Train a classifier by a recipe; everything that the training makes goes into the run's folder.
+    """Train a classifier by a recipe, and write all files of the training to the run's folder.
 
     The classifier learns from the training part of the data set. Its test part is used once, at the end.
 
     Args:
         recipe: The recipe.
-        name: The name of the run; it must be new unless `resume`. Default: the first free `judge-N`.
+        name: The name of the run; it must be new unless `resume`. Default: `judge-N` with the first unused N.
         resume: Whether to go on from the run's last checkpoint, exactly.
         runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
         data_root: The folder of downloaded data sets.
-        ledger: Where the run is recorded. Default: the default ledger.
+        ledger: The database in which the run is recorded. Default: the default ledger.
         progress: The observer of the training.
-        device: The device. Default: a GPU where there is one.
-        download: Takes (bytes, all bytes) while a data set is downloaded.
+        device: The device. Default: a GPU if there is one.
+        download: A function that is called with (bytes, all bytes) while a data set is downloaded.
         dataset: The recipe's data set, where it is loaded already.
 
     Raises:
@@ -165,6 +165,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         self.steps = len(train) // self.batch
         self.epochs, self.epoch_images = recipe.training.epochs, self.steps * self.batch
         self.learning_rate = recipe.training.lr
+        # Drawn once, so that every image is mirrored in each second epoch and unmirrored in the others.
         self._mirrored = np.random.default_rng(derive_seed(recipe.seed, "classifier flips")).random(len(train)) < 0.5
 
     def create_state(self) -> TrainingState:
@@ -273,6 +274,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             for images, labels in select_share(parts):
                 logits = module(images)
+                # A sum, divided by the whole batch, since parts may differ in size and must add up to the mean.
                 loss = F.cross_entropy(logits, labels, label_smoothing=training.label_smoothing, reduction="sum")
                 yield loss / batch.size
                 correct = (logits.detach().argmax(1) == labels).sum()
@@ -303,7 +305,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         Args:
             state: The state at the end of the training.
             run: The folder of the run.
-            report: Takes (test images scored, all test images).
+            report: A function that is called with (scored test images, all test images).
         """
         recipe, test = self.recipe, self.dataset.test
         network = cast(ConvNet, state.network).requires_grad_(False)
@@ -369,6 +371,7 @@ def _group_parameters(network: ConvNet, training: ClassifierTrainingConfig) -> l
     biases = [p for name, p in network.named_parameters() if "norm" in name and name.endswith("bias")]
     places = {id(p) for p in biases}
     others = [p for p in network.parameters() if p.requires_grad and id(p) not in places]
+    # SGD multiplies the decay by the rate. Divided by the scale, it is equally strong in both groups.
     return [
         {"params": values, "scale": training.lr * scale, "weight_decay": training.weight_decay / scale}
         for values, scale in ((others, 1.0), (biases, training.bias_scale))

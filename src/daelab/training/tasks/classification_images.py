@@ -22,6 +22,7 @@ def translate_images(x: Tensor, corners: NDArray[np.int64], reach: int) -> Tenso
         reach: Width of the border, in pixels.
     """
     height, width = x.shape[-2:]
+    # A view (N, 3, 2R + 1, 2R + 1, H, W) of every possible position, which copies nothing but the padded images.
     windows = F.pad(x, (reach,) * 4, "reflect").unfold(2, height, 1).unfold(3, width, 1)
     top, left = torch.from_numpy(corners).to(x.device)
     moved: Tensor = windows[torch.arange(len(x), device=x.device), :, top, left]

@@ -49,20 +49,20 @@ def fit_denoiser(
     dataset: Dataset | None = None,
     checkpoint_every: CheckpointSchedule | None = None,
 ) -> TrainingResult:
-    """Train a denoiser by a recipe; everything that the training makes goes into the run's folder.
+    """Train a denoiser by a recipe, and write all files of the training to the run's folder.
 
     Args:
         recipe: The recipe.
-        name: The name of the run; it must be new unless `resume`. Default: the first free `run-N`.
+        name: The name of the run; it must be new unless `resume`. Default: `run-N` with the first unused N.
         resume: Whether to go on from the run's last checkpoint, exactly.
         runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
         data_root: The folder of downloaded data sets.
-        ledger: Where the run is recorded. Default: the default ledger.
+        ledger: The database in which the run is recorded. Default: the default ledger.
         progress: The observer of the training.
-        device: The device. Default: a GPU where there is one.
-        download: Takes (bytes, all bytes) while a data set is downloaded.
+        device: The device. Default: a GPU if there is one.
+        download: A function that is called with (bytes, all bytes) while a data set is downloaded.
         dataset: The recipe's data set, where it is loaded already.
-        checkpoint_every: How often a checkpoint is written. Default: after every epoch. There is always one at the end.
+        checkpoint_every: The interval between checkpoints. Default: after every epoch. There is always one at the end.
 
     Raises:
         ValueError: A mistake in the recipe or the data, or a loss that is not finite.
@@ -109,6 +109,7 @@ def create_training_state(recipe: Recipe, device: torch.device) -> TrainingState
     network = build_network(recipe.spec, derive_seed(recipe.seed, "weights"))
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = WeightAverage(network, recipe.training.ema) if recipe.training.ema else None
+    # In float64, so that the sum over a whole epoch loses no digits.
     sums = torch.zeros((), dtype=torch.float64, device=device)
     return TrainingState(network, make_optimizer(network, recipe.training), sums, average)
 
@@ -149,6 +150,7 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         """Images to train and to validate on."""
         self.image_size = train.size
         """Height and width of the images, in pixels."""
+        # The first process decides for all, since their hardware may differ.
         self.precision = run_on_first(lambda: choose_precision(training.precision, device))
         self.objective = DenoisingObjective(recipe, train.size, device)
         self.loader = BatchLoader(train, training.batch, recipe.seed, device, get_shuffle_window(recipe))
@@ -181,8 +183,10 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
                 f"training.start: {model} is of another architecture than the recipe's spec; "
                 "a U-Net may have more blocks than it, all else is to be the same"
             )
+        # Blocks that the model lacks keep their own weights, which make them the identity.
         state.network.load_state_dict(state.network.state_dict() | network.state_dict())
         if state.average:
+            # Otherwise the average would still begin at the random weights.
             state.average.load_state_dict(state.network.state_dict())
 
     def describe(self, state: TrainingState) -> dict[str, str]:

@@ -24,7 +24,7 @@ GRAY = 0.15
 """Share of the batches that are gray: three equal channels with equal noise."""
 
 ExampleProgress = Callable[[int, int], None]
-"""Takes (examples made, all examples)."""
+"""A function that is called with (finished examples, all examples)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ExampleCounter:
 
     Args:
         total: All examples.
-        progress: Takes (examples made, all examples).
+        progress: A function that is called with (finished examples, all examples).
     """
 
     def __init__(self, total: int, progress: ExampleProgress | None) -> None:
@@ -80,6 +80,7 @@ def make_examples(
         clean, gray = _draw_pictures(images, rng)
         stream_seed = int(rng.integers(2**62))
         noisy = noise.apply(clean, BatchStream(len(clean), stream_seed)).clamp(0, 1).mul(255).round().div(255)
+        # A second stream of the same seed repeats the choice that `apply` made.
         family = noise.component(BatchStream(len(clean), stream_seed))
         if gray:
             # The noise of one channel, so that a gray picture has as much noise as a color picture's green.

@@ -84,7 +84,7 @@ def train_noise_identifier(
         data_root: The folder of downloaded data sets.
         examples: Training examples, equally many from each data set.
         seed: The seed of the examples, the weights and the order.
-        progress: Takes (examples made, all examples).
+        progress: A function that is called with (finished examples, all examples).
 
     Raises:
         ValueError: A data set is unknown or missing, or there are too few examples.
@@ -127,6 +127,7 @@ def fit_estimator(examples: NoiseExamples, seed: int, names: tuple[str, ...] = (
             runs_root=Path(folder),
             ledger=Ledger(f"sqlite:///{folder}/ledger.db"),
             device=torch.device("cpu"),
+            # A temporary run is never resumed, so one checkpoint at the end is enough.
             checkpoint_every=CheckpointSchedule(EPOCHS),
         )
         result = run_training(recipe, lambda device: NoiseIdentificationTask(recipe, examples, device), options)
@@ -143,7 +144,7 @@ class NoiseIdentificationBatch(NamedTuple):
 
 
 class NoiseIdentificationTask(TrainingTask[NoiseIdentificationBatch]):
-    """The training of a noise identification on examples that are made already.
+    """The training of a noise identification on examples that exist already.
 
     Args:
         recipe: The recipe.
@@ -166,10 +167,12 @@ class NoiseIdentificationTask(TrainingTask[NoiseIdentificationBatch]):
 
     def create_state(self) -> TrainingState:
         """Return the state before the first step."""
+        # The global generator of the caller stays as it was.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             estimator = NoiseEstimator()
         estimator.mean.copy_(self.examples.seen.mean(0))
+        # A feature that hardly varies must not lead to a division by zero.
         estimator.scale.copy_(self.examples.seen.std(0).clamp_min(1e-3))
         training = TrainingConfig(optimiser="adamw", lr=LEARNING_RATE, weight_decay=1e-2)
         # Not fused: the fused kernel rounds differently from the one that trained the shipped network.
