@@ -77,7 +77,7 @@ MISTAKES = {
     "baseline:median,gain=1": "either raw, or both gain and offset",
     "baseline:median,raw,gain=1,offset=0": "either raw, or both gain and offset",
     "baseline:median,gain=inf,offset=0": "finite",
-    "baseline:wavelet,wavelet=db0": "no wavelet",
+    "baseline:wavelet,wavelet=db0": "is not a wavelet",
     "baseline:median(raw)": "unknown classical method",
 }
 
@@ -242,4 +242,4 @@ def test_the_command_prints_what_was_chosen(few: None, capsys: pytest.CaptureFix
     assert "did you mean 'median'" in err
     code, _, err = answer(*words, "--save", str(tmp_path / "x.safetensors"))
     assert code == 2
-    assert "no model file" in err
+    assert "cannot be saved as a model file" in err

@@ -18,7 +18,7 @@ def inspect(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Picture files, or photo:NAME.")],
     as_json: Json = False,
 ) -> None:
-    """Identify the noise in a picture and name the models for it.
+    """Identify the noise in a picture and suggest a model.
 
     Prints the family of the noise, its level, gain and offset, and the shipped models that were trained for it. If
     scikit-image is installed, its estimate of the level is printed too.
