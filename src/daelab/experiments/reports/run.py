@@ -53,7 +53,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
     training, fields = recipe.training, recipe.to_dict()
     rule = f"{training.optimiser}, rate {training.lr:g} ({training.schedule}), batches of {training.batch}"
     facts = {
-        "what": recipe.note,
+        "description": recipe.note,
         "noise": str(recipe.noise),
         "network": fields["spec"] if isinstance(fields["spec"], str) else json.dumps(fields["spec"]),
         "parameters": recipe.spec.parameters,
@@ -63,7 +63,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         "seed": recipe.seed,
         "processor": machine.get("gpu") or machine.get("processor"),
         "git commit": machine.get("git_commit"),
-        "again": _again(machine),
+        "if repeated": _again(machine),
         "recipe": f"sha256 {recipe.sha256[:16]}",
         **machine.get("versions", {}),
     }

@@ -39,7 +39,7 @@ class Denoise {
     this.noise = new NoiseControls(this.about.noises, () => this.soon());
     $("formats").textContent = ` (${[...new Set(this.about.suffixes.map(plain))].join(", ")}; up to ${number(this.about.pixels / 1e6)} megapixels)`;
     $("file").accept = this.about.suffixes.join(",");
-    const chosen = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "automatic: the model for its noise")] : [];
+    const chosen = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "Automatic (recommended)")] : [];
     $("model").replaceChildren(...chosen, ...this.models.map(({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name)));
     this.describe();
     $("run").disabled = !this.source;
