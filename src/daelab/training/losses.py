@@ -14,7 +14,7 @@ from torch import Tensor
 
 from daelab._util.hardware import choose_precision
 from daelab.errors import make_unknown_name_error
-from daelab.evaluation.classifiers.network import ConvNet
+from daelab.evaluation.classifiers.network import ClassifierNetwork
 from daelab.evaluation.classifiers.registry import load_classifier_network
 from daelab.evaluation.evaluate import LossFunction
 from daelab.evaluation.metrics import convert_mse_to_psnr, mse, ssim
@@ -67,7 +67,7 @@ class ClassifierFeatureLoss:
     def __init__(self, name: str) -> None:
         """Remember the name."""
         self.name = name
-        self._networks: dict[torch.device, ConvNet] = {}
+        self._networks: dict[torch.device, ClassifierNetwork] = {}
 
     def __call__(self, image: Tensor, clean: Tensor) -> Tensor:
         """Return the loss.
@@ -89,7 +89,7 @@ class ClassifierFeatureLoss:
         ]
         return torch.stack(terms).mean()
 
-    def _load(self, device: torch.device) -> ConvNet:
+    def _load(self, device: torch.device) -> ClassifierNetwork:
         # The first call may come from validation, and gradients cannot pass tensors made in inference mode.
         with torch.inference_mode(False):
             network = load_classifier_network(self.name).to(device).eval().requires_grad_(False)

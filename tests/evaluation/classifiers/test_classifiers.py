@@ -40,6 +40,7 @@ from daelab.evaluation.classifiers.network import (
     compute_whitening,
     count_macs,
     make_views,
+    prepare_classifier,
 )
 from daelab.evaluation.classifiers.recipe import (
     ClassifierNetworkConfig,
@@ -175,6 +176,7 @@ def test_nothing_to_score_is_no_number() -> None:
 # The network
 
 SHAPES = [
+    ClassifierNetworkConfig(widths=(8, 12), kernel=2, skips="preactivation"),
     *(
         ClassifierNetworkConfig(widths=(4,), kernel=1),
         ClassifierNetworkConfig(widths=(8, 4)),
@@ -201,7 +203,7 @@ def test_whitening_stays_finite_without_content() -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_built_saved_and_loaded_is_equal(shape: ClassifierNetworkConfig, tmp_path: Path, colours: Dataset) -> None:
     net = build_classifier(shape, 3)
-    net.prepare(torch.from_numpy(colours.train.batch(np.arange(96))))
+    prepare_classifier(net, torch.from_numpy(colours.train.batch(np.arange(96))))
     card = ClassifierMetadata(name="x", network=shape, classes=NAMES, size=(16, 16), tta="none")
     ClassifierFile(net, card).save(tmp_path / "x.safetensors")
     loaded = read_classifier_file(tmp_path / "x.safetensors")
@@ -219,12 +221,16 @@ def test_features_are_what_each_block_gives(shape: ClassifierNetworkConfig) -> N
     net, x = build_classifier(shape, 3).eval(), torch.rand(2, 3, 16, 16)
     found = net.features(x)
     assert [one.shape[1] for one in found] == list(shape.widths)
-    torch.testing.assert_close(net(x), net.head(found[-1].amax((-2, -1))) * SCALE)
+    if shape.skips == "preactivation":
+        torch.testing.assert_close(net(x), net.head(F.silu(net.norm(found[-1])).mean((-2, -1))))
+    else:
+        torch.testing.assert_close(net(x), net.head(found[-1].amax((-2, -1))) * SCALE)
 
 
 def test_macs_count_every_convolution() -> None:
     for shape in SHAPES:
-        net, counted = build_classifier(shape, 3).eval(), 0
+        net = build_classifier(shape, 2).eval()
+        counted = net.head.weight.numel()
 
         def count(module: nn.Module, _: object, out: Tensor) -> None:
             nonlocal counted
@@ -247,7 +253,7 @@ def test_convolutions_begin_as_identities() -> None:
 
 def test_one_seed_one_network_and_no_trace_in_the_global_one() -> None:
     before = torch.get_rng_state()
-    one, same, other = (build_classifier(SHAPES[1], 3, seed).head.weight for seed in (1, 1, 2))
+    one, same, other = (build_classifier(SHAPES[2], 3, seed).head.weight for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
@@ -262,7 +268,7 @@ def test_views_are_weighted_to_one(tta: str) -> None:
     assert torch.equal(seen[0], x)
     assert all(view.shape == x.shape for view in seen)
     if tta != "none":
-        net = build_classifier(SHAPES[1], 3).eval()
+        net = build_classifier(SHAPES[2], 3).eval()
         one, mirrored = (
             average_views(compute_view_logits(net, image, len(seen), "float32"), tta) for image in (x, x.flip(-1))
         )
@@ -643,11 +649,11 @@ def wrong_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_model(tmp_path / "model.safetensors", model, ModelMetadata(spec=model.spec))
     for name in ("text.safetensors", "text.onnx"):
         (tmp_path / name).write_text("hello " * 10)
-    net = build_classifier(SHAPES[1], 3)
-    card = ClassifierMetadata(name="x", network=SHAPES[1], classes=NAMES, size=(16, 16), tta="none")
+    net = build_classifier(SHAPES[2], 3)
+    card = ClassifierMetadata(name="x", network=SHAPES[2], classes=NAMES, size=(16, 16), tta="none")
     ClassifierFile(net, card).save(tmp_path / "whole.safetensors")
     (tmp_path / "cut.safetensors").write_bytes((tmp_path / "whole.safetensors").read_bytes()[:-100])
-    ClassifierFile(net, card.model_copy(update={"network": SHAPES[2]})).save(tmp_path / "other.safetensors")
+    ClassifierFile(net, card.model_copy(update={"network": SHAPES[3]})).save(tmp_path / "other.safetensors")
     header = card.model_dump(mode="json") | {"classes": 3}
     write_tensors(tmp_path / "header.safetensors", net.state_dict(), header)
 

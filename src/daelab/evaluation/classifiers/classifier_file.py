@@ -11,7 +11,7 @@ from pydantic import Field
 
 from daelab._util.config import FileHeader
 from daelab._util.tensor_file import describe_layout, read_tensor_header, read_tensors, to_half_precision, write_tensors
-from daelab.evaluation.classifiers.network import ConvNet, build_classifier
+from daelab.evaluation.classifiers.network import ClassifierNetwork, build_classifier, make_classifier_network
 from daelab.evaluation.classifiers.recipe import ClassifierNetworkConfig
 
 CLASSIFIER_FORMAT = 1
@@ -54,7 +54,7 @@ class ClassifierMetadata(FileHeader):
 class ClassifierFile:
     """A classifier network in evaluation mode, and its metadata."""
 
-    network: ConvNet
+    network: ClassifierNetwork
     card: ClassifierMetadata
 
     def save(self, path: Path) -> None:
@@ -87,7 +87,7 @@ def read_classifier_metadata(path: Path) -> ClassifierMetadata:
     card = ClassifierMetadata.parse(path, header)
     # On the meta device, so that a hostile header cannot ask for more memory than there is.
     with torch.device("meta"):
-        network = ConvNet(card.network, len(card.classes))
+        network = make_classifier_network(card.network, len(card.classes))
         if describe_layout(to_half_precision(network.state_dict(), INPUT_STATISTICS)) != entries:
             raise ValueError(f"{path}: the tensors are not those of the network in the header")
         try:

@@ -16,7 +16,9 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from daelab.evaluation.classifiers.preactivation import PreactivationNet
 from daelab.evaluation.classifiers.recipe import ClassifierNetworkConfig
 
 SCALE = 1 / 9
@@ -100,18 +102,24 @@ class ConvNet(nn.Module):
             outputs.append(x)
         return outputs
 
-    def prepare(self, images: Tensor) -> None:
-        """Set the normalization and the whitening filters, which depend on the images and are not trained.
 
-        Args:
-            images: (N, 3, H, W) uint8, the training images.
-        """
-        x = images[:WHITEN_IMAGES].float().div(255)
-        self.mean.copy_(x.mean((0, 2, 3))[:, None, None])
-        # The lower bound keeps a channel without contrast from dividing by zero.
-        self.std.copy_(x.std((0, 2, 3))[:, None, None].clamp_min(1e-3))
-        filters = compute_whitening((x - self.mean) / self.std, self.whiten.kernel_size[0])
-        self.whiten.weight.data.copy_(torch.cat([filters, -filters]))
+ClassifierNetwork = ConvNet | PreactivationNet
+
+
+def prepare_classifier(network: ClassifierNetwork, images: Tensor) -> None:
+    """Set the normalization and the whitening filters, which depend on the images and are not trained.
+
+    Args:
+        network: The network, which is changed.
+        images: (N, 3, H, W) uint8, the training images.
+    """
+    x = images[:WHITEN_IMAGES].float().div(255)
+    network.mean.copy_(x.mean((0, 2, 3))[:, None, None])
+    # The lower bound keeps a channel without contrast from dividing by zero.
+    network.std.copy_(x.std((0, 2, 3))[:, None, None].clamp_min(1e-3))
+    if isinstance(network, ConvNet):
+        filters = compute_whitening((x - network.mean) / network.std, network.whiten.kernel_size[0])
+        network.whiten.weight.data.copy_(torch.cat([filters, -filters]))
 
 
 def compute_whitening(x: Tensor, side: int, eps: float = WHITEN_EPS) -> Tensor:
@@ -134,8 +142,20 @@ def compute_whitening(x: Tensor, side: int, eps: float = WHITEN_EPS) -> Tensor:
     return out
 
 
-def build_classifier(shape: ClassifierNetworkConfig, classes: int, seed: int = 0) -> ConvNet:
-    """Build an untrained network whose convolutions pass their first channels on (Zagoruyko and Komodakis, 2017).
+def make_classifier_network(shape: ClassifierNetworkConfig, classes: int) -> ClassifierNetwork:
+    """Make a network of the kind that a recipe names, with random weights.
+
+    Args:
+        shape: The widths and the kind of the blocks.
+        classes: K.
+    """
+    return (PreactivationNet if shape.skips == "preactivation" else ConvNet)(shape, classes)
+
+
+def build_classifier(shape: ClassifierNetworkConfig, classes: int, seed: int = 0) -> ClassifierNetwork:
+    """Build an untrained network.
+
+    The convolutions of a `ConvNet` pass their first channels on (Zagoruyko and Komodakis, 2017).
 
     Args:
         shape: The widths and the kind of the blocks.
@@ -145,11 +165,12 @@ def build_classifier(shape: ClassifierNetworkConfig, classes: int, seed: int = 0
     # The caller's random state stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ConvNet(shape, classes)
-    for module in network.blocks.modules():
-        if isinstance(module, nn.Conv2d):
-            same = min(module.weight.shape[:2])
-            nn.init.dirac_(module.weight.data[:same])
+        network = make_classifier_network(shape, classes)
+    if isinstance(network, ConvNet):
+        for module in network.blocks.modules():
+            if isinstance(module, nn.Conv2d):
+                same = min(module.weight.shape[:2])
+                nn.init.dirac_(module.weight.data[:same])
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
@@ -209,18 +230,14 @@ def _norm(width: int) -> nn.BatchNorm2d:
 
 
 def count_macs(shape: ClassifierNetworkConfig, height: int, width: int) -> int:
-    """Count the multiplications per image, without the head.
+    """Count the multiplications per image.
 
     Args:
         shape: The widths and the kind of the blocks.
         height: The height of an image, in pixels.
         width: The width of an image, in pixels.
     """
-    channels, total = 2 * 3 * shape.kernel**2, 0
-    height, width = height - shape.kernel + 1, width - shape.kernel + 1
-    total += height * width * channels * 3 * shape.kernel**2
-    for out in shape.widths:
-        total += height * width * 9 * channels * out
-        height, width, channels = height // 2, width // 2, out
-        total += height * width * 9 * out * out * (2 if shape.skips else 1)
-    return total
+    # On the meta device nothing is computed; the counter sees two operations for each multiplication.
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        make_classifier_network(shape, 2).eval()(torch.empty(1, 3, height, width))
+    return counter.get_total_flops() // 2

@@ -23,8 +23,9 @@ class ClassifierNetworkConfig(ConfigTable):
     """The channels of each block; each block halves height and width."""
     kernel: Annotated[int, Field(ge=1, le=4)] = 2
     """The side of the whitening layer's patches, in pixels."""
-    skips: Literal["residual"] | None = None
-    """None: two convolutions in a block. residual: three, the last two with a skip connection (Page, 2019)."""
+    skips: Literal["residual", "preactivation"] | None = None
+    """None: two convolutions in a block. residual: three, the last two with a skip connection (Page, 2019).
+    preactivation: a network of another kind, `PreactivationNet`, without whitening."""
 
 
 class ClassifierDataConfig(ConfigTable):

@@ -15,7 +15,7 @@ from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.classifier_file import read_classifier_file
 from daelab.evaluation.classifiers.external import load_factory_classifier, load_onnx_classifier, resize_images
-from daelab.evaluation.classifiers.network import TTA, ConvNet, average_views, compute_view_logits
+from daelab.evaluation.classifiers.network import TTA, ClassifierNetwork, average_views, compute_view_logits
 from daelab.evaluation.classifiers.vit import load_vit
 
 ClassifierReader = Callable[[Path | None, torch.device], Classifier]
@@ -92,7 +92,7 @@ def load_classifier_file(path: Path, device: torch.device, name: str = "") -> Cl
     return Classifier(name or str(path), partial(logits, tta=card.tta), card.classes, note, partial(logits, tta="none"))
 
 
-def load_classifier_network(name: str) -> ConvNet:
+def load_classifier_network(name: str) -> ClassifierNetwork:
     """Load the network of one of daelab's classifiers.
 
     Args:

@@ -22,11 +22,13 @@ from daelab.datasets.registry import load_dataset
 from daelab.evaluation.classifiers.classifier_file import INPUT_STATISTICS, ClassifierFile, ClassifierMetadata
 from daelab.evaluation.classifiers.network import (
     TTA,
+    ClassifierNetwork,
     ConvNet,
     average_views,
     build_classifier,
     compute_view_logits,
     count_macs,
+    prepare_classifier,
 )
 from daelab.evaluation.classifiers.recipe import ClassifierRecipe, ClassifierTrainingConfig
 from daelab.runs.folder import RunFolder, choose_run_name
@@ -172,7 +174,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         """Return the state before the first step."""
         training, seed = self.recipe.training, derive_seed(self.recipe.seed, "classifier weights")
         network = build_classifier(self.recipe.network, len(self.dataset.classes), seed).to(self.device)
-        network.prepare(self.images)
+        prepare_classifier(network, self.images)
         lookahead = None
         if training.lookahead:
             total = self.steps * self.epochs
@@ -222,9 +224,9 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
             state: The state of the training.
             epoch: The epoch, from 0.
         """
-        bias = cast(ConvNet, state.network).whiten.bias
-        assert bias is not None
-        bias.requires_grad_(epoch < self.recipe.training.whiten_bias_epochs)
+        if isinstance(state.network, ConvNet):
+            bias = cast(Tensor, state.network.whiten.bias)
+            bias.requires_grad_(epoch < self.recipe.training.whiten_bias_epochs)
 
     def load_batches(self, epoch: int, start: int, progress_at: ProgressAt) -> Iterator[ClassificationBatch]:
         """Yield every batch of an epoch; images that do not fill a batch are left out.
@@ -308,7 +310,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
             report: A function that is called with (scored test images, all test images).
         """
         recipe, test = self.recipe, self.dataset.test
-        network = cast(ConvNet, state.network).requires_grad_(False)
+        network = cast(ClassifierNetwork, state.network).requires_grad_(False)
         self._compute_statistics(network)
         network.load_state_dict(to_half_precision(network.state_dict(), INPUT_STATISTICS))
         metadata = ClassifierMetadata(
@@ -337,7 +339,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
             file.save(_get_classifier_path(run))
         return file
 
-    def _compute_statistics(self, network: ConvNet) -> None:
+    def _compute_statistics(self, network: ClassifierNetwork) -> None:
         """Compute the statistics of the batch norms anew, with the final weights, from unchanged training images."""
         for norm in network.modules():
             if isinstance(norm, nn.BatchNorm2d):
@@ -351,7 +353,9 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
             compute_view_logits(network, self.images[part].float().div_(255), 1, self.precision)
         network.eval()
 
-    def _score_test_images(self, network: ConvNet, test: Images, report: Callable[[int, int], None]) -> dict[str, Any]:
+    def _score_test_images(
+        self, network: ClassifierNetwork, test: Images, report: Callable[[int, int], None]
+    ) -> dict[str, Any]:
         """Return the accuracy on the test images with each kind of test-time augmentation."""
         correct = dict.fromkeys(TTA, 0)
         views = max(map(len, TTA.values()))
@@ -366,7 +370,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         return {"images": len(test), "accuracy": {tta: count / len(test) for tta, count in correct.items()}}
 
 
-def _group_parameters(network: ConvNet, training: ClassifierTrainingConfig) -> list[dict[str, Any]]:
+def _group_parameters(network: ClassifierNetwork, training: ClassifierTrainingConfig) -> list[dict[str, Any]]:
     """Separate the biases of the norms, which learn faster, from all other weights that learn."""
     biases = [p for name, p in network.named_parameters() if "norm" in name and name.endswith("bias")]
     places = {id(p) for p in biases}
