@@ -104,6 +104,7 @@ LOSSES: dict[str, LossFunction] = {
     "psnr": negative_psnr,
     "dssim": dssim,
     "judge_features": ClassifierFeatureLoss("builtin"),
+    "holdout_features": ClassifierFeatureLoss("holdout"),
 }
 """Name -> loss. A new loss is a row here."""
 

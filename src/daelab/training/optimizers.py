@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -63,42 +63,56 @@ class Muon(torch.optim.AdamW):
             closure: Not supported; only there because PyTorch's optimizers take it.
         """
         for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = {}
             for weight in group["params"]:
-                if weight.ndim != 4 or weight.shape[1] == 1 or weight.grad is None:
-                    continue
-                # AdamW looks for its count of steps wherever there is a state
-                state = self.state[weight]
-                if not state:
-                    state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
-                state["step"] += 1
-                state["momentum"].lerp_(weight.grad, 1 - self.MOMENTUM)
-                direction = torch.lerp(weight.grad, state["momentum"], self.MOMENTUM).flatten(1)
-                # The root mean square of AdamW's steps is about 0.2 (Liu et al., 2025).
-                length = 0.2 * max(direction.shape) ** 0.5
-                # The decay is separate from the gradient, as in AdamW.
-                weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.sub_(orthogonalize(direction).view(weight.shape), alpha=group["lr"] * length)
-                # AdamW skips parameters without a gradient
-                weight.grad = None
+                if weight.ndim == 4 and weight.shape[1] > 1 and weight.grad is not None:
+                    by_shape.setdefault(weight.shape, []).append(weight)
+            for weights in by_shape.values():
+                self._update_matrices(weights, group["lr"], group["weight_decay"])
         super().step()
+
+    def _update_matrices(self, weights: list[Tensor], rate: float, decay: float) -> None:
+        """Update weights of one shape; a GPU computes their directions together, as each alone is too small for it."""
+        directions = []
+        for weight in weights:
+            # AdamW looks for its count of steps wherever there is a state
+            state = self.state[weight]
+            if not state:
+                state.update(step=torch.zeros(()), momentum=torch.zeros_like(weight))
+            state["step"] += 1
+            gradient = cast(Tensor, weight.grad)
+            state["momentum"].lerp_(gradient, 1 - self.MOMENTUM)
+            directions.append(torch.lerp(gradient, state["momentum"], self.MOMENTUM).flatten(1))
+            # AdamW skips parameters without a gradient
+            weight.grad = None
+        # The root mean square of AdamW's steps is about 0.2 (Liu et al., 2025).
+        length = 0.2 * max(directions[0].shape) ** 0.5
+        if weights[0].device.type == "cpu":
+            steps = [orthogonalize(direction) for direction in directions]
+        else:
+            steps = list(orthogonalize(torch.stack(directions)))
+        # The decay is separate from the gradient, as in AdamW.
+        torch._foreach_mul_(weights, 1 - rate * decay)
+        for weight, step in zip(weights, steps, strict=True):
+            weight.sub_(step.view(weight.shape), alpha=rate * length)
 
 
 def orthogonalize(matrix: Tensor, steps: int = 5) -> Tensor:
     """Return about U V^T for a matrix U S V^T, by the Newton-Schulz iteration of Jordan et al. (2024).
 
     Args:
-        matrix: A matrix (M, N).
+        matrix: A matrix (M, N), or a stack of them (K, M, N).
         steps: Iterations; after five the singular values lie between 0.7 and 1.2.
     """
     # With the shorter side first, the squares below are as small as possible.
-    tall = matrix.shape[0] > matrix.shape[1]
-    x: Tensor = matrix.T if tall else matrix
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x: Tensor = matrix.mT if tall else matrix
     # The iteration needs singular values of at most one. The small term keeps a zero gradient from dividing by zero.
-    x = x / (x.norm() + 1e-7)
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) + 1e-7)
     for _ in range(steps):
-        square = x @ x.T
+        square = x @ x.mT
         x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return x.T if tall else x
+    return x.mT if tall else x
 
 
 class AveragedWeights(Protocol):

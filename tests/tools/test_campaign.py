@@ -1,0 +1,116 @@
+"""The campaign on a lent GPU, rehearsed on the CPU."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from daelab.models.model_file import load_network
+from daelab.training.recipe import load_recipe
+
+SCRIPT = Path(__file__).parents[2] / "tools" / "gpu" / "campaign.py"
+if sys.platform == "win32":
+    pytest.skip("the campaign forks processes", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def campaign() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("campaign", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["campaign"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def rehearse(out: Path, *options: str, limit: int = 600) -> str:
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "--rehearse",
+        "--out",
+        str(out),
+        "--limit",
+        str(limit),
+        "--data-root",
+        str(out),
+    ]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=600, check=True)
+    return done.stdout
+
+
+def read_names(out: Path) -> list[str]:
+    with (out / "summary.csv").open(encoding="utf-8", newline="") as file:
+        return [row["name"] for row in csv.DictReader(file)]
+
+
+def test_the_whole_plan_is_rehearsed(tmp_path: Path, campaign: ModuleType) -> None:
+    plan = campaign.read_plan(SCRIPT.with_name("plan.toml"))
+    rehearse(tmp_path)
+    assert read_names(tmp_path) == [run.name for run in plan]
+    for run in plan:
+        with tarfile.open(tmp_path / f"{run.name}.tar") as archive:
+            assert archive.getnames() == [f"{run.name}/{file}" for file in campaign.FILES]
+            archive.extractall(tmp_path / "back", filter="data")
+        # What comes back must fit the limits of such a machine, and load.
+        assert (tmp_path / f"{run.name}.tar").stat().st_size < 10e6
+        network, metadata = load_network(tmp_path / "back" / run.name / "model.safetensors")
+        assert metadata.stored == "float16"
+        assert network.spec == load_recipe(run.recipe).spec
+    # Everything is there, so that a second campaign has nothing to do.
+    assert rehearse(tmp_path) == ""
+
+
+def test_a_run_that_was_cut_off_is_resumed(tmp_path: Path) -> None:
+    rehearse(tmp_path, "--only", "model-b-35")
+    (tmp_path / "model-b-35.tar").unlink()
+    log = tmp_path / "runs" / "model-b-35.log"
+    assert log.read_text(encoding="utf-8").count("run model-b-35:") == 1
+    rehearse(tmp_path, "--only", "model-b-35")
+    assert (tmp_path / "model-b-35.tar").is_file()
+    assert read_names(tmp_path) == ["model-b-35", "model-b-35"]
+
+
+def test_nothing_starts_when_the_time_is_over(tmp_path: Path) -> None:
+    out = rehearse(tmp_path, "--only", "dae-s", "dae-s.task", limit=10)
+    assert out.count("left out") == 2
+    assert not list(tmp_path.glob("*.tar"))
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ('[[run]]\nname = "a"\nrecipe = "quick"\nminutes = 1\nwrong = 2\n', "wrong"),
+        ('[[run]]\nname = "a"\nrecipe = "quick"\nminutes = 1\nstart = "b"\n', "run a"),
+        ('[[run]]\nname = "a"\nrecipe = "quick"\nminutes = 1\n' * 2, "run a"),
+    ],
+)
+def test_a_mistake_in_the_plan_is_named(text: str, hint: str, tmp_path: Path, campaign: ModuleType) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=hint):
+        campaign.read_plan(path)
+
+
+def test_a_second_run_starts_only_beside_one_that_leaves_room(
+    campaign: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = campaign.Campaign([], tmp_path, 100.0, tmp_path, False)
+    assert one.has_room()
+    planned = campaign.PlannedRun("a", "quick", 1.0)
+    one.running = [campaign.RunningRun(planned, None, 0.0, began=-1e9)]
+    for use, room in ((10, True), (90, False)):
+        monkeypatch.setattr(campaign, "measure_gpu_use", lambda use=use: use)
+        assert one.has_room() is room
+    assert not one.is_ready(campaign.PlannedRun("b", "quick", 1.0, start="a"))
+    one.running *= 2
+    monkeypatch.setattr(campaign, "measure_gpu_use", lambda: 0)
+    assert not one.has_room()
