@@ -135,12 +135,14 @@ class Client:
 
 
 def memory(pid: int) -> float:
-    """Megabytes that a process holds in memory."""
+    """Megabytes that a process and its worker processes hold in memory."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        workers = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     except OSError:
         return 0.0
-    return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1000  # type: ignore[index]
+    held = re.search(r"VmRSS:\s+(\d+)", text)
+    return (int(held[1]) / 1000 if held else 0.0) + sum(memory(int(worker)) for worker in workers)
 
 
 if __name__ == "__main__":

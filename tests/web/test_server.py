@@ -6,10 +6,14 @@ import asyncio
 import base64
 import io
 import json
+import math
 import re
+import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +31,15 @@ from daelab.models.model_file import ModelMetadata, save_model
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.grammar import parse_noise
 from daelab.runs.ledger import Ledger
+from daelab.web import run_store
 from daelab.web.admission import AdmissionQueue, QueueFull
 from daelab.web.app import ServerSettings, create_app
 from daelab.web.assets import list_assets
 from daelab.web.handlers import AnswerFile
 from daelab.web.limits import ServerLimits
-from daelab.web.run_store import RunStore, shorten_paths
+from daelab.web.run_store import RunStore, RunsUnavailable, make_public, shorten_paths
 from daelab.web.security import SecurityMiddleware, is_loopback
 from daelab.web.server import serve
-from daelab.web.static_page import write_static_page
 
 ADDRESS = "http://127.0.0.1:8000"
 TOKEN = "correct horse battery"
@@ -132,7 +136,8 @@ def test_events_tell_of_progress_and_end_with_the_file(client: TestClient, small
 
 def test_inspecting_and_previews(client: TestClient) -> None:
     found = client.post("/api/inspect?name=a.png", content=encoded("PNG")).json()
-    assert found["text"].startswith(("looks clean", "zero-mean", "Gaussian", "multiplicative", "salt", "Poisson"))
+    names = ("looks clean", "zero-mean", "gaussian", "multiplicative", "salt", "poisson")
+    assert found["text"].lower().startswith(names)
     assert sum(found["probabilities"].values()) == pytest.approx(1)
     stream = io.BytesIO()
     np.save(stream, PIXELS[None] / 255)
@@ -155,6 +160,59 @@ def test_what_there_is_to_choose(client: TestClient, small: str) -> None:
         Image.open(io.BytesIO(picture.content)).verify()
 
 
+HOSTILE_METADATA: dict[str, dict[str, Any]] = {
+    "test is a text": {"metrics": {"test": "x"}},
+    "psnr is a list": {"metrics": {"test": {"psnr": [1]}}},
+    "psnr is a text": {"metrics": {"test": {"psnr": {"denoised": "30"}}}},
+    "psnr is a boolean": {"metrics": {"test": {"psnr": {"denoised": True}}}},
+    "psnr is not finite": {"metrics": {"test": {"psnr": {"noisy": math.nan}}}},
+    "ssim is a list": {"metrics": {"test": {"ssim": {"denoised": []}}}},
+    "validation is a text": {"metrics": {"val_psnr": "30"}},
+    "images is a text": {"metrics": {"test": {"images": "many"}}},
+    "data is a number": {"data": {"name": 5}},
+    "data of the test is a list": {"metrics": {"test": {"data": [1]}}},
+    "a noise with escapes": {"noise": "\x1b[31m" + "x" * 1_000_000},
+    "a noise that is no text": {"noise": "\ud800"},
+    "an immense number": {"metrics": {"val_psnr": 10**400, "test": {"images": 10**30}}},
+}
+
+
+def write_metadata(path: Path, changes: dict[str, Any]) -> None:
+    """Change the metadata of a model file as only another program would."""
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + length])
+    metadata = json.loads(header["__metadata__"]["daelab"])
+    header["__metadata__"]["daelab"] = json.dumps(metadata | changes)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+
+
+def test_a_hostile_model_file_hides_no_other(client: TestClient, small: str, tmp_path: Path) -> None:
+    good = tmp_path / "runs" / small / "best.safetensors"
+    for number, changes in enumerate(HOSTILE_METADATA.values()):
+        path = tmp_path / "runs" / f"hostile-{number}" / "best.safetensors"
+        path.parent.mkdir()
+        path.write_bytes(good.read_bytes())
+        write_metadata(path, changes)
+    (tmp_path / "runs" / "folder" / "best.safetensors").mkdir(parents=True)
+    answer = client.get("/api/models")
+    assert answer.status_code == 200
+    runs = [model["name"] for model in answer.json() if model["origin"] == "run"]
+    assert set(runs) == {small, *(f"hostile-{number}" for number in (10, 11, 12))}
+    assert all(len(model["noise"]) <= 400 and model["noise"].isprintable() for model in answer.json())
+
+
+def test_a_model_that_cannot_be_loaded_is_not_named_by_its_path(client: TestClient, small: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs" / small / "best.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    answer = client.post("/api/denoise", params={"model": small}, content=encoded("PNG"))
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": "the model small cannot be loaded; daelab models small says why"},
+    )
+
+
 def test_samples_are_hidden_where_the_extra_is_missing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert client.get("/api/about").json()["samples"] == []
@@ -165,11 +223,10 @@ WRONG = {
     "no picture": ({}, b"text", 422, "picture: not a picture, or its format is not supported"),
     "empty": ({"name": "x.png"}, b"", 422, "x.png: a broken picture: it is empty"),
     "half": ({"name": "../../etc/half.png"}, encoded("PNG")[:200], 422, "half.png: a broken picture"),
-    "belied": ({"name": "b.png"}, encoded("JPEG"), 422, "b.png: a broken picture: it holds a JPEG"),
     "too many pixels": ({}, encoded("PNG", np.zeros((101, 100), np.uint8)), 422, "picture: it has 10,100 pixels"),
     "too large": ({}, b"x" * 200_001, 413, "the request is larger than this server accepts"),
     "unknown model": ({"model": "modelc"}, encoded("PNG"), 422, "unknown model 'modelc'; did you mean 'model-c'?"),
-    "a path as model": ({"model": "/etc/passwd"}, encoded("PNG"), 422, "unknown model '/etc/passwd'. Valid: "),
+    "a path as model": ({"model": "/etc/passwd"}, encoded("PNG"), 422, "unknown model '…/passwd'. Valid: "),
     "strength": ({"strength": "1.5"}, encoded("PNG"), 422, "strength: Input should be less than or equal to 1"),
     "answer": ({"answer": "xml"}, encoded("PNG"), 422, "answer: Input should be 'picture', 'json' or 'events'"),
 }
@@ -197,7 +254,7 @@ def test_a_body_without_a_length_is_bounded_too(client: TestClient) -> None:
 
 
 def test_a_failure_of_ours_tells_nothing(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: Any) -> Any:
+    def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("/srv/secret")
 
     monkeypatch.setattr("daelab.web.app.answer_preview", fails)
@@ -280,7 +337,16 @@ def test_a_page_that_rebinds_its_name_is_refused(host: str) -> None:
 
 @pytest.mark.parametrize(
     ("origin", "status"),
-    [(ADDRESS, 200), ("http://127.0.0.1:9", 403), ("https://evil.example", 403), ("null", 403)],
+    [
+        (ADDRESS, 200),
+        (ADDRESS.upper(), 200),
+        ("http://127.0.0.1:9", 403),
+        ("https://evil.example", 403),
+        ("http://127.0.0.1:8000@evil.example", 403),
+        ("null", 403),
+        ("http://[", 403),
+        ("", 403),
+    ],
 )
 def test_other_sites_pages_are_refused(client: TestClient, origin: str, status: int) -> None:
     answer = client.post("/api/inspect", content=encoded("PNG"), headers={"origin": origin})
@@ -326,7 +392,7 @@ class Slow:
         self.begun, self.go, self.stopped = threading.Event(), threading.Event(), threading.Event()
         monkeypatch.setattr("daelab.web.app.answer_denoise", self)
 
-    def __call__(self, model: str, pictures: Any, options: Any, progress: Any) -> AnswerFile:
+    def __call__(self, pictures: Any, progress: Any, **_: Any) -> AnswerFile:
         self.begun.set()
         try:
             while not self.go.wait(0.01):
@@ -419,19 +485,67 @@ def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_place_is_free_again_after_every_end() -> None:
-    async def tried() -> None:
-        table = AdmissionQueue(ServerLimits(queue=0))
-        with table.place(), pytest.raises(QueueFull), table.place():
-            pass
-        assert table.taken == 0
-        with table.place() as place:
-            assert await place.run(lambda progress: 5, lambda *_: None) == 5
-        with pytest.raises(ZeroDivisionError), table.place() as place:
-            await place.run(lambda progress: 1 // 0, lambda *_: None)
-        assert table.taken == 0
-        table.close()
+    async def work(place: Any, job: Any) -> Any:
+        try:
+            return await place.run(job, lambda *_: None)
+        finally:
+            place.leave()
 
-    asyncio.run(tried())
+    async def check() -> None:
+        queue = AdmissionQueue(ServerLimits(queue=0))
+        place = queue.take_place(math.inf)
+        with pytest.raises(QueueFull):
+            queue.take_place(math.inf)
+        place.leave()
+        assert queue.taken == 0
+        assert await work(queue.take_place(math.inf), lambda progress: 5) == 5
+        with pytest.raises(ZeroDivisionError):
+            await work(queue.take_place(math.inf), lambda progress: 1 // 0)
+        assert queue.taken == 0
+        queue.close()
+
+    asyncio.run(check())
+
+
+def test_the_start_of_a_process_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = threading.Event()
+
+    class Starting:
+        alive, is_ready = True, False
+
+        def wait_until_ready(self) -> None:
+            assert started.wait(10)
+
+        def run(self, job: Any, report: Any, is_over: Callable[[], bool]) -> Any:
+            return job(report), is_over()
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("daelab.web.admission.WorkerProcess", Starting)
+
+    async def check() -> None:
+        queue = AdmissionQueue(ServerLimits())
+        place = queue.take_place(time.monotonic() + 0.05)
+        work = asyncio.create_task(place.run(lambda progress: 5, lambda *_: None))
+        await asyncio.sleep(0.2)  # longer than the request may take
+        started.set()
+        assert await work == (5, False)
+        place.leave()
+        queue.close()
+
+    asyncio.run(check())
+
+
+def test_the_bytes_of_all_bodies_are_bounded_together() -> None:
+    queue = AdmissionQueue(ServerLimits(body=100, queue=1))
+    with queue.hold() as first, queue.hold() as second:
+        first(100)
+        second(60)
+        with pytest.raises(QueueFull):
+            second(41)
+        second(40)
+    assert queue.held == 0
 
 
 def test_nothing_is_kept_on_disk(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,51 +614,123 @@ def test_the_ledger_without_where_things_lie(client: TestClient, tmp_path: Path)
         ("C:\\Users\\me\\a.png", "…/a.png"),
         ("see 'file:/srv/a/b'", "see 'file:…/b'"),
         ("no path", "no path"),
+        ("/home/me/my cats/cat one.png is broken", "…/cat one.png is broken"),
+        ("runs/my run/best.safetensors: damaged", "…/best.safetensors: damaged"),
+        ("../up/a.png and ~/b.png", "…/b.png"),
+        ("\\\\server\\share\\x.png", "…/x.png"),
+        (r"unexpected '\x1b' at 3", r"unexpected '\x1b' at 3"),
     ],
 )
 def test_paths_are_left_out(text: str, shown: str) -> None:
     assert shorten_paths(text) == shown
 
 
+def test_a_public_text_is_short_and_has_no_passwords() -> None:
+    text = "\x1b[31m" + "x" * 3000 + " postgresql://me:pass/w@rd@host/db " + "y" * 3000 + "\nend"
+    shown = make_public(text)
+    assert len(shown) <= 400
+    assert shown.startswith("\\u001b[31mxxx")
+    assert shown.endswith("y end")
+    # A password is found before the text is shortened, wherever that cuts it.
+    for length in range(300):
+        assert "secret" not in make_public("x" * length + " postgresql://me:secret@host/" + "y" * 300)
+
+
+HOSTILE_ROWS = (
+    "val_loss = 'abc', epochs = x'00ff', recipe = '{bad'",
+    "val_psnr = 9e999, amsgrad = 7, epochs_done = 'x'",
+    "architecture = '{' || replace(hex(zeroblob(3000)), '00', '[')",
+    "architecture = 5, pid = 'x', born = 3, status = x'ff'",
+    "comments = CAST(x'ff41' AS TEXT), noise = hex(zeroblob(1000000))",
+    "status = 'running', host = 3, pid = 'x', born = x'00'",
+)
+
+
+def test_a_hostile_row_hides_no_other(client: TestClient, tmp_path: Path) -> None:
+    ledger_with(tmp_path)
+    names = [f"hostile-{number}" for number in range(len(HOSTILE_ROWS))]
+    ledger = Ledger(f"sqlite:///{tmp_path / 'runs' / 'ledger.db'}")
+    with closing(sqlite3.connect(tmp_path / "runs" / "ledger.db")) as database:
+        for name, change in zip(names, HOSTILE_ROWS, strict=True):
+            ledger.record(name, status="finished", val_loss=0.25)
+            database.execute(f"UPDATE runs SET {change} WHERE name = ?", [name])
+            database.commit()
+    answer = client.get("/api/runs")
+    assert answer.status_code == 200
+    rows = {row["name"]: row for row in answer.json()["runs"]}
+    assert list(rows) == ["one", "two", *names]
+    assert rows["one"]["val_loss"] == 0.5
+    assert rows["hostile-0"]["val_loss"] is None
+    assert rows["hostile-1"]["val_psnr"] is None
+    assert all(len(value) <= 400 for row in rows.values() for value in row.values() if isinstance(value, str))
+
+
+def test_a_curve_with_values_that_json_lacks(client: TestClient, tmp_path: Path) -> None:
+    ledger_with(tmp_path)
+    (tmp_path / "runs" / "one" / "metrics.csv").write_text("epoch,val_loss\n1,nan\n2,inf\n3,0.5\n")
+    curve = client.get("/api/runs/one").json()["curve"]
+    assert [row["val_loss"] for row in curve] == [None, None, 0.5]
+
+
+UNREACHABLE = (
+    "sqlite:///{folder}/spoilt ledger.db",
+    "sqlite:////dev/null/secret/ledger.db",
+    "postgresql://me:secret@127.0.0.1:1/db",
+    "postgresql://:secret@127.0.0.1:1/db",
+    "postgresql://127.0.0.1:1/db?user=me&password=secret",
+    "postgresql://me:sec@ret/secret@127.0.0.1:1/db",
+    "postgresql://me:secret@127.0.0.1:port/db",
+    "me:secret@127.0.0.1",
+)
+
+
+@pytest.mark.parametrize("url", UNREACHABLE)
+def test_a_ledger_that_cannot_be_read_is_not_described(
+    url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "spoilt ledger.db").write_bytes(b"not a database" * 100)
+    client = client_of(ServerSettings(runs=RunStore(url.format(folder=tmp_path))))
+    for path in ("/api/runs", "/api/runs/one"):
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()) == (
+            503,
+            {"error": "the runs cannot be read; the log of the server has the details"},
+        )
+    assert len(caplog.messages) == 2
+    assert "secret" not in caplog.text.replace("/dev/null/secret", "")
+
+
+def test_a_locked_ledger_holds_one_request_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_store, "_PATIENCE", 0.0)
+    store = RunStore()
+    begun, go = threading.Event(), threading.Event()
+
+    def wait() -> list[Any]:
+        begun.set()
+        assert go.wait(10)
+        return []
+
+    monkeypatch.setattr(store, "read_ledger", wait)
+    first = threading.Thread(target=store.rows)
+    first.start()
+    assert begun.wait(10)
+    with pytest.raises(RunsUnavailable):
+        store.rows()
+    go.set()
+    first.join()
+    assert store.rows() == []
+
+
 def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
     file = tmp_path / "leaderboard.csv"
     client = client_of(ServerSettings(runs=RunStore(leaderboard=file)))
     assert client.get("/api/leaderboard").json() == {"columns": [], "rows": []}
-    file.write_text("model,psnr\nmodel-c,27.55\nbroken\n\n")
-    assert client.get("/api/leaderboard").json() == {"columns": ["model", "psnr"], "rows": [["model-c", "27.55"]]}
-
-
-# The page as static files: in a browser, tests/e2e/test_page.py tries it
-
-
-REFUSED = {
-    "full folder": "page exists and is not an empty folder",
-    "unknown model": "the page cannot use the model model-x; the models are: ",
-    "another package": "runtime.tgz: not the package onnxruntime-web@",
-    "no package": "the file .*absent.tgz does not exist; npm pack onnxruntime-web@",
-    "no npm": "onnxruntime-web, is not installed; run npm pack",
-    "npm fails": "npm could not download onnxruntime-web@.*: no error message",
-}
-
-
-@pytest.mark.parametrize("what", REFUSED)
-def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, runtime = tmp_path / "page", tmp_path / "runtime.tgz"
-    runtime.write_bytes(b"another")
-    given: dict[str, Any] = {"runtime": runtime}
-    if what == "full folder":
-        folder.mkdir()
-        (folder / "mine.txt").touch()
-    elif what == "unknown model":
-        given["models"] = ["model-x"]
-    elif what == "no package":
-        given["runtime"] = tmp_path / "absent.tgz"
-    elif what in ("no npm", "npm fails"):
-        given["runtime"] = None
-        monkeypatch.setattr("shutil.which", lambda name: None if what == "no npm" else "false")
-    with pytest.raises((ValueError, FileExistsError), match=REFUSED[what]):
-        write_static_page(folder, **given)
-    assert folder.exists() == (what == "full folder")
+    long = b"x" * 200_000
+    file.write_bytes(b'model,psnr\nmodel-c,27.55\nbroken\n\n"open,3\n\xff,1\n' + long + b",2\nlast,5\n")
+    assert client.get("/api/leaderboard").json() == {
+        "columns": ["model", "psnr"],
+        "rows": [["model-c", "27.55"], ["\N{REPLACEMENT CHARACTER}", "1"], ["last", "5"]],
+    }
 
 
 @pytest.mark.parametrize(
@@ -554,7 +740,22 @@ def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeyp
             ["serve", "--host", "0.0.0.0"],
             "--host 0.0.0.0 can be reached from other machines; set a --token (or $DAELAB_TOKEN) for the visitors",
         ),
-        (["serve", "--max-body", "much"], "memory must be an amount such as 512MB or 2GB, not 'much'"),
+        (["serve", "--leaderboard", "board.csv"], "--leaderboard board.csv: the file does not exist"),
+        (
+            ["serve", "--allow-host", "http://lab/"],
+            "--allow-host takes a name such as lab.example, without port and path, not 'http://lab/'",
+        ),
+        (["serve", "--timeout", "inf"], "seconds must be at least 0.001 and finite, not inf"),
+        (
+            ["serve", "--ledger", "me:secret@host"],
+            "ledger me:***@host: this is not the URL of a database;"
+            " write sqlite:///FILE or postgresql://USER@HOST/NAME",
+        ),
+        (
+            ["serve", "--max-body", "9" * 40 + "GB"],
+            f"--max-body must be an amount such as 512MB or 2GB, not '{'9' * 40}GB'",
+        ),
+        (["serve", "--max-body", "much"], "--max-body must be an amount such as 512MB or 2GB, not 'much'"),
         (["export"], "choose what to write: --onnx FILE.onnx, or --page DIR"),
         (["export", "--onnx", "a.onnx"], "name the model to export: daelab export MODEL --onnx FILE.onnx"),
     ],

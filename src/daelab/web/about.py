@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import metadata
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from daelab.image_io.bundled_photos import PHOTOS
 from daelab.image_io.formats import find_format, list_suffixes
@@ -56,3 +60,25 @@ def read_sample(name: str) -> AnswerFile | None:
     path = list_samples().get(name)
     row = None if path is None else find_format(path.suffix)
     return None if path is None or row is None else AnswerFile(path.read_bytes(), path.name, row.media_type)
+
+
+@cache
+def make_thumbnail(name: str) -> AnswerFile | None:
+    """Return a small JPEG of a bundled photograph, or None if there is none of that name.
+
+    Args:
+        name: The name of the photograph.
+    """
+    path = list_samples().get(name)
+    if path is None:
+        return None
+    stream = BytesIO()
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    small.save(stream, "JPEG", quality=85)
+    return AnswerFile(stream.getvalue(), f"{name}-small.jpg", "image/jpeg")
+
+
+_THUMBNAIL = 320
+"""The longest side of a thumbnail, in pixels."""

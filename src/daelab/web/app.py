@@ -11,10 +11,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
+from daelab._util.text import fit_line
 from daelab.denoising.automatic import AUTOMATIC
 from daelab.denoising.pipeline import DenoiseOptions
 from daelab.image_io.formats import list_formats
-from daelab.web.about import describe_server, get_version, read_sample
+from daelab.web.about import describe_server, get_version, make_thumbnail, read_sample
 from daelab.web.admission import AdmissionQueue, QueueFull, RequestTimeout
 from daelab.web.assets import list_assets
 from daelab.web.handlers import (
@@ -26,20 +27,18 @@ from daelab.web.handlers import (
 )
 from daelab.web.limits import ServerLimits
 from daelab.web.model_registry import list_models
-from daelab.web.run_store import RunStore
+from daelab.web.run_routes import add_run_routes
+from daelab.web.run_store import RunStore, RunsUnavailable
 from daelab.web.schemas import (
     AboutSchema,
     DenoisedFileSchema,
     InspectedSchema,
-    LeaderboardSchema,
     ModelSchema,
     ProblemSchema,
-    RunSchema,
-    RunsSchema,
 )
 from daelab.web.security import SecurityMiddleware
-from daelab.web.streaming import ClientLeft, describe_problem, run_alone, run_queued, stream_events, stream_lines
-from daelab.web.uploads import UploadTooLarge
+from daelab.web.streaming import describe_problem, run_queued, stream_events, stream_lines
+from daelab.web.uploads import ClientLeft, SlowUpload, UploadTooLarge
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -80,6 +79,7 @@ def create_app(settings: ServerSettings | None = None) -> SecurityMiddleware:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        queue.start()
         yield
         queue.close()
 
@@ -96,6 +96,7 @@ def create_app(settings: ServerSettings | None = None) -> SecurityMiddleware:
     _add_pictures(app, settings.limits, queue)
     _add_denoise(app, settings.limits, queue)
     _add_information(app, settings)
+    add_run_routes(app, settings.runs, _READ, has_token=settings.token is not None)
     _add_errors(app)
     # The middleware is outermost, so that an answer with status 500 has the security headers too.
     return SecurityMiddleware(app, settings.names, settings.token)
@@ -146,6 +147,7 @@ _WORK: dict[int | str, dict[str, Any]] = {
     400: {"model": ProblemSchema, "description": "The server does not answer to this host name"},
     401: {"model": ProblemSchema, "description": "The token is missing or wrong"},
     403: {"model": ProblemSchema, "description": "The request came from a page of another site"},
+    408: {"model": ProblemSchema, "description": "The request arrived too slowly"},
     413: {"model": ProblemSchema, "description": "The body is too large"},
     422: {"model": ProblemSchema, "description": "The picture is broken, or a setting is invalid"},
     429: {"model": ProblemSchema, "description": "The queue is full"},
@@ -171,19 +173,19 @@ def _add_pictures(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) -
         seed: Annotated[int, Query(ge=0, lt=2**63, description="Seed of the noise.")] = 0,
         name: Name = "",
     ) -> Response:
-        return _respond(
-            await run_alone(request, queue, limits, name, lambda p, _: answer_noise(p, noise, seed, limits.pixels))
-        )
+        handler = partial(answer_noise, text=noise, seed=seed, most=limits.pixels)
+        return _respond(await run_queued(request, queue, limits, name, handler))
 
     @post(
         "/api/preview", responses={200: picture, **_WORK}, response_class=Response, summary="Convert a picture to PNG"
     )
     async def preview(request: Request, name: Name = "") -> Response:
-        return _respond(await run_alone(request, queue, limits, name, lambda p, _: answer_preview(p, limits.pixels)))
+        handler = partial(answer_preview, most=limits.pixels)
+        return _respond(await run_queued(request, queue, limits, name, handler))
 
     @post("/api/inspect", responses=_WORK, response_model=InspectedSchema, summary="Identify the noise in a picture")
     async def inspect(request: Request, name: Name = "") -> Any:
-        return await run_alone(request, queue, limits, name, lambda p, _: answer_inspect(p, limits.pixels))
+        return await run_queued(request, queue, limits, name, partial(answer_inspect, most=limits.pixels))
 
 
 def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) -> None:
@@ -222,6 +224,13 @@ def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) ->
         self_ensemble: Annotated[
             bool, Query(description="Average the results of eight flips and rotations. It takes eight times as long.")
         ] = False,
+        form: Annotated[
+            Literal["PNG", "JPEG", "WEBP", "TIFF"] | None,
+            Query(alias="format", description="Format of the result. Default: that of the picture."),
+        ] = None,
+        quality: Annotated[
+            int | None, Query(ge=1, le=100, description="Quality of a JPEG or WebP. Default: that of the picture.")
+        ] = None,
         name: Annotated[str, Query(max_length=1000, description="File name of a raw body.")] = "",
         answer: Annotated[
             Literal["picture", "json", "events"],
@@ -232,22 +241,19 @@ def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) ->
         ] = "picture",
     ) -> Response:
         options = DenoiseOptions(strength=strength, self_ensemble=self_ensemble, max_pixels=limits.pixels)
-
-        def work(pictures: dict[str, Any], progress: Any) -> AnswerFile:
-            return answer_denoise(model, pictures, options, progress)
-
+        handler = partial(answer_denoise, model=model, options=options, form=form, quality=quality)
         if answer == "events":
-            events = stream_events(request, queue, limits, name, work)
+            events = stream_events(request, queue, limits, name, handler)
             first = await anext(events)  # a refusal is raised here, before the status 200 is sent
             return StreamingResponse(stream_lines(first, events), media_type="application/x-ndjson")
-        denoised = await run_queued(request, queue, limits, name, work)
+        denoised = await run_queued(request, queue, limits, name, handler)
         if answer == "json":
             return JSONResponse(denoised.report | {"file": base64.b64encode(denoised.data).decode()})
         return _respond(denoised)
 
 
 def _add_information(app: "FastAPI", settings: ServerSettings) -> None:
-    from fastapi import HTTPException, Path
+    from fastapi import HTTPException, Path, Query
     from fastapi.responses import Response
 
     missing: dict[int | str, Any] = {404: {"model": ProblemSchema, "description": "There is none of this name"}}
@@ -266,28 +272,14 @@ def _add_information(app: "FastAPI", settings: ServerSettings) -> None:
         response_class=Response,
         summary="A bundled photograph",
     )
-    def sample(name: Annotated[str, Path(max_length=100)]) -> Response:
-        photo = read_sample(name)
+    def sample(
+        name: Annotated[str, Path(max_length=100)],
+        thumbnail: Annotated[bool, Query(description="Return a small JPEG of it.")] = False,
+    ) -> Response:
+        photo = make_thumbnail(name) if thumbnail else read_sample(name)
         if photo is None:
             raise HTTPException(404, f"no sample {name}")
         return _respond(photo)
-
-    @app.get("/api/runs", responses=_READ, response_model=RunsSchema, summary="All runs of the ledger")
-    def runs() -> Any:
-        return {"runs": settings.runs.rows()}
-
-    @app.get(
-        "/api/runs/{name}", responses={**_READ, **missing}, response_model=RunSchema, summary="A run and its curve"
-    )
-    def run(name: Annotated[str, Path(max_length=200)]) -> Any:
-        try:
-            return settings.runs.run(name)
-        except LookupError as error:
-            raise HTTPException(404, str(error)) from None
-
-    @app.get("/api/leaderboard", responses=_READ, response_model=LeaderboardSchema, summary="The leaderboard")
-    def leaderboard() -> Any:
-        return settings.runs.leaderboard()
 
 
 def _add_errors(app: "FastAPI") -> None:
@@ -298,7 +290,7 @@ def _add_errors(app: "FastAPI") -> None:
     from starlette.exceptions import HTTPException
 
     def respond(status: int, text: str, headers: Any = None) -> Response:
-        return JSONResponse({"error": text}, status, headers)
+        return JSONResponse({"error": fit_line(text)}, status, headers)
 
     @app.exception_handler(RequestValidationError)
     async def answer_invalid_request(_: Request, error: RequestValidationError) -> Response:
@@ -309,7 +301,8 @@ def _add_errors(app: "FastAPI") -> None:
     async def answer_http_error(_: Request, error: HTTPException) -> Response:
         return respond(error.status_code, str(error.detail), error.headers)
 
-    for kind in (ValueError, QueueFull, RequestTimeout, UploadTooLarge, ClientLeft, Exception):
+    kinds = (ValueError, QueueFull, RequestTimeout, RunsUnavailable, SlowUpload, UploadTooLarge, ClientLeft, Exception)
+    for kind in kinds:
         app.exception_handler(kind)(_answer_error)
 
 

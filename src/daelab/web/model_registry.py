@@ -8,6 +8,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from daelab._util.text import fit_line
 from daelab.denoising.automatic import AUTOMATIC, AnyDenoiser, AutomaticDenoiser
 from daelab.denoising.denoiser import Denoiser
 from daelab.errors import make_unknown_name_error
@@ -41,9 +42,12 @@ def load_page_model(name: str) -> AnyDenoiser:
     # Only listed names are accepted, so that a visitor cannot open files of the server by a path.
     if name not in paths:
         raise make_unknown_name_error("model", name, [AUTOMATIC, *paths])
-    with _loading:
-        # the time makes a run that is still training load its newest model
-        return _load(paths[name], paths[name].stat().st_mtime_ns)
+    try:
+        with _loading:
+            # the time makes a run that is still training load its newest model
+            return _load(paths[name], paths[name].stat().st_mtime_ns)
+    except (ValueError, OSError):  # its message names the file
+        raise ValueError(f"the model {name} cannot be loaded; daelab models {name} says why") from None
 
 
 @cache
@@ -65,7 +69,7 @@ def _list_files() -> Iterator[tuple[str, Path, ModelMetadata, str]]:
         for name, path in table.items():
             try:
                 metadata = read_model_metadata(path)
-            # A run that is being written must not take the whole list down.
+            # A run that is damaged, or is being written, must not take the whole list down.
             except (ValueError, OSError):
                 continue
             if metadata.spec.channels == 3:
@@ -82,9 +86,9 @@ def _describe_model(name: str, metadata: ModelMetadata, origin: str) -> dict[str
         "multiple": metadata.spec.multiple,
         "halo": metadata.spec.halo,
         "conditioned": metadata.spec.conditioned,
-        "noise": metadata.noise,
+        "noise": fit_line(metadata.noise),
         # without the path of its files
-        "data": (test.get("data") or metadata.data.get("name") or "").partition(":")[0],
+        "data": fit_line(test.get("data") or metadata.data.get("name") or "").partition(":")[0],
         "images": test.get("images"),
         "psnr_noisy": (test.get("psnr") or {}).get("noisy"),
         "psnr": metadata.psnr,

@@ -106,6 +106,8 @@ class DenoisedSchema(BaseModel):
     """How far the picture was denoised, from 0 to 1."""
     format: str
     """The format of the file."""
+    media: str
+    """The MIME type of the file."""
     width: int
     """Width in pixels."""
     height: int
@@ -146,6 +148,12 @@ class InspectedSchema(BaseModel):
     """The value that the noise changed the brightness by."""
     sigma_scikit_image: float | None
     """The estimate of scikit-image, or null if it is not installed."""
+    sigma: float
+    """The estimated standard deviation of the noise, in 8-bit steps."""
+    expected_gain: float
+    """The estimated gain in PSNR by denoising as a photograph, in dB."""
+    graphics: bool
+    """Whether the picture is no photograph, but graphics."""
     models: list[str]
     """The models that were trained for this noise, the best first."""
     choice: str | None
@@ -156,11 +164,45 @@ class InspectedSchema(BaseModel):
     """What to do, in one line."""
 
 
+class ColumnSchema(BaseModel):
+    """A column of a table, or a curve."""
+
+    key: str
+    """The key of its values."""
+    title: str
+    """Its title, with the unit."""
+    digits: int | None
+    """The number of decimals, or null for texts and for numbers of any size."""
+    better: str
+    """Which values are better: "higher", "lower", or "" if neither is."""
+    log: bool
+    """Whether its curve is easier to read with a logarithmic axis."""
+    also: list[str]
+    """Further names of the column that the filter of the page understands."""
+
+
+class ColumnsSchema(BaseModel):
+    """The columns that the page shows, and whether runs can be stopped from it."""
+
+    runs: list[ColumnSchema]
+    """The columns of the runs."""
+    curves: list[ColumnSchema]
+    """The values of each epoch."""
+    metrics: dict[str, ColumnSchema]
+    """The metrics of images and models by name."""
+    can_stop: bool
+    """Whether runs can be stopped, because visitors give a token."""
+
+
 class RunsSchema(BaseModel):
-    """The runs of the ledger."""
+    """The runs of the ledger, or those that have changed."""
 
     runs: list[dict[str, Any]]
     """One object for each run."""
+    version: str
+    """The version of this answer, for the parameter `since`."""
+    whole: bool
+    """Whether these are all runs."""
 
 
 class RunSchema(BaseModel):
@@ -168,8 +210,77 @@ class RunSchema(BaseModel):
 
     run: dict[str, Any]
     """The run's row of the ledger."""
-    curve: list[dict[str, float]]
+    curve: list[dict[str, float | None]]
     """The metrics of each epoch."""
+
+
+class RunDetailsSchema(BaseModel):
+    """What the page of a run shows besides its row and its curve."""
+
+    recipe: dict[str, str | float | None]
+    """The fields of the recipe by dotted name."""
+    environment: dict[str, str]
+    """What the result may depend on, such as versions, by dotted name."""
+    commands: dict[str, str]
+    """The commands that go on with the run, by what they do."""
+    samples: dict[str, int]
+    """The number of sample images of each part, for /api/runs/{name}/samples/{part}."""
+    report: bool
+    """Whether there is a report."""
+    study: str | None
+    """The study that the run belongs to, or null."""
+
+
+class StoppedSchema(BaseModel):
+    """A run that was told to stop."""
+
+    stopped: str
+    """The name of the run."""
+
+
+class StudiesSchema(BaseModel):
+    """The studies of the ledger's database."""
+
+    studies: list[str]
+    """Their names."""
+
+
+class TrialSchema(BaseModel):
+    """A trial of a study."""
+
+    number: int
+    """The number of the trial."""
+    run: str
+    """The name of its run."""
+    state: str
+    """The state: waiting, running, finished, pruned or failed."""
+    epochs: int
+    """The number of epochs so far."""
+    psnr: float | None
+    """The validation PSNR in dB of the best epoch so far."""
+    reason: str
+    """Why the trial failed or was pruned, or ""."""
+    values: dict[str, str | float | None]
+    """The values of the fields by name."""
+
+
+class StudySchema(BaseModel):
+    """A study and its trials."""
+
+    name: str
+    """The name of the study."""
+    space: str
+    """The name of the search space."""
+    goals: list[str]
+    """The titles of the goals."""
+    fields: list[str]
+    """The names of the fields that the search varies."""
+    trials: list[TrialSchema]
+    """All trials, in the order of their numbers."""
+    importances: dict[str, float]
+    """The share of the differences in PSNR that each field explains, from 0 to 1."""
+    note: str
+    """Why there are no importances, or ""."""
 
 
 class LeaderboardSchema(BaseModel):
@@ -179,3 +290,7 @@ class LeaderboardSchema(BaseModel):
     """The names of the columns."""
     rows: list[list[str]]
     """The cells of each row."""
+    shown: list[ColumnSchema]
+    """The columns that the page shows."""
+    crops: dict[str, list[str]]
+    """The models with a picture, by the name of the crop: /api/leaderboard/crops/{crop}/{model}."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -24,8 +24,10 @@ POLICY = {
     "frame-ancestors": "'none'",
 }
 """The content security policy: no inline code, and nothing from other hosts."""
+POLICY_HEADER = "content-security-policy"
+"""The header that holds the policy."""
 HEADERS = {
-    "content-security-policy": "; ".join(f"{key} {value}" for key, value in POLICY.items()),
+    POLICY_HEADER: "; ".join(f"{key} {value}" for key, value in POLICY.items()),
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
@@ -57,12 +59,21 @@ class SecurityMiddleware:
             await self.app(scope, receive, send)
             return
         api = scope["path"].startswith("/api/")
+        is_head = scope["method"] == "HEAD"
+        if is_head:
+            # HEAD has the answer of GET without its body, whatever the address.
+            scope = {**scope, "method": "GET"}
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # Answers of the API may hold a visitor's picture, so no cache may keep them.
-                added = dict(HEADERS) | ({"cache-control": "no-store"} if api else {})
-                message = {**message, "headers": [*message["headers"], *_encode_headers(added)]}
+                added = HEADERS | ({"cache-control": "no-store"} if api else {})
+                # An answer may bring a policy of its own, such as that of a report, which has styles inside.
+                own = {key.decode() for key, _ in message["headers"]}
+                added = {key: value for key, value in added.items() if key != POLICY_HEADER or key not in own}
+                message = {**message, "headers": [*message["headers"], *encode_headers(added)]}
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
         refusal = self._find_refusal(scope, api)
@@ -71,34 +82,31 @@ class SecurityMiddleware:
             return
         status, reason, more = refusal
         body = json.dumps({"error": reason}).encode()
-        headers = _encode_headers({"content-type": "application/json", "content-length": str(len(body))} | more)
+        headers = encode_headers({"content-type": "application/json", "content-length": str(len(body))} | more)
         await with_headers({"type": "http.response.start", "status": status, "headers": headers})
         await with_headers({"type": "http.response.body", "body": body})
 
     def _find_refusal(self, scope: Scope, api: bool) -> tuple[int, str, dict[str, str]] | None:
         """Return status, reason and headers of a refusal, or None if the request is allowed."""
-        headers = {key: value.decode("latin-1") for key, value in scope["headers"]}
-        host = headers.get(b"host", "")
+        headers = dict(scope["headers"])
+        host = headers.get(b"host", b"").decode("latin-1").lower()
         if not self._answers_to(host):
             return 400, "the server does not answer to this host name; allow it with --allow-host NAME", {}
         # Browsers send the origin with requests of other sites' pages; programs send none and are allowed.
         origin = headers.get(b"origin")
-        if api and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if api and origin is not None and origin.decode("latin-1").lower().partition("://")[2] != host:
             return 403, "requests from pages of other sites are refused", {}
         # Compared in constant time, so that the time of an answer tells nothing about the token.
-        given = headers.get(b"authorization", "")
-        if api and self.token is not None and not hmac.compare_digest(given.encode(), b"Bearer " + self.token):
+        given = headers.get(b"authorization", b"")
+        if api and self.token is not None and not hmac.compare_digest(given, b"Bearer " + self.token):
             reason = "a valid token is needed; send the header Authorization: Bearer TOKEN"
             return 401, reason, {"www-authenticate": "Bearer"}
         return None
 
     def _answers_to(self, host: str) -> bool:
-        name = host.lower()
         # An IPv6 address stands in brackets, since it contains colons itself.
-        if name.startswith("["):
-            name = name[1:].partition("]")[0]
-        elif name.count(":") == 1:
-            name = name.partition(":")[0]
+        match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:\[\]]*))(?::\d*)?", host)
+        name = "" if match is None else match[1] or match[2]
         return name == "localhost" or name in self.names or is_ip_address(name)
 
 
@@ -115,7 +123,12 @@ def is_ip_address(name: str) -> bool:
     return True
 
 
-def _encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+def encode_headers(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return headers as HTTP sends them.
+
+    Args:
+        headers: The values by name.
+    """
     return [(key.encode(), value.encode()) for key, value in headers.items()]
 
 

@@ -9,15 +9,18 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daelab._util.files import write_file, write_text
+from daelab._util.files import check_parent_folder, write_file, write_text
 from daelab.experiments.export_model import export_model
 from daelab.image_io.formats import list_browser_suffixes
-from daelab.web.about import describe_server, list_samples
+from daelab.models.onnx import check_onnx_installed
+from daelab.models.registry import shorten_model_name
+from daelab.web.about import describe_server, list_samples, make_thumbnail
 from daelab.web.assets import list_assets
 from daelab.web.limits import ServerLimits
 from daelab.web.model_registry import list_models
@@ -31,6 +34,8 @@ RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """The files of the package that the page needs."""
 PAGE_SAMPLES = ("astronaut", "cat", "coffee", "rocket", "galaxies")
 """The photographs that may be published: they are in the public domain or under CC0."""
+_SERVER_PROMISE = "Your picture is processed on this server and not stored."
+_BROWSER_PROMISE = "Your picture does not leave this browser."
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class StaticPage:
 
 
 def write_static_page(folder: str | Path, models: Sequence[str] = (), *, runtime: Path | None = None) -> StaticPage:
-    """Write the page, its models as ONNX and onnxruntime-web into a folder.
+    """Write the page, its models as ONNX and onnxruntime-web into a folder. An error leaves the folder as it was.
 
     Args:
         folder: The folder to write to. It must be new or empty.
@@ -59,38 +64,67 @@ def write_static_page(folder: str | Path, models: Sequence[str] = (), *, runtime
     Raises:
         FileExistsError: The folder is not empty.
         ValueError: There is no such model, npm is missing or fails, or the package is not the expected one.
+        ParityError: A model's ONNX file gives other pictures than PyTorch.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists and is not an empty folder; choose another")
     chosen = _choose_models(models)
+    check_parent_folder(folder / "index.html")
+    check_onnx_installed()
     with tempfile.TemporaryDirectory() as place:
         package = Path(runtime) if runtime is not None else _fetch_runtime(Path(place))
-        # Checked before the folder is made, so that a wrong package leaves nothing behind.
         _check_runtime(package)
-        folder.mkdir(parents=True, exist_ok=True)
-        _extract(package, folder / "ort")
-    for model in chosen:
+        with _fill_folder(folder) as part:
+            _extract(package, part / "ort")
+            _write_files(part, chosen)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return StaticPage(folder, tuple(model["name"] for model in chosen), size)
+
+
+@contextmanager
+def _fill_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder. Without an error, what it holds becomes the contents of `folder`."""
+    existed = folder.exists()
+    if not existed:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    # A folder that exists may be a file system of its own, into which nothing can be renamed from outside.
+    with tempfile.TemporaryDirectory(prefix=".page-", dir=folder if existed else folder.parent) as place:
+        part = Path(place) / "page"
+        part.mkdir()
+        yield part
+        if existed:
+            for path in part.iterdir():
+                path.rename(folder / path.name)
+        else:
+            part.rename(folder)
+
+
+def _write_files(folder: Path, models: list[dict[str, Any]]) -> None:
+    """Write the models, samples, description and assets of the page."""
+    (folder / "models").mkdir()
+    for model in models:
         model["file"] = f"models/{model['name']}.onnx"
-        (folder / "models").mkdir(exist_ok=True)
         export_model(model["name"], folder / model["file"])
     samples = {name: path for name, path in list_samples().items() if name in PAGE_SAMPLES}
-    for path in samples.values():
+    for name, path in samples.items():
         _write(folder / "samples" / path.name, path.read_bytes())
-    document = {"about": _describe_page(samples), "models": chosen}
+        thumbnail = make_thumbnail(name)
+        assert thumbnail is not None
+        _write(folder / "samples" / thumbnail.name, thumbnail.data)
+    document = {"about": _describe_page(samples), "models": models}
     write_text(folder / "page.json", json.dumps(document, allow_nan=False, indent=1))
     for name, asset in list_assets().items():
         if name == "index.html":
             _write(folder / name, _adapt_html(asset.data.decode()).encode())
         else:
             _write(folder / "static" / name, asset.data)
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return StaticPage(folder, tuple(model["name"] for model in chosen), size)
 
 
 def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
     # A conditioned model needs an estimate of the noise level, which the browser does not have.
     known = {model["name"]: model for model in list_models() if not model["conditioned"]}
+    models = [shorten_model_name(name) for name in models]
     for name in models:
         if name not in known:
             raise ValueError(f"the page cannot use the model {name}; the models are: {', '.join(known)}")
@@ -100,7 +134,7 @@ def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
 def _describe_page(samples: dict[str, Path]) -> dict[str, Any]:
     """Return what the server would say at /api/about, limited to what the browser can do."""
     about = describe_server(ServerLimits())
-    simple = {name: formula for name, formula in about["noises"].items() if name != "real"}
+    simple = {name: formula for name, formula in about["noises"].items() if name not in ("real", "camera-pipeline")}
     return about | {
         "suffixes": list_browser_suffixes(),
         "noises": simple,
@@ -114,7 +148,7 @@ def _adapt_html(html: str) -> str:
     del policy["frame-ancestors"]  # browsers accept this one only as a header
     meta = "; ".join(f"{key} {value}" for key, value in policy.items())
     html = html.replace('data-backend="server"', 'data-backend="local"')
-    html = html.replace("This server denoises it and does not keep it.", "It does not leave this browser.")
+    html = html.replace(_SERVER_PROMISE, _BROWSER_PROMISE)
     return html.replace("<title>", f'<meta http-equiv="Content-Security-Policy" content="{meta}">\n<title>', 1)
 
 
@@ -124,11 +158,13 @@ def _fetch_runtime(folder: Path) -> Path:
     remedy = f"run npm pack {RUNTIME} on another machine, and give its file with --runtime FILE.tgz"
     if npm is None:
         raise ValueError(f"npm, which downloads onnxruntime-web, is not installed; {remedy}")
-    command = [npm, "pack", RUNTIME, "--pack-destination", str(folder), "--silent"]
+    # By default npm tries for minutes to reach a registry that does not answer.
+    patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
+    command = [npm, "pack", RUNTIME, "--pack-destination", str(folder), "--loglevel=error", *patience]
     process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     package = next(folder.glob("*.tgz"), None)
     if process.returncode != 0 or package is None:
-        reason = (process.stderr.strip() or "no error message").splitlines()[-1]
+        reason = (process.stderr.strip() or "no error message").splitlines()[0].removeprefix("npm error ")
         raise ValueError(f"npm could not download {RUNTIME}: {reason}; {remedy}")
     return package
 

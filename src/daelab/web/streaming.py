@@ -6,14 +6,18 @@ import asyncio
 import base64
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from daelab.web.admission import AdmissionQueue, QueuedWork, QueueFull, QueuePlace, RequestTimeout
+from daelab.web.admission import AdmissionQueue, QueueFull, QueuePlace, RequestTimeout
+from daelab.web.handlers import RequestHandler, answer_request
 from daelab.web.limits import ServerLimits
-from daelab.web.uploads import UploadTooLarge, limit_body, read_uploads
+from daelab.web.run_store import RunsUnavailable, make_public
+from daelab.web.uploads import ClientLeft, SlowUpload, UploadTooLarge, limit_body, read_body
+from daelab.web.worker import Job
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -25,10 +29,6 @@ _DRAIN = 30.0
 """Seconds that a refused request may take to send its body. Some clients read no answer before they have sent it."""
 
 
-class ClientLeft(Exception):
-    """An error that ends the work of a client that has closed its connection."""
-
-
 def describe_problem(error: Exception) -> tuple[int, str]:
     """Return the HTTP status of an error and its text in one line.
 
@@ -37,30 +37,21 @@ def describe_problem(error: Exception) -> tuple[int, str]:
     """
     # Its text is written for users; that of other errors may reveal internals, and goes to the log only.
     if isinstance(error, ValueError):
-        return 422, str(error)
+        return 422, make_public(str(error))
     answers = {
         QueueFull: (429, "the queue is full; try again in a moment"),
         RequestTimeout: (503, "the request took longer than this server allows; try a smaller picture"),
+        RunsUnavailable: (503, "the runs cannot be read; the log of the server has the details"),
+        SlowUpload: (408, "the request arrived too slowly; send it again"),
         UploadTooLarge: (413, "the request is larger than this server accepts; see body_bytes in /api/about"),
         ClientLeft: (499, "the client closed the connection"),
     }
     return answers.get(type(error), (500, "internal error; the log of the server has the details"))
 
 
-async def run_alone(request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, work: Any) -> Any:
-    """Do work that takes the picture alone, as `run_queued` does.
-
-    Args:
-        request: The request.
-        queue: The admission queue.
-        limits: The limits of the server.
-        name: The file name of a raw body.
-        work: A function of the uploaded picture and a progress callback.
-    """
-    return await run_queued(request, queue, limits, name, lambda pictures, _: work(pictures["picture"], _))
-
-
-async def run_queued(request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, work: Any) -> Any:
+async def run_queued(
+    request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, handler: RequestHandler
+) -> Any:
     """Do the work of a request and return its result, without progress.
 
     Args:
@@ -68,9 +59,9 @@ async def run_queued(request: Request, queue: AdmissionQueue, limits: ServerLimi
         queue: The admission queue.
         limits: The limits of the server.
         name: The file name of a raw body.
-        work: A function of the uploads by name and a progress callback.
+        handler: The function that handles the pictures.
     """
-    async with aclosing(stream_events(request, queue, limits, name, work)) as events:
+    async with aclosing(stream_events(request, queue, limits, name, handler)) as events:
         async for event, value in events:
             if event == "done":
                 return value
@@ -78,7 +69,7 @@ async def run_queued(request: Request, queue: AdmissionQueue, limits: ServerLimi
 
 
 async def stream_events(
-    request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, work: Callable[[dict[str, Any], Any], Any]
+    request: Request, queue: AdmissionQueue, limits: ServerLimits, name: str, handler: RequestHandler
 ) -> AsyncGenerator[tuple[str, Any], None]:
     """Read a request, do its work, and yield its events.
 
@@ -87,7 +78,7 @@ async def stream_events(
         queue: The admission queue.
         limits: The limits of the server.
         name: The file name of a raw body.
-        work: A function of the uploads by name and a progress callback.
+        handler: The function that handles the pictures.
 
     Yields:
         ("waiting", None), ("progress", (finished tiles, all tiles)), ..., ("done", result).
@@ -96,37 +87,45 @@ async def stream_events(
         QueueFull: The queue is full.
         RequestTimeout: The time is over.
         ClientLeft: The client closed its connection.
+        SlowUpload: The client sends nothing for too long.
         UploadTooLarge: The body is too large.
         ValueError: The request or its picture is invalid.
     """
+    ends = time.monotonic() + limits.seconds
     try:
-        with queue.place() as place:
+        queue.check()
+        with queue.hold() as hold:
             try:
-                async with asyncio.timeout(place.left):
-                    # The time limit covers the upload too, so that a slow client cannot hold its place.
-                    pictures = await read_uploads(request, limits.body, name)
+                async with asyncio.timeout(limits.seconds):
+                    body = await read_body(request, limits, name, hold)
             except TimeoutError:
                 raise RequestTimeout from None
-            yield "waiting", None
-            async with aclosing(_follow(request, place, partial(work, pictures))) as events:
+            place = queue.take_place(ends)
+            job = partial(answer_request, body, handler)
+            del body  # the job has it, and forgets it with its result
+            async with aclosing(_follow(request, place, job)) as events:
                 async for event in events:
+                    if event[0] == "done":
+                        break
                     yield event
+            del job
+        # Yielded here, since the client may read the result slowly.
+        yield event
     except QueueFull:
         # The body is read and dropped, so that the client gets to read the refusal.
-        with suppress(UploadTooLarge, TimeoutError):
+        with suppress(UploadTooLarge, SlowUpload, ClientLeft, TimeoutError):
             async with asyncio.timeout(_DRAIN):
-                async for _ in limit_body(request, limits.body):
+                async for _ in limit_body(request, limits):
                     pass
         raise
 
 
-async def _follow(request: Request, place: QueuePlace, work: QueuedWork[Any]) -> AsyncGenerator[tuple[str, Any], None]:
-    """Yield the progress of the work and its result; stop when the client closes its connection."""
+async def _follow(request: Request, place: QueuePlace, job: Job) -> AsyncGenerator[tuple[str, Any], None]:
+    """Yield the progress of a job and its result; stop when the client closes its connection."""
     news: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
-    tasks: list[asyncio.Task[Any]] = []
 
     async def do_work() -> None:
-        news.put_nowait(await _catch(place.run(work, lambda *count: news.put_nowait(("progress", count)))))
+        news.put_nowait(await _catch(place.run(job, lambda *count: news.put_nowait(("progress", count)))))
 
     async def watch_client() -> None:
         # The body has been read, so that only the end of the connection is left to come.
@@ -134,8 +133,12 @@ async def _follow(request: Request, place: QueuePlace, work: QueuedWork[Any]) ->
             pass
         news.put_nowait(("raise", ClientLeft()))
 
+    work = asyncio.create_task(do_work())
+    # The task leaves the place, and not this generator, which waits while its client reads slowly or not at all.
+    work.add_done_callback(lambda _: place.leave())
+    watch = asyncio.create_task(watch_client())
     try:
-        tasks += [asyncio.create_task(do_work()), asyncio.create_task(watch_client())]
+        yield "waiting", None
         while True:
             event, value = await news.get()
             if event == "raise":
@@ -145,8 +148,8 @@ async def _follow(request: Request, place: QueuePlace, work: QueuedWork[Any]) ->
                 return
     finally:
         # The work and the watch end together, whichever of them ended the stream.
-        for task in tasks:
-            task.cancel()
+        work.cancel()
+        watch.cancel()
 
 
 async def _catch(work: Awaitable[Any]) -> tuple[str, Any]:

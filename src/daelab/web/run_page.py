@@ -1,0 +1,264 @@
+"""What the page of a run and the page of a study show, read from their folders and the ledger."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import zipfile
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import inspect, text
+
+from daelab._util.text import hide_passwords
+from daelab.experiments.comparison_page import compute_importances
+from daelab.experiments.explore import compare
+from daelab.experiments.fields import flatten_fields, format_field_value, shorten_field_names
+from daelab.experiments.search.goals import SEARCH_GOALS
+from daelab.experiments.search.study_records import StudyRecords
+from daelab.runs.folder import RunFolder, get_run_folder
+from daelab.runs.ledger import Ledger
+from daelab.web.run_store import RunStore, get_number, make_public, shorten_paths
+
+_LARGEST_SAMPLES = 64 << 20
+"""Largest size of the sample images of a run, in bytes when read."""
+_LARGEST_FILE = 32 << 20
+"""Largest report or environment to read, in bytes."""
+_FIRST_PARTS = ("clean", "noisy", "denoised")
+
+
+def describe_run(store: RunStore, name: str) -> dict[str, Any]:
+    """Return what the page of a run shows besides its row and its curve.
+
+    Args:
+        store: The runs.
+        name: The name of the run.
+
+    Raises:
+        LookupError: The ledger has no such run.
+        RunsUnavailable: The ledger cannot be read, or another request waits for it.
+    """
+    row = store.read_row(name)
+    folder = _find_folder(name)
+    return {
+        "recipe": {key: _show_value(value) for key, value in flatten_fields(row["recipe"] or {}).items()},
+        "environment": _read_environment(folder),
+        "commands": _list_commands(row, folder),
+        "samples": _list_parts(folder),
+        "report": folder is not None and (folder.path / "report.html").is_file(),
+        "study": _find_study(store, name),
+    }
+
+
+def _find_folder(name: str) -> RunFolder | None:
+    """Return the folder of a run if it is on this computer."""
+    with suppress(ValueError, OSError):  # the names of imported runs may be no valid folder names
+        folder = get_run_folder(name)
+        return folder if folder.path.is_dir() else None
+    return None
+
+
+def _show_value(value: Any) -> str | float | None:
+    """Return the value of a recipe's field as a short text, or as a number."""
+    number = get_number(value)
+    return number if number is not None else make_public(str(format_field_value(value)))
+
+
+def _read_environment(folder: RunFolder | None) -> dict[str, str]:
+    with suppress(OSError, ValueError, AttributeError, RecursionError):
+        if folder is not None and folder.environment.stat().st_size < _LARGEST_FILE:
+            values = flatten_fields(json.loads(folder.environment.read_text(encoding="utf-8")))
+            # The group only tells apart processes that were started together.
+            return {key: make_public(str(value)) for key, value in values.items() if value and key != "group"}
+    return {}
+
+
+def _list_commands(row: dict[str, Any], folder: RunFolder | None) -> dict[str, str]:
+    """Return the commands that go on with a run, by what they do."""
+    if folder is None:
+        return {}
+    name, is_classifier = folder.name, str(row["architecture"]).startswith("classifier ")
+    train = "daelab train-judge" if is_classifier else "daelab train"
+    commands = {}
+    if row["status"] != "running" and folder.checkpoint.is_file():
+        commands["Resume"] = f"{train} --resume {name}"
+    if folder.best.is_file() and not is_classifier:
+        commands["Evaluate"] = f"daelab evaluate {name}"
+        commands["Use"] = f"daelab denoise PICTURE --model {name}"
+    if folder.recipe.is_file():
+        commands["Repeat"] = f"{train} {'--recipe ' if is_classifier else ''}runs/{name}/recipe.toml"
+    return commands
+
+
+def read_report(store: RunStore, name: str) -> bytes:
+    """Return the report of a run as HTML, without the folders of paths.
+
+    Args:
+        store: The runs.
+        name: The name of the run.
+
+    Raises:
+        LookupError: There is no such run, or it has no report.
+        RunsUnavailable: The ledger cannot be read, or another request waits for it.
+    """
+    store.read_row(name)
+    folder = _find_folder(name)
+    with suppress(OSError):
+        if folder is not None and (folder.path / "report.html").stat().st_size < _LARGEST_FILE:
+            page = (folder.path / "report.html").read_text(encoding="utf-8", errors="replace")
+            return re.sub(r"(?<=<dd>)[^<]*", _hide_paths, page).encode()
+    raise LookupError(f"run {name} has no report")
+
+
+def _hide_paths(match: re.Match[str]) -> str:
+    return html.escape(shorten_paths(hide_passwords(html.unescape(match[0]))))
+
+
+def _list_parts(folder: RunFolder | None) -> dict[str, int]:
+    """Return the number of sample images of each part: clean, noisy, denoised, and `epoch_N` for some epochs."""
+    samples = _read_samples(folder)
+    order = {name: place for place, name in enumerate(_FIRST_PARTS)}
+    names = sorted(samples, key=lambda name: (order.get(name, 9), len(name), name))
+    return {name: len(samples[name]) for name in names}
+
+
+def _read_samples(folder: RunFolder | None) -> dict[str, npt.NDArray[np.uint8]]:
+    """Return the sample images of a run, (N, 3, H, W) each, or none if they are missing or damaged."""
+    samples = {}
+    # KeyError and EOFError: a damaged file, which may also be a stranger's
+    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
+        if folder is None:
+            return {}
+        path = folder.path / "samples.npz"
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_SAMPLES:
+                return {}
+        with np.load(path, allow_pickle=False) as parts:
+            for name in parts.files:
+                part = parts[name]
+                if re.fullmatch(r"clean|noisy|denoised|epoch_\d+", name) and part.dtype == np.uint8 and part.ndim == 4:
+                    samples[name] = part
+    return samples
+
+
+def read_sample_strip(store: RunStore, name: str, part: str) -> npt.NDArray[np.uint8]:
+    """Return the sample images of one part next to each other, (H, N * W, 3).
+
+    Args:
+        store: The runs.
+        name: The name of the run.
+        part: A part that `describe_run` lists.
+
+    Raises:
+        LookupError: There is no such run or no such part.
+        RunsUnavailable: The ledger cannot be read, or another request waits for it.
+    """
+    store.read_row(name)
+    images = _read_samples(_find_folder(name)).get(part)
+    if images is None or not images.size or images.shape[1] != 3:
+        raise LookupError(f"run {name} has no samples {part}")
+    return np.ascontiguousarray(np.concatenate(list(images.transpose(0, 2, 3, 1)), axis=1))
+
+
+def list_studies(store: RunStore) -> list[str]:
+    """Return the names of the studies in the ledger's database.
+
+    Args:
+        store: The runs.
+
+    Raises:
+        RunsUnavailable: The ledger cannot be read, or another request waits for it.
+    """
+    with store.reading() as ledger:
+        return [] if ledger is None else _read_study_names(ledger)
+
+
+def _read_study_names(ledger: Ledger) -> list[str]:
+    # Read directly, since Optuna would create its tables.
+    with ledger.engine.connect() as connection:
+        if not inspect(connection).has_table("studies"):
+            return []
+        return sorted(map(str, connection.execute(text("SELECT study_name FROM studies")).scalars()))
+
+
+def _find_study(store: RunStore, run: str) -> str | None:
+    """Return the study that a run belongs to: the trials of a study are named STUDY-NUMBER."""
+    study, _, number = run.rpartition("-")
+    return study if number.isdecimal() and study in list_studies(store) else None
+
+
+def describe_study(store: RunStore, name: str) -> dict[str, Any]:
+    """Return the goals and the trials of a study, and the importance of each field.
+
+    Args:
+        store: The runs.
+        name: The name of the study.
+
+    Raises:
+        LookupError: There is no such study.
+        RunsUnavailable: The ledger cannot be read, or another request waits for it.
+    """
+    if name not in list_studies(store):
+        raise LookupError(f"no study {name}")
+    with store.reading():
+        records = StudyRecords(name, store.url).open()
+        rows, space = records.rows(), records.space
+    titles = shorten_field_names(dict.fromkeys(field for row in rows for field in row.point))
+    trials = [
+        {
+            "number": row.number,
+            "run": row.run,
+            "state": row.state,
+            "epochs": row.epochs,
+            "psnr": get_number(row.psnr),
+            "reason": make_public(row.reason),
+            "values": {titles[field]: _show_value(value) for field, value in row.point.items()},
+        }
+        for row in rows
+    ]
+    shares, reason = _compute_importances(name, store.url, sum(row.state == "finished" for row in rows))
+    return {
+        "name": name,
+        "space": make_public(space.name),
+        "goals": [SEARCH_GOALS[goal].title for goal in space.search.goals],
+        "fields": list(titles.values()),
+        "trials": trials,
+        "importances": shares,
+        "note": reason,
+    }
+
+
+@lru_cache(maxsize=8)
+def _compute_importances(name: str, url: str | None, finished: int) -> tuple[dict[str, float], str]:
+    """Return the importance of each field. It is computed again when another trial has finished."""
+    try:
+        compared = compare(study=name, storage=url)
+    except ValueError:
+        return {}, f"The importance of the fields is not estimated yet: {finished} finished runs are too few."
+    fields = {key: title for key, title in shorten_field_names(compared.fields).items() if key != "seed"}
+    runs = [run for run in compared.runs if run.psnr is not None and run.status == "finished"]
+    shares, reason = compute_importances(runs, fields)
+    return shares, make_public(reason[:1].upper() + reason[1:] + "." * bool(reason))
+
+
+def find_crop(store: RunStore, crop: str, model: str) -> Path:
+    """Return the picture of a model's result on a crop of the leaderboard.
+
+    Args:
+        store: The runs and the leaderboard.
+        crop: The name of the crop.
+        model: The name of the model's file.
+
+    Raises:
+        LookupError: There is no such picture.
+    """
+    # Only files that are listed are found, so the names cannot lead out of the folder.
+    path = store.list_crops().get(crop, {}).get(model)
+    if path is None:
+        raise LookupError(f"no crop {crop} of {model}")
+    return path
