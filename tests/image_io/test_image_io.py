@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +192,30 @@ def test_sixteen_bits_of_png_are_exact(samples: int, tmp_path: Path) -> None:
             assert np.array_equal(np.asarray(image), values >> 8)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("passes", [False, True])
+def test_the_transparent_level_of_a_grey_png_is_kept(bits: int, passes: bool, tmp_path: Path) -> None:
+    """An interlaced picture has a single row, so that only four passes hold pixels."""
+    levels = np.random.default_rng(0).integers(0, 2**bits, (1 if passes else 21, 16))
+    key = int(levels[0, 3])
+
+    def pack(row: np.ndarray) -> bytes:
+        digits = ((row[:, None] >> np.arange(bits - 1, -1, -1)) & 1).astype(np.uint8)
+        return b"\0" + np.packbits(digits.ravel()).tobytes()
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    parts = [levels[0, start::step] for start, step in ((0, 8), (4, 8), (2, 4), (1, 2))] if passes else levels
+    head = struct.pack(">IIBBBBB", levels.shape[1], len(levels), bits, 0, 0, 0, passes)
+    chunks = [(b"IHDR", head), (b"tRNS", struct.pack(">H", key)), (b"IDAT", zlib.compress(b"".join(map(pack, parts))))]
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*pair) for pair in [*chunks, (b"IEND", b"")])
+    (tmp_path / "a.png").write_bytes(content)
+    denoise_file(tmp_path / "a.png", tmp_path / "b.png", model=DARKER)
+    with Image.open(tmp_path / "b.png") as image:
+        assert np.array_equal(np.asarray(image)[..., 1] == 0, levels == key)
+
+
 def interlaced(values: np.ndarray) -> bytes:
     """Make the rows of an interlaced PNG of 8 or 16 bits by hand: Pillow does not write them."""
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
@@ -369,7 +395,7 @@ def test_a_note_says_that_only_the_first_frame_was_read(tmp_path: Path) -> None:
         frames[0].save(source, save_all=True, append_images=frames[1:])
         done = denoise_file(source, tmp_path / f"b{suffix}", model=DARKER)
         assert done.note == "the first of 3 frames"
-        with pytest.raises(ValueError, match="would keep only the first of 3 frames"):
+        with pytest.raises(ValueError, match="cannot be replaced .the first of 3 frames"):
             denoise_file(source, model=DARKER, in_place=True)
         with Image.open(source) as image:
             assert image.n_frames == 3  # type: ignore[attr-defined]
@@ -391,7 +417,6 @@ def whole_png() -> bytes:
         ("a.png", b"not a picture", "not a picture"),
         ("a.png", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "a.png: "),
         ("a.png", whole_png()[:2000], "a broken picture"),
-        ("a.jpg", whole_png(), "it holds a PNG, but its suffix is .jpg"),
         ("a.tif", b"II*\0\x08\0\0\0", "no page"),
         ("a.npy", b"\x93NUMPY", "a broken picture"),
     ],
@@ -402,6 +427,56 @@ def test_what_is_not_a_picture_is_refused(tmp_path: Path, name: str, content: by
         read_picture(tmp_path / name)
     assert reason in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_picture_of_another_format_than_its_suffix_is_read_with_a_note(tmp_path: Path) -> None:
+    source = tmp_path / "a.jpg"
+    source.write_bytes(whole_png())
+    done = denoise_file(source, tmp_path / "b.png", model=DARKER)
+    assert done.note == "it is a PNG, although its suffix is .jpg"
+    with pytest.raises(ValueError, match="cannot be replaced .it is a PNG"):
+        denoise_file(source, model=DARKER, in_place=True)
+    assert source.read_bytes() == whole_png()
+
+
+@pytest.mark.parametrize(
+    ("photometric", "channels", "dtype"),
+    [("cielab", 3, "u1"), ("cielab", 3, "u2"), ("cfa", 1, "u2"), ("minisblack", 1, "c8")],
+)
+def test_an_unsupported_picture_is_not_called_broken(
+    photometric: str, channels: int, dtype: str, tmp_path: Path
+) -> None:
+    values = pixels(*SIDE, 3)[..., :channels].squeeze().astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric)
+    with pytest.raises(ValueError, match=r"a\.tif: .* not supported") as caught:
+        read_picture(tmp_path / "a.tif")
+    assert "broken" not in str(caught.value)
+
+
+DAMAGED = """
+import io, random
+from PIL import Image
+from daelab.image_io.read import read_picture
+rng, image, errors = random.Random(0), Image.effect_noise((64, 64), 50), 0
+for options in ({"compression": "tiff_lzw"}, {"compression": "tiff_adobe_deflate"}, {"compression": "jpeg"}):
+    stream = io.BytesIO()
+    image.convert("RGB").save(stream, "TIFF", **options)
+    for _ in range(60):
+        content = bytearray(stream.getvalue())
+        for _ in range(20):
+            content[rng.randrange(8, len(content) - 400)] = rng.randrange(256)
+        try:
+            read_picture(bytes(content))
+        except ValueError as error:
+            errors += 1
+            assert str(error).count("\\n") == 0 and len(str(error)) < 400
+assert errors > 50, errors
+"""
+
+
+def test_decoders_print_nothing_of_their_own() -> None:
+    done = subprocess.run([sys.executable, "-c", DAMAGED], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_large_pictures_are_refused_by_their_header(tmp_path: Path) -> None:
@@ -458,7 +533,7 @@ def test_an_error_of_an_encoder_names_the_file(tmp_path: Path) -> None:
 def test_a_file_is_replaced_only_if_asked(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite"):
         write_picture(path, Picture(pixels(4, 4)))
     assert path.read_bytes() == b"mine"
     write_picture(path, Picture(pixels(4, 4)), overwrite=True)

@@ -8,5 +8,6 @@ The modules:
     hardware      the device, the precision, the allocator and the versions of libraries
     memory        amounts of memory
     tensor_file   tensors with a JSON header in a safetensors file
+    text          texts of foreign origin, made fit for messages
     work_sharing  the division of work among processes
 """

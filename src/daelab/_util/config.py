@@ -7,13 +7,13 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self, get_args
 
 import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from daelab._util.text import shorten_reason
 from daelab.errors import make_unknown_name_error
 
 _MAX_FILE_SIZE = 100_000
@@ -112,22 +112,6 @@ class ConfigDocument(ConfigTable):
             raise ValueError(f"{where}: {describe_validation_error(error, cls)}") from None
 
 
-def list_shipped_configs(under: str = "") -> dict[str, Path]:
-    """List the recipes that ship with daelab.
-
-    Args:
-        under: A folder of `recipes/`, or an empty text for all of them.
-
-    Returns:
-        The files by recipe name, such as `paper/38`, sorted with short names first.
-    """
-    folder = Path(str(resources.files("daelab"))) / "recipes"
-    files = {
-        path.relative_to(folder).as_posix().removesuffix(".toml"): path for path in (folder / under).rglob("*.toml")
-    }
-    return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """Read the plain values of a TOML file.
 
@@ -145,7 +129,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: the file has over {_MAX_FILE_SIZE} bytes; a recipe has a few lines")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # ValueError: bad TOML, bad UTF-8, or a number of too many digits
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not a text file in UTF-8, so not TOML") from None
+    except (ValueError, RecursionError) as error:  # ValueError: bad TOML, or a number of too many digits
         raise ValueError(f"{path}: not TOML: {error}") from None
 
 
@@ -212,10 +198,21 @@ def _apply_override(fields: dict[str, Any], text: str, expand: PresetExpander) -
         if not isinstance(inner, dict):
             raise ValueError(f"--set {shown}: {_shorten(part)} is {_shorten(repr(inner))}, which has no fields")
         table = inner
+    table[last] = _parse_value(value.strip(), shown)
+
+
+def _parse_value(text: str, shown: str) -> Any:
+    """Read the value of an override: TOML, or bare text, which needs no quotes on the command line."""
     try:
-        table[last] = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):  # bare text needs no quotes on the command line
-        table[last] = value.strip()
+        # In an inline table on one line, further fields, tables and comments are errors; nothing is dropped in silence.
+        parsed = tomllib.loads(f"table = {{ value = {text} }}")
+    except (ValueError, RecursionError):
+        parsed = {}
+    if parsed.keys() == {"table"} and parsed["table"].keys() == {"value"}:
+        return parsed["table"]["value"]
+    if len(text.splitlines()) > 1:
+        raise ValueError(f"--set {shown}: a text of several lines; give each field a --set of its own")
+    return text
 
 
 def describe_validation_error(error: ValidationError, model: type[BaseModel]) -> str:
@@ -232,15 +229,15 @@ def describe_validation_error(error: ValidationError, model: type[BaseModel]) ->
     fault = faults[0]
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        inner = "".join(f"{part}." for part in fault["loc"][:-1])
         table = _find_nested_model(model, fault["loc"][:-1])
-        reason = str(make_unknown_name_error("recipe key", field, [inner + key for key in table.model_fields]))
+        prefix = "".join(f"{part}." for part in fault["loc"][:-1])
+        reason = str(make_unknown_name_error("recipe key", str(fault["loc"][-1]), table.model_fields, prefix))
     elif fault["type"] == "literal_error":
         reason = str(
             make_unknown_name_error(field, str(fault["input"]), re.findall("'(.+?)'", fault["ctx"]["expected"]))
         )
     else:
-        reason = fault["msg"].removeprefix("Value error, ")
+        reason = shorten_reason(fault["msg"])
         reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
         if fault["type"] != "value_error":
             reason += f" (found {_shorten(repr(fault['input']))})"

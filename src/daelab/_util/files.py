@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
-import tempfile
+import re
+import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_LONGEST_SUFFIX = 16
+TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{12}(\..*)?")
+"""The names of temporary files."""
 
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder. On success, flush it and rename it to `path`.
 
-    On any exception the temporary file is removed and `path` stays as it was. The temporary
-    name keeps the suffix, since many writers choose their format by it.
+    On any exception the temporary file is removed and `path` stays as it was. A file that is replaced keeps its
+    permissions and, if the system allows it, its owner. If `path` is a symbolic link, the file that it points to is
+    replaced. The temporary name keeps the suffix, since many writers choose their format by it.
 
     Args:
         path: The file to write. Its folder is created if it does not exist.
@@ -29,27 +36,44 @@ def replace_file(path: Path) -> Iterator[Path]:
     path = Path(path)
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, since a rename is atomic only within one file system.
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        # Unlike `Path.resolve`, it returns a path for links in a circle too, and the system then names the fault.
+        target = Path(os.path.realpath(path))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        before = target.stat() if target.exists() else None
+        # In the same folder, since a rename is atomic only within one file system. The name is short, since that of
+        # the target may be as long as the system allows. A suffix of more characters belongs to no format.
+        suffix = target.suffix if len(target.suffix) <= _LONGEST_SUFFIX else ""
+        temporary = target.with_name(f".{secrets.token_hex(6)}{suffix}")
+        # Private until it has the permissions of the file that it replaces.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if before is None else 0o600))
         yield temporary
         _sync(temporary)
-        # `mkstemp` makes files that only their owner may read.
-        temporary.chmod(0o666 & ~_get_umask())
-        temporary.replace(path)
+        if before is not None:
+            _copy_permissions(target, before, temporary)
+        temporary.replace(target)
         # The rename changes the folder, which must reach the disk as well.
-        _sync(path.parent)
+        _sync(target.parent)
     except OSError as error:
         failed_name = None if error.filename is None else Path(os.fsdecode(error.filename)).name
-        if error.errno is None or not (failed_name is None or failed_name.startswith(f".{path.stem}-")):
+        if error.errno is None or not (failed_name is None or TEMPORARY_NAME.fullmatch(failed_name)):
             raise
         # a full disk names no file, and the temporary name would mean nothing to the user
         raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _copy_permissions(source: Path, before: os.stat_result, target: Path) -> None:
+    """Give a file the owner, the access control list and the mode of another one, as far as the system allows it."""
+    for owner in ((before.st_uid, -1), (-1, before.st_gid)):
+        with suppress(OSError):  # only an administrator may give a file away
+            os.chown(target, *owner)
+    with suppress(OSError, AttributeError):  # neither every system nor every file system has extended attributes
+        for name in os.listxattr(source):
+            os.setxattr(target, name, os.getxattr(source, name))
+    # Last, since a change of the owner takes permissions away.
+    target.chmod(before.st_mode & 0o777)
 
 
 class BoundedFile(io.BufferedReader):
@@ -74,6 +98,39 @@ class BoundedFile(io.BufferedReader):
         """
         remaining = max(0, self._length - self.tell())
         return super().read(remaining if size is None or size < 0 else min(size, remaining))
+
+
+def list_shipped_configs(under: str = "") -> dict[str, Path]:
+    """List the recipes that ship with daelab.
+
+    Args:
+        under: A folder of `recipes/`, or an empty text for all of them.
+
+    Returns:
+        The files by recipe name, such as `paper/38`, sorted with short names first.
+    """
+    folder = Path(__file__).parents[1] / "recipes"
+    files = {
+        path.relative_to(folder).as_posix().removesuffix(".toml"): path for path in (folder / under).rglob("*.toml")
+    }
+    return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
+
+
+def check_parent_folder(path: Path) -> None:
+    """Check that a file or a folder can be created at a path, before long work whose result it will hold.
+
+    Args:
+        path: The file or the folder.
+
+    Raises:
+        NotADirectoryError: The path leads through a file.
+        PermissionError: The nearest existing folder cannot be written to.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,10 +165,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _get_umask() -> int:
-    # The system tells the mask only when another one is set.
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

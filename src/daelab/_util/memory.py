@@ -9,11 +9,12 @@ from pathlib import Path
 _UNITS = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "KI": 1 << 10, "MI": 1 << 20, "GI": 1 << 30}
 
 
-def parse_memory_size(text: int | str) -> int:
+def parse_memory_size(text: int | str, what: str = "memory") -> int:
     """Read an amount of memory.
 
     Args:
         text: A number of bytes, or a text with a unit: B, KB, MB, GB, KiB, MiB or GiB.
+        what: The name of the option, with which the error message starts.
 
     Returns:
         The amount in bytes.
@@ -24,10 +25,10 @@ def parse_memory_size(text: int | str) -> int:
     >>> parse_memory_size("512MB"), parse_memory_size("1.5 GiB"), parse_memory_size(4096)
     (512000000, 1610612736, 4096)
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMG]?I?)B?\s*", str(text), flags=re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([KMG]?I?)B?\s*", str(text), flags=re.IGNORECASE)
     size = int(float(match[1]) * _UNITS[match[2].upper()]) if match and match[2].upper() in _UNITS else 0
     if size < 1:
-        raise ValueError(f"memory must be an amount such as 512MB or 2GB, not {text!r}")
+        raise ValueError(f"{what} must be an amount such as 512MB or 2GB, not {text!r}")
     return size
 
 

@@ -125,7 +125,7 @@ def read_tensor_header(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntr
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
         if not 2 <= length <= _MAX_HEADER_SIZE:
-            raise ValueError(f"{path}: not a safetensors file (its header would have {length} bytes)")
+            raise ValueError(f"{path}: not a safetensors file, in which models are stored")
         raw = file.read(length)
     try:
         entries = json.loads(raw)

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, _imaging
 
-from daelab.image_io.picture import BAND, Array, Picture
+from daelab.image_io.picture import BAND, Array, Picture, UnsupportedPictureError, invert_grey
 
 _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 """The byte order to claim for the other byte of 16-bit samples, of which Pillow decodes only the upper byte."""
 _DEEP = ("RGB", "RGBA", "CMYK")
-_CONVERTED = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB", "La": "LA", "RGBa": "RGBA", "PA": "RGBA"}
-_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_CONVERTED = {"1": "L", "RGBX": "RGB", "YCbCr": "RGB", "PA": "RGBA"}
+_CHANNELS = {"L": 1, "LA": 2, "La": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_STEPS = {"L;2": 85, "L;4": 17}
+"""The factor by which Pillow scales grey samples of two and four bits, but not the level that is transparent."""
 _DTYPES = {"I": np.int32, "F": np.float32}
-_BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 258, 262, 274, 339
+_BITS, _PHOTOMETRIC, _ORIENTATION, _MAX_SAMPLE_VALUE, _SAMPLE_FORMAT = 258, 262, 274, 281, 339
 _SIGNED = 2
 _UPRIGHT: dict[int, Callable[[Array], Array]] = {
     2: lambda array: array[:, ::-1],
@@ -58,6 +63,9 @@ def decode_page(image: Image.Image, again: Callable[[], Image.Image]) -> Picture
 def _decode(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
     if image.mode.startswith("I;16"):
         return _decode_deep_grey(image)
+    if image.format == "PPM" and image.mode == "I":
+        # Pillow scales the values of every PPM of more than eight bits to sixteen.
+        return Picture(_convert_to_array(image, "I", np.int32).astype(np.uint16), declared_range=(0.0, 65535.0))
     if image.mode in _DTYPES:
         # Pillow opens other integers in this mode too, but not with their values.
         if image.mode == "I" and _read_layout(image) != (32, _SIGNED):
@@ -65,6 +73,14 @@ def _decode(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
         return Picture(_convert_to_array(image, image.mode, _DTYPES[image.mode]))
     if _has_sixteen_bits(image):
         return _decode_both_bytes(image, again)
+    return _decode_bytes(image, again)
+
+
+def _decode_bytes(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
+    """Decode samples of at most eight bits."""
+    layout = _read_raw_mode(image)
+    if layout == "RGBa":  # the values as they are stored: Pillow would divide them by alpha
+        _set_layout(image, "RGBA")
     image.load()  # without it, a palette does not tell whether it has alpha
     transparent = "transparency" in image.info
     if image.mode == "P":
@@ -73,8 +89,17 @@ def _decode(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
         return _split(_convert_to_array(image, mode), mode, "P")
     mode = _CONVERTED.get(image.mode, image.mode)
     if mode not in _CHANNELS:
-        raise ValueError(f"its mode, {mode}, is not supported")
-    if transparent and mode in ("L", "RGB"):
+        raise UnsupportedPictureError(f"pictures of the mode {mode} are not supported; convert it to RGB or grey")
+    if transparent and mode == "L":
+        pixels = _convert_to_array(image, mode)
+        key = image.info["transparency"]
+        key = key * _STEPS.get(layout, 1) if isinstance(key, int) else None
+        return Picture(pixels, np.where(pixels == key, 0, 255).astype(np.uint8))
+    if layout == "BGRX":  # Pillow leaves out the fourth byte, which most programs fill with alpha
+        alpha = _convert_to_array(_set_layout(again(), "XRGB"), "RGB")[..., 2]
+        if alpha.min() < alpha.max():
+            return Picture(_convert_to_array(image, "RGB"), np.ascontiguousarray(alpha))
+    if transparent and mode == "RGB":
         return _split(_convert_to_array(image, mode + "A"), mode + "A")
     return _split(_convert_to_array(image, mode), mode, "1" if image.mode == "1" else "")
 
@@ -84,15 +109,15 @@ def _decode_deep_grey(image: Image.Image) -> Picture:
     white_is_zero = _read_tag(image, _PHOTOMETRIC) == 0
     pixels = _convert_to_array(image, image.mode, np.uint16)
     if white_is_zero:  # Pillow inverts such pixels only if they have eight bits
-        pixels = 65535 - pixels
+        pixels = invert_grey(pixels, _read_tag(image, _MAX_SAMPLE_VALUE) or 0)
     alpha = np.where(pixels == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else None
     return Picture(pixels, alpha)
 
 
 def _split(values: Array, mode: str, kind: str = "") -> Picture:
     """Separate the pixels from alpha."""
-    if mode in ("LA", "RGBA"):
-        pixels = values[..., 0] if mode == "LA" else values[..., :-1]
+    if mode in ("LA", "La", "RGBA"):
+        pixels = values[..., :-1] if mode == "RGBA" else values[..., 0]
         return Picture(np.ascontiguousarray(pixels), np.ascontiguousarray(values[..., -1]), kind=kind)
     return Picture(values, kind=kind)
 
@@ -157,8 +182,7 @@ def _decode_both_bytes(image: Image.Image, again: Callable[[], Image.Image]) -> 
     # Pillow decodes the upper bytes; the second pass claims the other byte order and so decodes the lower ones.
     values = _convert_to_array(image, image.mode).astype(np.uint16)
     values <<= 8
-    with again() as other:
-        values |= _convert_to_array(_set_layout(other, f"{layout};{_OTHER_BYTE[depth]}"), layout)
+    values |= _convert_to_array(_set_layout(again(), f"{layout};{_OTHER_BYTE[depth]}"), layout)
     if layout == "RGB" and isinstance(key, tuple):
         return Picture(values, np.where((values == key).all(axis=2), 0, 65535).astype(np.uint16))
     return _split(values, layout)
@@ -186,8 +210,10 @@ def _undo_rotation(picture: Picture, orientation: int) -> Picture:
 def lift_pillow_limits() -> Iterator[None]:
     """Switch off Pillow's warnings and its limit of pixels, since daelab checks its own limit by the header.
 
-    Both are global. They are restored when the last of several threads leaves.
+    Both are global. They are restored when the last of several threads leaves. Messages of Pillow and of the library
+    that decodes TIFF are switched off for good, since every fault ends in an error of daelab.
     """
+    _silence_libraries()
     with _lock:
         # Only the first of several threads saves the settings, or one would save those that another has changed.
         if not _inside:
@@ -203,3 +229,14 @@ def lift_pillow_limits() -> Iterator[None]:
             if len(_inside) == 1:
                 quiet, Image.MAX_IMAGE_PIXELS = _inside.pop()
                 quiet.__exit__(None, None, None)
+
+
+@cache
+def _silence_libraries() -> None:
+    """Keep Pillow from logging, and libtiff from writing to the standard error of the process."""
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
+    # The library is found through Pillow's own, which is linked to it. Pillow may be built without it.
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(_imaging.__file__)
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)

@@ -32,6 +32,8 @@ class PictureFormat:
     """The numbers of channels that can be written, alpha not counted: 1 is grey, 3 is colour, 4 is CMYK."""
     alpha: bool = False
     """Whether alpha can be written."""
+    bands: bool = False
+    """Whether further bands can be written."""
     pages: bool = False
     """Whether several pages can be written."""
     stacks: bool = False
@@ -101,6 +103,7 @@ for _row in (
         sample_types=("u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"),
         channels=(1, 3, 4),
         alpha=True,
+        bands=True,
         pages=True,
         metadata=("exif", "icc_profile", "xmp", "dpi"),
     ),

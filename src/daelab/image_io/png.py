@@ -10,16 +10,21 @@ from typing import IO
 import numpy as np
 
 from daelab.image_io.picture import Array, Picture
+from daelab.image_io.thumbnails import drop_exif_thumbnail, drop_xmp_thumbnails
 
 MAGIC = b"\x89PNG\r\n\x1a\n"
 KEPT = frozenset(b"iCCP gAMA cHRM sRGB cICP pHYs tEXt zTXt iTXt eXIf tIME".split())
 """The chunks that are kept: they still hold when the pixels are denoised."""
 _COLOR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _PAETH = 4
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """The seven passes of an interlaced PNG: the first column and row, and the steps between columns and rows."""
 _INFLATED = 1 << 20
 """The number of bytes that are inflated at once, since little data can inflate to much."""
+
+_DROPS = {b"eXIf": drop_exif_thumbnail, b"iTXt": drop_xmp_thumbnails}
+"""The functions that drop thumbnails from a chunk."""
 
 Chunks = list[tuple[bytes, bytes]]
 """The name and the data of each chunk."""
@@ -36,12 +41,22 @@ def read_kept_chunks(stream: IO[bytes]) -> Chunks:
     while len(head := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
         if name in KEPT:
-            chunks.append((name, stream.read(length)))
+            chunks.append((name, _DROPS.get(name, bytes)(stream.read(length))))
             stream.seek(4, 1)
         else:
             # The four bytes of the checksum are skipped too.
             stream.seek(length + 4, 1)
     return chunks
+
+
+def count_png_samples(stream: IO[bytes]) -> int:
+    """Return the number of samples of a pixel; 1 for an index into a palette.
+
+    Args:
+        stream: A PNG.
+    """
+    stream.seek(len(MAGIC) + 17)
+    return _SAMPLES.get(stream.read(1)[0], 1)
 
 
 def check_png_complete(stream: IO[bytes]) -> None:
@@ -75,7 +90,7 @@ def check_png_complete(stream: IO[bytes]) -> None:
 def _compute_data_size(header: bytes) -> int:
     """Return the number of bytes of all rows with their filters, uncompressed."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    bits = depth * _SAMPLES[colour]
     total = 0
     for left, top, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -(-(width - left) // across), -(-(height - top) // down)

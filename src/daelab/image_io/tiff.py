@@ -6,7 +6,6 @@ they were nor directories inside directories, which hold EXIF and GPS data.
 
 from __future__ import annotations
 
-import logging
 import math
 import struct
 import zlib
@@ -17,7 +16,8 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from daelab.image_io.picture import Array, Picture, convert_resolution
+from daelab.image_io.picture import Array, Picture, UnsupportedPictureError, convert_resolution
+from daelab.image_io.thumbnails import drop_photoshop_thumbnails, drop_xmp_thumbnails
 
 Order = Literal["<", ">"]
 """The byte order: "<" is little-endian, ">" is big-endian."""
@@ -26,12 +26,13 @@ Tags = dict[int, tuple[int, Any]]
 EXIF, GPS, INTEROPERABILITY = 34665, 34853, 40965
 XMP, ICC_PROFILE = 700, 34675
 ORIENTATION = 274
+MAX_SAMPLE_VALUE = 281
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 282, 283, 296
 _DIRECTORIES = (EXIF, GPS, INTEROPERABILITY)
 _STRUCTURE = frozenset(
     [
         *(*range(255, 260), *range(262, 267), 273, *range(277, 282), 284, *range(288, 294), 301, 317, *range(320, 329)),
-        *(330, 332, 333, 334, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533)),
+        *(330, 332, 333, 334, 336, *range(338, 343), 347, *range(512, 522), *range(529, 533), 32998, 37724),
     ]
 )
 """The tags that say how pixels are stored. They are never copied from a source."""
@@ -45,10 +46,13 @@ _CLASSIC = 2**32 - 2**25
 _SHARED = 1 << 24
 """The bytes of tags, such as a color profile, that pages may share."""
 _EXIF_HEADER = b"Exif\0\0"
-_PHOTOMETRIC = {0: 1, 1: 1, 2: 3, 5: 4}
-"""The channels of each photometric interpretation: white is zero, black is zero, RGB, CMYK."""
-# tifffile logs damage that either leads to an error here or does not matter
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
+MOST_PAGES = 1024
+"""The number of pages that are read."""
+_MOST_ENTRIES, _MOST_TAGS = 4096, 100_000
+"""The number of tags of a directory, and of all directories of a file."""
+_MOST_STRIPS = 500_000
+"""The number of strips or tiles of all pages."""
+_SUBDIRECTORIES, _PHOTOSHOP, _PHOTOSHOP_LAYERS = 330, 34377, 37724
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,18 @@ class TiffDirectory:
     """The height and the width in pixels."""
     compressed: bool
     """Whether the pixels are compressed."""
-    extrasample: int
-    """What alpha is: 1 if the colors are multiplied by it, 2 if they are not."""
+    planar: bool
+    """Whether each sample has strips of its own."""
+    samples: int
+    """The number of samples of a pixel."""
+    extrasamples: tuple[int, ...]
+    """What the samples beyond the colors are: 1 for alpha that is multiplied into them, 2 for other alpha, else 0."""
+    below: tuple[tuple[int, int], ...]
+    """The height and the width of the pictures in its SubIFDs."""
+    layered: bool
+    """Whether it has layers of Photoshop."""
+    declared_range: tuple[float, float] | None
+    """The values of black and white, if tags or a number of bits such as 12 say them."""
     kept: Tags
     """All tags but those that say how the pixels are stored."""
 
@@ -74,6 +88,8 @@ class _File:
     big: bool
     size: int
     taken: int = 0
+    entries: int = 0
+    strips: int = 0
 
     @property
     def layout(self) -> tuple[str, str, str]:
@@ -85,7 +101,13 @@ class _File:
         # the tags of a small file may all point to the same bytes, and would fill the memory
         self.taken += length
         if self.taken > 4 * self.size + _SHARED:
-            raise ValueError("its tags describe more data than the file contains")
+            raise UnsupportedPictureError("its tags describe more data than the file contains")
+
+    def count(self, entries: int = 0, strips: int = 0) -> None:
+        """Count tags and strips, and refuse more than can be read in reasonable time."""
+        self.entries, self.strips = self.entries + entries, self.strips + strips
+        if entries > _MOST_ENTRIES or self.entries > _MOST_TAGS or self.strips > _MOST_STRIPS:
+            raise UnsupportedPictureError("it has more tags or strips than are read")
 
 
 def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
@@ -95,6 +117,7 @@ def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
         stream: A TIFF, or an EXIF block without its header.
 
     Raises:
+        UnsupportedPictureError: The file has too many pages, tags or strips.
         ValueError: The file has no page, or a directory is cut short.
     """
     stream.seek(0)
@@ -109,21 +132,68 @@ def read_tiff_tags(stream: IO[bytes]) -> tuple[Order, list[TiffDirectory]]:
     visited: set[int] = set()
     # A hostile file may chain its directories in a circle.
     while offset and offset not in visited and offset < file.size:
+        if len(pages) == MOST_PAGES:
+            raise UnsupportedPictureError(f"it has more than {MOST_PAGES:,} pages, which are not read")
         visited.add(offset)
         tags, offset = _read_directory(file, offset)
-        height, width, compression, extra = (_first(tags, order, tag) for tag in (257, 256, 259, 338))
-        kept = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE and value[0] < 16}
-        pages.append(TiffDirectory((height, width), compression > 1, extra, kept))
+        pages.append(_describe_directory(file, tags))
+    if pages and offset >= file.size:
+        raise ValueError(f"page {len(pages) + 1} lies beyond its end")
     if not pages:
         raise ValueError("it has no page")
     return order, pages
 
 
+def _describe_directory(file: _File, tags: Tags) -> TiffDirectory:
+    order = file.order
+    height, width, compression = (_first(tags, order, tag) for tag in (257, 256, 259))
+    file.count(strips=len(get_integers(tags, order, 273)) + len(get_integers(tags, order, 324)))
+    offsets = get_integers(tags, order, _SUBDIRECTORIES)
+    below = [_read_directory(file, offset)[0] for offset in offsets if 0 < offset < file.size]
+    kept = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE and value[0] < 16}
+    for tag, drop in ((XMP, drop_xmp_thumbnails), (_PHOTOSHOP, drop_photoshop_thumbnails)):
+        if tag in kept:
+            kept[tag] = (kept[tag][0], drop(kept[tag][1]))
+    declared = _read_declared_range(tags, order)
+    if declared is not None and declared[1] < 2**16:
+        # The samples are written with whole bytes, so without this tag their range would be lost.
+        kept[MAX_SAMPLE_VALUE] = (_SHORT, struct.pack(order + "H", int(declared[1])))
+    return TiffDirectory(
+        size=(height, width),
+        compressed=compression > 1,
+        planar=_first(tags, order, 284) == 2,
+        samples=_first(tags, order, 277) or 1,
+        extrasamples=get_integers(tags, order, 338),
+        below=tuple((_first(one, order, 257), _first(one, order, 256)) for one in below),
+        layered=_PHOTOSHOP_LAYERS in tags,
+        declared_range=declared,
+        kept=kept,
+    )
+
+
+def get_integers(tags: Tags, order: Order, tag: int) -> tuple[int, ...]:
+    """Return the integers of a tag, or none if it is not there or holds something else.
+
+    Args:
+        tags: The tags of a directory.
+        order: Their byte order.
+        tag: The number of the tag.
+    """
+    kind, data = tags.get(tag, (0, b""))
+    form = {_BYTE: "B", _SHORT: "H", _LONG: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
+    return struct.unpack(f"{order}{len(data) // _SIZES[kind]}{form}", data) if form else ()
+
+
 def _first(tags: Tags, order: Order, tag: int) -> int:
     """Return the first integer of a tag, or 0 if there is none."""
-    kind, data = tags.get(tag, (0, b""))
-    form = {_BYTE: "B", _SHORT: "H", _LONG: "I", 16: "Q"}.get(kind)
-    return struct.unpack_from(order + form, data)[0] if form and data else 0
+    return next(iter(get_integers(tags, order, tag)), 0)
+
+
+def _read_declared_range(tags: Tags, order: Order) -> tuple[float, float] | None:
+    """Return the values of black and white of samples of more than eight bits, if a page declares them."""
+    bits = _first(tags, order, 258)
+    white = _first(tags, order, MAX_SAMPLE_VALUE) or (2**bits - 1 if bits in range(9, 16) else 0)
+    return (0.0, float(white)) if bits > 8 and white else None
 
 
 def _layout(order: Order, big: bool) -> tuple[str, str, str]:
@@ -136,9 +206,10 @@ def _read_directory(file: _File, offset: int, depth: int = 0) -> tuple[Tags, int
     count_form, entry_form, word = file.layout
     stream.seek(offset)
     (count,) = _unpack(stream, count_form)
-    # The limit keeps a damaged count from filling the memory.
-    entries = [_unpack(stream, entry_form) for _ in range(min(count, 4096))]
-    (following,) = _unpack(stream, word) if count <= 4096 else (0,)
+    # A damaged count would fill the memory.
+    file.count(entries=count)
+    entries = [_unpack(stream, entry_form) for _ in range(count)]
+    (following,) = _unpack(stream, word)
     tags: Tags = {}
     for tag, kind, items, inline in entries:
         # An unknown type counts as longer than the file, so that its tag is left out.
@@ -175,7 +246,7 @@ def convert_tags_to_exif(order: Order, tags: Tags) -> bytes:
     Returns:
         The block with its header, or nothing if there is no metadata but the resolution.
     """
-    left_out = (XMP, ICC_PROFILE, 33723, 34377)  # other formats store these outside of EXIF
+    left_out = (XMP, ICC_PROFILE, 33723, 34377, MAX_SAMPLE_VALUE)  # other formats store these outside of EXIF
     kept = {tag: value for tag, value in tags.items() if tag not in left_out}
     if not kept.keys() - {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}:
         return b""
@@ -247,7 +318,9 @@ def write_tiff(stream: IO[bytes], pages: Sequence[tuple[Picture, Array | None]])
 def _write_page(writer: Any, picture: Picture, palette: Array | None, order: Order) -> None:
     """Write the pixels of a page, strip by strip, so that alpha is never joined to all pixels at once."""
     height, width = picture.size
-    colors = picture.samples - (picture.alpha is not None)
+    further = (picture.alpha is not None) + len(picture.extra)
+    colors = picture.samples - further
+    planar = picture.encoding.get("planar", False) and picture.samples > 1
     compressed = picture.encoding.get("compressed", True)
     bilevel = picture.kind == "1"
     rows = min(height, max(1, _STRIP // width))
@@ -256,12 +329,14 @@ def _write_page(writer: Any, picture: Picture, palette: Array | None, order: Ord
         colormap = np.zeros((3, 256), np.uint16)
         colormap[:, : len(palette)] = palette.T.astype(np.uint16) * 257
     writer.write(
-        _encode_strips(picture, rows, order, compressed),
-        shape=(height, width, picture.samples) if picture.samples > 1 else (height, width),
+        _encode_strips(picture, rows, order, compressed, planar),
+        shape=(picture.samples, height, width)
+        if planar
+        else (height, width, *[picture.samples][: picture.samples - 1]),
         dtype=np.dtype(bool) if bilevel else picture.pixels.dtype,
         photometric="palette" if palette is not None else {1: "minisblack", 3: "rgb", 4: "separated"}[colors],
-        planarconfig="contig" if picture.samples > 1 else None,
-        extrasamples=None if picture.alpha is None else [picture.encoding.get("extrasample", 2)],
+        planarconfig=None if picture.samples == 1 else "separate" if planar else "contig",
+        extrasamples=picture.extrasamples or None,
         colormap=colormap,
         compression="zlib" if compressed else None,
         rowsperstrip=rows,
@@ -271,13 +346,14 @@ def _write_page(writer: Any, picture: Picture, palette: Array | None, order: Ord
     )
 
 
-def _encode_strips(picture: Picture, rows: int, order: Order, compressed: bool) -> Iterator[bytes]:
-    for band in picture.bands(rows):
-        if picture.kind == "1":
-            data = np.packbits(band[..., 0] >= 128, axis=1).tobytes()
-        else:
-            data = np.ascontiguousarray(band, band.dtype.newbyteorder(order)).tobytes()
-        yield zlib.compress(data) if compressed else data
+def _encode_strips(picture: Picture, rows: int, order: Order, compressed: bool, planar: bool) -> Iterator[bytes]:
+    for samples in map(slice, range(picture.samples), range(1, picture.samples + 1)) if planar else [slice(None)]:
+        for band in picture.bands(rows):
+            if picture.kind == "1":
+                data = np.packbits(band[..., 0] >= 128, axis=1).tobytes()
+            else:
+                data = np.ascontiguousarray(band[..., samples], band.dtype.newbyteorder(order)).tobytes()
+            yield zlib.compress(data) if compressed else data
 
 
 def _add_tags(stream: IO[bytes], metadata: Sequence[Tags], order: Order, big: bool) -> None:
@@ -320,41 +396,3 @@ def _pack_directory(tags: Tags, order: Order, place: int, *, big: bool = False, 
         entries += struct.pack(entry_form, tag, kind, count, inline)
         values += outside + b"\0" * (len(outside) % 2)
     return struct.pack(count_form, len(tags)) + entries + struct.pack(word, following) + values
-
-
-def read_tiff_samples(stream: IO[bytes], number: int) -> Picture:
-    """Read the pixels and alpha of a page whose samples Pillow does not know, such as color of floats.
-
-    Args:
-        stream: The TIFF.
-        number: The number of the page, from 0.
-
-    Raises:
-        ValueError: Tifffile does not know the samples either, or they are not grey, RGB or CMYK.
-    """
-    import tifffile
-
-    stream.seek(0)
-    with tifffile.TiffFile(stream) as file:
-        page = file.pages[number]
-        assert isinstance(page, tifffile.TiffPage)
-        try:
-            values = page.asarray()
-        except KeyError as error:  # tifffile leaves this compression to another package
-            raise ValueError(f"{error.args[0]}; pip install imagecodecs") from None
-        if page.planarconfig == 2 and values.ndim == 3:
-            values = np.moveaxis(values, 0, -1)
-        alpha = None
-        if page.extrasamples and values.ndim == 3:
-            values, alpha = values[..., : -len(page.extrasamples)], values[..., -len(page.extrasamples)]
-        pixels = np.ascontiguousarray(values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values)
-        colors = 1 if pixels.ndim == 2 else pixels.shape[-1]
-        if pixels.dtype.kind not in "uif" or _PHOTOMETRIC.get(int(page.photometric)) != colors:
-            raise ValueError(
-                f"{colors} channels of {pixels.dtype} with photometric {page.photometric} are not supported"
-            )
-        # White is zero in such a page, and it is the opposite everywhere else in daelab.
-        if page.photometric == 0 and pixels.dtype.kind == "u":
-            pixels = np.iinfo(pixels.dtype).max - pixels
-        native = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-        return Picture(native, None if alpha is None else np.ascontiguousarray(alpha, native.dtype))

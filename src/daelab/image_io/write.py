@@ -61,7 +61,7 @@ def check_target(path: Path, *, overwrite: bool) -> str:
     if row is None:
         raise make_unknown_name_error("picture format", path.suffix or path.name, list_suffixes())
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; --overwrite replaces it")
+        raise FileExistsError(f"{path} exists; overwrite=True replaces it")
     return row.name
 
 
@@ -79,6 +79,7 @@ def encode_picture(stream: IO[bytes], picture: Picture, form: str) -> None:
     if picture.form != form:  # chunks, tags and encodings of another format mean nothing here
         picture = replace(picture, native=None, encoding={}, kind=picture.kind if picture.kind == "1" else "")
     check_format_holds(picture, form)
+    picture.check_complete()
     try:
         _WRITERS.get(form, _save_by_pillow)(stream, picture, FORMATS[form])
     except (ValueError, MemoryError):
@@ -124,6 +125,7 @@ def check_format_holds(picture: Picture, form: str) -> None:
             "further pages": bool(page.more) and not row.pages,
             "several pictures": page.pixels.ndim == 4 and not row.stacks,
             "CMYK": channels not in row.channels,
+            "further bands": bool(page.extra) and not row.bands,
             "alpha": page.alpha is not None and not row.alpha,
             f"{8 * dtype.itemsize}-bit {'floats' if dtype.kind == 'f' else 'integers'}": bool(row.sample_types)
             and f"{dtype.kind}{dtype.itemsize}" not in row.sample_types,

@@ -1,0 +1,94 @@
+"""Texts of foreign origin, made fit for messages: without passwords, without control characters, and short."""
+
+from __future__ import annotations
+
+import json
+import re
+
+LONGEST_LINE = 390
+"""The number of characters of a message."""
+CONTROL_CHARACTERS = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""C0 and C1 controls, line separators, controls of the writing direction, and the bytes of a name that is not UTF-8."""
+_SECRET = r"password|passwd|passphrase|pass|pwd|secret|token|key"
+_PARAMETER = re.compile(rf"(?i)\b(\w*(?:{_SECRET})\s*=\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]*)")
+"""A parameter that is a secret, in the query of a URL or in a driver's list of parameters."""
+_LOGIN = re.compile(r"^((?:[a-z][\w+.-]*:(?://?|(?=[^@:]*:)))?+[^:]*):.*@", re.IGNORECASE | re.DOTALL)
+"""User and password at the start of a URL, with or without its scheme. The password ends at the last `@`."""
+_CREDENTIALS = re.compile(r"(?i)(\b[a-z][\w+.-]*:/{0,2})([^\s:/@'\"]*):[^\s'\"]*@")
+"""User and password of a URL in a text. The password ends at the last `@` before a space or a quotation mark."""
+
+
+def escape_control_characters(text: str) -> str:
+    r"""Replace control characters by their escapes, which are those of JSON and TOML.
+
+    Args:
+        text: A text of any origin.
+
+    >>> escape_control_characters("\x1b[31mred\n")
+    '\\u001b[31mred\\n'
+    """
+    return CONTROL_CHARACTERS.sub(lambda match: json.dumps(match[0])[1:-1], text)
+
+
+def fit_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """Make one line of a text of any origin: its control characters are escaped, and its middle is left out if long.
+
+    Args:
+        text: The text.
+        longest: The number of characters of the line.
+
+    >>> fit_line("start, " + 100 * "x" + " end", 30)
+    'start, xxxxxxxxxxxxx ... x end'
+    """
+    # A text of megabytes is cut before its characters are replaced, each of which becomes at most six.
+    text = text if len(text) <= 2 * longest else f"{text[:longest]} ... {text[-longest:]}"
+    line = escape_control_characters(re.sub(r"\s*[\r\n]\s*", " ", text.strip("\r\n")))
+    if len(line) <= longest:
+        return line
+    # The start tells where the fault is, and the end what to do.
+    return f"{line[: longest * 2 // 3]} ... {line[5 - longest // 3 :]}"
+
+
+def hide_password(url: str) -> str:
+    """Hide the passwords in the URL of a database.
+
+    Args:
+        url: The URL, which may be malformed.
+
+    Returns:
+        The URL with `***` for each password.
+
+    >>> hide_password("postgresql://me:p@ss word@host/db?sslpassword=x&connect_timeout=3")
+    'postgresql://me:***@host/db?sslpassword=***&connect_timeout=3'
+    >>> hide_password("postgres//:secret@host"), hide_password("sqlite:////home/me@work/ledger.db")
+    ('postgres//:***@host', 'sqlite:////home/me@work/ledger.db')
+    """
+    return _PARAMETER.sub(r"\1***", _LOGIN.sub(r"\1:***@", url))
+
+
+def hide_passwords(text: str) -> str:
+    """Hide the passwords of all URLs and parameters in a text.
+
+    Args:
+        text: A message, which may contain URLs.
+
+    >>> hide_passwords("cannot reach mysql://:pw@host (password='x y')")
+    'cannot reach mysql://:***@host (password=***)'
+    """
+    return _PARAMETER.sub(r"\1***", _CREDENTIALS.sub(r"\1\2:***@", text))
+
+
+def shorten_reason(text: str) -> str:
+    """Shorten pydantic's words for a wrong value, and name what must be there.
+
+    Args:
+        text: The message of a fault.
+
+    >>> shorten_reason("Input should be a valid integer, unable to parse string as an integer")
+    'must be a valid integer'
+    """
+    return re.sub(r", unable to parse .*? as an? \w+", "", text.removeprefix("Value error, ")).replace(
+        "Input should be", "must be"
+    )
