@@ -20,6 +20,7 @@ from daelab.datasets.registry import check_dataset_name, load_dataset
 from daelab.denoising.denoiser import Denoiser
 from daelab.evaluation.classifiers.registry import CLASSIFIERS, list_shipped_classifiers, load_classifier
 from daelab.evaluation.evaluate import EvaluationScores, NoiseScores, evaluate_denoiser
+from daelab.evaluation.image_selection import take_representative
 from daelab.evaluation.metrics import summarize_metric
 from daelab.experiments.leaderboard import boards
 from daelab.experiments.leaderboard.boards import BOARDS, Board, Crop
@@ -88,7 +89,7 @@ def test_all_rows_are_of_the_same_noisy_pixels_and_the_best_comes_first(
 
 def test_the_scores_are_those_of_an_evaluation(measured: tuple[Board, list[LeaderboardRow]]) -> None:
     board, rows = measured
-    images = load_dataset("photos").test.take(np.arange(24))
+    images = take_representative(load_dataset("photos").test, 24)
     denoiser = Denoiser.load("model-b-35")
     asked = load_classifier("photos")
     wanted = evaluate_denoiser(denoiser.batch, images, parse_noise(board.noises[0]), judge=asked)
@@ -204,7 +205,7 @@ def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setitem(BOARDS, "photos", board)
     request = LeaderboardRequest("photos", models=("model-b-35",), limit=4)
     _, rows = measure_leaderboard(request, lambda text: None, lambda done, images: None)
-    images = load_dataset("photos").test
+    images = take_representative(load_dataset("photos").test, 4)
     for row in rows:
         clean, given = row.crops["corner"]
         np.testing.assert_array_equal(clean, images.batch(np.array([1]))[0][:, 8:, 4:])
@@ -273,6 +274,17 @@ MISTAKES = {
     "data": (["--data", "folder:x"], "unknown leaderboard 'folder:x'"),
     "model": (["model-x", "--data", "photos"], "unknown model or run 'model-x'"),
     "checkpoints": (["--data", "photos", "--paper-checkpoints", "nowhere"], "nowhere: the folder does not exist"),
+    "checkpoints beside models": (
+        ["model-c", "--data", "photos", "--paper-checkpoints", "nowhere"],
+        "nowhere: the folder does not exist",
+    ),
+    "no checkpoints": (
+        ["--data", "photos", "--paper-checkpoints", str(Path(__file__).parent)],
+        "it holds no .pt file",
+    ),
+    "method": (["model-c", "baseline:nln", "--data", "photos"], "did you mean 'nlm'"),
+    "broken model": (["model-c", __file__, "--data", "photos"], "test_leaderboard.py"),
+    "fresh without a folder": (["--data", "photos", "--fresh"], "--fresh needs --out DIR"),
     "out": (["--data", "photos", "--out", __file__], "is a file; give the name of a folder"),
 }
 
@@ -284,4 +296,6 @@ def test_a_mistake_is_one_line(case: str, capsys: pytest.CaptureFixture[str], mo
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
-    assert wanted in capsys.readouterr().err
+    output = capsys.readouterr()
+    assert wanted in output.err
+    assert (output.out, output.err.count("\n")) == ("", 1)  # so nothing was loaded or evaluated before

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from daelab._util import hardware
+from daelab.cli import main
 from daelab.datasets.registry import load_dataset
 from daelab.experiments.paper import comparisons, measure, reproduce
 from daelab.experiments.paper import published as published_module
@@ -169,6 +170,32 @@ def test_a_second_report_replaces_the_first(made: tuple[Measurements, Watcher], 
         _check(ReproductionRequest(tmp_path / "new", checkpoints=tmp_path / "none"))
     with pytest.raises(ValueError, match="is a file"):
         _check(ReproductionRequest(tmp_path / "thesis.tex"))
+
+
+# options of `daelab reproduce` -> the error; data are never looked for
+MISTAKES = {
+    "classifier": (["--judge", "nonesuch"], "unknown classifier 'nonesuch'"),
+    "path without vit": (["--judge-path", "."], "only vit takes a path"),
+    "path without a classifier": (["--judge", "none", "--judge-path", "."], "--judge-path needs --judge vit"),
+    "no folder": (["--paper-checkpoints", "nowhere"], "nowhere: the folder does not exist"),
+    "empty folder": (["--paper-checkpoints", "."], "it holds none of 35.pt"),
+    "out": (["--out", __file__], "is a file; give the name of a folder"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_options_are_checked_before_the_data_are_loaded(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, reason = MISTAKES[case]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["daelab", "reproduce", "--data-root", "nowhere", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output = capsys.readouterr()
+    assert (ended.value.code, output.out, output.err.count("\n")) == (2, "", 1)
+    assert reason in output.err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_papers_log_comes_out_byte_for_byte(made: tuple[Measurements, Watcher], paper: Path) -> None:

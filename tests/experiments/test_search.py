@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from daelab.experiments.comparison_page import check_comparison_page, compute_importances, write_comparison_page
+from daelab._util.text import hide_password
+from daelab.experiments.comparison_page import compute_importances, write_comparison_page
 from daelab.experiments.explore import compare
+from daelab.experiments.reports.page import check_report_folder
 from daelab.experiments.search.dimensions import ChoiceDimension, RangeDimension
 from daelab.experiments.search.goals import PRUNERS, SAMPLERS, SEARCH_GOALS, make_numbered_sampler
 from daelab.experiments.search.search import SearchRequest, open_study, run_search
@@ -26,7 +28,6 @@ from daelab.experiments.search.search_space import (
 from daelab.experiments.search.study import Study
 from daelab.experiments.search.trials import SearchPoint, find_best_points
 from daelab.experiments.search.worker import SearchWorker
-from daelab.runs.database import hide_password
 from daelab.runs.folder import get_run_folder, get_runs_root
 from daelab.runs.ledger import Ledger
 from daelab.runs.process_lock import describe_process
@@ -492,8 +493,13 @@ def test_a_password_is_never_shown() -> None:
 
 def written(name: str, psnr: float | None, status: str = "finished", **fields: Any) -> None:
     """A run that only the ledger knows."""
-    made = parse_recipe({"spec": fields.pop("spec", "model-c"), "seed": fields.pop("seed", 0), "training": fields})
-    scores = {"val_loss": 0.01, "val_psnr": psnr, "val_psnr_image": psnr} if psnr else {}
+    own = {key: fields.pop(key) for key in ("noise", "data") if key in fields}
+    images = fields.pop("val_size", None)
+    made = parse_recipe(
+        {"spec": fields.pop("spec", "model-c"), "seed": fields.pop("seed", 0), "training": fields, **own}
+    )
+    scores = {"val_size": images} if images else {}
+    scores |= {"val_loss": 0.01, "val_psnr": psnr, "val_psnr_image": psnr} if psnr else {}
     Ledger().record(
         name, status=status, epochs_done=3, images_per_second=100.0, recipe=made.to_dict(), folder="", **scores
     )
@@ -570,6 +576,63 @@ def test_every_point_beside_one_run() -> None:
         found.against("agian")
 
 
+# What two runs are made of, and what the verdict says of their conditions.
+MIXED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "noise": ({"noise": "type-1"}, {"noise": "type-2"}, "noise type-1 (1 of 2 runs) | noise type-2 (1 of 2 runs)"),
+    "data": ({"data": {"name": "photos"}}, {}, "data set photos (1 of 2 runs) | data set cifar10 (1 of 2 runs)"),
+    "crop": (
+        {"data": {"name": "folder:a", "crop": 64}},
+        {"data": {"name": "folder:a", "crop": 32}},
+        "crop 64 (1 of 2 runs) | crop 32 (1 of 2 runs)",
+    ),
+    "images": ({"val_size": 500}, {"val_size": 5000}, "number of validation images 500 (1 of 2 runs)"),
+    "both": ({"noise": "type-1", "data": {"name": "photos"}}, {}, "noise type-1; data set photos (1 of 2 runs)"),
+}
+
+
+@pytest.mark.parametrize("case", MIXED)
+def test_scores_under_other_conditions_are_not_ranked(case: str, tmp_path: Path) -> None:
+    one, other, reason = MIXED[case]
+    written("low", 20.0, lr=0.1, **one)
+    written("high", 30.0, lr=0.2, **other)
+    found = compare(["low", "high"])
+    assert [run.name for run in found.runs] == ["low", "high"]
+    assert found.verdict.startswith("Not ranked: the scores were measured under different conditions")
+    assert reason in found.verdict
+    assert len(found.run_table().rows) == 2
+    assert found.point_table().rows == found.against("low").rows == ()
+    assert found.outcome("low") == found.verdict
+    document = found.to_dict()
+    assert document["ranked"] is False
+    assert [(point["runs"], point["ahead"], point["too_close"]) for point in document["points"]] == [
+        (["low"], None, False),
+        (["high"], None, False),
+    ]
+    with pytest.raises(ValueError, match="unknown finished run to compare against 'lo'"):
+        found.against("lo")
+    pytest.importorskip("matplotlib")
+    write_comparison_page(found, tmp_path / "page", "Runs", "daelab compare low high")
+    assert "Not ranked" in (tmp_path / "page/compare.html").read_text(encoding="utf-8")
+    assert {path.name for path in (tmp_path / "page").glob("*.svg")} == set()
+
+
+def test_a_run_without_a_score_is_not_ranked() -> None:
+    written("a", 20.0, noise="type-1")
+    written("b", None)
+    found = compare(["b", "a"])
+    assert found.verdict == "Only a has a score: 20.00 dB."
+    assert [len(point.runs) for point in found.points] == [1]
+    json.dumps(found.to_dict(), allow_nan=False)
+
+
+def test_conditions_of_unfinished_runs_do_not_matter() -> None:
+    written("a", 20.0)
+    written("b", 21.0, lr=0.5)
+    written("c", None, "running", noise="type-1")
+    found = compare(["a", "b", "c"])
+    assert (found.mixed, found.runs[0].name, found.to_dict()["ranked"]) == ((), "b", True)
+
+
 def test_the_same_seed_twice_is_no_spread() -> None:
     for name, lr in (("a", 0.1), ("b", 0.1), ("c", 0.2)):
         written(name, 25.0 if lr == 0.1 else 24.0, lr=lr)
@@ -605,7 +668,8 @@ def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_pa
     assert get_run_folder("tiny-0").path.joinpath("report.html").is_file()
     out = tmp_path / "out"
     found = compare(study="tiny")
-    check_comparison_page(out)
+    asked = ("--plot", "a comparison", "compare.json")
+    check_report_folder(asked[0], out, *asked[1:])
     assert write_comparison_page(found, out, "Study tiny", "daelab compare") == []
     there = {path.name for path in out.iterdir()}
     figures = {"curves.svg", "parallel.svg", "psnr-over-macs.svg", "psnr-over-parameters.svg"}
@@ -616,14 +680,16 @@ def test_a_page_holds_all_it_shows(pictures_file: Path, tmp_path: Path, sound_pa
     assert "Against tiny-0" in (out / "compare.html").read_text(encoding="utf-8")
     sound_page(out / "compare.html")
     assert json.loads((out / "compare.json").read_text())["fields"] == ["seed", "spec.stages"]
-    check_comparison_page(out)
+    check_report_folder(asked[0], out, *asked[1:])
     before = (out / "curves.svg").read_bytes()
     write_comparison_page(found, out, "Study tiny", "daelab compare")
     assert (out / "curves.svg").read_bytes() == before
     with pytest.raises(ValueError, match="contains files that are not part of a comparison"):
-        check_comparison_page(get_runs_root())
+        check_report_folder(asked[0], get_runs_root(), *asked[1:])
     with pytest.raises(ValueError, match="is a file; give the name of a folder"):
-        check_comparison_page(out / "runs.csv")
+        check_report_folder(asked[0], out / "runs.csv", *asked[1:])
+    with pytest.raises(NotADirectoryError):
+        check_report_folder(asked[0], out / "runs.csv/page", *asked[1:])
 
 
 def test_the_best_of_two_goals_is_what_nothing_beats() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from daelab._util.files import replace_file, write_text
+from daelab.experiments.reports.ledger import make_ledger_table
 from daelab.runs.folder import METRIC_COLUMNS, choose_run_name, get_run_folder, write_environment
 from daelab.runs.ledger import PAPER_COLUMNS, Ledger
 from daelab.runs.process_lock import describe_process
@@ -132,8 +133,11 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "l.db").write_text("no database, but a text that is long enough to be looked at" * 30)
     for url, message in [
         (f"sqlite:///{tmp_path}/l.db", "file is not a database"),
-        ("nonesuch://x", "nonesuch"),
-        ("no url", "Could not parse"),
+        ("nonesuch://x", "unknown kind of database 'nonesuch'; write sqlite:///FILE or postgresql://USER@HOST/NAME"),
+        ("no url", "ledger no url: this is not the URL of a database; write sqlite:///FILE or postgresql://"),
+        ("postgresql://host:port/x", "this is not the URL of a database; write"),
+        ("sqlite://", "a SQLite file (sqlite:///FILE) or PostgreSQL is needed"),
+        ("sqlite:///:memory:", "a SQLite file (sqlite:///FILE) or PostgreSQL is needed"),
         (f"sqlite:///{tmp_path}", "unable to open database file"),
     ]:
         with pytest.raises(ValueError) as caught:
@@ -142,12 +146,83 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path, ledger: Ledger) -> None:
-    with sqlite3.connect(tmp_path / "runs/ledger.db") as connection:
-        connection.execute("UPDATE daelab_schema SET version = 3")
+def change(ledger: Ledger, statement: str, *values: object) -> None:
+    """Change a ledger as another program can."""
+    with sqlite3.connect(ledger.url.removeprefix("sqlite:///")) as connection:
+        connection.execute(statement, values)
     connection.close()
-    with pytest.raises(ValueError, match="schema 3 needs a newer daelab; this version knows schema 2"):
+
+
+FOREIGN = {
+    "a newer version": ("UPDATE daelab_schema SET version = 3", "schema 3 needs a newer daelab; this version knows"),
+    "version 0": ("UPDATE daelab_schema SET version = 0", "its schema is '0', not one that daelab has written"),
+    "a text": ("UPDATE daelab_schema SET version = 'two'", "its schema is 'two', not one that daelab has written"),
+    "no version": ("DELETE FROM daelab_schema", "its schema is 'None', not one that daelab has written"),
+    "no table of versions": ("DROP TABLE daelab_schema", "its tables were made by another program"),
+    "another table of versions": (
+        "ALTER TABLE daelab_schema RENAME COLUMN version TO v",
+        "its tables were made by another program; name another database",
+    ),
+    "no table of runs": ("DROP TABLE runs", "the column amsgrad of its table runs is missing"),
+    "another table of runs": ("ALTER TABLE runs RENAME COLUMN name TO title", "the column name of its table runs is"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_a_ledger_that_this_version_did_not_write_is_refused_and_not_changed(case: str, ledger: Ledger) -> None:
+    statement, message = FOREIGN[case]
+    change(ledger, statement)
+    before = Path(ledger.url.removeprefix("sqlite:///")).read_bytes()
+    with pytest.raises(ValueError) as caught:
         Ledger()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert Path(ledger.url.removeprefix("sqlite:///")).read_bytes() == before
+
+
+def test_the_runs_of_another_program_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mlflow.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE runs (run_uuid VARCHAR, name VARCHAR)")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="its tables were made by another program; name another database"):
+        Ledger(f"sqlite:///{path}")
+    assert path.read_bytes() == before
+
+
+SPOILT = {
+    "val_loss": "much",
+    "epochs": 1.5,
+    "epochs_done": "many",
+    "pid": "me",
+    "amsgrad": 7,
+    "recipe": "{",
+    "comments": b"\xff",
+    "images_per_second": b"\x00",
+}
+
+
+@pytest.mark.parametrize("column", SPOILT)
+def test_a_row_that_another_program_spoilt_hides_no_other(column: str, ledger: Ledger) -> None:
+    ledger.record("a", status="running", **describe_process(), recipe={"seed": 1})
+    ledger.record("b", status="finished", val_loss=0.5)
+    good = ledger.get_run("b")
+    change(ledger, f"UPDATE runs SET {column} = ? WHERE name = 'a'", SPOILT[column])
+    assert ledger.mark_dead_runs() == []
+    bad, other = ledger.list_runs()
+    assert other == good
+    assert bad == ledger.get_run("a")
+    assert bad["reason"] == f"unreadable in the ledger: {column}."
+    assert bad[column] in (None, 0, "b'\\xff'")
+    assert "a" in make_ledger_table([bad, other]).to_text()
+    assert ledger.export_csv().count("\n") == 3
+
+
+def test_a_text_that_is_not_utf8_is_shown_with_marks(ledger: Ledger) -> None:
+    ledger.record("a", status="finished")
+    ledger.record("b", status="finished")
+    change(ledger, "UPDATE runs SET comments = CAST(x'61ff62' AS TEXT) WHERE name = 'a'")
+    assert [row["comments"] for row in ledger.list_runs()] == ["a\ufffdb", ""]
 
 
 # what the first version made, word for word

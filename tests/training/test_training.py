@@ -48,6 +48,7 @@ from daelab.training.loader import (
     rotate_randomly,
     select_images,
     shuffle_epoch,
+    zoom_randomly,
 )
 from daelab.training.losses import LOSSES
 from daelab.training.objective import DenoisingObjective
@@ -556,6 +557,32 @@ def test_turn_turns_by_each_number_of_quarters() -> None:
     assert all(200 < int(found.sum()) < 300 for found in quarters)
     assert int(sum(found.sum() for found in quarters)) == 1000
     assert torch.equal(y, rotate_randomly(x, torch.Generator().manual_seed(0)))
+
+
+def test_zooms_enlarge_half_of_the_images_by_up_to_the_factor() -> None:
+    # a ramp's slope is divided by the factor, and its values stay among those of the ramp
+    x = torch.linspace(0, 1, 64).expand(400, 3, 64, 64)
+    y = zoom_randomly(x, 3, torch.Generator().manual_seed(0))
+    slopes = (y[..., 32, 40] - y[..., 32, 24])[:, 0] / float(x[0, 0, 0, 40] - x[0, 0, 0, 24])
+    untouched = torch.tensor([torch.equal(a, b) for a, b in zip(y, x, strict=True)])
+    assert 160 < int(untouched.sum()) < 240
+    assert float(slopes[~untouched].min()) == pytest.approx(1 / 3, abs=0.02)
+    assert float(slopes[~untouched].median()) == pytest.approx(1 / 2, abs=0.05)
+    assert float(slopes.max()) <= 1.01
+    assert (y.min(), y.max()) >= (0, 0)
+    assert y.max() <= 1
+    assert float(y[~untouched].mean(1).amin((1, 2)).max()) > 0.5  # not only around the center
+    assert torch.equal(y, zoom_randomly(x, 3, torch.Generator().manual_seed(0)))
+
+
+def test_a_recipes_zoom_reaches_the_training_images() -> None:
+    recipe = parse_recipe({"noise": "none", "spec": "dae-s", "training": {"zoom": 4}})
+    objective = DenoisingObjective(recipe, (16, 16), torch.device("cpu"))
+    x = torch.rand(32, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    clean, noisy = objective.transform(x, 0, 0.0)
+    changed = [not torch.equal(a, b) for a, b in zip(clean, x, strict=True)]
+    assert 8 < sum(changed) < 24
+    assert torch.equal(clean, noisy)
 
 
 def test_an_epoch_has_several_crops_of_each_picture(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from daelab.experiments.fields import flatten_fields
+from daelab.experiments.fields import flatten_fields, format_field_value
 from daelab.experiments.seed_range import compute_seed_range, is_within_seed_range
 from daelab.runs.folder import RunFolder, get_run_folder
-from daelab.training.recipe import Recipe, parse_recipe
+from daelab.training.recipe import Recipe, is_classifier_recipe, parse_recipe
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,20 @@ class ComparedRun:
     """The training images per second."""
     curve: Sequence[Mapping[str, float]]
     """The rows of its metrics.csv; none if its folder is on another computer."""
+    validation_images: int | None = None
+    """The number of validation images."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The parameters of its network, and the multiplications for an image."""
+        return self.recipe.spec.parameters, round(self.recipe.spec.macs())
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What its scores were measured on, by name. Scores under other conditions cannot be ranked."""
+        fields = {"noise": "noise", "data set": "data.name", "crop": "data.crop"}
+        values = {name: format_field_value(self.fields.get(field)) for name, field in fields.items()}
+        return values | {"number of validation images": self.validation_images}
 
     @property
     def point(self) -> str:
@@ -108,7 +122,10 @@ def read_compared_run(row: Mapping[str, Any]) -> ComparedRun:
         ValueError: The run has no recipe.
     """
     if not row["recipe"]:
-        raise ValueError(f"run {row['name']} was imported from a log, so it has no recipe to compare")
+        reason = "was imported from a log" if row["status"] == "imported" else "has lost it in the ledger"
+        raise ValueError(f"run {row['name']} {reason}, so it has no recipe to compare")
+    if is_classifier_recipe(row["recipe"]):
+        raise ValueError(f"run {row['name']} is the training of a classifier; only denoisers can be compared")
     recipe = parse_recipe(row["recipe"], where=f"run {row['name']}")
     here = get_run_folder(row["name"])
     folder = here if here.recipe.is_file() else RunFolder(Path(row["folder"] or here.path))
@@ -125,11 +142,25 @@ def read_compared_run(row: Mapping[str, Any]) -> ComparedRun:
         seconds=row["seconds"],
         images_per_second=row["images_per_second"],
         curve=folder.read_metrics(),
+        validation_images=row["val_size"],
     )
 
 
+def find_mixed_conditions(runs: Iterable[ComparedRun]) -> tuple[str, ...]:
+    """Return the names of the conditions in which runs differ, so that their scores cannot be ranked.
+
+    Args:
+        runs: The runs.
+    """
+    values: dict[str, set[Any]] = {}
+    for run in runs:
+        for name, value in run.conditions.items():
+            values.setdefault(name, set()).add(value)
+    return tuple(name for name, several in values.items() if len(several) > 1)
+
+
 def group_compared_runs(finished: Sequence[ComparedRun]) -> tuple[ComparedPoint, ...]:
-    """Group finished runs by their points, the best point first.
+    """Group finished runs by their points, the best point first; in the given order if they cannot be ranked.
 
     Args:
         finished: The finished runs.
@@ -138,7 +169,10 @@ def group_compared_runs(finished: Sequence[ComparedRun]) -> tuple[ComparedPoint,
     for run in finished:
         # A second run with the same seed adds nothing to the seed range.
         groups.setdefault(run.point, {}).setdefault(run.recipe.seed, run)
-    points = sorted((ComparedPoint(tuple(group.values())) for group in groups.values()), key=lambda point: -point.psnr)
+    points = [ComparedPoint(tuple(group.values())) for group in groups.values()]
+    if find_mixed_conditions(finished):
+        return tuple(points)
+    points.sort(key=lambda point: -point.psnr)
     everywhere = compute_seed_range(point.psnrs for point in points)
     nexts = [*points[1:], None]
     return tuple(

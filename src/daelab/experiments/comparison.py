@@ -7,6 +7,7 @@ difference between two such runs. Two points whose difference is within it canno
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from daelab.experiments.compared_runs import (
     PointGain,
     average_known,
     find_allowed_difference,
+    find_mixed_conditions,
     group_compared_runs,
     read_compared_run,
 )
@@ -28,6 +30,8 @@ from daelab.experiments.seed_range import compute_seed_range, is_within_seed_ran
 from daelab.runs.ledger import Ledger
 
 PSNR, BATCH_PSNR = METRICS["psnr"], METRICS["psnr_batch"]
+_SIZE = ("parameters", "MACs")
+"""The columns of `ComparedRun.size`."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,21 @@ class Comparison:
     """A comparison of runs."""
 
     runs: tuple[ComparedRun, ...]
-    """The runs, the best first."""
+    """The runs, the best first; in the given order if they cannot be ranked."""
     fields: tuple[str, ...]
     """The dotted names of the fields that differ."""
     points: tuple[ComparedPoint, ...]
-    """The points of finished runs, the best first."""
+    """The points of finished runs, the best first; in the given order if they cannot be ranked."""
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """The conditions, such as the noise, in which finished runs differ, so that their scores cannot be ranked."""
+        return find_mixed_conditions(run for point in self.points for run in point.runs)
+
+    @property
+    def ranked(self) -> tuple[ComparedPoint, ...]:
+        """The points in the order of their rank; none if they cannot be ranked."""
+        return () if self.mixed else self.points
 
     @property
     def best(self) -> list[ComparedPoint]:
@@ -57,7 +71,17 @@ class Comparison:
         """The result of the comparison, in one or two sentences."""
         if not self.points:
             return "No run is finished yet."
+        if mixed := self.mixed:
+            finished = [run for point in self.points for run in point.runs]
+            alike = Counter("; ".join(f"{name} {run.conditions[name]}" for name in mixed) for run in finished)
+            groups = [f"{what} ({count} of {len(finished)} runs)" for what, count in alike.items()]
+            return (
+                "Not ranked: the scores were measured under different conditions and cannot be compared. "
+                f"{' | '.join(groups)}. To rank them, score each run with `daelab evaluate` on the same data and noise."
+            )
         first = self.points[0]
+        if len(self.points) == len(first.runs) == 1:
+            return f"Only {first.runs[0].name} has a score: {first.psnr:.2f} dB."
         best = f"{self.named(first.runs[0])} ({first.psnr:.2f} dB)"
         if compute_seed_range(point.psnrs for point in self.points) is None:
             return f"Best: {best}. No point has several seeds, so it is unknown which differences matter."
@@ -75,9 +99,7 @@ class Comparison:
         Args:
             run: The run.
         """
-        fields = [field for field in self.fields if field != "seed"]
-        titles = shorten_field_names(fields)
-        return "; ".join(f"{titles[field]} {format_field_value(run.fields.get(field))}" for field in fields) or run.name
+        return self._describe(run) or run.name
 
     def run_table(self) -> Table:
         """Return the table of all runs, with the fields that differ and the metrics."""
@@ -94,22 +116,14 @@ class Comparison:
                 _decibel(run.psnr),
                 _decibel(run.psnr_batch),
                 *([run.f1] if judged else []),
-                run.recipe.spec.parameters,
-                round(run.recipe.spec.macs()),
+                *run.size,
                 run.images_per_second and round(run.images_per_second),
                 run.seconds and round(run.seconds),
             ]
             for run in self.runs
         ]
         columns = ["run", *(["status"] if status else []), *titles.values(), "epochs", "val loss", PSNR.heading]
-        columns += [
-            BATCH_PSNR.heading,
-            *([METRICS["macro_f1"].title] if judged else []),
-            "parameters",
-            "MACs",
-            "images/s",
-            "seconds",
-        ]
+        columns += [BATCH_PSNR.heading, *([METRICS["macro_f1"].title] if judged else []), *_SIZE, "images/s", "seconds"]
         note = (
             "Fields that all runs share are left out. PSNR is the mean over the validation images in the best epoch. "
             "The batch PSNR is the paper's, computed over batches of 128 images."
@@ -128,23 +142,12 @@ class Comparison:
                 f"{point.psnr:.2f}",
                 f"{apart:.2f}" if (apart := compute_seed_range([point.psnrs])) is not None else None,
                 None if point.ahead is None else f"{'≈ ' if point.close else ''}{point.ahead:.2f}",
-                point.runs[0].recipe.spec.parameters,
-                round(point.runs[0].recipe.spec.macs()),
+                *point.runs[0].size,
                 point.speed and round(point.speed),
             ]
-            for place, point in enumerate(self.points, 1)
+            for place, point in enumerate(self.ranked, 1)
         ]
-        columns = [
-            "",
-            *titles.values(),
-            "seeds",
-            PSNR.heading,
-            "seeds apart",
-            "ahead of the next",
-            "parameters",
-            "MACs",
-            "images/s",
-        ]
+        columns = ["", *titles.values(), "seeds", PSNR.heading, "seeds apart", "ahead of the next", *_SIZE, "images/s"]
         note = (
             "The PSNR is the mean over the seeds of a point, and seeds apart is their range. The mark ≈ shows that the "
             "lead over the next point is within the seed range, so which of the two is better is unknown."
@@ -152,7 +155,7 @@ class Comparison:
         return Table("Every point", columns, rows, note)
 
     def gains(self, name: str) -> list[PointGain]:
-        """Compare every point with that of a baseline run, the best first.
+        """Compare every point with that of a baseline run, the best first; none if they cannot be ranked.
 
         Args:
             name: The name of the baseline run.
@@ -166,12 +169,11 @@ class Comparison:
             raise make_unknown_name_error("finished run to compare against", name, finished)
         everywhere = compute_seed_range(point.psnrs for point in self.points)
         gains = []
-        for point in self.points:
+        for point in self.ranked:
             difference = point.psnr - base.psnr
             close = is_within_seed_range(difference, find_allowed_difference(point, base, everywhere))
-            gains.append(
-                PointGain(point, base, self._differing(point.runs[0], base.runs[0]) or name, difference, close)
-            )
+            change = self._describe(point.runs[0], base.runs[0]) or name
+            gains.append(PointGain(point, base, change, difference, close))
         return gains
 
     def against(self, name: str) -> Table:
@@ -191,14 +193,13 @@ class Comparison:
                 f"{gain.point.psnr:.2f}",
                 _decibel(average_known([run.psnr_batch for run in gain.point.runs])),
                 None if gain.point is gain.base else f"{'≈ ' if gain.close else ''}{gain.difference:+.2f}",
-                gain.point.runs[0].recipe.spec.parameters,
-                round(gain.point.runs[0].recipe.spec.macs()),
+                *gain.point.runs[0].size,
                 _times(gain.base.speed, gain.point.speed),
             ]
             for place, gain in enumerate(self.gains(name), 1)
         ]
         columns = ["", "what differs", "seeds", PSNR.heading, BATCH_PSNR.heading, f"difference, {PSNR.unit}"]
-        columns += ["parameters", "MACs", "time, times"]
+        columns += [*_SIZE, "time, times"]
         note = (
             f"Differences are from {name}; the mark ≈ shows that a difference is within the seed range. Time is the "
             f"time of training an image, relative to {name}; other work on the computer affects it."
@@ -206,7 +207,7 @@ class Comparison:
         return Table(f"Against {name}", columns, rows, note)
 
     def outcome(self, name: str) -> str:
-        """Summarize the comparison with a baseline run in three sentences.
+        """Summarize the comparison with a baseline run in three sentences, or say why there is none.
 
         Args:
             name: The name of the baseline run.
@@ -215,6 +216,8 @@ class Comparison:
             ValueError: No finished run of this name is compared.
         """
         gains = [gain for gain in self.gains(name) if gain.point is not gain.base]
+        if self.mixed:
+            return self.verdict
         better = [
             f"{gain.change} ({gain.difference:+.2f} dB)" for gain in gains if gain.difference > 0 and not gain.close
         ]
@@ -225,17 +228,20 @@ class Comparison:
             f"the seed range: {' | '.join(close) or 'nothing'}. Worse: {worse} of {len(gains)}."
         )
 
-    def _differing(self, run: ComparedRun, base: ComparedRun) -> str:
-        """Describe the fields in which a run differs from another, except the seed."""
-        titles = shorten_field_names(self.fields)
-        fields = [field for field in self.fields if field != "seed" and run.fields.get(field) != base.fields.get(field)]
-        return "; ".join(f"{titles[field]} {format_field_value(run.fields.get(field))}" for field in fields)
+    def _describe(self, run: ComparedRun, base: ComparedRun | None = None) -> str:
+        """Describe a run by the fields that differ, or by those that differ from a base; the seed is left out."""
+        return "; ".join(
+            f"{title} {format_field_value(run.fields.get(field))}"
+            for field, title in shorten_field_names(self.fields).items()
+            if field != "seed" and (base is None or run.fields.get(field) != base.fields.get(field))
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the output of `daelab compare --json`."""
         keys = ("name", "status", "psnr", "psnr_batch", "loss", "f1", "epochs", "seconds", "images_per_second")
         return {
             "fields": list(self.fields),
+            "ranked": not self.mixed,
             "verdict": self.verdict,
             "points": [
                 {
@@ -277,10 +283,13 @@ def compare_run_records(names: Iterable[str], ledger: Ledger) -> Comparison:
             f"name two runs or more to compare, or --study STUDY; {'only ' + names[0] if names else 'no run'} was named"
         )
     runs = [read_compared_run(ledger.get_run(name)) for name in names]
-    runs.sort(key=lambda run: (run.psnr is None, -(run.psnr or 0)))
+    finished = [run for run in runs if run.status == "finished" and run.psnr is not None]
+    if not find_mixed_conditions(finished):
+        for several in (runs, finished):
+            several.sort(key=lambda run: (run.psnr is None, -(run.psnr or 0)))
     keys = dict.fromkeys(key for run in runs for key in run.fields)
     differing = tuple(key for key in keys if len({json.dumps(run.fields.get(key)) for run in runs}) > 1)
-    return Comparison(tuple(runs), differing, group_compared_runs([run for run in runs if run.status == "finished"]))
+    return Comparison(tuple(runs), differing, group_compared_runs(finished))
 
 
 def _decibel(value: float | None) -> str | None:

@@ -17,7 +17,6 @@ from daelab.experiments.fields import format_field_value, shorten_field_names
 from daelab.experiments.reports.charts import curves_figure, pareto_figure
 from daelab.experiments.reports.page import ReportSection, write_markdown, write_page
 from daelab.experiments.reports.search_charts import importance_figure, parallel_figure
-from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.runs.folder import describe_environment
 
 _MOST_CURVES = 10
@@ -49,25 +48,6 @@ _COSTS = (
 )
 
 
-def check_comparison_page(out: Path | None) -> None:
-    """Check that a page can be written, before anything is compared.
-
-    Args:
-        out: The folder of the page; None for no page.
-
-    Raises:
-        ValueError: matplotlib is not installed, or `out` is a file or holds other files.
-    """
-    if out is None:
-        return
-    if not is_matplotlib_installed():
-        raise ValueError("figures need matplotlib: pip install 'daelab[report]'")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--plot {out} is a file; give the name of a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "compare.json").is_file():
-        raise ValueError(f"--plot {out} contains files that are not part of a comparison; choose a new folder")
-
-
 def write_comparison_page(
     compared: Comparison, out: Path, title: str, command: str, against: str | None = None
 ) -> list[str]:
@@ -88,13 +68,14 @@ def write_comparison_page(
     out.mkdir(parents=True, exist_ok=True)
     known = [run for run in compared.runs if run.psnr is not None]
     finished = [run for run in known if run.status == "finished"] or known
-    sections, left_out = [ReportSection("Result", verdict, tables=[answer] if compared.points else [])], []
+    sections, left_out = [ReportSection("Result", verdict, tables=[answer] if answer.rows else [])], []
     if curves := _curves(compared, out):
         sections.append(ReportSection("Curves", figures=curves))
     else:
         left_out.append("no curves were drawn: the folders of the runs are not on this computer")
     fields = {field: name for field, name in shorten_field_names(compared.fields).items() if field != "seed"}
-    if fields and finished and not against:  # with fields changed one at a time, these figures show little
+    # With fields changed one at a time, or with scores that cannot be compared, these figures would show little.
+    if fields and finished and not against and not compared.mixed:
         figures = {draw_parallel_figure(fields, finished, out): out / "parallel.svg"}
         shares, why = compute_importances(finished, fields)
         if shares:
@@ -247,7 +228,7 @@ def draw_cost_figures(compared: Comparison, out: Path) -> dict[str, Path]:
     names = label_points(compared)
     for cost in _COSTS:
         points = {}
-        for point in compared.points:
+        for point in compared.ranked:
             spent = [cost.of(run) for run in point.runs]
             points[names[point.runs[0].point]] = (sum(spent) / len(spent), point.psnr)
         spent = [one for one, _ in points.values()]

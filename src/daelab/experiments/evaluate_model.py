@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from daelab._util.distributed import run_first_on_each_host
 from daelab._util.hardware import keep_freed_memory
 from daelab.datasets.base import Dataset
-from daelab.datasets.registry import load_dataset
+from daelab.datasets.registry import check_dataset_name, load_dataset
 from daelab.datasets.splits import split_dataset
+from daelab.denoising.automatic import AnyDenoiser, load_model
 from daelab.denoising.backends import make_network_backend
 from daelab.denoising.classical import (
     CLASSICAL_PREFIX,
@@ -27,6 +26,7 @@ from daelab.denoising.denoiser import Denoiser, find_model
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.registry import load_classifier
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser
+from daelab.evaluation.image_selection import select_test_images, use_all_images
 from daelab.models.model_file import load_network, round_to_half
 from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
@@ -61,16 +61,18 @@ class ModelEvaluation:
     """The scores."""
     tuned: TunedMethod | None = None
     """The tuned settings of a classical method, and how they were found."""
+    selection: str = ""
+    """Which part of the data set the test images are; empty for a whole test part."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the output of `daelab evaluate --json`."""
         head = {"model": self.model, "parameters": self.parameters, "data": self.data}
         tuned = {"baseline": self.tuned.to_dict()} if self.tuned else {}
-        return head | self.scores.to_dict() | tuned
+        return head | self.scores.to_dict() | tuned | ({"selection": self.selection} if self.selection else {})
 
 
 def evaluate(
-    model: Denoiser | str | Path,
+    model: AnyDenoiser | str | Path,
     data: str | Dataset = "cifar10",
     noise: Noise | str | None = None,
     *,
@@ -90,8 +92,8 @@ def evaluate(
         model: A denoiser, a name that `load_model` takes, or a classical method (`baseline:nlm`), whose open settings
             are tuned on validation images under this noise.
         data: The data set with the test images, loaded or by its name.
-        noise: The noise or its text form. Default: the noise that the model was trained for.
-        limit: The number of images, from the first. Default: all.
+        noise: The noise or its text form. Default: the noise that the model was trained for; none for pairs.
+        limit: The number of images: the first, or evenly spaced ones of a set that is sorted by class. Default: all.
         seed: The seed of the noise and of the bootstrap.
         self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
         judge: A classifier whose macro F1 is added, or a text that `load_classifier` takes.
@@ -104,43 +106,73 @@ def evaluate(
     Raises:
         ValueError: A data set, noise or classifier is unknown, or data are missing.
     """
-    if isinstance(judge, str):
-        judge = load_classifier(judge, judge_path)
-    baseline = _parse_open_method(model)
-    denoiser = None if baseline else model if isinstance(model, Denoiser) else Denoiser.load(model)
-    if noise is None:
-        noise = (denoiser and denoiser.method.noise) or "published-code"
+    # Cheap checks come first, so that a mistake is found before anything is loaded or computed.
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
-    loading = partial(_load_once, data, data_root, train=baseline is not None, progress=download)
-    dataset = run_first_on_each_host(loading)
+    if isinstance(data, str):
+        check_dataset_name(data)
+    if isinstance(judge, str):
+        judge = load_classifier(judge, judge_path)
+    baseline = _parse_open_method(model)
+    denoiser = None if baseline else model if not isinstance(model, str | Path) else load_model(model)
+    dataset = load_evaluated_dataset(data, data_root, train=baseline is not None, download=download)
+    trained = denoiser.method.noise if isinstance(denoiser, Denoiser) else None
+    # Pairs have noise of their own.
+    noise = noise or parse_noise("none" if dataset.test.paired else trained or "published-code")
     tuned = None
     if denoiser is None:
         assert baseline is not None
+        if not len(dataset.train):
+            raise ValueError(
+                f"{model} is tuned on training images, and {dataset.name} has none besides those that are tested; "
+                "give all settings of the method"
+            )
         tuned = tune_classical_method(baseline, *split_dataset(dataset, None, None, seed=0), noise, tuning)
         denoiser = Denoiser(tuned.baseline.method())
-    images = dataset.test if limit is None else dataset.test.take(np.arange(min(limit, len(dataset.test))))
+    images, selection = select_test_images(dataset, limit)
     keep_freed_memory()
     denoise = partial(denoiser.batch, self_ensemble=self_ensemble)
     scores = evaluate_denoiser(
         denoise, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
     )
     return ModelEvaluation(
-        str(model if not isinstance(model, Denoiser) else denoiser.name),
+        str(model if isinstance(model, str | Path) else denoiser.name),
         denoiser.parameters,
         dataset.name,
         scores,
         tuned,
+        selection,
     )
 
 
-def _load_once(data: str | Dataset, root: str | Path | None, **options: Any) -> Dataset:
-    return data if isinstance(data, Dataset) else load_dataset(data, root, **options)
+def load_evaluated_dataset(
+    data: str | Dataset,
+    root: str | Path | None = None,
+    *,
+    train: bool = False,
+    whole: bool = False,
+    download: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """Load a data set for an evaluation; of several processes on a host, the first one loads it before the others.
+
+    Args:
+        data: The data set, loaded or by its name.
+        root: The folder of downloaded data sets.
+        train: Whether the training part is needed, to tune a classical method.
+        whole: Whether to test all images of a set that has no test part, instead of a fixed tenth.
+        download: Called with the numbers of bytes done and of all bytes.
+
+    Raises:
+        ValueError: The data set is unknown or missing; or `whole` is set and it has a test part.
+    """
+    if isinstance(data, str):
+        data = run_first_on_each_host(partial(load_dataset, data, root, train=train, progress=download))
+    return use_all_images(data) if whole else data
 
 
 def evaluate_levels(
-    model: Denoiser | str | Path, levels: Iterable[float], data: str | Dataset = "cbsd68", **options: Any
+    model: AnyDenoiser | str | Path, levels: Iterable[float], data: str | Dataset = "cbsd68", **options: Any
 ) -> tuple[ModelEvaluation, ...]:
     """Score a model under additive white Gaussian noise, `awgn(sigma)`, at several levels, as the literature does.
 
@@ -153,10 +185,12 @@ def evaluate_levels(
     Raises:
         ValueError: As in `evaluate`, or a level is below 0.
     """
-    return tuple([evaluate(model, data, parse_noise(f"awgn({level!r})"), **options) for level in levels])
+    # All levels are parsed before the first one is evaluated.
+    noises = [parse_noise(f"awgn({level!r})") for level in levels]
+    return tuple([evaluate(model, data, noise, **options) for noise in noises])
 
 
-def _parse_open_method(model: Denoiser | str | Path) -> ConfiguredMethod | None:
+def _parse_open_method(model: AnyDenoiser | str | Path) -> ConfiguredMethod | None:
     """Return the classical method of a model's name if a setting of it is to be tuned, else None."""
     if not str(model).startswith(CLASSICAL_PREFIX):
         return None

@@ -58,9 +58,8 @@ def explore(
         space = parse_search_space(space.fields, changes, space.name)
     elif space is not None:
         space = load_search_space(space, changes)
-    request = SearchRequest(
-        space, name, storage, resume, bounds, workers, None if data_root is None else Path(data_root)
-    )
+    folder = None if data_root is None else Path(data_root)
+    request = SearchRequest(space, name, storage, resume, bounds, workers, folder, tuple(changes))
     return run_search(request, watcher or _Silent())
 
 
@@ -78,6 +77,6 @@ def compare(names: Iterable[str] = (), *, study: str | None = None, storage: str
     if study is None:
         return compare_run_records(names, Ledger(storage))
     found = Study(study, storage).open()
-    # a trial that was only just begun has no row yet
-    there = {row["name"] for row in found.ledger.list_runs()}
+    # A trial that was only just begun has no row yet, and a row that cannot be read does not hide the others.
+    there = {row["name"] for row in found.ledger.list_runs() if row["recipe"]}
     return compare_run_records([row.run for row in found.rows() if row.run in there], found.ledger)

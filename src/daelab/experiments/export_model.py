@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from daelab._util.files import replace_file
+from daelab._util.files import check_parent_folder, replace_file
 from daelab.denoising.denoiser import find_model
 from daelab.denoising.tiling import reflect_indices
 from daelab.models.layers import Network, prepare_inference
@@ -19,6 +19,7 @@ from daelab.models.onnx import (
     OnnxModel,
     OnnxParity,
     ParityError,
+    check_onnx_installed,
     compare_networks,
     write_onnx,
 )
@@ -63,8 +64,12 @@ def export_model(model: str | Path, path: str | Path, *, overwrite: bool = False
         raise ValueError(f"{path}: the name of an ONNX file must end in .onnx")
     if source.suffix.lower() == ".onnx":
         raise ValueError(f"{source} is already an ONNX file")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; --overwrite replaces it")
+        raise FileExistsError(f"{path} exists; overwrite=True replaces it")
+    check_parent_folder(path)
+    check_onnx_installed()
     network, card = load_network(source)
     with replace_file(path) as part:
         write_onnx(part, network, card)

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from daelab._util.config import read_toml
 from daelab._util.distributed import is_first_process, run_on_first
+from daelab._util.files import check_parent_folder
 from daelab.datasets.registry import USAGE_TERMS
 from daelab.denoising.classical import CLASSICAL_PREFIX
 from daelab.denoising.denoiser import find_model
@@ -24,7 +26,7 @@ from daelab.training.callbacks.progress import SilentProgress, TrainingProgress
 from daelab.training.callbacks.trackers import TrackedProgress
 from daelab.training.checkpoint_schedule import CheckpointSchedule
 from daelab.training.engine import TrainingResult
-from daelab.training.recipe import Recipe, list_recipes, load_recipe
+from daelab.training.recipe import Recipe, is_classifier_recipe, list_recipes, load_recipe
 from daelab.training.tasks.classification import TrainedClassifier, fit_classifier
 from daelab.training.tasks.denoising import fit_denoiser
 from daelab.training.tasks.noise_identification import EXAMPLES, train_noise_identifier
@@ -136,6 +138,8 @@ def _find_classifier_recipe(source: str | Path | None, run_name: str | None) -> 
         run = get_run_folder(run_name)
         if not run.recipe.is_file():
             raise FileNotFoundError(f"no run {run.name} in {run.path.parent}")
+        if not is_classifier_recipe(read_toml(run.recipe)):
+            raise ValueError(f"run {run.name} is the training of a denoiser; use daelab train --resume {run.name}")
         source = run.recipe
     return load_classifier_recipe(source or DEFAULT_CLASSIFIER_RECIPE)
 
@@ -185,10 +189,7 @@ def save_evaluated_model(model: str | Path, found: ModelEvaluation, path: str | 
         ValueError: The suffix is another, or the model has no model file.
         FileExistsError: The file exists.
     """
-    path = _check_free(path, "a model file")
-    if str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
-        raise ValueError(f"{model} cannot be saved as a model file with its scores; only networks can")
-    source = find_model(model)
+    path, source = check_evaluated_model(model, path)
     network, card = load_network(source)
     metrics = card.metrics | {"test": found.to_dict()}
     training = card.training | _history(RunFolder(source.parent).read_metrics())
@@ -198,6 +199,29 @@ def save_evaluated_model(model: str | Path, found: ModelEvaluation, path: str | 
     data = card.data | ({"terms": terms} if terms else {})
     scored = replace(card, name=path.stem, data=data, metrics=metrics, training=training)
     save_model(path, network, replace(scored, stored="float16") if half else scored)
+
+
+def check_evaluated_model(model: str | Path, path: str | Path) -> tuple[Path, Path]:
+    """Check that `save_evaluated_model` can write a model to a file, before the model is scored.
+
+    Args:
+        model: A model file, the name of a shipped model, or the name of a run.
+        path: The file to write.
+
+    Returns:
+        The file to write, and the file of the model.
+
+    Raises:
+        ValueError: The suffix is another, or the model has no model file.
+        FileExistsError: The file exists.
+        FileNotFoundError: There is no such model.
+        NotADirectoryError: The file would lie in something that is no folder.
+    """
+    path = _check_free(path, "a model file")
+    if str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
+        raise ValueError(f"{model} cannot be saved as a model file with its scores; only networks can")
+    check_parent_folder(path)
+    return path, find_model(model)
 
 
 def _history(rows: list[dict[str, float]]) -> dict[str, Any]:

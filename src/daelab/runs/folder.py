@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from daelab._util.distributed import count_processes, get_group_id
-from daelab._util.files import write_text
+from daelab._util.files import TEMPORARY_NAME, write_text
 from daelab._util.hardware import collect_versions
 
 METRIC_COLUMNS = (
@@ -83,8 +83,10 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove temporary files that a killed process left."""
-        for temporary in self.path.glob(".*-*"):
-            temporary.unlink(missing_ok=True)
+        for path in self.path.glob(".*"):
+            # Names with a hyphen are those of version 0.1.0.
+            if TEMPORARY_NAME.fullmatch(path.name) or "-" in path.name:
+                path.unlink(missing_ok=True)
 
     def write_metrics(self, rows: Sequence[Mapping[str, float]]) -> None:
         """Write metrics.csv anew, so that a resumed run makes it agree with its checkpoint.

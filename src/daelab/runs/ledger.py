@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,20 +16,32 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
+    ColumnElement,
     Connection,
     Float,
+    Inspector,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     insert,
+    inspect,
     select,
+    type_coerce,
     update,
 )
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.types import NullType
 
+from daelab._util.text import hide_password
 from daelab.errors import make_unknown_name_error
-from daelab.runs.database import connect_database, describe_database_error, hide_password, resolve_database_url
+from daelab.runs.database import (
+    DatabaseError,
+    connect_database,
+    make_database_error,
+    resolve_database_url,
+)
 from daelab.runs.process_lock import has_died
 
 _metadata = MetaData()
@@ -104,44 +118,75 @@ STATUSES = ("running", "finished", "interrupted", "pruned", "failed", "imported"
 class Ledger:
     """A table with one row per run, in a database that many processes may share."""
 
-    def __init__(self, url: str | None = None) -> None:
+    def __init__(self, url: str | None = None, what: str = "ledger") -> None:
         """Open the ledger, and create or update its tables.
 
         Args:
             url: A URL of SQLAlchemy. None means $DAELAB_LEDGER, or `ledger.db` in the folder of all runs.
+            what: The name of the option that gave the URL, with which error messages start.
 
         Raises:
-            ValueError: The database cannot be opened, or was written by a newer daelab.
+            DatabaseError: The database cannot be opened, or was made by a newer daelab or another program.
         """
-        self.url = resolve_database_url(url)
-        self.engine = connect_database(self.url)
-        self._prepare()
+        self.url, self.what = resolve_database_url(url), what
+        self.engine = connect_database(self.url, what)
+        self.prepare()
+
+    def with_timeout(self, seconds: float) -> Ledger:
+        """Return the same ledger with another patience.
+
+        Args:
+            seconds: The seconds for which a transaction waits until other programs have released the database.
+        """
+        ledger = copy.copy(self)
+        ledger.engine = connect_database(self.url, self.what, seconds)
+        return ledger
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        """Commit the block as a whole or not at all. An error of the database becomes a ValueError that names it."""
+        """Commit the block as a whole or not at all. An error of the database becomes one line that names it."""
         try:
             with self.engine.begin() as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise ValueError(f"ledger {hide_password(self.url)}: {describe_database_error(error)}") from None
+            raise make_database_error(self.what, self.url, error) from None
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Create the tables, or update those of an older version.
+
+        Raises:
+            DatabaseError: The database was made by a newer daelab or another program. Nothing is changed then.
+        """
         with self._transaction() as connection:
             if self.engine.dialect.name == "postgresql":
                 # one process creates the tables while the others wait; SQLite's transactions wait anyway
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
-            _metadata.create_all(connection)
-            version = connection.execute(select(_schema.c.version)).scalar()
+            version = self._read_version(connection)
             if version is None:
+                _metadata.create_all(connection)
                 connection.execute(insert(_schema).values(version=SCHEMA))
-            elif version > SCHEMA:
-                raise ValueError(
-                    f"ledger {hide_password(self.url)}: schema {version} needs a newer daelab;"
-                    f" this version knows schema {SCHEMA}"
-                )
             elif version < SCHEMA:
                 _migrate(connection, version)
+
+    def _read_version(self, connection: Connection) -> int | None:
+        """Return the version of the tables, or None if there are none yet. Refuse those of other programs."""
+        shown = f"{self.what} {hide_password(self.url)}"
+        foreign = f"{shown}: its tables were made by another program; name another database"
+        found = inspect(connection)
+        columns = {table.name: _list_columns(found, table.name) for table in (_schema, _runs)}
+        if not any(columns.values()):
+            return None
+        if not columns["daelab_schema"] >= {"version"}:
+            raise DatabaseError(foreign)
+        version: Any = connection.execute(select(type_coerce(_schema.c.version, NullType()))).scalar()
+        if not isinstance(version, int) or version < 1:
+            raise DatabaseError(f"{shown}: its schema is {str(version)[:50]!r}, not one that daelab has written")
+        if version > SCHEMA:
+            raise DatabaseError(f"{shown}: schema {version} needs a newer daelab; this version knows schema {SCHEMA}")
+        later = {name for at in range(version, SCHEMA) for name in _MIGRATIONS[at]}
+        if missing := sorted({column.name for column in _runs.columns} - later - columns["runs"]):
+            raise DatabaseError(f"{foreign} (the column {missing[0]} of its table runs is missing)")
+        return int(version)
 
     def record(self, name: str, **values: Any) -> None:
         """Write values of a run. The first call for a name adds its row and needs `status`; later calls change the row.
@@ -161,8 +206,7 @@ class Ledger:
         """
         names = []
         with self._transaction() as connection:
-            running = connection.execute(select(_runs).where(_runs.c.status == "running")).mappings().all()
-            for row in running:
+            for row in list(_read_rows(connection, _runs.c.status == "running")):
                 if has_died(row["host"], row["pid"], row["born"]):
                     command = "train-judge" if str(row["architecture"]).startswith("classifier ") else "train"
                     reason = f"process {row['pid']} died; resume the run with: daelab {command} --resume {row['name']}"
@@ -171,9 +215,27 @@ class Ledger:
         return names
 
     def list_runs(self) -> list[dict[str, Any]]:
-        """List every run with all columns, in the order of their first record."""
+        """List every run with all columns, in the order of their first record.
+
+        A value that is not of its column's type is None, and the row's `reason` names it, so that it hides no other.
+        """
         with self._transaction() as connection:
-            return [dict(row._mapping) for row in connection.execute(select(_runs).order_by(_runs.c.id))]
+            return list(_read_rows(connection))
+
+    def list_changed_runs(self, seen: dict[int, Any]) -> list[dict[str, Any]]:
+        """List the runs that were added or changed since the last call with the same dictionary, without recipes.
+
+        Args:
+            seen: The stored values by the number of the row; empty at first. It is brought up to date.
+        """
+        columns = [column for column in _runs.columns if column is not _runs.c.recipe]
+        with self._transaction() as connection:
+            stored = {row.id: row for row in connection.execute(_select_stored(columns))}
+        # Only rows that differ are converted, since that takes far longer than reading them.
+        changed = [_read_row(row._mapping, columns) for number, row in stored.items() if seen.get(number) != row]
+        seen.clear()
+        seen.update(stored)
+        return changed
 
     def get_run(self, name: str) -> dict[str, Any]:
         """Return the row of a run.
@@ -188,10 +250,10 @@ class Ledger:
             ValueError: There is no such run. The message lists the names and the nearest match.
         """
         with self._transaction() as connection:
-            row = connection.execute(select(_runs).where(_runs.c.name == name)).first()
-            if row is None:
-                raise make_unknown_name_error("run", name, connection.execute(select(_runs.c.name)).scalars())
-            return dict(row._mapping)
+            for row in _read_rows(connection, _runs.c.name == name):
+                return row
+            names = [row["name"] for row in _read_rows(connection)]
+        raise make_unknown_name_error("run", name, names)
 
     def export_csv(self) -> str:
         """Export the runs in the columns of the paper's log. Imported rows come out byte for byte.
@@ -203,7 +265,7 @@ class Ledger:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(PAPER_COLUMNS)
         for row in self.list_runs():
-            writer.writerow([_format_cell(row[column]) for column in PAPER_COLUMNS.values()])
+            writer.writerow(["" if row[column] is None else row[column] for column in PAPER_COLUMNS.values()])
         return text.getvalue()
 
     def import_csv(self, path: Path, prefix: str = "") -> int:
@@ -230,6 +292,53 @@ class Ledger:
             for row in rows:
                 _put(connection, f"{prefix}-{row['test_id']}", {"status": "imported", **row})
         return len(rows)
+
+
+def _list_columns(inspector: Inspector, table: str) -> set[str]:
+    """Return the names of a table's columns; none if there is no such table."""
+    return {column["name"] for column in inspector.get_columns(table)} if inspector.has_table(table) else set()
+
+
+def _select_stored(columns: Sequence[Column[Any]]) -> Select[Any]:
+    """Select columns of `runs` in the order of the first records."""
+    # Without SQLAlchemy's conversions, since one value that cannot be converted would end the whole query.
+    return select(*(type_coerce(column, NullType()).label(column.name) for column in columns)).order_by(_runs.c.id)
+
+
+def _read_rows(connection: Connection, where: ColumnElement[bool] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `runs` that a condition selects, whatever other programs have written into them."""
+    columns = list(_runs.columns)
+    query = _select_stored(columns)
+    for stored in connection.execute(query if where is None else query.where(where)).mappings():
+        yield _read_row(stored, columns)
+
+
+def _read_row(stored: Mapping[Any, Any], columns: Sequence[Column[Any]]) -> dict[str, Any]:
+    """Convert the stored values of a row to the types of their columns."""
+    row = {column.name: _read_value(column, stored[column.name]) for column in columns}
+    unreadable = [name for name, value in row.items() if value is None and stored[name] not in (None, "null")]
+    for column in columns:
+        if row[column.name] is None and not column.nullable:
+            row[column.name] = 0 if isinstance(column.type, Integer) else str(stored[column.name] or "")
+    if unreadable:
+        row["reason"] = f"unreadable in the ledger: {', '.join(unreadable)}. {row['reason']}".rstrip()
+    return row
+
+
+def _read_value(column: Column[Any], value: Any) -> Any:
+    """Convert a stored value to its column's type. Return None if it is none, or is of another type."""
+    if isinstance(column.type, JSON):
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+    if isinstance(column.type, Boolean):
+        return bool(value) if value in (0, 1) else None
+    if isinstance(column.type, Float):
+        return float(value) if isinstance(value, int | float) else None
+    kind = int if isinstance(column.type, Integer) else str
+    return value if isinstance(value, kind) else None
 
 
 def _migrate(connection: Connection, oldest: int) -> None:
@@ -286,10 +395,6 @@ def _parse_boolean(text: str) -> bool:
     if text not in ("True", "False"):
         raise ValueError(text)
     return text == "True"
-
-
-def _format_cell(value: object) -> object:
-    return "" if value is None else value
 
 
 def get_utc_time() -> str:

@@ -1,10 +1,152 @@
-"""The process that runs a training: its host, number and start time, which tell a dead process from a live one."""
+"""The process that runs a training: its host, number and start time, and the lock on the folder that it writes to."""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import signal
 import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LOCK_FILE = ".lock"
+"""The file of a run's folder that its process holds locked; it is removed when the process ends in an orderly way."""
+_LOCKED_BYTE = 1 << 30
+"""The byte that is locked where only bytes can be. It lies behind the text, which others must be able to read."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""The errors of a file system that has no locks."""
+
+
+class RunInUseError(ValueError):
+    """The refusal to write to the folder of a run that another process is writing to."""
+
+
+@contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Let no other process write to the folder of a run while the block runs.
+
+    The operating system releases the lock when its process ends, however it ends. The folder is created if it does not
+    exist, and removed if the block leaves it empty.
+
+    Args:
+        folder: The folder of the run.
+
+    Raises:
+        RunInUseError: Another process, or another thread of this one, has locked the folder.
+        OSError: The folder cannot be written to.
+    """
+    path = folder / LOCK_FILE
+    handle = _open_locked(path)
+    try:
+        with suppress(OSError):  # a full disk keeps nobody from the lock; only the owner's name is missing then
+            os.ftruncate(handle, 0)
+            os.write(handle, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+        yield
+    finally:
+        # While the lock is still held, so that no other process can lock a file that is then removed.
+        with suppress(OSError):
+            path.unlink()
+        os.close(handle)
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _open_locked(path: Path) -> int:
+    """Open the lock file of a folder, and lock it."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
+        except FileNotFoundError:  # the folder was empty, and its last owner has removed it since
+            continue
+        try:
+            _lock(handle)
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except FileNotFoundError:  # the last owner has removed the file since it was opened
+            pass
+        except OSError as error:
+            if error.errno in _NO_LOCKS:
+                return handle
+            message = f"run {path.parent.name} is in use by {_describe_owner(handle)}; wait until it has ended"
+            os.close(handle)
+            raise RunInUseError(f"{message}, stop it, or choose another name") from None
+        os.close(handle)
+
+
+def _lock(handle: int) -> None:
+    """Lock an open file without waiting; raise an OSError if another handle has locked it."""
+    if sys.platform == "win32":
+        os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        os.lseek(handle, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _describe_owner(handle: int) -> str:
+    """Name the process that holds a lock."""
+    owner = _read_owner(handle)
+    return "another process" if owner is None else f"process {owner[1]} on {owner[0]}"
+
+
+def _read_owner(handle: int) -> tuple[str, int] | None:
+    """Read the host and the number of the process from a lock file, which may be of any content."""
+    with suppress(OSError, ValueError, LookupError, TypeError):
+        os.lseek(handle, 0, os.SEEK_SET)
+        owner = json.loads(os.read(handle, 1000))
+        return str(owner["host"])[:100], int(owner["pid"])
+    return None
+
+
+def find_owner(folder: Path) -> tuple[str, int] | None:
+    """Return the host and the number of the process that trains a run, or None if no process is known to.
+
+    Args:
+        folder: The folder of the run.
+    """
+    with suppress(OSError):
+        handle = os.open(folder / LOCK_FILE, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            _lock(handle)  # a file that can be locked was left by a process that has ended
+        except OSError as error:
+            return None if error.errno in _NO_LOCKS else _read_owner(handle)
+        finally:
+            os.close(handle)
+    return None
+
+
+def stop_training(folder: Path, host: str | None, pid: int | None) -> None:
+    """Ask the process that trains a run to save its state and end.
+
+    Args:
+        folder: The folder of the run.
+        host: The host of that process in the ledger.
+        pid: Its number in the ledger.
+
+    Raises:
+        ValueError: No such process can be stopped from here. The message says why.
+    """
+    owner, name = find_owner(folder), folder.name
+    if owner is None:
+        raise ValueError(f"run {name} is not being trained by a process of this computer; nothing was stopped")
+    # The lock and the ledger must agree, since a number alone may have passed to another process.
+    if owner != (host, pid) or owner[0] != socket.gethostname():
+        raise ValueError(f"run {name} is trained on another computer; press Ctrl-C there")
+    if sys.platform == "win32":  # there, a signal would end the process before it has saved anything
+        raise ValueError(f"run {name} cannot be stopped from here on Windows; press Ctrl-C in its terminal")
+    try:
+        os.kill(owner[1], signal.SIGTERM)
+    except OSError:
+        raise ValueError(f"run {name} is trained by another user; only that user can stop it") from None
 
 
 def describe_process() -> dict[str, object]:
@@ -24,12 +166,12 @@ def has_died(host: str | None, pid: int | None, born: str | None) -> bool:
     Returns:
         True if it has. A process of another host is never known to have died.
     """
-    if host != socket.gethostname() or pid is None:
+    if host != socket.gethostname() or not isinstance(pid, int):
         return False
     try:
         # Signal 0 ends nothing and only asks whether the process exists.
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # OverflowError: a number that no process has
         return True
     except OSError:  # it exists and belongs to another user
         return False

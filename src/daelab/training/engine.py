@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -30,6 +30,8 @@ from daelab._util.distributed import (
 from daelab._util.hardware import choose_device
 from daelab.runs.folder import RunFolder, choose_run_name, find_runs_of_group, get_run_folder
 from daelab.runs.ledger import Ledger
+from daelab.runs.process_lock import lock_run
+from daelab.runs.run_row import RunRow
 from daelab.training.callbacks.progress import SilentProgress, TrainingProgress
 from daelab.training.callbacks.record import NullRecord, RunRecord, TrainingInterrupted
 from daelab.training.checkpoint import BestEpoch
@@ -85,20 +87,22 @@ def run_training(
 
     Raises:
         ValueError: A mistake in the recipe or the data, or a loss that is not finite.
+        RunInUseError: Another process is training the run.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
     """
-    run, resume = run_on_first(lambda: _open_run(recipe, options))
-    ledger = (options.ledger or Ledger()) if is_first_process() else None
-    task = make_task(options.device or choose_device())
-    trainer = Trainer(task, run, options.checkpoint_every or CheckpointSchedule())
-    if resume and run_on_first(run.checkpoint.is_file):
-        trainer.state.restore(run.checkpoint, recipe)
-    else:
-        task.initialize(trainer.state)
-    record = RunRecord(task, run, ledger, options.progress or SilentProgress()) if ledger else NullRecord()
-    lost = f"another process of this training has gone; go on with: daelab {task.command} --resume {run.name}"
-    with record.opened(trainer.state), detect_lost_process(lost):
-        product = trainer.train(record)
+    with ExitStack() as locked:
+        run, resume = run_on_first(lambda: _open_run(recipe, options, locked))
+        row = RunRow(options.ledger or Ledger(), run.name) if is_first_process() else None
+        task = make_task(options.device or choose_device())
+        trainer = Trainer(task, run, options.checkpoint_every or CheckpointSchedule())
+        if resume and run_on_first(run.checkpoint.is_file):
+            trainer.state.restore(run.checkpoint, recipe)
+        else:
+            task.initialize(trainer.state)
+        record = RunRecord(task, run, row, options.progress or SilentProgress()) if row else NullRecord()
+        lost = f"another process of this training has gone; go on with: daelab {task.command} --resume {run.name}"
+        with record.opened(trainer.state), detect_lost_process(lost):
+            product = trainer.train(record)
     return TrainingResult(run, trainer.state.rows, trainer.state.best, trainer.state.seconds, product)
 
 
@@ -119,10 +123,12 @@ def find_begun_run(recipe: ConfigDocument, runs_root: Path | None = None) -> str
     return None
 
 
-def _open_run(recipe: ConfigDocument, options: TrainingOptions) -> tuple[RunFolder, bool]:
-    """Return a run's folder, and whether the run is resumed."""
+def _open_run(recipe: ConfigDocument, options: TrainingOptions, locked: ExitStack) -> tuple[RunFolder, bool]:
+    """Lock a run's folder until `locked` is closed; return the folder, and whether the run is resumed."""
     name, root, resume = options.name, options.runs_root, options.resume
     run = get_run_folder(name or choose_run_name("run", root), root)
+    # First of all, since two trainings in one folder would spoil each other's files.
+    locked.enter_context(lock_run(run.path))
     if run.recipe.exists() and not resume:
         if find_begun_run(recipe, root) != run.name:
             raise ValueError(
@@ -149,7 +155,9 @@ class Trainer:
         self.saved = time.monotonic()
         self.state = task.create_state()
         # The state keeps the plain network, since a compiled one prefixes the names in its state dict.
-        compiled = torch.compile(self.state.network) if task.compile else self.state.network
+        # On a GPU the kernels of a small network take less time than their launches, which CUDA graphs save.
+        mode = "reduce-overhead" if task.device.type == "cuda" else None
+        compiled = torch.compile(self.state.network, mode=mode) if task.compile else self.state.network
         module = cast(nn.Module, compiled)
         # The gradients of several losses are exchanged once, after the last one: see `_step`.
         self.module = module if task.accumulates else wrap_data_parallel(module)
@@ -256,7 +264,8 @@ class Trainer:
         """Score the epoch and keep the best network; then write checkpoint, metrics and ledger, in this order."""
         state, task, began = self.state, self.task, time.perf_counter()
         epoch = len(state.rows) + 1
-        scores = task.score_epoch(state)
+        last = epoch == task.epochs or run_on_first(lambda: self._seconds_left() <= state.epoch_seconds)
+        scores = task.score_epoch(state, last)
         if not math.isfinite(scores.columns.get("val_loss", 0.0)):
             raise ValueError(self._explain_divergence())
         row = {
@@ -275,7 +284,7 @@ class Trainer:
             # The best model is written before the checkpoint that refers to its epoch.
             state.best = scores.best
             record.best(state)
-        if self.every.due(epochs=epoch) or epoch == task.epochs or self._seconds_left() <= 0:
+        if self.every.due(epochs=epoch) or last:
             self._save(record)
         # After the checkpoint: if the run is killed in between, the resumed run writes these rows again.
         record.rows(state)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from daelab._util.distributed import count_processes, get_rank
@@ -181,3 +182,22 @@ def rotate_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
     # Half a turn is a flip of both axes, to which the odd quarters add a quarter turn.
     x = torch.where(quarters >= 2, x.flip(-2, -1), x)
     return torch.where(quarters % 2 == 1, x.rot90(1, (-2, -1)), x)
+
+
+def zoom_randomly(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:
+    """Enlarge half of the images by a random factor, around a random point, and keep their size.
+
+    Args:
+        x: Images (N, C, H, W) in [0, 1].
+        largest: The largest factor; the others are uniform between 1 and it.
+        generator: The source of randomness, on the device of the images.
+    """
+    draws = torch.rand(3, len(x), 1, generator=generator, device=x.device)
+    # (N, 1): the share of each side that is enlarged to the whole
+    size = 1 / (1 + (2 * draws[0] - 1).clamp_min(0) * (largest - 1))
+    center = (2 * draws[1:] - 1) * (1 - size)
+    zero = torch.zeros_like(size)
+    rows = [torch.stack([size, zero, center[0]], -1), torch.stack([zero, size, center[1]], -1)]
+    grid = F.affine_grid(torch.cat(rows, 1), list(x.shape), align_corners=False)
+    zoomed = F.grid_sample(x, grid, "bicubic", "reflection", align_corners=False).clamp_(0, 1)
+    return torch.where(size[..., None, None] < 1, zoomed, x)

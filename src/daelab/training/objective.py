@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from daelab._util.distributed import run_on_first
+from daelab.evaluation.evaluate import make_noisy_batch
 from daelab.models.architectures.base import Architecture
 from daelab.models.layers import Network, append_noise_level, prepare_inference
 from daelab.models.model_file import ModelMetadata, load_network
 from daelab.models.registry import find_model_file
 from daelab.noise.random_streams import BatchStream
-from daelab.training.loader import flip_randomly, rotate_randomly
+from daelab.training.loader import flip_randomly, rotate_randomly, zoom_randomly
 from daelab.training.losses import parse_loss
 from daelab.training.recipe import Recipe
 from daelab.training.seeds import derive_seed
@@ -52,7 +53,7 @@ class DenoisingObjective:
         """Return the target images of a step, flipped and rotated as the recipe says, and the network's input.
 
         Args:
-            clean: Clean images (N, 3, H, W) in [0, 1].
+            clean: Clean images (N, 3, H, W) in [0, 1], or pairs (N, 6, H, W).
             step: The step, counted from the beginning of the training.
             progress: The share of the training that is over, from 0 to 1.
         """
@@ -63,7 +64,9 @@ class DenoisingObjective:
             clean = flip_randomly(clean, stream.generator)
         if training.turns:
             clean = rotate_randomly(clean, stream.generator)
-        noisy = self.recipe.noise.apply(clean, stream)
+        if training.zoom:
+            clean = zoom_randomly(clean, training.zoom, stream.generator)
+        clean, noisy = make_noisy_batch(clean, self.recipe.noise, stream)
         if training.curriculum and progress < training.curriculum:
             noisy = clean.lerp(noisy, progress / training.curriculum)
         return clean, make_network_input(self.recipe.spec, clean, noisy)

@@ -8,22 +8,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from daelab._util.config import ConfigDocument, ConfigTable, list_shipped_configs, read_toml
+from daelab._util.config import ConfigDocument, ConfigTable, apply_overrides, read_toml
+from daelab._util.files import list_shipped_configs
 from daelab.datasets.registry import CROPPED_PREFIXES, check_dataset_name
 from daelab.errors import make_unknown_name_error
+from daelab.evaluation.classifiers.registry import CLASSIFIERS
 from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS, parse_architecture
+from daelab.models.registry import find_shipped_model
 from daelab.noise.base import PRESETS, Noise
 from daelab.noise.grammar import parse_noise
 from daelab.training.losses import parse_loss
 
 _DEFAULT_SPEC, _DEFAULT_NOISE = "model-c", "published-code"
+
+ExternalName = tuple[str, str]
+"""A field of a recipe, such as `judge.name`, and its value that names code, a download or a file."""
+
+
+def _is_shipped_model(name: str) -> bool:
+    return find_shipped_model(name) is not None
+
+
+_EXTERNAL_FIELDS: dict[str, Callable[[str], bool]] = {
+    "judge.name": lambda name: name.removeprefix("judge:") in CLASSIFIERS,
+    "judge.path": lambda path: False,
+    "teacher.model": _is_shipped_model,
+    "training.start": _is_shipped_model,
+}
+"""The fields that can name code, a download or a file -> whether a value only names what ships with daelab.
+
+`data.name` is not among them: its folder or array is the subject of a recipe, is read by decoders with bounds, and only
+its pixels have an effect."""
 
 
 def _validate_noise(value: object) -> Noise:
@@ -92,14 +116,20 @@ class TrainingConfig(ConfigTable):
     """Whether images are mirrored at random."""
     turns: bool | None = None
     """Whether images are rotated at random by 0, 90, 180 or 270 degrees, which needs square images."""
+    zoom: Annotated[float | None, Field(gt=1, le=8)] = None
+    """The largest factor by which half of the images are enlarged at random, since detail is softer in a camera's
+    full-size photographs than in reduced ones. Default: none is enlarged."""
     precision: Literal["auto", "float32", "bf16"] = "auto"
     """The precision of the training; `auto` is bf16 where the hardware supports it natively."""
     float32_from: Annotated[float | None, Field(ge=0, le=1)] = None
     """The share of the training after which it goes on in float32, as the model will be used. Default: never."""
     compile: bool = False
     """Whether `torch.compile` is used, which takes 15 to 30 s in the first step."""
+    validate_every: Annotated[int | None, Field(ge=1)] = None
+    """The number of epochs from one validation to the next; the last epoch is always validated. Default: 1."""
     start: Annotated[str | None, Field(min_length=1)] = None
-    """The name or file of a model to begin from, of the recipe's architecture. Default: new weights."""
+    """The name of a shipped model to begin from, of the recipe's architecture, or with `--set` and in Python a file.
+    Default: new weights."""
     curriculum: Annotated[float | None, Field(gt=0, le=1)] = None
     """The share of the training in which the noise grows, as noisy images are mixed with their clean ones."""
 
@@ -108,7 +138,7 @@ class TeacherConfig(ConfigTable):
     """A larger model that a smaller one learns from: distillation (Hinton et al., 2015)."""
 
     model: Annotated[str, Field(min_length=1)]
-    """The name or file of the model."""
+    """The name of a shipped model, or with `--set` and in Python a file."""
     weight: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The share of the loss that is measured against the teacher's output, not against the clean images."""
 
@@ -117,9 +147,9 @@ class ClassifierConfig(ConfigTable):
     """A classifier that scores the denoised validation images during training (the paper's "+ ViT")."""
 
     name: Annotated[str, Field(min_length=1)] = "builtin"
-    """The classifier, as for `daelab evaluate --judge`: builtin, holdout, photos, vit, a file, or module:factory."""
+    """The classifier: builtin, holdout, photos, vit; with `--set` and in Python also a file, or module:factory."""
     path: str | None = None
-    """The folder with the weights of `vit`."""
+    """The folder with the weights of `vit`, or `hub`; only with `--set` and in Python."""
     every: Annotated[int, Field(ge=1)] = 1
     """Epochs from one score to the next; the last epoch is always scored."""
     images: Annotated[int | None, Field(ge=1)] = None
@@ -174,18 +204,75 @@ def list_recipes() -> dict[str, Path]:
     return {name: path for name, path in list_shipped_configs().items() if not name.startswith(others)}
 
 
-def load_recipe(source: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(source: str | Path, overrides: Iterable[str] = (), *, trusted: bool = False) -> Recipe:
     """Read a recipe and apply changes to it.
 
     Args:
         source: The name of a shipped recipe, or the path of a TOML file.
         overrides: Changes as texts `a.b=value`, as `--set` takes them; a value is TOML or plain text.
+        trusted: Whether the file may name code, a download or another file. Overrides always may.
 
     Raises:
         FileNotFoundError: There is no such recipe.
         ValueError: A field is wrong; the message names the file, the field, the valid names and the nearest match.
     """
-    return parse_recipe(read_toml(find_recipe_file(source, list_recipes())), overrides, where=str(source))
+    overrides = list(overrides)
+    recipe = parse_recipe(read_toml(find_recipe_file(source, list_recipes())), overrides, where=str(source))
+    if not trusted:
+        refuse_external_names(recipe.to_dict(), str(source), find_overridden_names(overrides))
+    return recipe
+
+
+def find_external_names(fields: Any, path: tuple[str, ...] = ()) -> Iterator[ExternalName]:
+    """Find what a recipe or a search space names that does not ship: code, downloads and files, except for its images.
+
+    Args:
+        fields: The plain values. In those of a search space, lists and variants are searched too.
+        path: The last keys of the place of these values.
+
+    >>> list(find_external_names({"judge": {"name": ["builtin", "os:abort"]}}))
+    [('judge.name', 'os:abort')]
+    """
+    if isinstance(fields, Mapping):
+        for key, value in fields.items():
+            yield from find_external_names(value, (*path[-1:], str(key)))
+    elif isinstance(fields, list | tuple):
+        for value in fields:
+            yield from find_external_names(value, path)
+    elif isinstance(fields, str):
+        field = ".".join(path)
+        if field in _EXTERNAL_FIELDS and not _EXTERNAL_FIELDS[field](fields):
+            yield field, fields
+
+
+def find_overridden_names(overrides: Iterable[str]) -> set[ExternalName]:
+    """Find what overrides name that does not ship, which their author thereby trusts.
+
+    Args:
+        overrides: Changes as texts `a.b=value`.
+    """
+    return set(find_external_names(apply_overrides({}, overrides, expand=expand_preset)))
+
+
+def refuse_external_names(fields: Mapping[str, Any], where: str, trusted: Collection[ExternalName]) -> None:
+    """Refuse plain values from a file that name code, a download or another file, because it may be a stranger's.
+
+    Args:
+        fields: The plain values of a recipe or a search space.
+        where: The beginning of an error message.
+        trusted: The names that the user gave elsewhere.
+
+    Raises:
+        ValueError: There is such a name. The message says how to give it on the command line.
+    """
+    for field, value in find_external_names(fields):
+        if (field, value) in trusted or (field, value) in _list_names_in_shipped_files():
+            continue
+        shown = value if len(value) <= 80 and value.isprintable() else "VALUE"
+        raise ValueError(
+            f"{where}: {field} is {value[:80]!r}, but a file may name only what ships with daelab, because other names "
+            f"can run code, open files or connect; if you trust it, add: --set {shlex.quote(f'{field}={shown}')}"
+        )
 
 
 def find_recipe_file(
@@ -223,6 +310,21 @@ def parse_recipe(fields: Mapping[str, Any], overrides: Iterable[str] = (), where
         ValueError: A field is wrong; see `load_recipe`.
     """
     return Recipe.parse(fields, overrides, where, expand_preset)
+
+
+@cache
+def _list_names_in_shipped_files() -> frozenset[ExternalName]:
+    """List what the shipped recipes and search spaces name, such as the model of a run that comes before."""
+    return frozenset(name for path in list_shipped_configs().values() for name in find_external_names(read_toml(path)))
+
+
+def is_classifier_recipe(fields: Mapping[str, Any]) -> bool:
+    """Return whether plain values are those of a classifier's recipe.
+
+    Args:
+        fields: The fields of a recipe of any kind.
+    """
+    return "network" in fields
 
 
 def expand_preset(part: str, found: Any) -> Any:

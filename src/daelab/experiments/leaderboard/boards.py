@@ -44,7 +44,7 @@ class Board:
     filters: tuple[str, ...] | None = None
     """The names of the classical methods that take part by default; None for all."""
     unseen_images: int | None = None
-    """The number of test images under the unseen noises, from the first; None for all."""
+    """The number of test images under the unseen noises; None for all."""
     raw: bool = False
     """Whether classical methods get no correction of gain and offset; for zero-mean noise it only loses contrast."""
 

@@ -25,6 +25,7 @@ from daelab.evaluation.classifiers.registry import list_shipped_classifiers, loa
 from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser, iterate_noisy_batches
 from daelab.evaluation.f1 import Ints
+from daelab.evaluation.image_selection import select_test_images, take_representative
 from daelab.experiments.leaderboard.boards import BOARDS, CROP_SIDE, Board
 from daelab.experiments.leaderboard.cache import RowCache, describe_measurement
 from daelab.experiments.leaderboard.row import Bytes, LeaderboardRow
@@ -59,7 +60,7 @@ class LeaderboardRequest:
     checkpoints: Path | None = None
     """The folder of the paper's .pt files; None to leave them out."""
     limit: int | None = None
-    """The number of test images, from the first; None for all."""
+    """The number of test images: the first, or evenly spaced ones of a sorted set; None for all."""
     seed: int = 0
     """The seed of the noise."""
     kept: Path | None = None
@@ -83,12 +84,13 @@ def measure_leaderboard(
 
     Raises:
         ValueError: The data set has no board, or a model or a classifier cannot be loaded.
-        FileNotFoundError: There is no such model, or `checkpoints` is no folder.
+        FileNotFoundError: There is no such model, or `checkpoints` holds none.
     """
     if request.data not in BOARDS:
         raise make_unknown_name_error("leaderboard", request.data, BOARDS)
     board = BOARDS[request.data]
     names = list_contenders(request, board)
+    _check_contenders(names)
     say(f"loading {request.data}")
     classical = any(name.startswith(CLASSICAL_PREFIX) and not parse_classical_method(name).complete for name in names)
     dataset = load_dataset(request.data, request.data_root, train=classical)
@@ -96,9 +98,9 @@ def measure_leaderboard(
     if classical and board.tuned_on:
         tuning = load_dataset(board.tuned_on, request.data_root, crop=TUNING)
     asked = [name for name in board.judges if name in list_shipped_classifiers()]
-    images = (
-        dataset.test if request.limit is None else dataset.test.take(np.arange(min(request.limit, len(dataset.test))))
-    )
+    images, selection = select_test_images(dataset, request.limit)
+    if selection:
+        say(f"test images: {selection}")
     keep_freed_memory()
     cache = RowCache(request.kept, describe_measurement(board, images, request.seed, asked), images)
     loaded = [load_classifier(name).on(images.classes, images.name) for name in asked]
@@ -129,21 +131,31 @@ def list_contenders(request: LeaderboardRequest, board: Board) -> dict[str, Path
         the file of each model by its name; None for the noisy pictures and for classical methods.
 
     Raises:
-        FileNotFoundError: There is no such model, or `checkpoints` is no folder.
+        FileNotFoundError: There is no such model, or `checkpoints` holds none.
     """
-    if request.checkpoints is not None and not request.checkpoints.is_dir():
-        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: the folder does not exist")
+    papers: dict[str, Path | None] = {}
+    if request.checkpoints is not None:
+        papers = {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
+        if not papers:
+            reason = "it holds no .pt file" if request.checkpoints.is_dir() else "the folder does not exist"
+            raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: {reason}")
     models: dict[str, Path | None] = {NOTHING: None}
     if request.models:
-        return models | {
-            name: None if name.startswith(CLASSICAL_PREFIX) else find_model(name) for name in request.models
-        }
+        named = {name: None if name.startswith(CLASSICAL_PREFIX) else find_model(name) for name in request.models}
+        return models | named | papers
     for name, path in list_shipped_models().items():
         if read_model_metadata(path).data.get("name") == board.made_on:
             models[shorten_model_name(name)] = path
-    if request.checkpoints:
-        models |= {f"paper/{path.stem}": path for path in sorted(request.checkpoints.glob("*.pt"))}
-    return models | dict.fromkeys(board.classical)
+    return models | papers | dict.fromkeys(board.classical)
+
+
+def _check_contenders(names: Mapping[str, Path | None]) -> None:
+    """Raise a ValueError if a model or a classical method cannot be loaded, before the first one is measured."""
+    for name, path in names.items():
+        if path:
+            Denoiser.load(path)
+        elif name != NOTHING:
+            parse_classical_method(name)
 
 
 @dataclass
@@ -160,7 +172,7 @@ class _Measurement:
         self._predictions: dict[str, tuple[Ints, Ints]] = {}
         """By classifier, the classes of the clean and of the noisy images, which are the same for every model."""
         few = self.board.unseen_images or len(self.images)
-        self.unseen_images = self.images.take(np.arange(few)) if few < len(self.images) else self.images
+        self.unseen_images = take_representative(self.images, few)
         """The images under unseen noises."""
 
     def reuse_predictions(self, rows: Iterable[LeaderboardRow]) -> None:

@@ -19,9 +19,11 @@ from daelab.experiments.leaderboard.measure import NOTHING
 from daelab.experiments.leaderboard.row import LeaderboardRow, compute_lead
 from daelab.experiments.reports.images import strips_figure
 from daelab.experiments.reports.page import ReportSection, write_markdown, write_page
-from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.reports.table import Table
 from daelab.runs.folder import describe_environment
+
+CROPS_FOLDER = "crops"
+"""The folder, next to the files of a leaderboard, with a PNG file for each crop and model: CROP/MODEL.png."""
 
 
 def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str, Any]]:
@@ -143,23 +145,6 @@ def make_unseen_noise_table(board: Board, rows: Sequence[LeaderboardRow]) -> Tab
         "not trained again."
     )
     return Table("Under other noise", ("model", *board.unseen), shown, note)
-
-
-def check_leaderboard_page(out: Path | None) -> None:
-    """Check that a page can be written, before anything is measured.
-
-    Args:
-        out: The folder of the page; None for no page.
-
-    Raises:
-        ValueError: matplotlib is not installed, or `out` is a file.
-    """
-    if out is None:
-        return
-    if not is_matplotlib_installed():
-        raise ValueError("the page needs matplotlib: pip install 'daelab[report]'")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give the name of a folder")
 
 
 def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[LeaderboardRow]) -> None:

@@ -23,9 +23,9 @@ from daelab.experiments.paper.measure import (
 from daelab.experiments.paper.measurements import Measurements, ReproductionRequest
 from daelab.experiments.paper.published import TABLE_2
 from daelab.experiments.paper.sections import list_facts, make_sections
-from daelab.experiments.reports.page import make_slug, write_markdown, write_page
-from daelab.experiments.reports.style import is_matplotlib_installed
+from daelab.experiments.reports.page import check_report_folder, make_slug, write_markdown, write_page
 from daelab.experiments.reports.table import Table
+from daelab.models.model_file import load_network
 from daelab.models.registry import find_shipped_model
 from daelab.runs.folder import describe_environment, get_run_folder
 from daelab.runs.ledger import Ledger
@@ -73,9 +73,10 @@ def reproduce_paper(request: ReproductionRequest, watcher: ReproductionProgress)
         FileNotFoundError: `checkpoints` is no folder, or the weights of the classifier are missing.
     """
     _check(request)
+    published = _find_checkpoints(request)
+    judging = load_classifier(request.judge, request.judge_path) if request.judge else None
     watcher.say("loading CIFAR-10")
     dataset = load_dataset("cifar10", request.data_root)
-    judging = load_classifier(request.judge, request.judge_path) if request.judge else None
     if judging and request.quick:
         judging = judging.quick()
     path = None if request.judge_path is None else str(request.judge_path)
@@ -85,7 +86,6 @@ def reproduce_paper(request: ReproductionRequest, watcher: ReproductionProgress)
     with tempfile.TemporaryDirectory() if request.quick else nullcontext() as folder:
         trained = Path(folder) if folder else None
         weights = _train_own_models(setting, watcher, trained) if request.retrain else _find_own_models()
-        published = _find_checkpoints(request)
         ours = measure_models(weights, setting, watcher.say, watcher.count)
         theirs = measure_models(published, setting, watcher.say, watcher.count)
         outcomes = run_comparisons(setting, watcher.say, watcher.training, trained)
@@ -99,13 +99,9 @@ def reproduce_paper(request: ReproductionRequest, watcher: ReproductionProgress)
 
 def _check(request: ReproductionRequest) -> None:
     """Check the request before hours are spent on it."""
-    if not is_matplotlib_installed():
-        raise ValueError("the report needs matplotlib: pip install 'daelab[report]'")
-    out = request.out
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file; give the name of a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / "report.json").is_file():
-        raise ValueError(f"--out {out} contains files that are not part of a report; choose a new folder")
+    check_report_folder("--out", request.out, "a report", "report.json")
+    if request.judge is None and request.judge_path is not None:
+        raise ValueError("--judge-path needs --judge vit: it names the folder of that classifier's weights")
     if request.checkpoints is not None and not request.checkpoints.is_dir():
         raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: the folder does not exist")
 
@@ -119,7 +115,12 @@ def _find_checkpoints(request: ReproductionRequest) -> dict[str, Path]:
     if request.checkpoints is None:
         return {}
     files = {row.checkpoint: request.checkpoints / row.checkpoint for row in TABLE_2}
-    return {name: path for name, path in files.items() if path.is_file()}
+    found = {name: path for name, path in files.items() if path.is_file()}
+    if not found:
+        raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: it holds none of {', '.join(files)}")
+    for path in found.values():
+        load_network(path)
+    return found
 
 
 def _train_own_models(

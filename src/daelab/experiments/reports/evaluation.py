@@ -8,7 +8,7 @@ from typing import Any
 
 from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.evaluate import EvaluationScores
-from daelab.evaluation.metrics import METRICS, SI_PSNR, list_metrics
+from daelab.evaluation.metrics import METRICS, SI_PSNR, Metric, list_metrics
 from daelab.experiments.evaluate_model import ModelEvaluation
 from daelab.experiments.reports.table import Table
 
@@ -104,11 +104,16 @@ def make_image_comparison_table(clean: str, scores: Mapping[str, Mapping[str, Ma
     """
     metrics = (_PSNR, _SSIM, SI_PSNR)
     rows = [
-        [name, channel, *(metric.format(values[metric.name]) for metric in metrics)]
+        [name, channel, *(_format_score(metric, values[metric.name]) for metric in metrics)]
         for name, channels in scores.items()
         for channel, values in channels.items()
     ]
     return Table(f"against {clean}", ["picture", "channel", *(metric.heading for metric in metrics)], rows)
+
+
+def _format_score(metric: Metric, value: float | None) -> str:
+    # A PSNR has no finite value if and only if nothing is left to differ.
+    return "∞" if value is None and metric.unit == "dB" else metric.format(value)
 
 
 def _format_kinds(values: Mapping[str, float], *more: str) -> list[str]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import jinja2
 
-from daelab._util.files import write_text
+from daelab._util.files import check_parent_folder, write_text
 from daelab.errors import make_unknown_name_error
+from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.reports.table import Table, format_cell
 
 _MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".webp": "image/webp"}
@@ -33,6 +34,29 @@ class ReportSection:
     """The files of the figures (PNG, SVG, JPEG or WebP) by their captions."""
     tables: Sequence[Table] = ()
     """The tables; the page offers the data of each for download."""
+
+
+def check_report_folder(option: str, out: Path, kind: str, marker: str = "") -> None:
+    """Check that a report with figures can be written to a folder, before anything is measured.
+
+    Args:
+        option: The option that names the folder, such as `--out`.
+        out: The folder.
+        kind: The kind of report, such as "a comparison".
+        marker: The file by which an earlier report of this kind is recognized. Other files in the folder are refused,
+            unless this is empty.
+
+    Raises:
+        ValueError: matplotlib is not installed, or `out` is a file or holds other files.
+        OSError: The folder cannot be created or written to.
+    """
+    if not is_matplotlib_installed():
+        raise ValueError("figures need matplotlib: pip install 'daelab[report]'")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{option} {out} is a file; give the name of a folder")
+    if marker and out.is_dir() and any(out.iterdir()) and not (out / marker).is_file():
+        raise ValueError(f"{option} {out} contains files that are not part of {kind}; choose a new folder")
+    check_parent_folder(out / "page.html")
 
 
 def write_run_page(

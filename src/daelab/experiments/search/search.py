@@ -14,13 +14,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, Protocol
 
+from daelab._util.text import hide_password
 from daelab.errors import describe_error
 from daelab.experiments.search.search_space import SearchSpace
 from daelab.experiments.search.study import Study
 from daelab.experiments.search.trials import TrialRow
 from daelab.experiments.search.worker import SearchWorker
-from daelab.runs.database import hide_password
 from daelab.training.engine import catch_signals
+from daelab.training.recipe import find_external_names, find_overridden_names, refuse_external_names
 
 _REPORT_INTERVAL = 1.0
 """The seconds between two reports of the workers' progress."""
@@ -87,6 +88,8 @@ class SearchRequest:
     """The number of worker processes on this computer."""
     data_root: Path | None = None
     """The folder of downloaded data sets."""
+    changes: tuple[str, ...] = ()
+    """Changes of fields by the user. For a study that is resumed, they repeat what its search space names."""
 
 
 def run_search(request: SearchRequest, watcher: SearchProgress) -> Study:
@@ -105,6 +108,9 @@ def run_search(request: SearchRequest, watcher: SearchProgress) -> Study:
         raise ValueError(f"--workers is {request.workers}; write a number from 1 to 256")
     study = open_study(request)
     space, before = study.space, study.rows()
+    # The database may be a stranger's, so what the user named for this search is compared with it.
+    mine = find_external_names(request.space.fields) if request.space else find_overridden_names(request.changes)
+    refuse_external_names(space.fields, f"study {study.name}", set(mine))
     watcher.say(f"study {study.name}: {_planned(before, space)} of {space.name} in {hide_password(study.url)}")
     monitor = _Monitor(study, space, watcher)
     minutes = space.search.minutes
@@ -136,8 +142,7 @@ def open_study(request: SearchRequest) -> Study:
     study = Study(name, request.url)
     if request.resume:
         study.open()
-        if space is not None:
-            study.check_space(space)
+        study.check_space(space or study.read_space(request.changes))
         study.extend(study.read_space(request.limits))
         return study
     if space is None:

@@ -16,13 +16,22 @@ from typing import Annotated, Any, get_origin
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from daelab._util.config import ConfigTable, apply_overrides, describe_validation_error, list_shipped_configs, read_toml
+from daelab._util.config import ConfigTable, apply_overrides, describe_validation_error, read_toml
+from daelab._util.files import list_shipped_configs
 from daelab.errors import make_unknown_name_error
 from daelab.experiments.search.dimensions import MOST, Dimension, FieldPath, FieldValue, find_dimensions, merge_tables
 from daelab.experiments.search.goals import PRUNERS, SAMPLERS, SEARCH_GOALS
 from daelab.models.architectures.autoencoder import Autoencoder
 from daelab.models.architectures.unet import UNet
-from daelab.training.recipe import Recipe, TrainingConfig, expand_preset, find_recipe_file, parse_recipe
+from daelab.training.recipe import (
+    Recipe,
+    TrainingConfig,
+    expand_preset,
+    find_overridden_names,
+    find_recipe_file,
+    parse_recipe,
+    refuse_external_names,
+)
 
 VARIANT = "variant"
 """The name of the dimension that selects a variant of the search space."""
@@ -228,8 +237,10 @@ def load_search_space(source: str | Path, overrides: Iterable[str] = ()) -> Sear
         ValueError: A field is unknown or its value is invalid.
         FileNotFoundError: There is no such search space.
     """
-    path = find_recipe_file(source, list_search_spaces(), "space", "daelab explore spaces")
-    return parse_search_space(read_toml(path), overrides, where=str(source))
+    path, overrides = find_recipe_file(source, list_search_spaces(), "space", "daelab explore spaces"), list(overrides)
+    space = parse_search_space(read_toml(path), overrides, where=str(source))
+    refuse_external_names(space.fields, str(source), find_overridden_names(overrides))
+    return space
 
 
 def parse_search_space(plain: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "space") -> SearchSpace:
@@ -276,7 +287,15 @@ def expand_architecture(spec: Any) -> Any:
     >>> expand_architecture({"stages": [8, 16, 32], "depth": 2, "scale": 2})
     {'stages': [16, 32]}
     """
-    if not isinstance(spec, Mapping) or not {"depth", "scale"} & set(spec):
+    if not isinstance(spec, Mapping):
+        return spec
+    # Checked here, since the reader of architectures does not know `depth` and `scale`, and could not suggest them.
+    kind = UNet if spec.get("kind") == "unet" else Autoencoder
+    known = ["depth", "scale", "kind", *(field.name for field in fields(kind))]
+    for key in spec:
+        if key not in known:
+            raise make_unknown_name_error("architecture key", str(key), known)
+    if not {"depth", "scale"} & set(spec):
         return spec
     expanded = {key: value for key, value in spec.items() if key not in ("depth", "scale")}
     levels = "widths" if expanded.get("kind") == "unet" else "stages"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.pool import NullPool
 
-from daelab.runs.database import add_database_driver, serialize_sqlite_writes
+from daelab.runs.database import LOCK_TIMEOUT, add_database_driver, serialize_sqlite_writes
 
 if TYPE_CHECKING:
     from optuna.storages import RDBStorage
@@ -35,7 +35,7 @@ def connect_study_storage(url: str) -> RDBStorage:
 
     options: dict[str, Any] = {"poolclass": NullPool}
     if url.startswith("sqlite"):
-        options["connect_args"] = {"timeout": 60}
+        options["connect_args"] = {"timeout": LOCK_TIMEOUT}
     storage = RDBStorage(add_database_driver(url), options)
     serialize_sqlite_writes(storage.engine)
     return storage

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from daelab.experiments.search.goals import PRUNERS, SEARCH_GOALS, make_numbered_sampler
 from daelab.experiments.search.search_space import SearchSpace
 from daelab.experiments.search.study_records import StudyRecords
+from daelab.experiments.search.trials import make_trial_row
 from daelab.runs.folder import get_runs_root
 from daelab.runs.process_lock import describe_process, has_died
 
@@ -187,8 +188,8 @@ class Study(StudyRecords):
                 self._state(trial.number, TrialState.WAITING)
 
     def _has_died(self, trial: FrozenTrial) -> bool:
-        owner, beat = trial.user_attrs.get("owner") or {}, trial.user_attrs.get("beat")
-        if owner and has_died(**owner):
+        owner, beat = make_trial_row(trial, 0).owner, trial.user_attrs.get("beat")
+        if owner and has_died(owner.get("host"), owner.get("pid"), owner.get("born")):
             return True
         sign, now = (owner.get("pid"), beat), time.monotonic()
         before, since = self._signs.get(trial.number, (None, now))

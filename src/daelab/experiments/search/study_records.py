@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from daelab._util.text import hide_password
 from daelab.errors import make_unknown_name_error
 from daelab.experiments.search.search_space import SearchSpace, parse_search_space
 from daelab.experiments.search.storage import connect_study_storage, require_optuna
@@ -19,7 +20,7 @@ from daelab.experiments.search.trials import (
     group_trials,
     make_trial_row,
 )
-from daelab.runs.database import hide_password, lock_database, resolve_database_url
+from daelab.runs.database import lock_database, make_database_error, resolve_database_url
 from daelab.runs.folder import get_run_folder
 from daelab.runs.ledger import Ledger
 from daelab.runs.process_lock import describe_process
@@ -42,7 +43,7 @@ class StudyRecords:
         # The name is checked here, since it becomes part of the names of runs.
         get_run_folder(name)
         self.name, self.url = name, resolve_database_url(url)
-        self.ledger = Ledger(self.url)
+        self.ledger = Ledger(self.url, "storage")
         self._signs: dict[int, tuple[Any, float]] = {}
         with self._lock():
             self.storage = connect_study_storage(self.url)
@@ -59,8 +60,12 @@ class StudyRecords:
             overrides: Changes of fields as `a.b=value` texts.
         """
         with self._translate_errors():
-            stored = self.study.user_attrs["space"]
-        return parse_search_space(stored["fields"], overrides, where=stored["name"])
+            stored: Any = self.study.user_attrs.get("space")
+        try:
+            fields, name = dict(stored["fields"]), str(stored["name"])
+        except (TypeError, ValueError, LookupError):
+            raise ValueError(f"study {self.name} has no search space; it was not created by daelab explore") from None
+        return parse_search_space(fields, overrides, where=name)
 
     def open(self) -> Self:
         """Open the study, which must exist.
@@ -169,4 +174,5 @@ class StudyRecords:
         try:
             yield
         except (SQLAlchemyError, StorageInternalError) as error:
-            raise ValueError(f"storage {hide_password(self.url)}: {str(error).splitlines()[0]}") from None
+            # Optuna's own message advises its developers; the cause is the database's.
+            raise make_database_error("storage", self.url, error.__cause__ or error) from None

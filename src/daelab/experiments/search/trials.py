@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STATES = {"WAITING": "waiting", "RUNNING": "running", "COMPLETE": "finished", "PRUNED": "pruned", "FAIL": "failed"}
 """Optuna's states of a trial, and ours."""
+_RESULTS = {"psnr", "loss", "macs", "parameters", "images_per_second"}
+"""The results from which every goal is computed."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def group_trials(rows: Iterable[TrialRow], goals: Iterable[str]) -> list[SearchP
     """
     groups: dict[str, list[TrialRow]] = {}
     for row in rows:
-        if row.state == "finished":
+        # A trial that another program has changed may lack results, and it must not hide the others.
+        if row.state == "finished" and row.result.keys() >= _RESULTS:
             groups.setdefault(format_point(row.point), []).append(row)
     points = []
     for group in groups.values():
@@ -113,16 +116,23 @@ def make_trial_row(trial: FrozenTrial, repeats: int) -> TrialRow:
         repeats: The number of runs that the trial's point will have.
     """
     attrs = trial.user_attrs
+    result = _read(attrs, "result", dict, {})
     return TrialRow(
         number=trial.number,
         state=STATES[trial.state.name],
         point=trial.params or trial.system_attrs.get("fixed_params", {}),
-        seed=attrs["seed"],
-        run=attrs.get("run", ""),
-        epochs=attrs.get("epochs", 0),
-        psnr=attrs.get("psnr"),
-        result=attrs.get("result", {}),
-        reason=attrs.get("reason", ""),
-        owner=attrs.get("owner") or {},
+        seed=_read(attrs, "seed", int, 0),
+        run=_read(attrs, "run", str, ""),
+        epochs=_read(attrs, "epochs", int, 0),
+        psnr=_read(attrs, "psnr", float | int, None),
+        result={key: value for key, value in result.items() if isinstance(value, int | float)},
+        reason=_read(attrs, "reason", str, ""),
+        owner=_read(attrs, "owner", dict, {}),
         repeats=0 if "point" in attrs else repeats,
     )
+
+
+def _read(attributes: Mapping[str, Any], name: str, kind: Any, default: Any) -> Any:
+    """Return an attribute of a trial, or the default where another program has left none, or one of another type."""
+    value = attributes.get(name)
+    return value if isinstance(value, kind) else default

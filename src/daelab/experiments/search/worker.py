@@ -16,7 +16,9 @@ from daelab.experiments.reports.run import write_run_report
 from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.search.search_space import VARIANT, SearchSpace, format_point
 from daelab.experiments.search.study import Study
+from daelab.runs.database import DatabaseError, wait_for_database
 from daelab.runs.folder import get_run_folder
+from daelab.runs.process_lock import RunInUseError
 from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.callbacks.record import TrainingInterrupted
 from daelab.training.checkpoint import BestEpoch
@@ -74,7 +76,7 @@ class SearchWorker:
         space = self.study.space
         with catch_signals() as caught:
             while not caught and not self._is_over(space):
-                trial = self.study.take(space)
+                trial = wait_for_database(lambda: self.study.take(space))
                 if trial is not None:
                     try:
                         self._run_trial(trial, space)
@@ -113,14 +115,21 @@ class SearchWorker:
             try:
                 result = self._train(trial, space, recipe, dataset)
             except _Pruned as pruned:
-                self.study.ledger.record(run, status="pruned", reason=str(pruned))
-                self.study.end(number, TrialState.PRUNED, str(pruned))
+                reason = str(pruned)
+                wait_for_database(lambda: self.study.ledger.record(run, status="pruned", reason=reason))
+                wait_for_database(lambda: self.study.end(number, TrialState.PRUNED, reason))
+            except RunInUseError:
+                # A worker that counted as dead still trains it, and ends when it finds that the trial is not its own.
+                self.study.put_back(number)
+                time.sleep(_WAIT)
+            except DatabaseError:  # the trial is not at fault
+                raise
             except ValueError as error:
                 self._failed(number, error)
             else:
                 # Only failures in a row count, since a single trial may fail by its own point.
                 self._failures = 0
-                self.study.finish(trial, space, result)
+                wait_for_database(lambda: self.study.finish(trial, space, result))
 
     def _failed(self, number: int, error: ValueError) -> None:
         from optuna.trial import TrialState
@@ -155,7 +164,7 @@ class SearchWorker:
     def _train(self, trial: Trial, space: SearchSpace, recipe: Recipe, dataset: Dataset) -> dict[str, float]:
         run = f"{self.study.name}-{trial.number}"
         stored = get_run_folder(run).recipe
-        if stored.is_file() and load_recipe(stored).sha256 != recipe.sha256:
+        if stored.is_file() and load_recipe(stored, trusted=True).sha256 != recipe.sha256:
             raise ValueError(f"run {run} exists in {stored.parent} with another recipe; move it to another folder")
         try:
             done = fit_denoiser(
@@ -206,13 +215,22 @@ class _TrialProgress(SilentProgress):
             row: The epoch's row of metrics.csv.
             best: The best epoch so far.
         """
+        try:
+            self._report(row, best)
+        except DatabaseError as error:
+            # The lock on the run's folder keeps other workers out, so the training goes on without its study meanwhile.
+            if not error.transient:
+                raise
+
+    def _report(self, row: dict[str, float], best: BestEpoch) -> None:
         study, number = self.worker.study, self.trial.number
         epoch, epochs = int(row["epoch"]), self.recipe.training.epochs
         # Another worker trains this trial now, and two must not write into the same run.
         if not study.owns(number):
             raise _Lost
         study.note(number, epochs=epoch, psnr=best.val_psnr)
-        prune = study.prunes(self.space, self.trial, epoch, row["val_psnr"], epochs)
+        # A recipe may validate only some epochs, and only those can be compared.
+        prune = "val_psnr" in row and study.prunes(self.space, self.trial, epoch, row["val_psnr"], epochs)
         self.worker.look()
         # A run that is complete is neither pruned nor paused.
         if epoch == epochs:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from daelab._util.distributed import LostProcessError
 from daelab._util.files import write_text
 from daelab.errors import describe_error
+from daelab.runs.database import DatabaseError
 from daelab.runs.folder import RunFolder, write_environment
-from daelab.runs.ledger import Ledger, get_utc_time
+from daelab.runs.ledger import get_utc_time
 from daelab.runs.process_lock import describe_process
+from daelab.runs.run_row import RunRow
 from daelab.training.callbacks.progress import TrainingProgress
 from daelab.training.checkpoint import TrainingState
 from daelab.training.tasks.base import TrainingTask
@@ -55,8 +57,8 @@ class RunRecord:
     """What is trained."""
     run: RunFolder
     """The folder of the run."""
-    ledger: Ledger
-    """The ledger with the run's row."""
+    row: RunRow
+    """The row of the run in the ledger."""
     progress: TrainingProgress
     """The observer of the training."""
 
@@ -66,20 +68,27 @@ class RunRecord:
 
         Args:
             state: The state of the training.
+
+        Raises:
+            DatabaseError: The training is done, but its row could not be written.
         """
-        self.ledger.mark_dead_runs()
-        self.ledger.record(self.run.name, status="running", reason="", **describe_process(), **self._describe(state))
+        self.row.mark_dead_runs()
+        self.row.record(status="running", reason="", **describe_process(), **self._describe(state))
         try:
             write_text(self.run.recipe, self.task.recipe.to_toml())
             write_environment(self.run)
             yield
         except BaseException as error:
             reason = describe_error(error).partition("\n")[0]
-            # The ledger may be on the very disk that is full: the first error is the one to report.
-            with suppress(ValueError):
-                self.ledger.record(self.run.name, status=classify_end(error), reason=reason, finished=get_utc_time())
+            self.row.record(status=classify_end(error), reason=reason, finished=get_utc_time())
             raise
-        self.ledger.record(self.run.name, status="finished", finished=get_utc_time(), seconds=state.seconds)
+        try:
+            self.row.finish(status="finished", finished=get_utc_time(), seconds=state.seconds)
+        except DatabaseError as error:
+            later = f"; write it with: daelab {self.task.command} --resume {self.run.name}" if self.task.command else ""
+            raise DatabaseError(
+                f"the training is done and its files are in {self.run.path}, but not its row in the {error}{later}"
+            ) from None
 
     def start(self, state: TrainingState, seconds: float) -> None:
         """Report what is trained.
@@ -124,8 +133,7 @@ class RunRecord:
             state: The state of the training; it has at least one row.
         """
         self.run.write_metrics(state.rows)
-        self.ledger.record(
-            self.run.name,
+        self.row.record(
             epochs_done=len(state.rows),
             seconds=state.seconds,
             images_per_second=state.rows[-1]["images_per_second"],

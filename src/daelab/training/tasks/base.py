@@ -153,11 +153,12 @@ class TrainingTask(ABC, Generic[BatchT]):
             group["lr"] = rate * group["scale"] if "scale" in group else rate
 
     @abstractmethod
-    def score_epoch(self, state: TrainingState) -> EpochScores:
+    def score_epoch(self, state: TrainingState, last: bool) -> EpochScores:
         """Score the network after an epoch.
 
         Args:
             state: The state of the training; `state.rows` does not have the epoch yet.
+            last: Whether the training ends with this epoch.
         """
 
     def save_best(self, state: TrainingState, run: RunFolder) -> None:

@@ -292,11 +292,12 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         """
         return compute_classifier_rate(self.recipe.training, progress)
 
-    def score_epoch(self, state: TrainingState) -> EpochScores:
+    def score_epoch(self, state: TrainingState, last: bool) -> EpochScores:
         """Return the loss and the accuracy on the training images; there is no validation.
 
         Args:
             state: The state of the training.
+            last: Not used.
         """
         loss, correct = state.sums.tolist()
         return EpochScores({"train_loss": loss / self.epoch_images, "train_accuracy": correct / self.epoch_images})

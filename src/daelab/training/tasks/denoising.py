@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from daelab._util.config import read_toml
 from daelab._util.distributed import average_values, count_processes, run_first_on_each_host, run_on_first
 from daelab._util.hardware import choose_precision, collect_versions, keep_freed_memory
 from daelab.datasets.base import Dataset, Images
@@ -28,7 +29,7 @@ from daelab.training.engine import TrainingOptions, TrainingResult, run_training
 from daelab.training.loader import BatchLoader, get_shuffle_window, select_images
 from daelab.training.objective import DenoisingObjective, load_named_model
 from daelab.training.optimizers import WeightAverage, make_optimizer
-from daelab.training.recipe import Recipe, load_recipe
+from daelab.training.recipe import Recipe, is_classifier_recipe, load_recipe, parse_recipe
 from daelab.training.schedules import compute_learning_rate
 from daelab.training.seeds import derive_seed
 from daelab.training.tasks.base import EpochScores, ProgressAt, TrainingTask
@@ -82,21 +83,32 @@ def fit_denoiser(
     return run_training(recipe, make_task, options)
 
 
-def load_run_recipe(name: str, runs_root: Path | None = None) -> Recipe:
+def load_run_recipe(name: str, overrides: Iterable[str] = (), *, runs_root: Path | None = None) -> Recipe:
     """Return the recipe of an existing run.
 
     Args:
         name: The name of the run.
+        overrides: Texts `a.b=value` that repeat the recipe's names of code or files, because the folder may be a
+            stranger's.
         runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
 
     Raises:
         FileNotFoundError: There is no such run; the message lists the others.
+        ValueError: The run is that of a classifier, its recipe names code or files that `overrides` do not repeat, or
+            `overrides` change the recipe.
     """
+    overrides = list(overrides)
     run = get_run_folder(name, runs_root)
     if not run.recipe.is_file():
         names = sorted(path.parent.name for path in run.path.parent.glob("*/recipe.toml"))
         raise FileNotFoundError(f"no run {name} in {run.path.parent}; there are: {', '.join(names) or 'none'}")
-    return load_recipe(run.recipe)
+    fields = read_toml(run.recipe)
+    if is_classifier_recipe(fields):
+        raise ValueError(f"run {name} is the training of a classifier; use daelab train-judge --resume {name}")
+    recipe = load_recipe(run.recipe, overrides)
+    if overrides and recipe != parse_recipe(fields, where=str(run.recipe)):
+        raise ValueError(f"run {name} resumes with its own recipe; --set may only repeat what {run.recipe} names")
+    return recipe
 
 
 def create_training_state(recipe: Recipe, device: torch.device) -> TrainingState:
@@ -285,19 +297,22 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         """
         return compute_learning_rate(self.recipe.training, progress)
 
-    def score_epoch(self, state: TrainingState) -> EpochScores:
-        """Score the network on the noisy validation images.
+    def score_epoch(self, state: TrainingState, last: bool) -> EpochScores:
+        """Score the network on the noisy validation images, where the recipe asks for it.
 
         Args:
             state: The state of the training.
+            last: Whether the training ends with this epoch, which is always validated.
         """
-        epoch = len(state.rows) + 1
+        epoch, train_loss = len(state.rows) + 1, float(state.sums) / self.sizes[0]
+        if not last and epoch % (self.recipe.training.validate_every or 1):
+            return EpochScores({"train_loss": train_loss})
         # In float32: rounded to bf16, weights and the norms' statistics no longer fit each other,
         # and the loss would jump by a fifth from epoch to epoch (docs/performance.md).
         denoise = self._denoise = prepare_inference(cast(Network, state.kept), self.device)
         scores = validate_denoiser(denoise, self.validation.batches(), self.objective.criterion)
         columns = {
-            "train_loss": float(state.sums) / self.sizes[0],
+            "train_loss": train_loss,
             "val_loss": scores.loss,
             "val_psnr": scores.psnr,
             "val_psnr_batch": scores.psnr_batch,
@@ -340,6 +355,8 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         Args:
             state: The state of the training; it has at least one row.
         """
+        if not state.best.epoch:
+            return {}
         best = state.rows[state.best.epoch - 1]
         return {
             "val_loss": best["val_loss"],

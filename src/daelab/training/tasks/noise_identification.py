@@ -255,11 +255,12 @@ class NoiseIdentificationTask(TrainingTask[NoiseIdentificationBatch]):
         for group in optimizer.param_groups:
             group["lr"], group["betas"] = rate, (momentum, *group["betas"][1:])
 
-    def score_epoch(self, state: TrainingState) -> EpochScores:
+    def score_epoch(self, state: TrainingState, last: bool) -> EpochScores:
         """Return the loss on the training examples; there is no validation.
 
         Args:
             state: The state of the training.
+            last: Not used.
         """
         return EpochScores({"train_loss": float(state.sums) / self.epoch_images})
 
