@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+_LONGEST_NAME = 60
+"""The number of characters of an unknown name that a message shows."""
+_LONGEST_LIST = 250
+"""The number of characters of a list of valid names, above which the nearest ones come first."""
+_MOST_NAMES = 60
+_REASONS = {
+    errno.EEXIST: "it exists and is not a folder",
+    errno.ENOTDIR: "a part of this path is a file, not a folder",
+}
+"""Errors of the operating system whose own words do not say what is wrong."""
 
 
 def describe_error(error: BaseException) -> str:
@@ -19,25 +31,33 @@ def describe_error(error: BaseException) -> str:
     'a.png: No space left on device'
     """
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        reason = _REASONS.get(error.errno or 0, error.strerror)
+        return f"{error.filename}: {reason}" if error.filename else reason
     return str(error) or type(error).__name__
 
 
-def make_unknown_name_error(what: str, name: str, valid: Iterable[str]) -> ValueError:
+def make_unknown_name_error(what: str, name: str, valid: Iterable[str], prefix: str = "") -> ValueError:
     """Make the error for a name that is not in a table.
 
     Args:
         what: The kind of thing, in the reader's words ("noise preset", "recipe key").
         name: The name that was given.
         valid: The names that would have been accepted.
+        prefix: A text before each name, such as the table of a field. The list of valid names leaves it out.
 
     Returns:
-        A ValueError that lists the valid names and suggests the nearest one.
+        A ValueError that suggests the nearest valid name and lists all of them. A long list has the nearest ones first,
+        since a terminal shows only its beginning, and ends after 60 names.
 
     >>> str(make_unknown_name_error("loss", "msee", ["mse", "l1"]))
     "unknown loss 'msee'; did you mean 'mse'? Valid: l1, mse"
     """
-    names = sorted(valid)
-    suggestions = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {suggestions[0]!r}?" if suggestions else "."
-    return ValueError(f"unknown {what} {name!r}{hint} Valid: {', '.join(names) or 'none'}")
+    names = sorted(set(valid))
+    shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+    suggestions = difflib.get_close_matches(shown, names, n=1, cutoff=0.5)
+    hint = f"; did you mean {prefix + suggestions[0]!r}?" if suggestions else "."
+    if len(", ".join(names)) > _LONGEST_LIST:
+        names = difflib.get_close_matches(shown, names, n=len(names), cutoff=0.0)
+    more = [f"and {len(names) - _MOST_NAMES:,} more"] if len(names) > _MOST_NAMES else []
+    listed = ", ".join(names[:_MOST_NAMES] + more) or "none"
+    return ValueError(f"unknown {what} {prefix + shown!r}{hint} Valid: {listed}")

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from daelab._util.config import list_shipped_configs
+from daelab._util.files import list_shipped_configs
 from daelab.cli import app, main
 from daelab.cli.help import (
     EPILOG,

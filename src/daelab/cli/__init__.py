@@ -1,6 +1,7 @@
 """The command line: one module per command.
 
-`console` prints, `options` holds the options that several commands share, and `help` lays out the help.
+`console` prints, `process` handles errors, `options` holds the options that several commands share, and `help` lays out
+the help.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import typer
 from daelab._util.distributed import read_world
 from daelab.cli import explore, ledger
 from daelab.cli.compare import compare
-from daelab.cli.console import print_result, run_guarded
+from daelab.cli.console import print_result
 from daelab.cli.data import data
 from daelab.cli.denoise import denoise
 from daelab.cli.evaluate import evaluate
@@ -23,6 +24,7 @@ from daelab.cli.inspect import inspect
 from daelab.cli.leaderboard import leaderboard
 from daelab.cli.models import models
 from daelab.cli.noise import noise
+from daelab.cli.process import run_guarded, silence_libraries
 from daelab.cli.recipes import recipes
 from daelab.cli.reproduce import reproduce
 from daelab.cli.serve import serve
@@ -32,7 +34,6 @@ from daelab.cli.train_judge import train_judge
 
 app = typer.Typer(
     cls=HelpfulGroup,
-    no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -80,5 +81,8 @@ def _check_world(
 
 def main() -> None:
     """Run the `daelab` command and exit with its code."""
-    # the name is given because `python -m daelab` would otherwise show the module's path in the usage line
-    sys.exit(run_guarded(lambda: app(prog_name="daelab")))
+    with silence_libraries():
+        # The name is given, since `python -m daelab` would otherwise show the module's path in the usage line. typer
+        # raises its errors instead of printing them in several lines.
+        code = run_guarded(lambda: app(prog_name="daelab", standalone_mode=False))
+    sys.exit(code)

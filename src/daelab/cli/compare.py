@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_note, print_result
+from daelab.cli.console import print_json, print_note, print_result, print_table
 from daelab.cli.explore import Storage
 from daelab.cli.options import Json, MaxPixels
 
@@ -39,13 +39,15 @@ def compare(
     Example: daelab compare clean.png noisy.png noisy_clean.png
     """
     names = names or []
-    if study is None and plot is None and against is None and any(_is_image(name) for name in names):
+    if study is not None and names:
+        raise ValueError("give either runs or --study STUDY, not both")
+    if any(_is_image(name) for name in names):
+        if plot is not None or against is not None or storage is not None:
+            raise ValueError("--plot, --against and --storage are for runs, and a picture was named; leave them out")
         if len(names) < 2:
             raise ValueError(f"give at least one picture to compare with {names[0]}: daelab compare CLEAN NOISY...")
         _compare_images(names[0], names[1:], max_pixels, as_json)
         return
-    if study is not None and names:
-        raise ValueError("give either runs or --study STUDY, not both")
     _compare_runs(names, study, plot, against, storage, as_json)
 
 
@@ -59,9 +61,11 @@ def _compare_runs(
     names: list[str], study: str | None, plot: Path | None, against: str | None, storage: str | None, as_json: bool
 ) -> None:
     from daelab.experiments import explore
-    from daelab.experiments.comparison_page import check_comparison_page, write_comparison_page
+    from daelab.experiments.comparison_page import write_comparison_page
+    from daelab.experiments.reports.page import check_report_folder
 
-    check_comparison_page(plot)
+    if plot is not None:
+        check_report_folder("--plot", plot, "a comparison", "compare.json")
     comparison = explore.compare(names, study=study, storage=storage)
     differences = comparison.against(against) if against else None
     if plot is not None:
@@ -75,14 +79,15 @@ def _compare_runs(
         baseline = {"against": {"run": against, "points": points}} if differences else {}
         print_json(comparison.to_dict() | baseline | ({"page": str(plot / "compare.html")} if plot else {}))
         return
-    print_result(comparison.run_table().to_text())
+    print_table(comparison.run_table())
     print_result()
-    if len(comparison.points) > 1:
-        print_result((differences or comparison.point_table()).to_text())
+    if len(comparison.ranked) > 1:
+        print_table(differences or comparison.point_table())
         print_result()
     print_result(comparison.outcome(against) if against else comparison.verdict)
     if plot is not None:
-        print_result(f"\npage   {plot / 'compare.html'}")
+        print_result()
+        print_result(f"page   {plot / 'compare.html'}")
 
 
 def _compare_images(clean: str, noisy: list[str], max_pixels: int, as_json: bool) -> None:
@@ -96,4 +101,4 @@ def _compare_images(clean: str, noisy: list[str], max_pixels: int, as_json: bool
         pictures = [{"picture": name, "channels": channels} for name, channels in scores.items()]
         print_json({"clean": clean, "pictures": pictures})
         return
-    print_result(make_image_comparison_table(clean, scores).to_text())
+    print_table(make_image_comparison_table(clean, scores))

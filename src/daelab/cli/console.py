@@ -1,102 +1,118 @@
-"""Output that the commands share: results on stdout, progress on stderr, and one line per error."""
+"""Output that the commands share: results on stdout, progress on stderr, and one line per error.
+
+Whatever the commands print passes through this module, which escapes control characters: names and texts from files
+could otherwise move the cursor, recolor the terminal, or forge lines.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from daelab._util.distributed import LostProcessError, read_world, was_reported
-from daelab.errors import describe_error
+from daelab._util.distributed import read_world
+from daelab._util.text import escape_control_characters, fit_line
 
 if TYPE_CHECKING:
+    from daelab.experiments.reports.table import Table
     from daelab.training.checkpoint import BestEpoch
 
 
 def print_result(text: str = "") -> None:
-    """Print a result to stdout.
+    """Print a result to stdout, as one line.
 
     Args:
         text: The result.
+
+    Raises:
+        OSError: The disk behind a redirection is full. The message names standard output.
     """
-    sys.stdout.write(text + "\n")
+    try:
+        sys.stdout.write(escape_control_characters(text) + "\n")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def print_document(text: str) -> None:
+    """Print a text of several lines to stdout.
+
+    Args:
+        text: The text. Its line breaks are kept, so those of foreign texts in it must be escaped already.
+    """
+    for line in text.split("\n"):
+        print_result(line)
+
+
+def print_table(*tables: Table) -> None:
+    """Print tables to stdout, with an empty line between them.
+
+    Args:
+        tables: The tables.
+    """
+    for number, table in enumerate(tables):
+        if number:
+            print_result()
+        # Escaped before the columns are aligned, and so that a line break in a cell begins no new row.
+        rows = [
+            [escape_control_characters(cell) if isinstance(cell, str) else cell for cell in row] for row in table.rows
+        ]
+        print_document(replace(table, rows=rows).to_text())
 
 
 def print_note(text: str) -> None:
-    """Print a note to stderr.
+    """Print a note to stderr, as one line of bounded length.
 
     Args:
-        text: The note.
+        text: The note. If it is too long, its middle is left out.
     """
-    sys.stderr.write(text + "\n")
+    sys.stderr.write(fit_line(text) + "\n")
     sys.stderr.flush()
+
+
+def print_error(text: str) -> None:
+    """Print a message about a mistake or a fault to stderr.
+
+    Args:
+        text: The message. Where it names an argument of Python, such as overwrite=True, the option is named instead.
+    """
+    spoken = re.sub(r"\b([a-z]+(?:_[a-z]+)*)=True\b", lambda match: f"--{match[1].replace('_', '-')}", text)
+    print_note(f"daelab: {spoken}")
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document to stdout.
 
     Args:
-        value: Plain values without infinities and NaN.
+        value: Plain values. Infinities and NaN, which JSON does not have, become null.
     """
-    print_result(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False))
+    print_document(json.dumps(_replace_non_finite(value), indent=2, allow_nan=False, ensure_ascii=False))
 
 
-def run_guarded(run: Callable[[], object]) -> int:
-    """Run a command, and print an error that its user can mend as one line on stderr.
+def _replace_non_finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _replace_non_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_non_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    With $DAELAB_DEBUG set, the traceback is shown instead.
+
+def format_count(count: int, noun: str) -> str:
+    """Return a number with its noun in the singular or the plural.
 
     Args:
-        run: The command.
+        count: The number.
+        noun: The noun in the singular, whose plural ends in s.
 
-    Returns:
-        The exit code: 0, 2 for wrong usage or bad input, 1 if another process was lost, and 128 plus the number of a
-        signal that ended it.
+    >>> format_count(1, "epoch"), format_count(2000, "epoch")
+    ('1 epoch', '2,000 epochs')
     """
-    try:
-        run()
-    except (ValueError, OSError) as error:
-        if os.environ.get("DAELAB_DEBUG"):
-            raise
-        _print_error_once(describe_error(error))
-        return 2
-    except LostProcessError as error:
-        if not was_reported(str(error), loss=True):
-            print_note(f"daelab: {error}")
-        return 1
-    except KeyboardInterrupt:
-        print_note("daelab: interrupted")
-        return 130
-    except Exception as error:
-        if _is_out_of_memory(error) and not os.environ.get("DAELAB_DEBUG"):
-            print_note("daelab: out of memory; use a smaller batch (training.batch), or close other programs")
-            return 2
-        signum = getattr(error, "signum", None)
-        if signum is None:
-            raise
-        _print_error_once(str(error))
-        return 128 + int(signum)
-    return 0
-
-
-def _print_error_once(message: str) -> None:
-    """Print an error unless another process of the group has printed it."""
-    if not was_reported(message):
-        print_note(f"daelab: {message}")
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch raises its own type for GPUs only; on a CPU it is a RuntimeError, which its text alone tells apart
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and re.search(r"out of memory|not enough memory|can't allocate memory|bad_alloc", str(error)) is not None
-    )
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def format_duration(seconds: float) -> str:
@@ -132,7 +148,7 @@ def show_progress(what: str, unit: str = "") -> Iterator[Callable[[float, int], 
     from rich.console import Console
 
     columns = [
-        rich.TextColumn("{task.description}"),
+        rich.TextColumn("{task.description}", markup=False),
         rich.BarColumn(),
         rich.DownloadColumn() if unit == "bytes" else rich.MofNCompleteColumn(),
         rich.TimeRemainingColumn(),
@@ -142,6 +158,10 @@ def show_progress(what: str, unit: str = "") -> Iterator[Callable[[float, int], 
     with rich.Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=redirect) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total or None)
+
+
+_WIPE = "\r\x1b[2K"
+"""What a terminal needs to write the current line anew."""
 
 
 class ConsoleProgress:
@@ -168,7 +188,7 @@ class ConsoleProgress:
         """
         self.epochs, self.steps, self.seconds = epochs, steps, seconds
         self.began = time.monotonic()
-        print_note(f"run {run}: {epochs} epochs of {steps} steps")
+        print_note(f"run {run}: {format_count(epochs, 'epoch')} of {format_count(steps, 'step')}")
         for key, value in facts.items():
             print_note(f"  {key:<10}{value}")
 
@@ -188,7 +208,7 @@ class ConsoleProgress:
             return
         self.shown = now
         text = f"epoch {epoch}/{self.epochs}  step {step}/{self.steps}  {images_per_second:,.0f} images/s"
-        sys.stderr.write(f"\r\x1b[2K{text}  left {self._left(done, now)}")
+        sys.stderr.write(f"{_WIPE}{text}  left {self._left(done, now)}")
         sys.stderr.flush()
 
     def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
@@ -201,9 +221,10 @@ class ConsoleProgress:
         number = int(row["epoch"])
         star = "  best" if best.epoch == number else ""
         left = self._left(number * self.steps, time.monotonic())
-        wipe = "\r\x1b[2K" if self.live else ""
+        if self.live:
+            sys.stderr.write(_WIPE)
         print_note(
-            f"{wipe}epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
+            f"epoch {number:>{len(str(self.epochs))}}/{self.epochs}"
             f"  {_format_scores(row)}  {row['images_per_second']:,.0f} images/s  left {left}{star}"
         )
 
@@ -215,7 +236,7 @@ class ConsoleProgress:
             images: Number of test images.
         """
         if done == images:
-            print_note(f"tested on {images:,} images")
+            print_note(f"tested on {format_count(images, 'image')}")
 
     def _left(self, done: int, now: float) -> str:
         elapsed = now - self.began

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_result, show_progress
+from daelab.cli.console import print_json, print_result, print_table, show_progress
 from daelab.cli.options import DataRoot, Json
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def data(
         return
     _print_summary(images, summary)
     if plot is not None:
-        print_result(f"\nclass balance -> {plot}")
+        print_result()
+        print_result(f"class balance -> {plot}")
 
 
 def _print_summary(images: Dataset, summary: DatasetSummary) -> None:
@@ -60,4 +61,4 @@ def _print_summary(images: Dataset, summary: DatasetSummary) -> None:
     largest = "up to " if isinstance(images.test, FullImageSet) else ""
     print_result(f"{images.name}: {largest}{height}x{width} pixels, {len(images.classes)} classes. {images.note}")
     print_result()
-    print_result(summary.to_table().to_text())
+    print_table(summary.to_table())

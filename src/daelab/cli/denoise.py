@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab._util.distributed import count_processes, join_group
-from daelab.cli.console import print_json, print_note, print_result, show_progress
+from daelab.cli.console import print_error, print_json, print_result, show_progress
 from daelab.cli.help import complete_models
-from daelab.cli.pictures import FILES, OTHER, Format, JsonOutput, Out, OverwriteFiles, Recursive, run_pictures
+from daelab.cli.pictures import FILES, OTHER, Format, JsonOutput, Out, OverwriteFiles, Recursive, read_out, run_pictures
 from daelab.image_io.formats import describe_formats
 
 if TYPE_CHECKING:
@@ -66,10 +66,19 @@ ModelName = Annotated[
         rich_help_panel=MODEL,
     ),
 ]
+Force = Annotated[
+    bool,
+    typer.Option(
+        "--force",
+        help="Denoise every picture, even those that automatic would leave unchanged.",
+        rich_help_panel=MODEL,
+    ),
+]
 Sigma = Annotated[
     float | None,
     typer.Option(
-        help="Noise level in 8-bit steps, for a model that takes it. Default: estimated from each picture.",
+        help="Noise level in 8-bit steps, for a model of yours that takes it (spec.conditioned). "
+        "No shipped model does. Default: estimated from each picture.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -130,6 +139,7 @@ def denoise(
     compare: Compare = False,
     uncertainty: Uncertainty = False,
     model: ModelName = "automatic",
+    force: Force = False,
     sigma: Sigma = None,
     strength: Strength = 1.0,
     self_ensemble: SelfEnsembleOption = False,
@@ -142,7 +152,8 @@ def denoise(
 ) -> None:
     """Denoise pictures. Mode, bit depth, alpha and metadata are kept.
 
-    Pictures whose output file exists are skipped. The exit code is 1 if some of several pictures failed.
+    Pictures whose output file exists are skipped. Files of other formats in a folder are counted and named. The exit
+    code is 1 if some of several pictures failed.
 
     Example: daelab denoise holiday --recursive --out holiday-clean
     """
@@ -159,12 +170,14 @@ def denoise(
                 "standard input (-) takes no other pictures and no --in-place, --compare or --uncertainty, "
                 "and --json only with --out"
             )
-        denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma)
+        denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, force=force)
         _denoise_stream(denoiser, options, out, form, as_json)
         return
+    folder, is_folder = read_out(out)
     request = BatchRequest(
         pictures=pictures,
-        out=out,
+        out=folder,
+        out_is_folder=is_folder,
         recursive=recursive,
         suffix=suffix,
         form=form,
@@ -173,7 +186,7 @@ def denoise(
         shard=parse_shard(shard),
     )
     # loaded before the pictures, so that a wrong name is one error and not one for each picture
-    denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, workers=workers)
+    denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, workers=workers, force=force)
 
     def work(source: str, target: Path, progress: ProgressCallback) -> DenoiseResult:
         return run_file(denoiser, source, target, options, progress)
@@ -182,7 +195,7 @@ def denoise(
 
 
 def _denoise_stream(
-    denoiser: AnyDenoiser, options: DenoiseOptions, out: Path | None, form: str | None, as_json: bool
+    denoiser: AnyDenoiser, options: DenoiseOptions, place: str | None, form: str | None, as_json: bool
 ) -> None:
     """Denoise a picture from standard input into a file or to standard output."""
     from daelab._util.files import write_file
@@ -190,6 +203,9 @@ def _denoise_stream(
     from daelab.image_io.formats import parse_format
     from daelab.image_io.write import check_target
 
+    out, is_folder = read_out(place)
+    if out is not None and (is_folder or out.is_dir()):
+        raise ValueError(f"--out {out}: it is a folder; a picture from standard input needs the name of a file")
     if out is None and sys.stdout.isatty():
         raise ValueError("standard output is a terminal; name a file with --out FILE, or redirect the output")
     target_form = parse_format(form)[1].name if form else None
@@ -208,4 +224,4 @@ def _denoise_stream(
             print_result(f"- -> {out}")
     for note in ("" if as_json else result.why, result.note):
         if note:
-            print_note(f"daelab: -: {note}")
+            print_error(f"-: {note}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daelab._util.distributed import is_first_process, join_group
-from daelab.cli.console import print_json, print_result, show_progress
+from daelab.cli.console import print_json, print_result, print_table, show_progress
 from daelab.cli.help import complete_models
 from daelab.cli.options import DataRoot, Json, JudgePath, Seed, SelfEnsemble
 
@@ -31,7 +31,18 @@ Levels = Annotated[
     str | None,
     typer.Option(metavar="S,S,...", help="Evaluate under awgn(S) at each level instead, and print one table."),
 ]
-Limit = Annotated[int | None, typer.Option(help="Number of test images to use. Default: all.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of test images to use: the first, or evenly spaced ones if they are sorted by class. Default: all."
+    ),
+]
+Whole = Annotated[
+    bool,
+    typer.Option(
+        "--all", help="Use all images of a folder or file that has no test part. Default: a fixed tenth of them."
+    ),
+]
 Judge = Annotated[
     str | None,
     typer.Option(
@@ -55,6 +66,7 @@ def evaluate(
     noise: TestNoise = None,
     levels: Levels = None,
     limit: Limit = None,
+    whole: Whole = False,
     seed: Seed = 0,
     judge: Judge = None,
     judge_path: JudgePath = None,
@@ -74,14 +86,14 @@ def evaluate(
     Example: daelab evaluate model-c --noise published-code
     """
     from daelab.experiments import evaluate_model
-    from daelab.experiments.evaluate_model import evaluate_levels, load_half_precision
+    from daelab.experiments.evaluate_model import evaluate_levels, load_evaluated_dataset, load_half_precision
     from daelab.experiments.train import save_evaluated_model
 
     if levels is not None and (noise or judge or save):
         raise ValueError("--levels cannot be combined with --noise, --judge or --save")
     if judge_path is not None and judge is None:
         raise ValueError("--judge-path needs --judge vit: it names the folder of that classifier's weights")
-    _check_save(save, half, self_ensemble)
+    _check_save(model, save, half, self_ensemble)
     sigmas = _parse_levels(levels) if levels is not None else None
     with (
         show_progress("downloading", "bytes") as download,
@@ -97,13 +109,14 @@ def evaluate(
             "tuning": tuning,
             "download": download,
         }
+        tested = load_evaluated_dataset(data, data_root, whole=True, download=download) if whole else data
         if sigmas:
-            evaluations = evaluate_levels(model, sigmas, data, **options)
+            evaluations = evaluate_levels(model, sigmas, tested, **options)
             if is_first_process():
                 _print_levels(sigmas, evaluations, as_json)
             return
         loaded = load_half_precision(model) if half else model
-        evaluation = evaluate_model.evaluate(loaded, data, noise, judge=judge, judge_path=judge_path, **options)
+        evaluation = evaluate_model.evaluate(loaded, tested, noise, judge=judge, judge_path=judge_path, **options)
     if not is_first_process():
         return
     # The scores are printed before the file is written: they took long, and the disk may be full.
@@ -112,13 +125,15 @@ def evaluate(
         save_evaluated_model(model, evaluation, save, half=half)
 
 
-def _check_save(save: Path | None, half: bool, self_ensemble: bool) -> None:
+def _check_save(model: str, save: Path | None, half: bool, self_ensemble: bool) -> None:
+    from daelab.experiments.train import check_evaluated_model
+
     if self_ensemble and save is not None:
         raise ValueError("--save stores the scores of the model alone; leave out --self-ensemble")
     if half and save is None:
         raise ValueError("--half needs --save FILE: it says how the model is stored")
-    if save is not None and save.suffix != ".safetensors":
-        raise ValueError(f"{save}: the name of a model file must end in .safetensors")
+    if save is not None:
+        check_evaluated_model(model, save)
 
 
 def _parse_levels(text: str) -> list[float]:
@@ -139,21 +154,25 @@ def _print_levels(sigmas: list[float], evaluations: tuple[ModelEvaluation, ...],
         ]
         print_json({"model": first.model, "parameters": first.parameters, "data": first.data, "levels": levels})
         return
-    images = first.scores.overall.images
-    print_result(f"{first.model}: {first.parameters:,} parameters, {images:,} test images of {first.data}")
+    _print_head(first)
     print_result(f"noise awgn(sigma), not clipped, seed {first.scores.seed}; PSNR and SSIM are means over images")
     print_result()
-    print_result(make_level_table(sigmas, evaluations).to_text())
+    print_table(make_level_table(sigmas, evaluations))
+
+
+def _print_head(evaluation: ModelEvaluation) -> None:
+    images = evaluation.scores.overall.images
+    counted = f"{images:,} test image{'s' if images > 1 else ''} of {evaluation.data}"
+    print_result(f"{evaluation.model}: {evaluation.parameters:,} parameters, {counted}")
+    if evaluation.selection:
+        print_result(f"test images: {evaluation.selection}")
 
 
 def _print_scores(evaluation: ModelEvaluation) -> None:
     from daelab.experiments.reports.evaluation import make_classifier_tables, make_component_table, make_score_table
 
     scores, tuned = evaluation.scores, evaluation.tuned
-    images = scores.overall.images
-    print_result(
-        f"{evaluation.model}: {evaluation.parameters:,} parameters, {images:,} test images of {evaluation.data}"
-    )
+    _print_head(evaluation)
     if tuned:
         print_result(f"tuned to {tuned.baseline}")
         print_result(
@@ -165,4 +184,4 @@ def _print_scores(evaluation: ModelEvaluation) -> None:
         tables.append(make_component_table(scores))
     for table in (*tables, *make_classifier_tables(scores)):
         print_result()
-        print_result(table.to_text())
+        print_table(table)

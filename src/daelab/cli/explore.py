@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
-from daelab.cli.console import format_duration, print_json, print_note, print_result, show_progress
-from daelab.cli.help import HelpfulCommand, complete_spaces
+from daelab._util.files import list_shipped_configs
+from daelab.cli.console import format_duration, print_json, print_note, print_result, print_table, show_progress
+from daelab.cli.help import HelpfulCommand, HelpfulGroup, complete_spaces
 from daelab.cli.options import DataRoot, Json
+from daelab.errors import make_unknown_name_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +26,7 @@ Storage = Annotated[
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
 
-class _Group(TyperGroup):
+class _Group(HelpfulGroup):
     """A group in which `daelab explore SPACE` stands for `daelab explore run SPACE`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -35,6 +37,10 @@ class _Group(TyperGroup):
             args: The words.
         """
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            # A search space has a slash or a suffix in its name, so a plain word is a mistyped command or name.
+            if args[0].isidentifier() and not Path(args[0]).is_file():
+                spaces = list_shipped_configs("explore")
+                raise make_unknown_name_error("command or search space", args[0], [*self.commands, *spaces])
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
@@ -42,7 +48,6 @@ class _Group(TyperGroup):
 app = typer.Typer(
     name="explore",
     cls=_Group,
-    no_args_is_help=True,
     help="Search a space of recipes.\n\n"
     "`daelab explore SPACE` trains many points of a search space, on one machine or several.\n\n"
     "Example: daelab explore explore/depth --trials 12 --workers 2",
@@ -225,14 +230,16 @@ def spaces(as_json: Json = False) -> None:
 
     Example: daelab explore spaces
     """
+    from daelab.experiments.reports.table import Table
     from daelab.experiments.search.search_space import list_search_spaces, load_search_space
 
     shipped = {name: load_search_space(name) for name in list_search_spaces()}
     if as_json:
         print_json([{"name": name, **space.to_dict()} for name, space in shipped.items()])
         return
-    for name, space in shipped.items():
-        print_result(f"{name:<20}{space.note}")
+    print_table(
+        Table("search spaces", ["search space", "note"], [[name, space.note] for name, space in shipped.items()])
+    )
 
 
 def _print_counts(study: Study) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_note, print_result
+from daelab.cli.console import print_error, print_json, print_result, print_table
 from daelab.cli.help import complete_models
 from daelab.cli.options import Json, Overwrite
 
@@ -41,14 +41,24 @@ def export(
 
     Example: daelab export model-c --onnx model-c.onnx
     """
+    from daelab.models.onnx import ParityError
+
     if (onnx is None) == (page is None):
         raise ValueError("choose what to write: --onnx FILE.onnx, or --page DIR")
-    if page is not None:
-        _export_page(page, model, runtime, as_json)
-        return
-    if model is None or onnx is None:
-        raise ValueError("name the model to export: daelab export MODEL --onnx FILE.onnx")
-    _export_onnx(model, onnx, overwrite, as_json)
+    if runtime is not None and page is None:
+        raise ValueError("--runtime belongs to --page DIR; an ONNX file needs no runtime, so leave it out")
+    if overwrite and onnx is None:
+        raise ValueError("--overwrite belongs to --onnx FILE.onnx; --page writes to a new or empty folder")
+    try:
+        if page is not None:
+            _export_page(page, model, runtime, as_json)
+        elif model is not None and onnx is not None:
+            _export_onnx(model, onnx, overwrite, as_json)
+        else:
+            raise ValueError("name the model to export: daelab export MODEL --onnx FILE.onnx")
+    except ParityError as error:
+        print_error(str(error))
+        raise typer.Exit(1) from None
 
 
 def _export_page(page: Path, model: str | None, runtime: Path | None, as_json: bool) -> None:
@@ -65,18 +75,13 @@ def _export_page(page: Path, model: str | None, runtime: Path | None, as_json: b
 def _export_onnx(model: str, onnx: Path, overwrite: bool, as_json: bool) -> None:
     from daelab.experiments.export_model import export_model
     from daelab.experiments.reports.table import Table
-    from daelab.models.onnx import ParityError
 
-    try:
-        exported = export_model(model, onnx, overwrite=overwrite)
-    except ParityError as error:
-        print_note(f"daelab: {error}")
-        raise typer.Exit(1) from None
+    exported = export_model(model, onnx, overwrite=overwrite)
     if as_json:
         print_json(exported.to_dict())
         return
     rows = [[images, f"{h}x{w}", f"{difference:.1e}"] for (images, h, w), difference in exported.parity.differences]
-    print_result(Table("parity", ["images", "size", "largest difference"], rows).to_text())
+    print_table(Table("parity", ["images", "size", "largest difference"], rows))
     print_result()
     print_result(f"{model} -> {onnx}: {exported.path.stat().st_size:,} bytes")
     print_result(f"largest difference from PyTorch {exported.parity.largest:.1e}")

@@ -11,9 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import typer
 from typer.core import TyperCommand, TyperGroup
 
-from daelab._util.config import list_shipped_configs
+from daelab._util.files import list_shipped_configs
+from daelab._util.text import shorten_reason
+from daelab.errors import make_unknown_name_error
 
 _TABLES = {
     "architectures": ("daelab.models.architectures.presets", "ARCHITECTURE_PRESETS"),
@@ -35,8 +38,8 @@ def fill_names(text: str) -> str:
     Args:
         text: A help text, with placeholders such as `{datasets}`.
 
-    >>> fill_names("A loss: {losses}.")
-    'A loss: mse, l1, charbonnier, psnr, dssim, judge_features.'
+    >>> fill_names("A data set: {boards}.")
+    'A data set: cifar10, cbsd68, photos.'
     """
     return re.sub(r"\{(" + "|".join(_TABLES) + r")\}", lambda match: ", ".join(_read_table(match[1])), text)
 
@@ -48,12 +51,56 @@ def _read_table(placeholder: str) -> list[str]:
     return list(table() if callable(table) else table)
 
 
+def describe_usage_error(error: Any) -> str:
+    """Describe a mistake in the arguments of a command in one line.
+
+    Args:
+        error: An error of typer, which has the context in which it occurred.
+    """
+    context = error.ctx
+    if hasattr(error, "possibilities"):
+        options = [name for parameter in context.command.get_params(context) for name in parameter.opts]
+        return str(make_unknown_name_error("option", error.option_name, [name for name in options if name[0] == "-"]))
+    message = shorten_reason(error.format_message().rstrip("."))
+    command = "daelab COMMAND" if context is None else context.command_path
+    return f"{message[:1].lower()}{message[1:]}; `{command} --help` shows what it takes"
+
+
+_MAY_BE_EMPTY = ("suffix",)
+"""The options for which an empty text means something."""
+
+
+def _check_not_empty(command: TyperCommand, ctx: Any, args: list[str]) -> None:
+    """Refuse empty texts, which are left where a variable of the shell was not set.
+
+    As a path, an empty text would mean the current folder.
+    """
+    values, _, parameters = command.make_parser(ctx).parse_args(list(args))
+    parameter: Any  # typer hides the class of its parameters
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        texts = value if isinstance(value, list | tuple) else [value]
+        if parameter.name not in _MAY_BE_EMPTY and "" in texts:
+            raise typer.BadParameter("it is empty", ctx, parameter)
+
+
 class HelpfulCommand(TyperCommand):
     """A command whose help groups its options under headings and ends with an example.
 
     The heading of an option is its `rich_help_panel`. The example is the last paragraph of the docstring. The text is
     plain, since Rich's markup would swallow words in brackets such as [RECIPE.toml].
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, and refuse empty ones.
+
+        Args:
+            ctx: Click's context.
+            args: The words after the command.
+        """
+        if not ctx.resilient_parsing:  # the shell completes an empty word
+            _check_not_empty(self, ctx, args)
+        return super().parse_args(ctx, args)
 
     def _split_help(self) -> tuple[str, str]:
         """Split the docstring into the description and the example."""
@@ -111,6 +158,32 @@ class HelpfulCommand(TyperCommand):
 class HelpfulGroup(TyperGroup):
     """A group whose help lists its commands under the headings of their `rich_help_panel`."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words, or print the help if there are none.
+
+        Args:
+            ctx: Click's context.
+            args: The words after the name of the group.
+        """
+        if not args and not ctx.resilient_parsing:
+            typer.echo(ctx.get_help(), err=True)
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first word names.
+
+        Args:
+            ctx: Click's context.
+            args: The words after the name of the group.
+
+        Raises:
+            ValueError: There is no such command.
+        """
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            raise make_unknown_name_error("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with the first sentence of its help.
 
@@ -142,6 +215,7 @@ Exit codes:
   0  Success.
   1  Some of the files failed, or a tolerance was missed.
   2  Wrong usage or bad input, explained in one line.
+  70 A fault of daelab itself. Please report it.
 """
 """The last part of `daelab --help`."""
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_note, print_result
+from daelab.cli.console import print_error, print_json, print_result
 from daelab.cli.options import Json
 from daelab.errors import describe_error
 
@@ -43,7 +43,7 @@ def inspect(
         for name, noise in noises.items():
             _print_noise(name, noise)
     for reason in errors.values():
-        print_note(f"daelab: {reason}")
+        print_error(reason)
     if errors:
         raise typer.Exit(1)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_note, print_result, show_progress
+from daelab.cli.console import print_json, print_note, print_result, print_table, show_progress
 from daelab.cli.help import complete_models
 from daelab.cli.options import DataRoot, Json, Seed
 
@@ -50,15 +50,18 @@ def leaderboard(
     """
     from daelab.experiments.leaderboard.measure import LeaderboardRequest, measure_leaderboard
     from daelab.experiments.leaderboard.tables import (
-        check_leaderboard_page,
         make_ranking_table,
         make_records,
         make_speed_table,
         make_unseen_noise_table,
         write_leaderboard,
     )
+    from daelab.experiments.reports.page import check_report_folder
 
-    check_leaderboard_page(out)
+    if out is not None:
+        check_report_folder("--out", out, "a leaderboard")
+    elif fresh:
+        raise ValueError("--fresh needs --out DIR: only a folder holds earlier measurements")
     request = LeaderboardRequest(
         data, data_root, tuple(models or ()), paper_checkpoints, limit, seed, out and out / "measured", fresh
     )
@@ -69,10 +72,7 @@ def leaderboard(
     if as_json:
         print_json({"data": data, "rows": make_records(shape, rows)})
         return
-    print_result(make_ranking_table(shape, rows).to_text())
-    print_result()
-    print_result(make_speed_table(rows).to_text())
-    print_result()
-    print_result(make_unseen_noise_table(shape, rows).to_text())
+    print_table(make_ranking_table(shape, rows), make_speed_table(rows), make_unseen_noise_table(shape, rows))
     if out is not None:
-        print_result(f"\npage   {out / 'leaderboard.html'}")
+        print_result()
+        print_result(f"page   {out / 'leaderboard.html'}")

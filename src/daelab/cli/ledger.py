@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_result
-from daelab.cli.help import HelpfulCommand, complete_runs
+from daelab.cli.console import format_count, print_json, print_result, print_table
+from daelab.cli.help import HelpfulCommand, HelpfulGroup, complete_runs
 from daelab.cli.options import Json, LedgerUrl, Overwrite
 
-app = typer.Typer(name="ledger", no_args_is_help=True, help="Show, export and import the ledger of all runs.")
+_METRIC_COLUMNS = {"val_psnr": "val_psnr_batch", "val_psnr_image": "val_psnr"}
+"""Columns of the ledger whose names are those of the paper's log -> the columns of metrics.csv with the same values."""
+
+app = typer.Typer(name="ledger", cls=HelpfulGroup, help="Show, export and import the ledger of all runs.")
 
 
 @app.command("list", cls=HelpfulCommand)
@@ -29,7 +32,7 @@ def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
     if as_json:
         print_json(rows)
     elif rows:
-        print_result(make_ledger_table(rows).to_text())
+        print_table(make_ledger_table(rows))
     else:
         print_result("no runs yet; start one with: daelab train --recipe quick")
 
@@ -54,7 +57,7 @@ def show(
         return
     for key, value in row.items():
         if value not in (None, ""):
-            print_result(f"{key:<20}{value}")
+            print_result(f"{_METRIC_COLUMNS.get(key, key):<20}{value}")
 
 
 @app.command("export", cls=HelpfulCommand)
@@ -74,7 +77,7 @@ def export(
         raise FileExistsError(f"{file} exists; --overwrite replaces it")
     opened = Ledger(ledger)
     write_text(file, opened.export_csv())
-    print_result(f"{len(opened.list_runs())} runs -> {file}")
+    print_result(f"{format_count(len(opened.list_runs()), 'run')} -> {file}")
 
 
 @app.command("import", cls=HelpfulCommand)
@@ -92,4 +95,4 @@ def import_(
 
     if not file.is_file():
         raise FileNotFoundError(f"no file {file}")
-    print_result(f"{Ledger(ledger).import_csv(file)} runs <- {file}")
+    print_result(f"{format_count(Ledger(ledger).import_csv(file), 'run')} <- {file}")

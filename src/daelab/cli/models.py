@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from daelab.cli.console import print_json, print_result
+from daelab.cli.console import print_json, print_result, print_table
 from daelab.cli.help import complete_models
 from daelab.cli.options import Json
 
@@ -63,18 +64,19 @@ def _print_all(as_json: bool) -> None:
         trained = [{"name": name, **metadata.to_dict()} for name, metadata in shipped.items()]
         print_json({"architectures": architectures, "trained": trained})
         return
-    print_result(make_architecture_table().to_text())
+    print_table(make_architecture_table())
     print_result()
     if shipped:
-        print_result(make_trained_model_table(shipped).to_text())
+        print_table(make_trained_model_table(shipped))
     else:
         print_result("no trained models are shipped; train one with: daelab train --recipe model-c")
 
 
 def _print_model(name: str, architecture: Architecture, metadata: ModelMetadata | None) -> None:
     from daelab.experiments.model_summary import make_layer_table
+    from daelab.experiments.reports.table import Table
 
-    print_result(make_layer_table(name, architecture).to_text())
+    print_table(make_layer_table(name, architecture))
     print_result()
     print_result(
         f"parameters {architecture.parameters:,}   MACs at 32x32 {architecture.macs():,}"
@@ -84,5 +86,16 @@ def _print_model(name: str, architecture: Architecture, metadata: ModelMetadata 
         print_result(f"trained    {metadata.noise} on {metadata.data.get('name', 'unknown data')}")
         if "terms" in metadata.data:
             print_result(f"its data   {metadata.data['terms']}")
-        for key, value in metadata.metrics.items():
-            print_result(f"           {key} {value}")
+        print_result()
+        print_table(Table("scores", ["score", "value"], list(_list_scores(metadata.metrics))))
+
+
+def _list_scores(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the name and the value of each score, without lists, which only --json shows."""
+    from daelab.experiments.reports.table import format_cell
+
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            yield from _list_scores(value, f"{prefix}{key}.")
+        elif not isinstance(value, list):
+            yield f"{prefix}{key}", format_cell(value)

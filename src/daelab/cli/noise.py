@@ -9,7 +9,7 @@ import typer
 
 from daelab.cli.console import print_result
 from daelab.cli.options import Seed
-from daelab.cli.pictures import FILES, Format, JsonOutput, Out, OverwriteFiles, Recursive, run_pictures
+from daelab.cli.pictures import FILES, Format, JsonOutput, Out, OverwriteFiles, Recursive, read_out, run_pictures
 
 if TYPE_CHECKING:
     from daelab.denoising.pipeline import DenoiseResult
@@ -76,9 +76,11 @@ def noise(
     from daelab.denoising.batch import BatchRequest
     from daelab.denoising.noisy_images import write_noisy_file
 
+    folder, is_folder = read_out(out)
     request = BatchRequest(
         pictures=pictures,
-        out=out,
+        out=folder,
+        out_is_folder=is_folder,
         recursive=recursive,
         suffix=suffix,
         default_suffix="_noisy",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_result
+from daelab.cli.console import print_document, print_json, print_table
 from daelab.cli.help import complete_recipes
 from daelab.cli.options import Json
 
@@ -27,15 +27,15 @@ def recipes(
 
     Example: daelab recipes paper/38 > mine.toml
     """
+    from daelab.experiments.reports.table import Table
     from daelab.training.recipe import list_recipes, load_recipe
 
     if name is not None:
         recipe = load_recipe(name)
-        print_json(recipe.to_dict()) if as_json else print_result(recipe.to_toml().rstrip())
+        print_json(recipe.to_dict()) if as_json else print_document(recipe.to_toml().rstrip())
         return
     shipped = {key: load_recipe(key) for key in list_recipes()}
     if as_json:
         print_json([{"name": key, **recipe.to_dict()} for key, recipe in shipped.items()])
         return
-    for key, recipe in shipped.items():
-        print_result(f"{key:<14}{recipe.note}")
+    print_table(Table("recipes", ["recipe", "note"], [[key, recipe.note] for key, recipe in shipped.items()]))

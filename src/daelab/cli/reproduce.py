@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import ConsoleProgress, print_note, print_result, show_progress
+from daelab.cli.console import ConsoleProgress, print_document, print_note, print_result, print_table, show_progress
 from daelab.cli.options import DataRoot, Json, JudgePath, Seed
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def reproduce(
     with show_progress("images") as count:
         measurements = reproduce_paper(request, _Progress(count))
     if as_json:
-        print_result((out / "report.json").read_text(encoding="utf-8").rstrip())
+        print_document((out / "report.json").read_text(encoding="utf-8").rstrip())
     else:
         _print_measurements(measurements)
     if measurements.missed:
@@ -91,9 +91,9 @@ def reproduce(
 def _print_measurements(measurements: Measurements) -> None:
     from daelab.experiments.paper.tables import make_check_table, make_weights_table
 
-    print_result(make_check_table(measurements.checks).to_text())
+    print_table(make_check_table(measurements.checks))
     print_result()
-    print_result(make_weights_table(measurements.ours).to_text())
+    print_table(make_weights_table(measurements.ours))
     print_result()
     out = measurements.request.out
     print_result(f"report   {out / 'report.html'}")

@@ -52,7 +52,7 @@ Queue = Annotated[
     typer.Option(min=0, help="Number of requests that may wait. Further ones are refused.", rich_help_panel=LIMITS),
 ]
 Timeout = Annotated[
-    float, typer.Option(min=1, help="Longest time that a request may take, in seconds.", rich_help_panel=LIMITS)
+    float, typer.Option(min=1, help="Longest time that a request may take without progress, in seconds.", rich_help_panel=LIMITS)
 ]
 _Workers = Annotated[int, typer.Option(min=1, help="Number of pictures to denoise at once.", rich_help_panel=LIMITS)]
 LeaderboardFile = Annotated[
@@ -88,8 +88,13 @@ def serve(
     from daelab.web.limits import ServerLimits
     from daelab.web.run_store import LEADERBOARD_FILE, RunStore
 
-    limits = ServerLimits(parse_memory_size(max_body), max_pixels, queue, timeout, workers)
+    if leaderboard is not None and not leaderboard.is_file():
+        raise FileNotFoundError(f"--leaderboard {leaderboard}: the file does not exist")
+    limits = ServerLimits(parse_memory_size(max_body, "--max-body"), max_pixels, queue, timeout, workers)
     runs = RunStore(ledger, leaderboard or LEADERBOARD_FILE)
+    if ledger is not None:
+        # A wrong URL is reported now and not by the page.
+        runs.open_ledger()
     settings = ServerSettings(limits, tuple(allow_host or ()), token, runs)
 
     def announce(address: str) -> None:

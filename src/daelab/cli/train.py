@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daelab._util.distributed import is_first_process, join_group, run_on_first
-from daelab.cli.console import ConsoleProgress, format_duration, print_json, print_note, print_result, show_progress
+from daelab.cli.console import (
+    ConsoleProgress,
+    format_count,
+    format_duration,
+    print_error,
+    print_json,
+    print_note,
+    print_result,
+    show_progress,
+)
 from daelab.cli.help import complete_recipes
 from daelab.cli.options import Changes, DataRoot, Json, LedgerUrl, Resume, RunName
 
@@ -70,12 +79,12 @@ def train(
     schedule = parse_checkpoint_schedule(checkpoint_every)
     if (file is not None) + (recipe is not None) + (resume is not None) != 1:
         raise ValueError("give exactly one of: a recipe file, --recipe NAME, --resume RUN")
-    if resume and (changes or epochs or name):
-        raise ValueError("--resume uses the run's own recipe; it cannot be combined with --set, --epochs or --name")
+    if resume and (epochs or name):
+        raise ValueError("--resume uses the run's own recipe; it cannot be combined with --epochs or --name")
     shortcut = [f"training.epochs={epochs}"] if epochs is not None else []
     parsed, run = run_on_first(
         lambda: (
-            (load_run_recipe(resume), resume)
+            (load_run_recipe(resume, changes or ()), resume)
             if resume
             else _load_recipe(str(file or recipe), [*(changes or []), *shortcut], name)
         )
@@ -91,7 +100,7 @@ def train(
             download=download,
             checkpoint_every=schedule,
             track=track or (),
-            warn=lambda text: print_note(f"daelab: {text}"),
+            warn=print_error,
         )
     if not is_first_process():
         return
@@ -124,7 +133,7 @@ def _describe_result(result: TrainingResult) -> dict[str, Any]:
 
 def _print_training(result: TrainingResult) -> None:
     best, run = result.best, result.run
-    print_result(f"run {run.name}: {len(result.rows)} epochs in {format_duration(result.seconds)}")
+    print_result(f"run {run.name}: {format_count(len(result.rows), 'epoch')} in {format_duration(result.seconds)}")
     print_result(f"  best     epoch {best.epoch}: validation loss {best.val_loss:.6f}, PSNR {best.val_psnr:.2f} dB")
     print_result(f"  model    {run.best}")
     page = run.path / "report.html"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_result, show_progress
+from daelab.cli.console import print_json, print_result, print_table, show_progress
 from daelab.cli.options import DataRoot, Json
 
 
@@ -41,6 +41,6 @@ def train_inspector(
         print_json({"file": str(save), **identifier.card})
         return
     for table in make_identification_tables(identifier):
-        print_result(table.to_text())
+        print_table(table)
         print_result()
     print_result(f"noise identification -> {save}: {save.stat().st_size:,} bytes")

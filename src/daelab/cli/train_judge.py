@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab._util.distributed import is_first_process, join_group, run_on_first
-from daelab.cli.console import ConsoleProgress, format_duration, print_json, print_result, show_progress
+from daelab.cli.console import ConsoleProgress, format_count, format_duration, print_json, print_result, show_progress
 from daelab.cli.help import complete_classifiers
 from daelab.cli.options import Changes, DataRoot, Json, Resume
 
@@ -77,7 +77,9 @@ def train_judge(
 def _print_training(trained: TrainedClassifier, path: Path) -> None:
     metadata = trained.file.card
     test, training = metadata.metrics["test"], metadata.training
-    print_result(f"run {trained.run.name}: {training['epochs']} epochs in {format_duration(training['seconds'])}")
+    print_result(
+        f"run {trained.run.name}: {format_count(training['epochs'], 'epoch')} in {format_duration(training['seconds'])}"
+    )
     for augmentation, accuracy in test["accuracy"].items():
         used = "  (used for scoring)" if augmentation == metadata.tta else ""
         print_result(
