@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from daelab.models.build import build_network
 from daelab.models.layers import Network, fold_batch_norms
 from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
 from daelab.models.onnx import PARITY_TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_networks
+from daelab.models.registry import list_shipped_models
 
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
@@ -39,7 +41,7 @@ def lively(spec: Architecture) -> Network:
             if isinstance(spec, UNet):  # whose blocks add to one another
                 parameter.data *= 0.2
     with torch.no_grad():
-        network.train()(torch.rand(8, 3, 32, 32, generator=generator))
+        network.train()(torch.rand(8, spec.inputs, 32, 32, generator=generator))
     return network.eval()
 
 
@@ -86,6 +88,39 @@ def test_many_images_go_through_in_parts(made: dict[str, ExportedModel]) -> None
     run = OnnxModel(made["model-b-35"].path)
     x = torch.rand(150, 3, 9, 9, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(run(x), torch.cat([run(one[None]) for one in x]), rtol=0, atol=1e-6)
+
+
+SIZES = [(1, 1), (7, 200), (33, 31), (64, 64), (150, 97)]
+
+
+@pytest.mark.parametrize("name", list_shipped_models())
+def test_every_shipped_model_gives_the_pictures_of_pytorch(name: str, tmp_path: Path) -> None:
+    exported = export_model(name, tmp_path / "model.onnx")
+    run, denoiser = OnnxModel(exported.path), Denoiser.load(name)
+    for size in SIZES:
+        x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(7))
+        torch.testing.assert_close(run(x), denoiser.batch(x), rtol=PARITY_TOLERANCE, atol=PARITY_TOLERANCE)
+
+
+CONTEXTS = {
+    "a window of a few pixels": {"window": 8},
+    "a window beyond every size": {"window": 1024},
+    "no unshuffling": {"unshuffle": 1, "window": 40},
+    "gated blocks": {"block": "gated", "norm": "none"},
+    "neither skips nor a residual": {"skips": False, "residual": False, "saturated": True},
+    "conditioned": {"conditioned": True},
+}
+
+
+@pytest.mark.parametrize("fields", CONTEXTS.values(), ids=CONTEXTS)
+def test_a_context_fits_every_size(fields: dict[str, Any], tmp_path: Path) -> None:
+    spec = UNet(widths=(6, 8), blocks=(1, 1), context=4, **fields)
+    path = tmp_path / "unet.safetensors"
+    save_model(path, lively(spec), ModelMetadata(spec, "unet", "type-1", recipe_sha256="ab" * 32))
+    exported = export_model(path, tmp_path / "unet.onnx")
+    sides = {side for (_, *sides), _ in exported.parity.differences for side in sides}
+    assert min(sides) < 2 * spec.window
+    assert exported.parity.holds
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 8])
@@ -183,6 +218,24 @@ def test_another_file_is_one_clear_line(spoil: Callable[[Path], object], message
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("place", [0, -1])
+def test_weights_that_are_no_numbers_are_refused(
+    value: float, place: int, files: dict[str, Path], made: dict[str, ExportedModel], tmp_path: Path
+) -> None:
+    import onnx
+
+    model = onnx.load(next(iter(made.values())).path)
+    floats = [tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT]
+    values = onnx.numpy_helper.to_array(floats[place]).copy()
+    values.flat[-1] = value
+    floats[place].CopyFrom(onnx.numpy_helper.from_array(values, floats[place].name))
+    onnx.save(model, tmp_path / "x.onnx")
+    # An infinite bias of the last layer would make a white picture, which is finite.
+    with pytest.raises(ValueError, match=r"x.onnx: tensor .* holds NaN or infinite values; export the model again"):
+        OnnxModel(tmp_path / "x.onnx")
+
+
 def test_mistakes(files: dict[str, Path], made: dict[str, ExportedModel], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"end in \.onnx"):
         export_model(files["model-c"], tmp_path / "x.pb")
@@ -193,6 +246,12 @@ def test_mistakes(files: dict[str, Path], made: dict[str, ExportedModel], tmp_pa
     with pytest.raises(FileNotFoundError):
         OnnxModel(tmp_path / "nowhere.onnx")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "folder.onnx").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        export_model(files["model-c"], tmp_path / "folder.onnx", overwrite=True)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        export_model(files["model-c"], tmp_path / "file/x.onnx")
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:

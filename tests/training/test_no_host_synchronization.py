@@ -1,4 +1,4 @@
-"""A training step never makes the host wait for a GPU: it reads neither a value of a tensor nor a size made from one."""
+"""A training step never makes the host wait for a GPU: it reads no value of a tensor, and no size made from one."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ from daelab.evaluation.metrics import (
     summarize_metric,
 )
 from daelab.noise.base import Noise
-from daelab.noise.random_streams import IndexedStream
+from daelab.noise.basic import Clean
+from daelab.noise.random_streams import IndexedStream, RandomStream
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 """A function of the denoised and the clean images, both (N, C, H, W), to a scalar."""
@@ -78,9 +79,28 @@ def iterate_noisy_batches(
     """
     groups = images.groups(batch)
     for indices in select_share(groups) if shared else groups:
-        clean = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
-        noisy = noise.apply(clean, IndexedStream(indices, seed, device))
+        pixels = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
+        clean, noisy = make_noisy_batch(pixels, noise, IndexedStream(indices, seed, device))
         yield NoisyBatch(clean, noisy, noise.component(IndexedStream(indices, seed)))
+
+
+def make_noisy_batch(pixels: Tensor, noise: Noise, stream: RandomStream) -> tuple[Tensor, Tensor]:
+    """Return the clean images of a batch, and the noisy ones: those of the data set if it is paired.
+
+    Args:
+        pixels: (N, 3, H, W) clean images, or (N, 6, H, W) pairs of a clean and a noisy image.
+        noise: The noise, which must be `none` for pairs.
+        stream: The random numbers of the noise.
+
+    Raises:
+        ValueError: Noise would be added to the noise that pairs have.
+    """
+    clean = pixels[:, :3]
+    if pixels.shape[1] == 3:
+        return clean, noise.apply(clean, stream)
+    if not isinstance(noise, Clean):
+        raise ValueError(f"paired data hold noise of their own, so the noise must be none, not {noise}")
+    return clean, pixels[:, 3:]
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,9 @@ class UNetwork(Network):
         """Compute the context: (N, K, 1, 1) if every window covers the whole image, else (N, K, H, W)."""
         reach = self.spec.reach_of_window
         x = self.run("context1", x)
-        covered = reach >= max(x.shape[-2:]) - 1
+        # One mean is the cheaper way to compute equal ones. A traced graph must fit any size, so it has no such branch.
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        covered = not tracing and reach >= max(x.shape[-2:]) - 1
         return self.run("context2", x.mean((-2, -1), keepdim=True) if covered else compute_window_means(x, reach))
 
     def _run_block(self, name: str, x: Tensor, context: Tensor | None, level: int) -> Tensor:

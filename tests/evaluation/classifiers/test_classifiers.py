@@ -70,9 +70,11 @@ from daelab.runs.folder import get_run_folder
 from daelab.runs.ledger import Ledger
 from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.callbacks.record import TrainingInterrupted
+from daelab.training.recipe import parse_recipe
 from daelab.training.schedules import compute_classifier_rate
 from daelab.training.tasks.classification import ClassificationTask, TrainedClassifier, fit_classifier
 from daelab.training.tasks.classification_images import split_evenly, translate_images
+from daelab.training.tasks.denoising import fit_denoiser
 
 CPU = torch.device("cpu")
 NAMES = ("red", "green", "blue")
@@ -815,6 +817,21 @@ def test_a_signal_saves_and_says_how_to_go_on(colours_file: str) -> None:
     assert all(torch.equal(value, tensors(whole.file)[name]) for name, value in tensors(again.file).items())
     with pytest.raises(ValueError, match="exists"):
         train_classifier(parse_classifier_recipe(fields), "j")
+
+
+def test_a_run_of_the_other_kind_is_told_by_the_command_that_resumes_it(
+    run: Callable[..., tuple[int, str, str]], colours_file: str
+) -> None:
+    words = ["train-judge", "--set", f"data.name={colours_file}", "--set=training.epochs=1", *SETS, "--name", "j"]
+    assert run(*words)[0] == 0
+    fields = {"data": {"name": colours_file}, "spec": {"stages": [4]}, "training": {"epochs": 1}}
+    fit_denoiser(parse_recipe(fields), "d")
+    for words, line in (
+        (["train", "--resume", "j"], "run j is the training of a classifier; use daelab train-judge --resume j"),
+        (["train-judge", "--resume", "d"], "run d is the training of a denoiser; use daelab train --resume d"),
+        (["compare", "d", "j"], "run j is the training of a classifier; only denoisers can be compared"),
+    ):
+        assert run(*words) == (2, "", f"daelab: {line}\n")
 
 
 @pytest.mark.parametrize(

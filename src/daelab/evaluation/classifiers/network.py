@@ -240,4 +240,4 @@ def count_macs(shape: ClassifierNetworkConfig, height: int, width: int) -> int:
     # On the meta device nothing is computed; the counter sees two operations for each multiplication.
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         make_classifier_network(shape, 2).eval()(torch.empty(1, 3, height, width))
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2

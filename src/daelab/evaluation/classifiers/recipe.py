@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from daelab._util.config import ConfigDocument, ConfigTable, list_shipped_configs, read_toml
+from daelab._util.config import ConfigDocument, ConfigTable, read_toml
+from daelab._util.files import list_shipped_configs
 from daelab.datasets.registry import check_dataset_name
 from daelab.errors import make_unknown_name_error
 
