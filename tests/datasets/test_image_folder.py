@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from daelab._util.memory import get_free_memory
@@ -14,6 +15,7 @@ from daelab.datasets import decoding
 from daelab.datasets.decoding import decode_rgb, pad_by_reflection
 from daelab.datasets.image_folder import ImageFolder, PathList, draw_random_bits
 from daelab.datasets.registry import load_dataset
+from daelab.image_io.read import read_picture
 
 
 def pixels(*shape: int, seed: int = 0) -> np.ndarray:
@@ -126,12 +128,12 @@ def test_a_broken_picture_is_named(workers: int, album: Path) -> None:
     path = album / "cats" / "10.png"
     path.write_bytes(path.read_bytes()[:1500])
     streamed = load_dataset(f"folder:{album}", memory_budget=0).train
-    with pytest.raises(ValueError, match=f"{path} is a broken picture") as error:
+    with pytest.raises(ValueError, match=f"{path}: a broken picture: .*; remove or replace it") as error:
         list(streamed.batches([np.arange(len(streamed))], seed=1, workers=workers))
     assert "\n" not in str(error.value)
     assert not multiprocessing.active_children()
     path.write_bytes(b"not even a header")
-    with pytest.raises(ValueError, match=f"{path} is a broken picture"):
+    with pytest.raises(ValueError, match=f"{path}: not a picture, .*; remove or replace it"):
         load_dataset(f"folder:{album}")
 
 
@@ -175,6 +177,53 @@ def test_a_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
     image = Image.fromarray(GREY).convert("P")
     path = save(tmp_path / "p.png", image, transparency=bytes(range(256)))
     assert decode_rgb(path).shape == (4, 4, 3)
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "options"),
+    [
+        ("int16.tif", NOISE[..., 0].astype(np.int16) * 8 - 1024, {}),
+        ("int32.tif", NOISE[..., 0].astype(np.int32) * 1000, {}),
+        ("uint32.tif", NOISE[..., 0].astype(np.uint32) * 1000, {}),
+        ("ten.tif", NOISE[..., 0].astype(np.uint16) * 4 + 3, {}),
+        ("twelve.tif", NOISE.astype(np.uint16) * 16, {"photometric": "rgb"}),
+        ("white.tif", NOISE[..., 0].astype(np.uint16) * 257, {"photometric": "miniswhite"}),
+        ("float.tif", NOISE.astype(np.float32) / 255, {"photometric": "rgb"}),
+        ("hot.tif", np.where(np.arange(1024).reshape(32, 32) == 77, 1000, NOISE[..., 0] / 255), {}),
+    ],
+)
+def test_a_file_means_the_same_to_train_and_to_denoise(
+    name: str, values: np.ndarray, options: dict[str, object], tmp_path: Path
+) -> None:
+    tifffile.imwrite(tmp_path / name, values, **options)
+    decoded = decode_rgb(tmp_path / name)
+    assert np.array_equal(decoded, read_picture(tmp_path / name).colour().pixels)
+    expected = NOISE if np.ptp(decoded) and (decoded != decoded[..., :1]).any() else NOISE[..., :1]
+    expected = 255 - expected if name == "white.tif" else expected
+    # the scales of such files are not exact multiples
+    assert np.median(np.abs(decoded.astype(int) - expected)) <= 6
+
+
+def test_the_first_page_of_a_tiff_is_read(tmp_path: Path) -> None:
+    first, second = Image.fromarray(NOISE), Image.fromarray(255 - NOISE)
+    path = save(tmp_path / "a.tif", first, save_all=True, append_images=[second])
+    assert np.array_equal(decode_rgb(path), NOISE)
+
+
+@pytest.mark.parametrize("maximum", [255, 1023, 65535])
+def test_a_portable_map_is_scaled_by_its_maximum(maximum: int, tmp_path: Path) -> None:
+    values = (GREY / 255 * maximum).round().astype(">u2" if maximum > 255 else "u1")
+    (tmp_path / "a.pgm").write_bytes(f"P5 4 4 {maximum}\n".encode() + values.tobytes())
+    assert np.abs(decode_rgb(tmp_path / "a.pgm")[..., 0].astype(int) - GREY).max() <= 1
+
+
+def test_hidden_pixels_are_filled_from_visible_ones(tmp_path: Path) -> None:
+    image = np.dstack([np.full((4, 4, 3), 9), np.full((4, 4), 255)]).astype(np.uint8)
+    image[1, 2] = [200, 100, 0, 0]
+    assert (decode_rgb(save(tmp_path / "a.png", image)) == 9).all()
 
 
 def test_the_exif_orientation_is_applied(tmp_path: Path) -> None:

@@ -13,10 +13,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from torch import Tensor
 
+import daelab
+from daelab.denoising.automatic import AutomaticDenoiser
 from daelab.denoising.backends import Backend, make_network_backend
 from daelab.denoising.denoiser import Denoiser, estimate_noise_level, find_model
+from daelab.denoising.pipeline import DenoiseOptions, run_bytes
 from daelab.denoising.tiling import TilePlace, denoise_tiles, reflect_indices
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
 from daelab.models.architectures.base import Architecture
@@ -190,16 +194,20 @@ def test_no_amount_of_memory(text: str) -> None:
         made(ARCHITECTURE_PRESETS["model-b-35"], memory=text)
 
 
-def test_a_tile_has_a_pixel() -> None:
-    with pytest.raises(ValueError, match="tile must be at least 1"):
-        made(ARCHITECTURE_PRESETS["model-b-35"], tile=0)
+@pytest.mark.parametrize("tile", [0, -3, 1.5, "16", float("nan"), True])
+def test_a_tile_has_whole_pixels(tile: Any) -> None:
+    for make in (lambda: made(ARCHITECTURE_PRESETS["model-b-35"], tile=tile), lambda: AutomaticDenoiser(tile=tile)):
+        with pytest.raises(ValueError, match="tile must be at least 1 pixel, and a whole number"):
+            make()
+    assert made(ARCHITECTURE_PRESETS["model-b-35"], tile=np.int64(16))(noisy(4, 4)).shape == (4, 4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_no_copy_of_the_picture_is_made(dtype: type) -> None:
     import tracemalloc
 
-    image = np.zeros((401, 599, 3), dtype)
+    # White everywhere, since the range of the values decides whether they are scaled.
+    image = np.full((401, 599, 3), 1 if dtype == np.float32 else np.iinfo(dtype).max, dtype)
     denoiser = Denoiser(Backend("same", lambda x: x, multiple=16, halo=16), tile=64)
     denoiser(image[:200, :200])
     tracemalloc.start()  # numpy tells it of its arrays
@@ -294,14 +302,83 @@ def test_nothing_in_nothing_out() -> None:
     [
         (np.zeros((4, 4, 4), np.uint8), "must be"),
         (np.zeros(4, np.uint8), "must be"),
-        (np.zeros((4, 4), np.int32), "uint8"),
-        (np.full((4, 4), 2.0), r"\[0, 1\]"),
-        (np.full((4, 4), np.nan), r"\[0, 1\]"),
+        (np.zeros((4, 4, 1)), "must be"),
+        (np.full((4, 4), np.nan), "NaN"),
+        (np.full((4, 4), np.inf), "NaN"),
+        (np.zeros((4, 4), bool), "integers or floats, not bool"),
+        (np.zeros((4, 4), complex), "integers or floats, not complex"),
+        (np.full((4, 4), None), "integers or floats, not object"),
+        (np.zeros((4, 4), "M8[s]"), "integers or floats, not datetime"),
+        (np.ma.masked_less(np.arange(16).reshape(4, 4), 3), "fill it first"),
+        ([[1, 2], [3]], "an array of numbers"),
+        (np.full((4, 4), "a"), "integers or floats, not <U"),
+        (torch.zeros(4, 4).bfloat16(), "an array of numbers"),
+        (torch.zeros(4, 4, device="meta"), "an array of numbers"),
+        (Image.new("P", (4, 4)), r"mode L or RGB, not P: image.convert\('RGB'\)"),
+        (Image.new("RGBA", (4, 4)), "not RGBA"),
+        (Image.new("HSV", (4, 4)), "not HSV"),
+        (Image.new("1", (4, 4)), "not 1"),
     ],
+    ids=str,
 )
-def test_mistakes(image: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SMALL(image)
+def test_mistakes(image: Any, message: str) -> None:
+    for take in (SMALL, daelab.identify_noise):
+        with pytest.raises(ValueError, match=message) as caught:
+            take(image)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_else_holds_an_image_is_understood() -> None:
+    image = noisy(9, 8, 3)
+    expected = SMALL(image)
+    tensor = torch.tensor(image / np.float32(255), requires_grad=True)
+    np.testing.assert_array_equal((SMALL(tensor) * 255).round(), expected)
+    for other in (image.tolist(), Image.fromarray(image), torch.from_numpy(image), image.astype(np.int64)):
+        np.testing.assert_array_equal(SMALL(other), expected)
+
+
+# What must never come out
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_result_that_is_no_number_is_refused(value: float, tmp_path: Path) -> None:
+    broken = Denoiser(Backend("broken", lambda x: torch.where(x > 0.9, value, x)))
+    image = noisy(20, 24, 3)
+    paths: list[Callable[[], object]] = [
+        lambda: broken(image),
+        lambda: broken(image, self_ensemble=True),
+        lambda: broken.with_spread(image),
+        lambda: broken.batch(torch.rand(1, 3, 9, 9)),
+        lambda: daelab.denoise_file(tmp_path / "a.png", model=broken, in_place=True),
+        lambda: run_bytes(broken, (tmp_path / "a.png").read_bytes(), DenoiseOptions()),
+    ]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    for path in paths:
+        with pytest.raises(ValueError, match="broken returned NaN or infinite values"):
+            path()
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+COLORING = Denoiser(Backend("coloring", lambda x: (x * torch.tensor([0.9, 0.5, 0.1]).view(-1, 1, 1)).clamp(0, 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("options", [{}, {"self_ensemble": True}, {"strength": 0.5}], ids=str)
+def test_grey_in_three_channels_stays_grey(dtype: type, options: dict[str, Any]) -> None:
+    grey = np.dstack([noisy(20, 24)] * 3).astype(dtype) / (255 if dtype == np.float32 else 1)
+    grey = (grey * (257 if dtype == np.uint16 else 1)).astype(dtype)
+    color = noisy(20, 24, 3).astype(dtype) / (255 if dtype == np.float32 else 1)
+    color = (color * (257 if dtype == np.uint16 else 1)).astype(dtype)
+    for found in (COLORING(grey, **options), COLORING(np.stack([color, grey]), **options)[1]):
+        assert np.ptp(found, axis=2).max() == 0
+        assert found.max() > 0
+    assert np.ptp(COLORING(color, **options), axis=2).max() > 0
+    if not options:
+        tensor = torch.from_numpy(np.stack([color, grey]).astype(np.float32)).permute(0, 3, 1, 2)
+        spreads = COLORING.batch(tensor / tensor.max()).var(1).amax((1, 2))
+        assert spreads[0] > 0
+        assert spreads[1] == 0
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7])

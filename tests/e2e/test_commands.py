@@ -150,6 +150,22 @@ def test_ledger_round_trip(trained: Run) -> None:
     assert len(json.loads(trained("ledger", "list", "--json").out)) == 2
 
 
+def test_evaluation_of_a_folder_says_which_images_it_tests(trained: Run, tmp_path: Path) -> None:
+    for number in range(20):
+        path = tmp_path / "set" / "ab"[number // 10] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (10 * number, 100, 50)).save(path)
+    words = ("evaluate", "small", "--data", "folder:set")
+    assert "test images: a fixed tenth of the 20 images, since folder has no test part" in trained(*words).out
+    found = json.loads(trained(*words, "--all", "--json").out)
+    assert found["images"] == 20
+    assert found["selection"].startswith("all 20 images")
+    limited = json.loads(trained(*words, "--all", "--limit", "4", "--judge", "none.onnx", "--json").out or "{}")
+    assert limited == {}
+    assert "4 of 20 test images, evenly spaced" in trained(*words, "--all", "--limit", "4").out
+    assert trained("evaluate", "baseline:median", "--data", "folder:set", "--all").err.count("\n") == 1
+
+
 MISTAKES = [
     (("train", "--recipe", "quik"), "did you mean 'quick'"),
     (("train", "--recipe", "quick", "--set", "training.lrr=1"), "did you mean 'training.lr'"),
@@ -166,7 +182,15 @@ MISTAKES = [
     (("evaluate", "small", "--levels", "15,x"), "--levels 15,x"),
     (("evaluate", "small", "--levels", "15", "--noise", "type-1"), "--levels"),
     (("evaluate", "small", "--data", "photos", "--levels", "-5"), "sigma must be at least 0"),
+    (("evaluate", "small", "--data", "photos", "--levels", "15,-5"), "sigma must be at least 0"),
     (("evaluate", "small", "--data", "cbsd68", "--data-root", "nowhere"), "cbsd68 is not in nowhere"),
+    (("evaluate", "small", "--data", "photos", "--all"), "photos has a test part of its own"),
+    (("evaluate", "baseline:nlm", "--data", "photos", "--save", "x.safetensors"), "only networks can"),
+    (("evaluate", "small", "--data", "photos", "--save", "runs/small/best.safetensors"), "exists; remove it"),
+    (("evaluate", "small", "--data", "photos", "--save", "runs/small/recipe.toml/x.safetensors"), "recipe.toml"),
+    (("evaluate", "nothing", "--data", "photos", "--save", "x.safetensors"), "nothing"),
+    (("evaluate", "small", "--data", "foto", "--judge", "nonesuch"), "did you mean 'photos'"),
+    (("evaluate", "small", "--data", "photos", "--noise", "gausian(1, 2)", "--judge", "nonesuch"), "'gaussian'"),
     (("train", "--recipe", "quick", "--set", "data.name=cbsd68", "--data-root", "nowhere"), "cbsd68 is not in"),
     (("train", "--recipe", "quick", "--set", "data.crops=4"), "data.crops belongs to folder:PATH"),
     (("evaluate", "nothing.safetensors"), "nothing.safetensors"),
@@ -178,6 +202,12 @@ MISTAKES = [
     (("denoise", ".", "--model", "small"), "no picture in"),
     (("compare", "nowhere.png", "photo:cat"), "nowhere.png"),
     (("compare", "photo:cat", "photo:coffee"), "cannot be compared"),
+    (("compare", "photo:cat", "photo:cat", "--plot", "x"), "--plot, --against and --storage are for runs"),
+    (("compare", "photo:cat", "--study", "x"), "either runs or --study"),
+    (("compare", "small", "photo:cat"), "no picture small"),
+    (("export", "small", "--onnx", "a.onnx", "--runtime", "q.tgz"), "--runtime belongs to --page"),
+    (("export", "small", "--page", "x", "--overwrite"), "--overwrite belongs to --onnx"),
+    (("serve", "--leaderboard", "nowhere.csv"), "--leaderboard nowhere.csv: the file does not exist"),
     (("noise", "photo:catt", "--figure", "x.png"), "did you mean 'cat'"),
     (("noise", "photo:cat", "--out", "x.png", "--noise", "gausian(1, 2)"), "did you mean 'gaussian'"),
     (("noise", "photo:cat", "--out", "x.png"), "--noise"),

@@ -92,7 +92,7 @@ MISTAKES = {
     "no trials": (("explore", "explore/depth", "--trials", "0"), "explore.trials"),
     "no minutes": (("explore", "explore/depth", "--minutes", "0"), "explore.minutes"),
     "no workers": (("explore", "explore/depth", "--workers", "0"), "--workers is 0; write a number from 1 to 256"),
-    "a storage": (("explore", "explore/depth", "--storage", "x"), "x: Could not parse"),
+    "a storage": (("explore", "explore/depth", "--storage", "x"), "storage x: this is not the URL of a database"),
     "nothing to resume": (("explore", "explore/depth", "--resume"), "there is no study in sqlite:"),
     "status of nothing": (("explore", "status", "depth"), "there is no study in sqlite:"),
     "one run": (("compare", "a"), "name two runs or more to compare"),

@@ -106,6 +106,22 @@ def test_an_existing_file_as_out_is_an_error(small: Run) -> None:
     assert small("denoise", "a.png", "--out", "b.png", "--overwrite").code == 0
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strength", "2"], "strength must lie in [0, 1], not 2.0"),
+        (["--strength", "nan"], "strength must lie in [0, 1], not nan"),
+        (["--tile", "0"], "tile must be at least 1 pixel, and a whole number, not 0"),
+    ],
+)
+def test_a_wrong_number_is_an_error_even_if_nothing_is_left_to_do(options: list[str], message: str, run: Run) -> None:
+    picture("a.png")
+    picture("a_clean.png")
+    for model in ("photo-s", "automatic"):
+        answer = run("denoise", "a.png", "--model", model, *options)
+        assert (answer.code, answer.out, answer.err) == (2, "", f"daelab: {message}\n")
+
+
 def test_a_second_run_skips_what_was_denoised(small: Run) -> None:
     for name in ("a.png", "b.jpg"):
         picture(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import struct
 from collections.abc import Callable
@@ -48,6 +49,21 @@ def trained(name: str) -> Network:
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
     return network
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["enc1.weight", "dec1.bias", "bn_enc1.running_var"])
+@pytest.mark.parametrize("stored", ["float32", "float16"])
+def test_weights_that_are_no_numbers_are_refused(name: str, value: float, stored: str, tmp_path: Path) -> None:
+    network, path = trained("model-b-35"), tmp_path / "m.safetensors"
+    names = list(network.state_dict())
+    name = name if name in names else next(item for item in names if item.endswith(name.split(".")[1]))
+    network.state_dict()[name][-1] = value
+    save_model(path, network, replace(CARD, stored=stored))
+    torch.save(network.state_dict(), tmp_path / "m.pt")
+    for file in (path, tmp_path / "m.pt"):
+        with pytest.raises(ValueError, match=f"{file}: tensor {name} holds NaN or infinite values; train the model"):
+            load_network(file)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
@@ -137,7 +153,7 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty": (lambda good: b"", "not a safetensors file"),
     "seven bytes": (lambda good: good[:7], "not a safetensors file"),
     "a picture": (lambda good: b"\x89PNG\r\n\x1a\n" + good, "not a safetensors file"),
-    "a header too long": (lambda good: struct.pack("<Q", 4_000_001) + b" " * 4_000_001, "header would have 4000001"),
+    "a header too long": (lambda good: struct.pack("<Q", 4_000_001) + b" " * 4_000_001, "not a safetensors file"),
     "cut in the header": (lambda good: good[:200], "its safetensors header is damaged"),
     "cut in the tensors": (lambda good: good[:-100], "damaged or cut short"),
     "too many bytes": (lambda good: good + b"\0" * 100, "damaged or cut short"),
@@ -164,6 +180,18 @@ BAD: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "tensor dec1.weight is of type F32; expected F16",
     ),
     "wrong metrics": (lambda good: with_card(good, metrics=3), "`metrics` in its header must be of type dict, not 3"),
+    "wrong scores": (
+        lambda good: with_card(good, metrics={"test": {"psnr": "30"}}),
+        "`metrics.test.psnr` in its header is of a wrong type: '30'",
+    ),
+    "a score that is not finite": (
+        lambda good: with_card(good, metrics={"val_psnr": math.inf}),
+        "`metrics.val_psnr` in its header is of a wrong type: inf",
+    ),
+    "a wrong name of its data": (
+        lambda good: with_card(good, data={"name": 5}),
+        "`data.name` in its header is of a wrong type: 5",
+    ),
     "another shape": (lambda good: with_shape(good, [8, 3, 5, 5]), "tensor enc1.weight has shape (8, 3, 5, 5)"),
     "a lost tensor": (
         lambda good: with_header(good, {k: v for k, v in header_of(good).items() if k != "dec4.bias"}),

@@ -87,6 +87,24 @@ def png_chunks(data: bytes, rng: random.Random) -> bytes:
     return b"".join(out)
 
 
+_PARTS = re.compile(
+    rb"[\s\S]{4}(?:tEXt|zTXt|iTXt|fcTL|IDAT|IEND)|\xff[\xda\xe1\xfe\xd9]|\x21[\xf9\xfe]|\x2c\0{4}|ANMF|EXIF|XMP "
+)
+"""Where a chunk of a PNG, a segment of a JPEG, a block of a GIF or a chunk of a WebP begins."""
+
+
+def repeated_part(data: bytes, rng: random.Random) -> bytes:
+    """A file of which one part, such as a scan, a frame or a text, is there many times."""
+    places = [match.start() for match in _PARTS.finditer(data)]
+    at = rng.randrange(len(places) - 1)
+    part = data[places[at] : places[at + 1]]
+    return (
+        data[: places[at]]
+        + part * min(rng.choice((2, 30, 900, 20_000)), 1 + (1 << 20) // len(part))
+        + data[places[at] :]
+    )
+
+
 def tensor_header(data: bytes, rng: random.Random) -> bytes:
     """A safetensors file whose JSON is spoilt, ours inside it too, and has its true length."""
     (length,) = struct.unpack_from("<Q", data)

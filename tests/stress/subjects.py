@@ -22,7 +22,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import mutations
-from daelab._util.config import list_shipped_configs
+from daelab._util.files import list_shipped_configs
 from daelab.datasets.cifar10 import unpickle
 from daelab.datasets.decoding import decode_rgb
 from daelab.datasets.download import unpack_archive
@@ -139,7 +139,20 @@ def _png() -> list[bytes]:
         _saved("PNG", COLOUR, save_all=True, append_images=[PALETTE.convert("RGB")]),
         _saved("PNG", Image.fromarray(_pixels(8, 9, dtype=np.uint16))),
         deep.getvalue(),
+        *(_low_png(bits) for bits in (1, 2, 4)),
     ]
+
+
+def _low_png(bits: int) -> bytes:
+    """A grey PNG of a few bits with a transparent level."""
+    rows = b"".join(b"\0" + row.tobytes() for row in _pixels(9, bits))
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    head = (8).to_bytes(4, "big") + (9).to_bytes(4, "big") + bytes([bits, 0, 0, 0, 0])
+    parts = ((b"IHDR", head), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
 
 def _jpeg() -> list[bytes]:
@@ -149,6 +162,8 @@ def _jpeg() -> list[bytes]:
         _saved("JPEG", GREY, progressive=True),
         _saved("JPEG", COLOUR.convert("CMYK")),
         _saved("JPEG", COLOUR, subsampling=0, quality=30, xmp=b"<x:xmpmeta/>"),
+        _saved("JPEG", COLOUR, progressive=True),
+        _saved("MPO", COLOUR, save_all=True, append_images=[COLOUR.rotate(180)]),
     ]
 
 
@@ -178,7 +193,31 @@ def _tiffs() -> list[bytes]:
         made(_pixels(9, 8, 3, dtype=np.float32), photometric="rgb", bigtiff=True),
         made(_pixels(32, 32, 4), photometric="rgb", extrasamples=["unassalpha"], tile=(16, 16)),
         made(_pixels(3, 9, 8, dtype=np.uint16), photometric="rgb", planarconfig="separate"),
+        *(
+            made(_pixels(9, 8, bands, dtype=dtype), photometric="minisblack", planarconfig="contig", compression=way)
+            for bands, dtype, way in ((2, np.uint8, None), (4, np.float32, "zlib"), (5, np.uint16, None))
+        ),
+        made(_pixels(6, 9, 8), photometric="minisblack", planarconfig="separate"),
+        # values of 12 bits, declared and not; negative ones; one far from the others
+        made(_pixels(9, 8).astype(np.uint16) * 16, extratags=[(281, 3, 1, 4095, True)]),
+        made(_pixels(9, 8).astype(np.uint16) * 16, photometric="miniswhite"),
+        made(_pixels(9, 8).astype(np.int16) * 8 - 1024),
+        made(np.where(np.arange(72).reshape(9, 8) == 40, np.float32(1e9), _pixels(9, 8, dtype=np.float32))),
+        made(_pixels(9, 8, 5), photometric="separated", extrasamples=["unassalpha"]),
+        made(_pixels(9, 8, 5), photometric="rgb", extrasamples=["unspecified", "unassalpha"]),
+        _pages(),
     ]
+
+
+def _pages() -> bytes:
+    """A TIFF with reduced copies in SubIFDs, and pages of several sizes and types."""
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as file:
+        file.write(_pixels(16, 16, 3), photometric="rgb", subifds=1)
+        file.write(_pixels(8, 8, 3), photometric="rgb", subfiletype=1)
+        for values in (_pixels(5, 7), _pixels(3, 4, dtype=np.float32), _pixels(9, 2, dtype=np.uint16)):
+            file.write(values, photometric="minisblack")
+    return stream.getvalue()
 
 
 def _bmp() -> list[bytes]:
@@ -369,12 +408,12 @@ def _import(path: Path) -> None:
 
 
 PICTURES: dict[str, tuple[Callable[[], list[bytes]], tuple[mutations.Mutation, ...], int]] = {
-    ".png": (_png, (mutations.png_chunks,), 8),
-    ".jpg": (_jpeg, (), 5),
-    ".webp": (_webp, (), 3),
+    ".png": (_png, (mutations.png_chunks, mutations.repeated_part), 8),
+    ".jpg": (_jpeg, (mutations.repeated_part,), 5),
+    ".webp": (_webp, (mutations.repeated_part,), 3),
     ".tif": (_tiffs, (), 8),
     ".bmp": (_bmp, (), 2),
-    ".gif": (_gif, (), 3),
+    ".gif": (_gif, (mutations.repeated_part,), 3),
     ".npy": (_npy, (), 2),
 }
 TEXTS: dict[str, tuple[list[bytes], Callable[[str], object]]] = {

@@ -55,11 +55,12 @@ def _make_dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArr
         part or "train": ImageSet(f"npz/{part or 'train'}", pixels, coded[part], classes)
         for part, pixels in images.items()
     }
-    train, test = sets["train"], sets.get("test")
+    train, test, whole = sets["train"], sets.get("test"), None
     if test is None:
-        training_indices, test_indices = split_indices(len(train), str(path))
-        train, test = train.take(training_indices), train.take(test_indices)
-    return Dataset("npz", train, sets.get("val"), test, classes, note=f"arrays from {path}")
+        whole = train
+        training_indices, test_indices = split_indices(len(whole), str(path))
+        train, test = whole.take(training_indices), whole.take(test_indices)
+    return Dataset("npz", train, sets.get("val"), test, classes, f"arrays from {path}", whole)
 
 
 def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -25,6 +25,8 @@ class Images(ABC):
     """(N,), positions in `classes`."""
     classes: tuple[str, ...]
     """The names of the classes."""
+    paired: bool = False
+    """Whether a batch holds six channels: a clean image, then the noisy image of the same scene."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -66,7 +68,7 @@ class Images(ABC):
             rng: The generator that places crops, in a set that cuts crops; None cuts the center.
 
         Returns:
-            uint8 (B, 3, H, W), RGB.
+            uint8 (B, 3, H, W), RGB; (B, 6, H, W) if the set is paired.
         """
 
     @abstractmethod
@@ -167,6 +169,8 @@ class Dataset:
     classes: tuple[str, ...]
     note: str
     """A line on what it is and where it came from."""
+    whole: Images | None = None
+    """All images of a set without a test part, of which `test` is a fixed tenth. None if it has a test part."""
 
 
 @dataclass(frozen=True)

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from daelab._util.files import BoundedFile
 from daelab.datasets.base import Pixels
-from daelab.image_io.formats import list_training_formats
-
-_ORIENTATION = 0x0112
-"""The EXIF tag of the orientation. Values above 4 exchange height and width."""
+from daelab.errors import describe_error
+from daelab.image_io.fill import fill_pixels
+from daelab.image_io.orientation import turn_upright
+from daelab.image_io.read import read_picture, read_picture_size
 
 
 class ImageCache:
     """A reader of images that decodes each image once if it keeps them."""
+
+    channels = 3
+    """The number of channels of an image."""
 
     def __init__(self, crop: int, keeps: bool) -> None:
         """Start with no images.
@@ -47,10 +46,14 @@ class ImageCache:
         """
         picture = self._images.get(path)
         if picture is None:
-            picture = pad_by_reflection(decode_rgb(path), self.crop)
+            picture = pad_by_reflection(self.decode(path), self.crop)
             if self.keeps:
                 self._images[path] = picture
         return picture
+
+    def decode(self, path: Path) -> Pixels:
+        """Decode an image; see `decode_rgb`."""
+        return decode_rgb(path)
 
 
 def read_image_size(path: Path) -> tuple[int, int]:
@@ -65,12 +68,8 @@ def read_image_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: The file is not an image. The message names it.
     """
-    try:
-        with _open_image(path) as image:
-            turned = image.getexif().get(_ORIENTATION, 1) > 4
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception as error:  # decoders raise errors of nearly every class
-        raise _describe_broken_image(path, error) from error
+    with _explain_failure():
+        return read_picture_size(path)
 
 
 def count_pixels(path: Path, crop: int) -> int:
@@ -86,15 +85,15 @@ def count_pixels(path: Path, crop: int) -> int:
     Raises:
         ValueError: The file is not an image. The message names it.
     """
-    try:
-        with _open_image(path) as image:
-            return max(image.width, crop) * max(image.height, crop)
-    except Exception as error:  # decoders raise errors of nearly every class
-        raise _describe_broken_image(path, error) from error
+    height, width = read_image_size(path)
+    return max(height, crop) * max(width, crop)
 
 
 def decode_rgb(path: Path) -> Pixels:
     """Decode an image of any mode as RGB, turned upright as its EXIF says.
+
+    It is read as `daelab denoise` reads it, so that a model sees the same values in training and in use. Pixels that
+    alpha hides are filled from those beside them.
 
     Args:
         path: The image file.
@@ -105,11 +104,15 @@ def decode_rgb(path: Path) -> Pixels:
     Raises:
         ValueError: The file is not an image, or is damaged. The message names it.
     """
-    try:
-        with _open_image(path) as image:
-            return _convert_to_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # decoders raise errors of nearly every class
-        raise _describe_broken_image(path, error) from error
+    with _explain_failure():
+        picture = read_picture(path, training=True)
+        try:
+            pixels = picture.colour().pixels
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    hidden = picture.hidden
+    pixels = pixels if hidden is None else fill_pixels(pixels, hidden)
+    return np.ascontiguousarray(turn_upright(pixels, picture.info))
 
 
 def pad_by_reflection(picture: Pixels, crop: int) -> Pixels:
@@ -128,37 +131,9 @@ def pad_by_reflection(picture: Pixels, crop: int) -> Pixels:
 
 
 @contextmanager
-def _open_image(path: Path) -> Iterator[Image.Image]:
-    Image.init()
-    # Pillow knows further formats, one of which, EPS, would start another program
-    formats = [row.name for row in list_training_formats() if row.name in Image.OPEN]
-    with BoundedFile(path) as file, Image.open(file, formats=formats) as image:
-        yield image
-
-
-def _convert_to_rgb(image: Image.Image) -> Pixels:
-    if image.mode.startswith(("I", "F")):
-        gray = _convert_to_8_bits(np.asarray(image))
-        return np.repeat(gray[..., None], 3, axis=2)
-    if image.mode == "P":
-        image = image.convert("RGBA")  # Pillow warns about transparency if it converts directly to RGB
-    return np.array(image.convert("RGB"))
-
-
-def _convert_to_8_bits(gray: NDArray[Any]) -> Pixels:
-    """Convert gray values of 16 or 32 bits, or floats, to uint8. Pillow itself would clip them at 255."""
-    values = np.nan_to_num(gray.astype(np.float64))
-    top = values.max(initial=0.0)
-    if np.issubdtype(gray.dtype, np.floating):
-        scale = 255.0 if top <= 1.0 else 1.0
-    else:
-        # Pillow decodes some 16-bit files to 32 bits, so values above 255 are taken for 16-bit ones.
-        scale = 255.0 / 65535.0 if gray.dtype.itemsize == 2 or top > 255.0 else 1.0
-    return np.rint(values * scale).clip(0, 255).astype(np.uint8)
-
-
-def _describe_broken_image(path: Path, error: Exception) -> ValueError:
-    if isinstance(error, MemoryError):
-        return ValueError(f"{path} is too large for the free memory")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return ValueError(f"{path} is a broken picture ({reason}); remove or replace it")
+def _explain_failure() -> Iterator[None]:
+    """Turn an error of reading into a ValueError that says what to do."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{describe_error(error)}; remove or replace it") from None

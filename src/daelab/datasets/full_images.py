@@ -45,7 +45,18 @@ class FullImageSet(Images):
     def take(self, indices: Indices) -> FullImageSet:
         """Select images; see `Images.take`."""
         paths = tuple(self.paths[i] for i in indices.tolist())
-        return FullImageSet(self.name, paths, self.labels[indices], self.classes)
+        return replace(self, paths=paths, labels=self.labels[indices])
+
+    def read(self, i: int) -> Pixels:
+        """Decode an image.
+
+        Args:
+            i: The position of the image.
+
+        Returns:
+            uint8 (H, W, C).
+        """
+        return decode_rgb(self.paths[i])
 
     def groups(self, batch: int) -> Iterator[Indices]:
         """Return one image at a time, since the next may have another size; see `Images.groups`."""
@@ -66,7 +77,7 @@ class FullImageSet(Images):
             ValueError: An image is broken, or differs in size from the others. The message names the file.
         """
         del rng  # nothing is cropped
-        pictures = [decode_rgb(self.paths[i]) for i in indices.tolist()]
+        pictures = [self.read(i) for i in indices.tolist()]
         other = next((k for k, picture in enumerate(pictures) if picture.shape != pictures[0].shape), None)
         if other is not None:
             raise ValueError(f"{self.name}: {self.paths[indices[other]]} has another size; read it by itself")

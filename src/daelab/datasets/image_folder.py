@@ -83,6 +83,11 @@ class ImageFolder(Images):
         check_labels(self.name, self.labels, len(self.places), len(self.classes))
 
     @property
+    def paired(self) -> bool:  # type: ignore[override]
+        """Whether a batch holds six channels; see `Images`."""
+        return self.cache.channels == 6
+
+    @property
     def size(self) -> tuple[int, int]:
         """(crop, crop), in pixels."""
         return self.crop, self.crop
@@ -158,7 +163,8 @@ class ImageFolder(Images):
         Returns:
             uint8 (B, 3, crop, crop) for each batch.
         """
-        out = [np.empty((len(indices), 3, self.crop, self.crop), np.uint8) for indices, _ in jobs]
+        shape = (self.cache.channels, self.crop, self.crop)
+        out = [np.empty((len(indices), *shape), np.uint8) for indices, _ in jobs]
         # (image, batch, position in the batch) of every crop
         crops = [(int(self.places[i]), n, k) for n, (indices, _) in enumerate(jobs) for k, i in enumerate(indices)]
         for place, crops_of_image in groupby(sorted(crops), key=itemgetter(0)):
@@ -187,11 +193,12 @@ def load_image_folder(source: DatasetSource) -> Dataset:
         ValueError: There is no such folder, too few images, or an image that cannot be opened.
     """
     sets, note = split_image_folder(source)
-    if "test" not in sets:
-        train_indices, test_indices = split_indices(len(sets["train"]), f"folder {source.path}")
-        sets |= {"test": sets["train"].take(test_indices), "train": sets["train"].take(train_indices)}
+    whole = None if "test" in sets else sets["train"]
+    if whole is not None:
+        train_indices, test_indices = split_indices(len(whole), f"folder {source.path}")
+        sets |= {"test": whole.take(test_indices), "train": whole.take(train_indices)}
     train = sets["train"]
-    return Dataset("folder", train, sets.get("val"), sets["test"], train.classes, note)
+    return Dataset("folder", train, sets.get("val"), sets["test"], train.classes, note, whole)
 
 
 def split_image_folder(source: DatasetSource) -> tuple[dict[str, ImageFolder], str]:
@@ -209,6 +216,8 @@ def split_image_folder(source: DatasetSource) -> tuple[dict[str, ImageFolder], s
     root, crop = source.path, source.crop
     if not root.is_dir():
         raise ValueError(f"folder: {root} is not a folder")
+    if has_pairs(root):
+        raise ValueError(f"folder: {root} holds pairs of noisy and clean pictures; use paired:{root}")
     if crop < 1:
         raise ValueError(f"folder: a crop must be at least 1 pixel, not {crop}")
     parts, skipped = _find_parts(root)
@@ -227,6 +236,43 @@ def _fits(parts: Iterable[PathList], crop: int, budget: int) -> bool:
             if budget < 0:
                 return False
     return True
+
+
+def find_picture_names(top: Path) -> list[str]:
+    """List the images in a folder and its subfolders, as sorted paths within it.
+
+    Args:
+        top: The folder.
+    """
+    return sorted(filter(_is_picture, _walk_files(top)))
+
+
+PAIR_WORDS = (
+    ("noisy", "clean"),
+    ("noise", "clean"),
+    ("noisy", "gt"),
+    ("real", "mean"),
+    ("noisy", "mean"),
+    ("noisy", "reference"),
+    ("noisy", "ref"),
+    ("noisy", "target"),
+    ("input", "target"),
+    ("input", "gt"),
+)
+"""The words that tell a noisy image from its clean one, in names of files or of folders."""
+
+
+def has_pairs(root: Path) -> bool:
+    """Return whether a folder, or a part of it, holds subfolders of noisy and of clean images, which are no classes.
+
+    Args:
+        root: The folder.
+    """
+    for folder in (root, *(root / part for part in ("train", "val", "test"))):
+        inside = {child.name.lower() for child in folder.iterdir()} if folder.is_dir() else set()
+        if any({noisy, clean} <= inside for noisy, clean in PAIR_WORDS):
+            return True
+    return False
 
 
 def _find_parts(root: Path) -> tuple[dict[Path, PathList], int]:

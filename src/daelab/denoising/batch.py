@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import glob
+import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 
 from daelab._util.distributed import count_processes, gather_values, get_rank
+from daelab.denoising.automatic import LEFT_UNCHANGED
 from daelab.denoising.pipeline import (
     DENOISED_SUFFIX,
     DONE_BEFORE,
@@ -23,13 +25,15 @@ from daelab.denoising.pipeline import (
     is_same_file,
 )
 from daelab.denoising.side_files import COMPARISON, UNCERTAINTY
+from daelab.denoising.sources import FoundFiles, find_files, is_several
 from daelab.denoising.tiling import ProgressCallback
-from daelab.errors import describe_error
+from daelab.errors import describe_error, make_unknown_name_error
 from daelab.image_io.bundled_photos import find_photo
 from daelab.image_io.formats import find_format, list_suffixes
-from daelab.image_io.write import check_target
 
 _NO_MATCH = ": no picture matches"
+_SHOWN = 5
+"""The number of files that a note names."""
 BatchProgress = Callable[[float, int], None]
 """Called with (pictures done, fractions included; pictures in total)."""
 BatchWork = Callable[[str, Path, ProgressCallback], DenoiseResult]
@@ -44,6 +48,8 @@ class BatchRequest:
     """Files, folders, glob patterns or photo:NAME."""
     out: Path | None = None
     """A file for one picture, else a folder. None writes each result beside its source."""
+    out_is_folder: bool = False
+    """Whether `out` is a folder even if its name looks like that of a file."""
     recursive: bool = False
     """Whether folders inside folders are included."""
     suffix: str | None = None
@@ -62,12 +68,14 @@ class BatchRequest:
     @property
     def single(self) -> bool:
         """Whether one picture is named, so that the command fails if it fails."""
-        return len(self.pictures) == 1 and not _is_several(self.pictures[0])
+        return len(self.pictures) == 1 and not is_several(self.pictures[0])
 
     @property
     def into_file(self) -> bool:
         """Whether `out` is the file of the only result."""
-        return self.out is not None and self.single and bool(self.out.suffix) and not self.out.is_dir()
+        if self.out is None or self.out_is_folder or not self.single:
+            return False
+        return bool(self.out.suffix) and not self.out.is_dir()
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,14 @@ class BatchSummary:
     failed: int
     """The number of pictures that failed."""
 
+    def __str__(self) -> str:
+        """Return the counts in words, with the reasons for which pictures were left unchanged."""
+        reasons = Counter(result.why for result in self.results if result.status == LEFT_UNCHANGED)
+        parts = [f"{self.done - reasons.total():,} done"]
+        # The reason is the first sentence of the line that was printed for the picture.
+        parts += [f"{count:,} left as they are ({why.partition('. ')[0]})" for why, count in reasons.most_common()]
+        return ", ".join([*parts, f"{self.done_before:,} done before", f"{self.failed:,} failed"])
+
 
 def plan_batch(request: BatchRequest) -> list[BatchJob]:
     """List the pictures of a batch in the order of the request, each folder sorted by name.
@@ -107,10 +123,8 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
     """
     if request.in_place and (request.out or request.suffix or request.form or request.overwrite):
         raise ValueError("--in-place replaces each source; it takes no --out, --suffix, --format or --overwrite")
-    if request.out is not None and not request.single and _is_file_name(request.out):
-        raise ValueError(f"--out {request.out}: several pictures need a folder, not a file")
-    if request.into_file and request.out is not None:
-        check_target(request.out, overwrite=True)
+    if request.out is not None:
+        _check_out(request, request.out)
     part, parts = request.shard
     if not 1 <= part <= parts:
         raise ValueError(f"--shard I/N: I must be from 1 to N, not {part}/{parts}")
@@ -120,19 +134,60 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
         target = _locate_target(request, source, name)
         # Clashes are found before the parts are divided, so that every computer finds the same ones.
         fault = fault or _find_clash(request, source, target, taken)
-        taken.setdefault(target, source)
+        taken.setdefault(target.resolve(), source)
         # The part follows from the path inside the folder alone, so that the folder may lie elsewhere on each computer.
-        if zlib.crc32(name.as_posix().encode()) % parts == part - 1:
+        if zlib.crc32(os.fsencode(name.as_posix())) % parts == part - 1:
             jobs.append(BatchJob(source, target, fault))
     return jobs
 
 
-def _is_file_name(path: Path) -> bool:
-    return find_format(path.suffix) is not None and not path.is_dir()
+def find_unread(request: BatchRequest) -> FoundFiles:
+    """Find what the folders and patterns of a request hold beside pictures of a supported format.
+
+    Args:
+        request: The request.
+
+    Returns:
+        The files that are not read and the folders that are not entered, without pictures.
+    """
+    found = [find_files(text, request.recursive, request.out) for text in request.pictures if is_several(text)]
+    return FoundFiles([], [*chain(*(one.unread for one in found))], [*chain(*(one.not_entered for one in found))])
 
 
-def _is_several(text: str) -> bool:
-    return Path(text).is_dir() or (not Path(text).exists() and not text.startswith("photo:") and glob.has_magic(text))
+def describe_unread(found: FoundFiles) -> list[str]:
+    """Describe in one line each which files are not read and which folders are not entered.
+
+    Args:
+        found: What `find_unread` returned.
+    """
+    lines = []
+    if found.unread:
+        lines.append(f"{_count_names(found.unread, 'file')}, because only pictures of supported formats are read")
+    if found.not_entered:
+        lines.append(f"{_count_names(found.not_entered, 'folder')}, because --recursive is not given")
+    return lines
+
+
+def _count_names(paths: Sequence[Path], noun: str) -> str:
+    names = [path.name for path in paths[:_SHOWN]] + ["..."] * (len(paths) > _SHOWN)
+    counted = f"1 {noun} was" if len(paths) == 1 else f"{len(paths):,} {noun}s were"
+    return f"{counted} skipped ({', '.join(names)})"
+
+
+def _check_out(request: BatchRequest, out: Path) -> None:
+    """Refuse a place for results that cannot be written to, before anything is computed."""
+    is_format = find_format(out.suffix) is not None
+    if request.into_file and not is_format:
+        fault = make_unknown_name_error("picture format", out.suffix, list_suffixes())
+        raise ValueError(f"--out {out}: {fault}; to name a folder, write {out}{os.sep}")
+    if not request.single and is_format and not (out.is_dir() or request.out_is_folder):
+        raise ValueError(f"--out {out}: several pictures need a folder; write {out}{os.sep} if it is to be one")
+    folder = out.parent if request.into_file else out
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"--out {out}: {nearest} is a file, not a folder")
+    if not os.access(nearest, os.W_OK):
+        raise PermissionError(f"--out {out}: the folder {nearest} cannot be written to")
 
 
 def _list_sources(request: BatchRequest) -> Iterator[tuple[str, Path, str]]:
@@ -142,28 +197,18 @@ def _list_sources(request: BatchRequest) -> Iterator[tuple[str, Path, str]]:
         if text.startswith("photo:"):
             file = find_photo(text.removeprefix("photo:"))
             yield text, Path(text.removeprefix("photo:") + file.suffix), ""
-        elif path.is_dir():
-            inside = sorted(path.rglob("*") if request.recursive else path.iterdir())
-            yield from ((str(file), file.relative_to(path), "") for file in _filter_pictures(inside, request))
-        elif _is_several(text):
-            files = [Path(name) for name in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207
-            if not files:
+        elif is_several(text):
+            found = find_files(text, request.recursive, request.out)
+            if not found.pictures and not path.is_dir():
                 yield text, path, text + _NO_MATCH
-            yield from ((str(file), Path(file.name), "") for file in _filter_pictures(files, request))
+            for file in found.pictures:
+                # A second run over the same folder must not denoise the results of the first.
+                if not _is_result(file, request):
+                    yield str(file), file.relative_to(path) if path.is_dir() else Path(file.name), ""
         elif not path.is_file():
             yield text, Path(path.name), f"no picture {path}"
         elif request.single or not _is_result(path, request):
             yield text, Path(path.name), ""
-
-
-def _filter_pictures(files: Iterable[Path], request: BatchRequest) -> Iterator[Path]:
-    """Yield the files whose names are those of pictures and not of results of an earlier run."""
-    for file in files:
-        skipped = file.name.startswith(".") or (request.out is not None and file.is_relative_to(request.out))
-        is_picture = find_format(file.suffix) is not None and file.is_file()
-        # A second run over the same folder must not denoise the results of the first.
-        if is_picture and not skipped and not _is_result(file, request):
-            yield file
 
 
 def _is_result(file: Path, request: BatchRequest) -> bool:
@@ -195,8 +240,8 @@ def _locate_target(request: BatchRequest, source: str, name: Path) -> Path:
 
 def _find_clash(request: BatchRequest, source: str, target: Path, taken: dict[Path, str]) -> str:
     """Return the reason why a result cannot be written to its target, if there is one."""
-    if target in taken:
-        return f"{source}: its result would be {target}, which is the result of {taken[target]} too"
+    if target.resolve() in taken:  # resolved, since links may lead to the same file
+        return f"{source}: its result would be {target}, which is the result of {taken[target.resolve()]} too"
     if not request.in_place and is_same_file(Path(source), target):
         return f"{source}: its result would replace it; name another file with --out"
     return ""
@@ -240,7 +285,8 @@ def run_batch(
         raise ValueError(f"--workers must be at least 1, not {workers}")
     jobs = plan_batch(request)
     if request.shard == (1, 1) and all(job.fault.endswith(_NO_MATCH) for job in jobs):
-        raise ValueError(f"no picture in {', '.join(request.pictures)}")
+        unread = describe_unread(find_unread(request))
+        raise ValueError(f"no picture in {', '.join(request.pictures)}{''.join(f'; {text}' for text in unread)}")
     progress = _BatchProgress(len(jobs), report)
 
     def run_job(job: BatchJob) -> DenoiseResult:

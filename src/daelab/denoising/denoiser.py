@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 
 from daelab._util.memory import get_free_memory, parse_memory_size
+from daelab.denoising.arrays import ArrayJob, TensorJob, convert_to_array
 from daelab.denoising.backends import Backend, make_network_backend, make_onnx_backend
 from daelab.denoising.classical import parse_classical_method
+from daelab.denoising.planes import split_planes
 from daelab.denoising.tiling import FetchFunction, ProgressCallback, TilePlace, denoise_tiles
 from daelab.errors import make_unknown_name_error
+from daelab.image_io.picture import Picture
 from daelab.models.layers import append_noise_level
 from daelab.models.model_file import load_network
 from daelab.models.registry import find_model_file, list_shipped_models
@@ -56,8 +59,7 @@ class Denoiser:
         sigma: float | None = None,
     ) -> None:
         """Check the settings; see the class."""
-        if tile is not None and tile < 1:
-            raise ValueError(f"tile must be at least 1 pixel, not {tile}")
+        check_tile(tile)
         if sigma is not None and not method.conditioned:
             raise ValueError(f"{method.name} takes no sigma: it was trained for all noise levels at once")
         if sigma is not None and not 0 <= sigma <= 255:
@@ -122,7 +124,8 @@ class Denoiser:
         """Denoise one picture, or a batch of pictures of one size.
 
         Args:
-            image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+            image: (H, W), (H, W, 3) or (N, H, W, 3); integers or floats. Black and white are 0 and 1 for floats within
+                [0, 1]; see `find_value_range` for other values. Outliers stay as they are.
             strength: A number from 0, the unchanged picture, to 1, the denoised one.
             self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
             progress: Called with the numbers of tiles done and of all tiles.
@@ -131,11 +134,9 @@ class Denoiser:
             the denoised picture or batch, of the same shape and type.
 
         Raises:
-            ValueError: The shape, the type or the range is another.
+            ValueError: The shape or the type is another, or a value is NaN or infinite.
         """
-        job = _Arrays(image, self.device, strength)
-        self._denoise(job, self_ensemble, progress)
-        return job.denoised
+        return self._denoise_array(image, strength, self_ensemble, False, progress)[0]
 
     def with_spread(
         self, image: npt.ArrayLike, *, strength: float = 1.0, progress: ProgressCallback | None = None
@@ -143,7 +144,7 @@ class Denoiser:
         """Denoise by self-ensemble, and also return how much the eight results differ at each pixel.
 
         Args:
-            image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16, or floats in [0, 1].
+            image: A picture or a batch; see `__call__`.
             strength: A number from 0, the unchanged picture, to 1, the denoised one.
             progress: Called with the numbers of tiles done and of all tiles.
 
@@ -151,10 +152,54 @@ class Denoiser:
             the denoised picture or batch, and the uncertainty map, (H, W) or (N, H, W): the standard deviation of the
             eight results for a range of [0, 1], root mean square over the channels.
         """
-        job = _Arrays(image, self.device, strength)
-        job.spreads = np.empty(job.outputs.shape[:3], np.float32)
-        self._denoise(job, True, progress)
-        return job.denoised, job.spreads if job.given.ndim == 4 else job.spreads[0]
+        denoised, spread = self._denoise_array(image, strength, True, True, progress)
+        assert spread is not None
+        return denoised, spread
+
+    def _denoise_array(
+        self,
+        image: npt.ArrayLike,
+        strength: float,
+        self_ensemble: bool,
+        uncertainty: bool,
+        progress: ProgressCallback | None,
+    ) -> tuple[_Array, npt.NDArray[np.float32] | None]:
+        planes = split_planes(Picture(convert_to_array(image)))
+        denoised, spread = self.denoise_plane(
+            planes.arrays[0],
+            strength=strength,
+            self_ensemble=self_ensemble,
+            uncertainty=uncertainty,
+            progress=progress,
+        )
+        return planes.join([denoised]), spread
+
+    def denoise_plane(
+        self,
+        plane: _Array,
+        *,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+        uncertainty: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> tuple[_Array, npt.NDArray[np.float32] | None]:
+        """Denoise an array that `split_planes` returned.
+
+        Args:
+            plane: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
+            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
+            uncertainty: Return the uncertainty map, which implies the self-ensemble.
+            progress: Called with the numbers of tiles done and of all tiles.
+
+        Returns:
+            the denoised array, and the uncertainty map if it was asked for; see `with_spread`.
+        """
+        job = ArrayJob(plane, self.device, strength)
+        job.spreads = np.empty(job.outputs.shape[:3], np.float32) if uncertainty else None
+        self._denoise(job, self_ensemble or uncertainty, progress)
+        spreads = job.spreads
+        return job.denoised, spreads if spreads is None or plane.ndim == 4 else spreads[0]
 
     def batch(self, x: Tensor, progress: ProgressCallback | None = None, *, self_ensemble: bool = False) -> Tensor:
         """Denoise a batch of tensors.
@@ -167,18 +212,18 @@ class Denoiser:
         Returns:
             (N, 3, H, W) on the device of the denoiser.
         """
-        job = _Tensors(x, self.device)
+        job = TensorJob(x, self.device)
         self._denoise(job, self_ensemble, progress)
         return job.out
 
-    def _denoise(self, job: _Arrays | _Tensors, self_ensemble: bool, progress: ProgressCallback | None) -> None:
+    def _denoise(self, job: ArrayJob | TensorJob, self_ensemble: bool, progress: ProgressCallback | None) -> None:
         side = self._side(self_ensemble)
         fetch = self._fetch_with_level(job) if self.method.conditioned else job.fetch
         denoise_tiles(
             self.method, job.shape, fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress
         )
 
-    def _fetch_with_level(self, job: _Arrays | _Tensors) -> FetchFunction:
+    def _fetch_with_level(self, job: ArrayJob | TensorJob) -> FetchFunction:
         """Return a function that fetches parts of the pictures together with the noise level of each picture."""
         count, height, width = job.shape
         if self.sigma is not None:
@@ -207,8 +252,17 @@ class Denoiser:
         return max(multiple, min(requested, allowed))
 
 
-load_model = Denoiser.load
-"""The name of `Denoiser.load` in the package `daelab`."""
+def check_tile(tile: int | None) -> None:
+    """Check the side of a tile.
+
+    Args:
+        tile: The side in pixels, or None for the default.
+
+    Raises:
+        ValueError: It is not a whole number of at least 1.
+    """
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1):
+        raise ValueError(f"tile must be at least 1 pixel, and a whole number, not {tile}")
 
 
 def estimate_noise_level(x: Tensor) -> Tensor:
@@ -237,63 +291,6 @@ def _middle(side: int) -> slice:
     """Return the middle `2 * TILE` pixels of a side, or all of it."""
     first = max(0, side - 2 * TILE) // 2
     return slice(first, min(side, first + 2 * TILE))
-
-
-class _Tensors:
-    """A batch (N, 3, H, W), and its denoised version."""
-
-    def __init__(self, x: Tensor, device: torch.device) -> None:
-        self.x, self.out = x, torch.empty(x.shape, device=device)
-        self.shape = (x.shape[0], x.shape[2], x.shape[3])
-
-    def fetch(self, place: TilePlace) -> Tensor:
-        window = self.x[place.images, :, place.rows, place.columns]
-        return window.to(self.out.device, torch.float32)
-
-    def store(self, place: TilePlace, denoised: Tensor, spread: Tensor | None) -> None:
-        self.out[place.images, :, place.rows, place.columns] = denoised
-
-
-class _Arrays:
-    """A picture or a batch of the shapes and types that users have, and its denoised version."""
-
-    def __init__(self, image: npt.ArrayLike, device: torch.device, strength: float) -> None:
-        self.given = np.asarray(image)
-        if self.given.ndim != 2 and not (self.given.ndim in (3, 4) and self.given.shape[-1] == 3):
-            raise ValueError(f"an image must be (H, W), (H, W, 3) or (N, H, W, 3), not {self.given.shape}")
-        if not 0 <= strength <= 1:
-            raise ValueError(f"strength must lie in [0, 1], not {strength}")
-        self.device, self.strength, self.scale = device, strength, _get_white(self.given)
-        self.denoised = np.empty(self.given.shape, self.given.dtype)
-        self.spreads: npt.NDArray[np.float32] | None = None
-        # views of both as (N, H, W, C), without a copy
-        self.inputs, self.outputs = _view_as_batch(self.given), _view_as_batch(self.denoised)
-        self.shape = (self.inputs.shape[0], self.inputs.shape[1], self.inputs.shape[2])
-
-    def fetch(self, place: TilePlace) -> Tensor:
-        # Only the window is converted to float32, so that the picture is never copied as a whole.
-        window = np.array(self.inputs[place.images, place.rows, place.columns], np.float32, order="C")
-        x = torch.from_numpy(window).to(self.device).div_(self.scale).permute(0, 3, 1, 2)
-        return x.expand(-1, 3, -1, -1)  # a grayscale image as three equal channels
-
-    def store(self, place: TilePlace, denoised: Tensor, spread: Tensor | None) -> None:
-        if self.strength < 1:
-            # The noisy pixels are fetched again, since the window that was denoised had a halo.
-            denoised = torch.lerp(self.fetch(place), denoised, self.strength)
-        if self.inputs.shape[3] == 1:
-            denoised = denoised.mean(1, keepdim=True)
-        # Clamped before the conversion, since integers would wrap around.
-        values = denoised.clamp(0, 1).mul_(self.scale).permute(0, 2, 3, 1)
-        at = (place.images, place.rows, place.columns)
-        self.outputs[at] = (values.round() if self.scale > 1 else values).cpu().numpy()
-        if self.spreads is not None and spread is not None:
-            self.spreads[at] = spread.cpu().numpy()
-
-
-def _view_as_batch(image: _Array) -> _Array:
-    if image.ndim == 2:
-        return image[None, :, :, None]
-    return image if image.ndim == 4 else image[None]
 
 
 def find_model(name: str | Path) -> Path:
@@ -332,17 +329,3 @@ def _load_backend(name: str | Path, device: torch.device | str | None) -> Backen
 
 def _free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else get_free_memory()
-
-
-def _get_white(image: _Array) -> int:
-    """Return the value of white."""
-    if image.dtype.type is np.uint8:
-        return 255
-    if image.dtype.type is np.uint16:
-        return 65535
-    if not np.issubdtype(image.dtype, np.floating):
-        raise ValueError(f"an image must be uint8, uint16 or float, not {image.dtype}")
-    # NaN makes both comparisons false
-    if image.size and not (image.min() >= 0 and image.max() <= 1):
-        raise ValueError("an image of floats must lie in [0, 1]; scale it before denoising")
-    return 1

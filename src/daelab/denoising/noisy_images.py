@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from daelab.denoising.arrays import convert_to_array
 from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
 from daelab.denoising.pipeline import DenoiseResult
 from daelab.denoising.planes import split_planes
@@ -49,7 +51,7 @@ def derive_image_index(src: str) -> int:
         src: The path or the name of the picture.
     """
     # Python's own hash of a text differs from process to process.
-    return zlib.crc32(Path(src).name.encode())
+    return zlib.crc32(os.fsencode(Path(src).name))
 
 
 def make_noisy_picture(picture: Picture, name: str, noise: Noise, seed: int = 0) -> Picture:
@@ -65,8 +67,8 @@ def make_noisy_picture(picture: Picture, name: str, noise: Noise, seed: int = 0)
         ValueError: A value of the picture is NaN or infinite.
     """
     index = derive_image_index(name)
-    pages = [split_planes(page.pixels) for page in picture.pages]
-    return picture.with_page_pixels(
+    pages = [split_planes(page) for page in picture.layers]
+    return picture.with_layer_pixels(
         [page.join([make_noisy(plane, noise, seed, index) for plane in page.arrays]) for page in pages]
     )
 
@@ -115,16 +117,22 @@ def write_noisy_file(src: str, dst: Path, noise: Noise, seed: int = 0, *, overwr
     return DenoiseResult(src, str(dst), "made noisy", note=picture.note, height=picture.size[0], width=picture.size[1])
 
 
-def identify_file_noise(picture: str | Path | npt.NDArray[Any]) -> IdentifiedNoise:
-    """Identify the noise in a picture, and the shipped models that were trained for it.
+def identify_file_noise(picture: str | Path | Picture | npt.NDArray[Any]) -> IdentifiedNoise:
+    """Identify the noise in a picture as `daelab denoise` does, and the shipped models that were trained for it.
 
     Args:
-        picture: A path, `photo:NAME`, or an array (H, W) or (H, W, 3); see `identify.identify_noise`.
+        picture: A path, `photo:NAME`, a picture, or an array (H, W) or (H, W, 3) that `Denoiser` takes. The first page
+            counts, and of CMYK the colors.
 
     Raises:
         FileNotFoundError: The file does not exist.
         ValueError: The file is not a picture, or damaged. The error names it.
     """
+    name = ""
     if isinstance(picture, str | Path):
-        picture = read_picture(picture).colour().pixels
-    return identify_noise(picture)
+        name, picture = f"{picture}: ", read_picture(picture)
+    try:
+        page = picture if isinstance(picture, Picture) else Picture(convert_to_array(picture))
+        return identify_noise(split_planes(page).samples[0])
+    except ValueError as error:
+        raise ValueError(f"{name}{error}") from None

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daelab._util.files import write_file
+from daelab.denoising.arrays import check_strength
 from daelab.denoising.automatic import (
     AUTOMATIC,
     LEFT_UNCHANGED,
@@ -52,6 +53,10 @@ class DenoiseOptions:
     compare: bool = False
     uncertainty: bool = False
     max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        """Check the numbers, so that a wrong one is an error even if no picture is denoised."""
+        check_strength(self.strength)
 
 
 @dataclass(frozen=True)
@@ -135,6 +140,7 @@ def denoise_file(
     max_pixels: int = MAX_PIXELS,
     tile: int | None = None,
     memory: int | str | None = None,
+    force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> DenoiseResult:
     """Denoise a picture file into a file of the same kind. Mode, bit depth, alpha and metadata are kept.
@@ -155,6 +161,7 @@ def denoise_file(
         max_pixels: The largest picture to accept, in pixels. It is checked from the file header.
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile, in bytes or as text ("512MB"); see `Denoiser`.
+        force: Whether to denoise a picture that would be left unchanged, if no model is named.
         progress: Called with (tiles done, tiles in total) of each page.
 
     Returns:
@@ -179,9 +186,10 @@ def denoise_file(
     dst = src if in_place else choose_target(src, DENOISED_SUFFIX) if dst is None else Path(dst)
     if not in_place and is_same_file(src, dst):
         raise ValueError(f"{dst} is the source itself; in_place=True replaces it")
-    denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=None) if isinstance(model, str | Path) else model
+    if isinstance(model, str | Path):
+        model = load_denoiser(model, tile=tile, memory=memory, sigma=None, force=force)
     options = DenoiseOptions(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
-    return run_file(denoiser, str(src), dst, options, progress)
+    return run_file(model, str(src), dst, options, progress)
 
 
 def run_file(
@@ -209,9 +217,9 @@ def run_file(
     for place in side_files.values():
         check_target(place, overwrite=options.overwrite)
     picture = read_picture(source, max_pixels=options.max_pixels)
-    # The other frames exist in no other file, so they would be lost.
+    # What the note says, such as further frames, exists in no other file, so it would be lost.
     if picture.note and is_same_file(Path(source), target):
-        raise ValueError(f"{source}: writing in place would keep only {picture.note}; choose another output file")
+        raise ValueError(f"{source}: it cannot be replaced ({picture.note}); write another file with --out")
     denoised = denoise_picture(picture, denoiser, options, form=form, name=source, progress=progress)
     comparison = join_side_by_side(picture, denoised.picture) if options.compare else None
     del picture  # encoding the result needs the memory
@@ -295,21 +303,24 @@ def denoise_picture(
     picture = picture.stripped() if options.strip else picture
     pixels, spreads = [], []
     noises: list[IdentifiedNoise] = []
+    notes = [picture.note]
     try:
         # Checked before denoising, so that a format that cannot hold the result fails at once.
         check_format_holds(picture, form)
-        for page in picture.pages:
-            planes = split_planes(page.pixels)
+        for page in picture.layers:
+            planes = split_planes(page)
+            notes.append(planes.note)
             images = [
                 denoise_image(
                     plane,
                     denoiser,
+                    sample=sample,
                     strength=options.strength,
                     self_ensemble=options.self_ensemble,
                     uncertainty=options.uncertainty,
                     progress=progress,
                 )
-                for plane in planes.arrays
+                for plane, sample in zip(planes.arrays, planes.samples, strict=True)
             ]
             pixels.append(planes.join([image.pixels for image in images]))
             spreads.append(join_spreads([image.spread for image in images]))
@@ -324,7 +335,8 @@ def denoise_picture(
     height, width = picture.size
     result = DenoiseResult(
         status=status,
-        note="" if unchanged else picture.note,  # all frames are left in a file that is copied
+        # All frames are left in a file that is copied.
+        note="; ".join(note for note in dict.fromkeys(notes[unchanged:]) if note),
         model=model,
         why=why,
         height=height,
@@ -332,7 +344,7 @@ def denoise_picture(
         pages=len(picture.pages),
         largest_spread=None if spreads[0] is None else float(spreads[0].max()),
     )
-    return DenoisedPicture(result, picture.with_page_pixels(pixels), spreads[0], unchanged)
+    return DenoisedPicture(result, picture.with_layer_pixels(pixels), spreads[0], unchanged)
 
 
 def is_same_file(one: Path, other: Path) -> bool:

@@ -68,7 +68,7 @@ def denoise_tiles(
         progress: Called with the numbers of tiles done and of all tiles.
 
     Raises:
-        ValueError: Memory runs out even for the smallest tile.
+        ValueError: Memory runs out even for the smallest tile, or a result is NaN or infinite.
     """
     if 0 in shape:
         return
@@ -77,7 +77,11 @@ def denoise_tiles(
     while todo:
         short = False
         try:
-            store(todo[-1], *_denoise_tile(method, shape, todo[-1], fetch, self_ensemble))
+            denoised, spread = _denoise_tile(method, shape, todo[-1], fetch, self_ensemble)
+            # Checked here for every path: pixels of a picture that a broken model spoilt must never be written.
+            if not torch.isfinite(denoised).all():
+                raise ValueError(f"{method.name} returned NaN or infinite values; its weights may be damaged")
+            store(todo[-1], denoised, spread)
         except Exception as error:
             if not _out_of_memory(error):
                 raise

@@ -6,11 +6,14 @@ pickles that are read are the paper's, through PyTorch's restricted loader.
 
 from __future__ import annotations
 
+import math
 import reprlib
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import torch
@@ -30,6 +33,18 @@ STORAGE_TYPES = {"float32": "F32", "float16": "F16"}
 """The types in which a file may hold matrices and kernels, with their safetensors names.
 
 The computation uses float32 in any case."""
+
+_SHOWN_FIELDS: dict[tuple[str, ...], type | UnionType] = {
+    ("metrics", "val_psnr"): float | int,
+    ("metrics", "test"): dict,
+    ("metrics", "test", "data"): str,
+    ("metrics", "test", "images"): int,
+    **{("metrics", "test", metric): dict for metric in ("psnr", "ssim")},
+    **{("metrics", "test", metric, of): float | int for metric in ("psnr", "ssim") for of in ("noisy", "denoised")},
+    ("data", "name"): str,
+    ("data", "terms"): str,
+}
+"""The types of the nested fields that daelab reads, unless they are missing or null."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +165,25 @@ def parse_model_metadata(path: Path, header: object) -> ModelMetadata:
             raise ValueError(
                 f"{path}: `{key}` in its header must be of type {kind.__name__}, not {reprlib.repr(value)}"
             )
+    _check_scores(path, known)
     if known.get("stored", default.stored) not in STORAGE_TYPES:
         raise ValueError(f"{path}: {make_unknown_name_error('storage precision', known['stored'], STORAGE_TYPES)}")
     return ModelMetadata(spec=architecture, **known)
+
+
+def _check_scores(path: Path, fields: Mapping[str, Any]) -> None:
+    """Check the types of what lists of models show, so that one file cannot make a whole list fail."""
+    for keys, kind in _SHOWN_FIELDS.items():
+        value: Any = fields
+        for key in keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is None or (isinstance(value, kind) and not isinstance(value, bool) and _is_finite(value)):
+            continue
+        raise ValueError(f"{path}: `{'.'.join(keys)}` in its header is of a wrong type: {reprlib.repr(value)}")
+
+
+def _is_finite(value: object) -> bool:
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def load_network(path: str | Path) -> tuple[Network, ModelMetadata]:
@@ -179,6 +210,7 @@ def load_network(path: str | Path) -> tuple[Network, ModelMetadata]:
     network = build_network(metadata.spec)
     # Weights in half precision are widened here, since the computation uses float32 in any case.
     network.load_state_dict(tensors, strict=True)
+    _check_finite(path, network)
     return network.eval(), metadata
 
 
@@ -205,8 +237,16 @@ def _load_paper_checkpoint(path: Path) -> tuple[Network, ModelMetadata]:
     network = build_network(architecture)
     with explain_misfit(path):  # the tensors may be sparse, quantized, complex, or on no device
         network.load_state_dict(state, strict=True)
+    _check_finite(path, network)
     # The paper's files have no metadata, so the noise is that of its published code.
     return network.eval(), ModelMetadata(spec=architecture, name=path.stem, noise="published-code")
+
+
+def _check_finite(path: Path, network: Network) -> None:
+    """Raise a ValueError if a tensor holds NaN or infinite values, of which a network makes a black picture."""
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{path}: tensor {name} holds NaN or infinite values; train the model again")
 
 
 def _check_archive(path: Path) -> None:
