@@ -1,8 +1,8 @@
-"""docs/reliability.md: what is promised, how it is tested, and what was measured last.
+"""Write docs/reliability.md: what is promised, how it is tested, and what was measured last.
 
     python tools/reliability.py                          write the document from docs/reliability.json
-    python tools/reliability.py --measure kills fuzz     run these first, and keep their figures; `all` for all
-    python tools/reliability.py --take fuzz=found.json   keep what the same command printed elsewhere
+    python tools/reliability.py --measure kills fuzz     run these first, and keep their figures; `all` runs all
+    python tools/reliability.py --take fuzz=found.json   keep what the same command printed on another machine
 
 No figure is typed.
 """
@@ -53,75 +53,159 @@ MEASURES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
 }
 """What is measured: the command, to which `--json` is added, and its figures in words."""
 
-SUITE = "holds in every run of the suite"
+SUITE = "passes in every run of the suite"
 PROMISES: list[tuple[str, str, str]] = [
     (
-        "A training killed at any moment resumes to the same bits: weights, `metrics.csv`; no file is torn.",
+        "A training that is killed at any moment resumes to the same weights and the same `metrics.csv`, bit for "
+        "bit, and leaves no damaged file.",
         "`tests/e2e/test_kill.py` (20 kills), `tests/training/test_training.py` (interrupted after every step)",
         "kills",
     ),
     (
-        "A full disk, a read-only folder, data that vanished, memory that ends: one line with the file's name,"
-        " exit code 2, the last good state intact, `failed` and the reason in the ledger.",
-        "`tests/e2e/test_disk.py`: a tmpfs that gets full before each kind of file, each command",
+        "A full disk, a read-only folder, data that vanished or memory that runs out ends in one line with the "
+        "file"s name and exit code 2. The last good state remains, and the ledger holds the reason.",
+        "`tests/e2e/test_disk.py`: a file system that fills up before each kind of file, with each command",
         "",
     ),
     (
-        "A checkpoint takes its predecessor's place only after it has been read back and is equal.",
+        "A checkpoint replaces its predecessor only after it was read back and found equal.",
         "`tests/training/test_training.py`, `tests/runs/test_runs.py`",
         "",
     ),
     (
-        "Many processes write one ledger and are killed: no row is lost, doubled or corrupt.",
+        "Two processes never write to one run. The second one names the process and the host of the first, and "
+        "changes nothing.",
+        "`tests/runs/test_process_lock.py`, `tests/training/callbacks/test_record.py`",
+        "",
+    ),
+    (
+        "A ledger that is locked, deleted, damaged, full or read-only does not end a training; its row is written"
+        " later.",
+        "`tests/runs/test_run_row.py`, `tests/training/callbacks/test_record.py`",
+        "",
+    ),
+    (
+        "Many processes write to one ledger and are killed: no row is lost, doubled or damaged.",
         "`tests/e2e/test_load.py` (4 processes, both databases)",
         "sqlite",
     ),
-    ("The same in PostgreSQL.", "`tests/e2e/test_load.py`; skipped, and said, where there is none", "postgresql"),
     (
-        "A ledger of an older version is brought forward; a run of a dead process becomes `interrupted`.",
+        "The same holds in PostgreSQL.",
+        "`tests/e2e/test_load.py`; skipped with a message where there is no PostgreSQL",
+        "postgresql",
+    ),
+    (
+        "A ledger of an older version is migrated. A run of a dead process becomes `interrupted`.",
         "`tests/runs/test_runs.py`",
         "",
     ),
     (
-        "A spoilt file or text of any kind ends in success or in one clean line: no traceback, crash, hang, or memory"
-        " without bound.",
+        "A damaged row, run, model file, study or line hides no other one in any list.",
+        "`tests/web/test_server.py`, `tests/cli/test_ledger.py`, `tests/experiments/test_search_storage.py`",
+        "",
+    ),
+    (
+        "A damaged file or text of any kind ends in success or in one clear line: no traceback, crash, hang, or "
+        "unbounded memory.",
         "`tests/stress/`, `tests/test_untrusted_input.py`, `tests/denoising/test_pipeline.py`",
         "fuzz",
     ),
     (
-        "A model file's header is checked against its spec before anything is allocated; nothing in a file runs.",
-        "`tests/test_untrusted_input.py`, `tests/models/test_model_file.py` (a pickle that tries), "
-        "`tests/datasets/test_cifar10.py`",
+        "A mistake of the user is one line of less than 400 printable characters with exit code 2, and changes no"
+        " file.",
+        "`tests/cli/test_mistakes.py` (100 mistakes), `tests/cli/test_console.py` (hostile names and texts)",
         "",
     ),
     (
-        "No connection that the user did not ask for; no telemetry.",
+        "A recipe, run folder, search space or study names no code, download or file that could run code. Only "
+        "the command line and Python do.",
+        "`tests/training/test_external_names.py`",
+        "",
+    ),
+    (
+        "A model file"s header is checked before anything is allocated, nothing in a file is executed, and "
+        "weights that are NaN or infinite are refused.",
+        "`tests/test_untrusted_input.py`, `tests/models/test_model_file.py`, `tests/datasets/test_cifar10.py`",
+        "",
+    ),
+    (
+        "No sample, band, page or pixel that was read is missing in what is written; a result that is not finite "
+        "is never written.",
+        "`tests/image_io/test_bands.py`, `tests/denoising/test_planes.py`, `tests/denoising/test_pipeline.py`",
+        "",
+    ),
+    (
+        "`--in-place` keeps permissions, owner and links, and needs no longer file name than the picture"s.",
+        "`tests/_util/test_files.py`",
+        "",
+    ),
+    (
+        "A picture"s numbers have one range in files, arrays and training: 10 to 14 bits in 16-bit files, "
+        "outliers and white-is-zero are understood.",
+        "`tests/image_io/test_value_range.py`, `tests/datasets/test_image_folder.py`",
+        "",
+    ),
+    (
+        "Pixels that are hidden by transparency influence no visible one, and a grey picture stays grey.",
+        "`tests/denoising/test_planes.py`, `tests/denoising/test_denoiser.py`",
+        "",
+    ),
+    (
+        "A file that asks for unreasonable work, such as 5,000 JPEG scans, is refused before it is decoded.",
+        "`tests/image_io/test_limits.py`",
+        "",
+    ),
+    (
+        "Every model that ships gives the same picture as ONNX, at five sizes. A page is exported as a whole or "
+        "not at all.",
+        "`tests/models/test_onnx.py`, `tests/web/test_static_page.py`",
+        "",
+    ),
+    (
+        "Runs that were scored under different noises or on different images are not ranked against each other.",
+        "`tests/experiments/test_search.py`, `tests/evaluation/test_image_selection.py`",
+        "",
+    ),
+    (
+        "There is no connection that the user did not ask for, and no telemetry.",
         "`tests/test_untrusted_input.py`: the source, and a session of commands under an audit hook",
         "",
     ),
     (
-        "A server is asked by more than it can serve: each gets its own picture or an honest 429, in bounded memory.",
+        "A server that is asked for more than it can do gives each client its own picture or the status 429, in "
+        "bounded memory.",
         "`tests/e2e/test_load.py`, `tests/web/test_server.py`",
         "serve",
     ),
     (
-        "What a server is sent stays in memory and in bounds, other sites' pages and rebound names are refused, and no"
-        " answer says where something lies.",
-        "`tests/web/test_server.py`, `tests/e2e/test_openapi.py` (schemathesis), `tests/e2e/test_page.py`",
+        "Work on any picture ends at the server"s time limit, and the next request is answered. Slow clients hold"
+        " no place.",
+        "`tests/web/test_worker.py`, `tests/web/test_protocol.py`",
         "",
     ),
     (
-        "The same recipe, machine and number of threads: the same weights, bit for bit.",
+        "What is sent to a server stays in memory and within limits. Other sites" pages and rebound names are "
+        "refused, and no answer holds a path or a password.",
+        "`tests/web/test_server.py`, `tests/_util/test_text.py`, `tests/e2e/test_openapi.py` (schemathesis), "
+        "`tests/e2e/test_page.py`",
+        "",
+    ),
+    (
+        "The same recipe, machine and number of threads give the same weights, bit for bit.",
         "`tests/training/test_training.py`: float32 and bf16, 1 and 2 threads",
         "",
     ),
-    ("Every dependency's licence is on the list; none has a known flaw.", "`tests/tools/test_audit.py`", "audit"),
+    (
+        "Every dependency"s licence is on the list, and none has a known vulnerability.",
+        "`tests/tools/test_audit.py`",
+        "audit",
+    ),
 ]
-"""Promise, how it is tested, and the measure that goes beyond the suite."""
+"""Promise, how it is tested, and the measurement that goes beyond the suite."""
 
 
 def main() -> None:
-    """Measure, keep, write."""
+    """Measure what is asked for, and write the document."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--measure", nargs="+", choices=[*MEASURES, "all"], default=[])
     options.add_argument("--take", nargs="+", metavar="NAME=FILE.json", default=[])
@@ -163,7 +247,7 @@ def document(kept: dict[str, Any]) -> str:
     parts = [
         "# Reliability",
         "",
-        "Written by `python tools/reliability.py`; not by hand. `--measure all` takes the figures anew.",
+        "This page is written by `python tools/reliability.py`. `--measure all` measures the figures again.",
         "",
         "| promise | how it is tested | last measured | command |",
         "| :-- | :-- | :-- | :-- |",
