@@ -63,7 +63,7 @@ PROMISES: list[tuple[str, str, str]] = [
     ),
     (
         "A full disk, a read-only folder, data that vanished or memory that runs out ends in one line with the "
-        "file"s name and exit code 2. The last good state remains, and the ledger holds the reason.",
+        "file's name and exit code 2. The last good state remains, and the ledger holds the reason.",
         "`tests/e2e/test_disk.py`: a file system that fills up before each kind of file, with each command",
         "",
     ),
@@ -123,7 +123,7 @@ PROMISES: list[tuple[str, str, str]] = [
         "",
     ),
     (
-        "A model file"s header is checked before anything is allocated, nothing in a file is executed, and "
+        "A model file's header is checked before anything is allocated, nothing in a file is executed, and "
         "weights that are NaN or infinite are refused.",
         "`tests/test_untrusted_input.py`, `tests/models/test_model_file.py`, `tests/datasets/test_cifar10.py`",
         "",
@@ -135,12 +135,12 @@ PROMISES: list[tuple[str, str, str]] = [
         "",
     ),
     (
-        "`--in-place` keeps permissions, owner and links, and needs no longer file name than the picture"s.",
+        "`--in-place` keeps permissions, owner and links, and needs no longer file name than the picture's.",
         "`tests/_util/test_files.py`",
         "",
     ),
     (
-        "A picture"s numbers have one range in files, arrays and training: 10 to 14 bits in 16-bit files, "
+        "A picture's numbers have one range in files, arrays and training: 10 to 14 bits in 16-bit files, "
         "outliers and white-is-zero are understood.",
         "`tests/image_io/test_value_range.py`, `tests/datasets/test_image_folder.py`",
         "",
@@ -178,13 +178,13 @@ PROMISES: list[tuple[str, str, str]] = [
         "serve",
     ),
     (
-        "Work on any picture ends at the server"s time limit, and the next request is answered. Slow clients hold"
+        "Work on any picture ends at the server's time limit, and the next request is answered. Slow clients hold"
         " no place.",
         "`tests/web/test_worker.py`, `tests/web/test_protocol.py`",
         "",
     ),
     (
-        "What is sent to a server stays in memory and within limits. Other sites" pages and rebound names are "
+        "What is sent to a server stays in memory and within limits. Other sites' pages and rebound names are "
         "refused, and no answer holds a path or a password.",
         "`tests/web/test_server.py`, `tests/_util/test_text.py`, `tests/e2e/test_openapi.py` (schemathesis), "
         "`tests/e2e/test_page.py`",
@@ -196,7 +196,7 @@ PROMISES: list[tuple[str, str, str]] = [
         "",
     ),
     (
-        "Every dependency"s licence is on the list, and none has a known vulnerability.",
+        "Every dependency's licence is on the list, and none has a known vulnerability.",
         "`tests/tools/test_audit.py`",
         "audit",
     ),
