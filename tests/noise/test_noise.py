@@ -16,9 +16,9 @@ from torch import Tensor
 
 from daelab.image_io.bundled_photos import find_photo
 from daelab.noise.base import PRESETS, LevelRange, Noise, list_terms
-from daelab.noise.camera import _to_linear, _to_srgb
 from daelab.noise.composition import Chain, Mixture
 from daelab.noise.grammar import parse_noise
+from daelab.noise.light import to_linear, to_srgb
 from daelab.noise.presets import FORMULAS
 from daelab.noise.random_streams import BatchStream, IndexedStream, generate_philox
 
@@ -40,10 +40,13 @@ LEVELS: dict[str, tuple[float, ...]] = {
     "grain": (0.08, 0.6),
     "chroma": (10.0, 0.6),
     "stripes": (0.08,),
+    "raw": (0.0002, 0.002, 0.0, 1.0, 1.0, 0.0, 0.0),
+    "resized": (2.0,),
 }
 # The exceptions: those that may leave [0, 1], as the literature's protocol does, and those that draw nothing.
 UNCLIPPED = {"awgn", "real"}
-SILENT = {"none", "quantised", "jpeg"}
+FILTERS = {"luma-smoothed", "chroma-smoothed", "sharpened", "resized"}
+SILENT = {"none", "quantised", "jpeg", *FILTERS}
 
 
 def example(name: str) -> Noise:
@@ -134,8 +137,8 @@ WRONG = {
     "gaussian(0.1 0.2)": ("expected ')', found '0.2'", 13),
     "gauss(0.1, 0.2)": ("unknown noise 'gauss'; did you mean 'gaussian'? Valid:", 0),
     "type-1 | type-9": ("unknown noise 'type-9'", 9),
-    "none > gaussian(0.1)": ("write gaussian(mean, std); 1 numbers given", 7),
-    "none(1)": ("write none; 1 numbers given", 0),
+    "none > gaussian(0.1)": ("write gaussian(mean, std); 1 number is given", 7),
+    "none(1)": ("write none; 1 number is given", 0),
     "  gaussian(0, -1)": ("gaussian: std must be at least 0, not -1", 2),
     "gaussian(1e999, 0)": ("gaussian: mean must be a finite number, not inf", 0),
     "gaussian(0, 1e999)": ("gaussian: std must be a finite number, not inf", 0),
@@ -143,28 +146,45 @@ WRONG = {
     "uniform(0.2, 0.1)": ("uniform: low must not be above high", 0),
     "speckle(0.3..0.1)": ("the range 0.3..0.1 runs backwards", 8),
     "speckle(0.1..)": ("expected a number, found ')'", 13),
-    "speckle(0.1": ("expected ')', found 'the end'", 11),
+    "speckle(0.1": ("expected ')', found the end", 11),
     "speckle(x)": ("expected a number, found 'x'", 8),
-    "speckle(0.1) |": ("expected the name of a noise, found 'the end'", 14),
+    "speckle(0.1) |": ("expected the name of a noise, found the end", 14),
     "speckle(0.1) speckle(0.1)": ("expected '>', '|' or the end, found 'speckle'", 13),
     "type-1(0.3)": ("expected '>', '|' or the end, found '('", 6),
-    "speckle(0.1) & type-1": ("'&' has no meaning here", 13),
-    "type-1 |\n\t? ": ("'?' has no meaning here", 10),
-    "": ("expected the name of a noise, found 'the end'", 0),
+    "speckle(0.1) & type-1": ("unexpected character '&'", 13),
+    "type-1 |\n\t? ": ("unexpected character '?'", 10),
+    "raw(0.1, 0, 0, 0.01, 1, 0, 0)": ("raw: red must be between 1 and 10, not 0.01", 0),
+    "awgn(25) > resized(0.5..2)": ("resized: scale must be between 1 and 16, not 0.5..2", 11),
+    "sharpened(1)": ("write sharpened(amount, radius); 1 number is given", 0),
+    "salt-and-pepper-pixel(0.1)": ("did you mean 'salt-and-pepper-pixels'", 0),
     "(" * 30: ("brackets are nested over 20 deep", 20),
 }
 
 
 @pytest.mark.parametrize("text", WRONG)
-def test_an_error_shows_the_place_with_a_caret(text: str) -> None:
+def test_an_error_names_the_place_in_one_line(text: str) -> None:
     what, place = WRONG[text]
     with pytest.raises(ValueError) as caught:
         parse_noise(text)
-    first, shown, caret = str(caught.value).split("\n")
-    assert first.startswith("noise: ")
-    assert what in first
-    assert shown == "  " + text.replace("\n", " ").replace("\t", " ")
-    assert caret == " " * (place + 2) + "^"
+    said = str(caught.value)
+    assert said.startswith("noise: ")
+    assert what in said
+    shown = text.replace("\n", " ").replace("\t", " ").strip()
+    assert said.endswith(f"; at character {place + 1} of {shown!r}")
+
+
+def test_only_the_neighbourhood_of_an_error_is_shown() -> None:
+    with pytest.raises(ValueError) as caught:
+        parse_noise("speckle(0.1) | " * 100 + "speckel(0.1)" + " | speckle(0.1)" * 100)
+    assert "at character 1501 of " in str(caught.value)
+    assert "speckel(0.1)" in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("text", ["", "  \n"])
+def test_an_empty_noise_is_called_empty(text: str) -> None:
+    with pytest.raises(ValueError, match="the text is empty"):
+        parse_noise(text)
 
 
 def test_an_unknown_noise_lists_every_name() -> None:
@@ -174,8 +194,8 @@ def test_an_unknown_noise_lists_every_name() -> None:
 
 
 def test_a_very_long_text_is_refused() -> None:
-    with pytest.raises(ValueError, match="2002 characters; at most 2000"):
-        parse_noise(" " * 1998 + "none")
+    with pytest.raises(ValueError, match="10002 characters; at most 10000"):
+        parse_noise(" " * 9998 + "none")
 
 
 # Every noise
@@ -214,8 +234,9 @@ def test_same_seed_same_noise_other_seed_other_noise(name: str, source: type) ->
 def test_no_two_images_get_the_same_noise(name: str) -> None:
     # not of grey, in which JPEG leaves no trace of a weak noise
     whole = (RANDOM | TRICKY)[name].apply(TEXTURE, IndexedStream(range(64), 0)).flatten(1)
-    # a mixture may hold `none`: images that are still clean say nothing
-    changed = [row for row in whole if not torch.equal(row, TEXTURE[0].flatten())]
+    # a mixture may hold `none` and its file: images that are still clean say nothing
+    clean = [TEXTURE[0].flatten(), TEXTURE[0].mul(255).round().div(255).flatten()]
+    changed = [row for row in whole if not any(torch.equal(row, image) for image in clean)]
     assert len(changed) > 32
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(changed, 2))
 
@@ -292,15 +313,33 @@ MOMENTS = {
     "chroma": (0.5, (10 / 255) ** 2 * (1.402**2 + 0.344136**2 + 0.714136**2 + 1.772**2) / 3),
     "stripes": (0.5, 0.08**2),
 }
+MOMENTS["salt-and-pepper-pixels"] = MOMENTS["salt-and-pepper"]
+# a share of 0.1 gets an amount U in [0, 1), and is clipped at 1: the brightening is U up to 0.5, then 0.5
+MOMENTS["hot-pixels"] = (0.5 + 0.1 * 0.375, 0.1 / 6 - (0.1 * 0.375) ** 2)
+GREEN_SHARE = (1 + (4**2 + 4 * 2**2 + 4) / 64) / 2
+RED_SHARE = (1 + 2 * (5**2 + 2 * 4**2 + 6 + 2 / 4) / 64 + (6**2 + 4 * 2**2 + 4 * 1.5**2) / 64) / 4
+RAW_SHARE = (GREEN_SHARE + 2 * RED_SHARE) / 3
 LINEAR = ((0.5 + 0.055) / 1.055) ** 2.4
 SLOPE = 1.055 / 2.4 * LINEAR ** (1 / 2.4 - 1)
 MOMENTS["camera"] = (0.5, SLOPE**2 * (0.0002 * LINEAR + 0.002**2))
 # of a grey mosaic, bilinear demosaicking leaves 9/16 of the variance in red and blue and 5/8 in green
+# gradient-corrected demosaicking leaves, of the same noise, the sum of the squares of its filters' weights
+MOMENTS["raw"] = (0.5, MOMENTS["camera"][1] * RAW_SHARE)
+MOMENTS |= dict.fromkeys(FILTERS, (0.5, 0.0))
 MOMENTS["demosaicked"] = (0.5, MOMENTS["camera"][1] * (2 * 9 / 16 + 5 / 8) / 3)
 # values that say something of their own, as a share of all; a smoothed or shared noise has fewer
-OWN = {"correlated": 1 / 5, "grain": 1 / 15, "chroma": 1 / 8, "stripes": 1 / 16, "demosaicked": 1 / 4}
+OWN = {
+    "correlated": 1 / 5,
+    "grain": 1 / 15,
+    "chroma": 1 / 8,
+    "stripes": 1 / 16,
+    "demosaicked": 1 / 4,
+    "raw": 1 / 4,
+    "hot-pixels": 1 / 3,
+}
+OWN["salt-and-pepper-pixels"] = 1 / 3
 # at the borders of a picture of 16 x 16, fewer samples are averaged
-LOOSE = {"demosaicked": 0.12}
+LOOSE = {"demosaicked": 0.12, "raw": 0.12}
 
 
 @pytest.mark.parametrize("name", list_terms())
@@ -398,26 +437,26 @@ def test_a_files_values_are_of_8_bits(text: str) -> None:
 
 def test_the_srgb_curve_is_the_standards() -> None:
     x = torch.linspace(0, 1, 1001)
-    assert float((_to_srgb(_to_linear(x)) - x).abs().max()) < 1e-5
+    assert float((to_srgb(to_linear(x)) - x).abs().max()) < 1e-5
     # IEC 61966-2-1: mid-grey, and the straight part
-    assert _to_linear(torch.tensor([0.0, 0.04, 0.5, 1.0])).tolist() == pytest.approx([0, 0.04 / 12.92, 0.214041, 1])
+    assert to_linear(torch.tensor([0.0, 0.04, 0.5, 1.0])).tolist() == pytest.approx([0, 0.04 / 12.92, 0.214041, 1])
 
 
 @pytest.mark.parametrize("value", [0.35, 0.5, 0.8])
 @pytest.mark.parametrize("gain, read", [(0.001, 0.0), (1e-6, 0.01), (0.0008, 0.01), (0.003, 0.0)])
 def test_a_cameras_variance_in_linear_light_is_gain_y_plus_read_squared(value: float, gain: float, read: float) -> None:
     x = uniform_grey(value)
-    y = float(_to_linear(x[0, 0, 0, 0]))
+    y = float(to_linear(x[0, 0, 0, 0]))
     wide = (gain * y + read**2) ** 0.5
     assert 4 * wide < y < 1 - 4 * wide  # nothing is clipped
-    light = _to_linear(parse_noise(f"camera({gain}, {read})").apply(x, BatchStream(8, 0)))
+    light = to_linear(parse_noise(f"camera({gain}, {read})").apply(x, BatchStream(8, 0)))
     assert float(light.mean()) == pytest.approx(y, abs=5 * wide / light.numel() ** 0.5)
     assert float(light.var()) == pytest.approx(gain * y + read**2, rel=0.03)
 
 
 def test_few_photons_are_counted() -> None:
     """At 20 electrons for white, a sensor gives 21 values, and not a Gaussian's."""
-    light = _to_linear(parse_noise("camera(0.05, 0)").apply(uniform_grey(0.3), BatchStream(8, 0)))
+    light = to_linear(parse_noise("camera(0.05, 0)").apply(uniform_grey(0.3), BatchStream(8, 0)))
     counts = light / 0.05
     assert torch.allclose(counts, counts.round(), atol=1e-3)
 
@@ -427,7 +466,7 @@ def test_demosaicking_correlates_neighbours_and_leaves_the_picture() -> None:
     untouched = parse_noise("demosaicked(1e-6, 0)").apply(x, BatchStream(8, 0))
     # sqrt(1e-6) of noise, which the curve magnifies by 13 in the shadows
     assert float((untouched - x).abs().max()) < 0.03
-    noise = _to_linear(parse_noise("demosaicked(0.0002, 0.002)").apply(uniform_grey(0.5), BatchStream(8, 0))) - LINEAR
+    noise = to_linear(parse_noise("demosaicked(0.0002, 0.002)").apply(uniform_grey(0.5), BatchStream(8, 0))) - LINEAR
     variance = noise[..., 4:-4, 4:-4].square().mean((0, 2, 3))
     whole = 0.0002 * LINEAR + 0.002**2
     assert (variance / whole).tolist() == pytest.approx([9 / 16, 5 / 8, 9 / 16], rel=0.05)
@@ -441,7 +480,7 @@ def test_demosaicking_correlates_neighbours_and_leaves_the_picture() -> None:
 def test_every_phase_of_the_mosaic_is_drawn() -> None:
     noisy = parse_noise("demosaicked(0.0002, 0)").apply(uniform_grey(0.5).repeat(4, 1, 1, 1), BatchStream(32, 0))
     # a measured value varies more than an interpolated one: where red varies most is the phase
-    red = (_to_linear(noisy[:, 0]) - LINEAR)[:, 4:-4, 4:-4]
+    red = (to_linear(noisy[:, 0]) - LINEAR)[:, 4:-4, 4:-4]
     variances = torch.stack([red[:, i::2, j::2].square().mean((1, 2)) for i in (0, 1) for j in (0, 1)], 1)
     assert set(variances.argmax(1).tolist()) == {0, 1, 2, 3}
 

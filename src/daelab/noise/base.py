@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from inspect import isabstract
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from daelab.noise.random_streams import RandomStream
+from daelab._util.plugins import PluginTable
+from daelab.noise.random_streams import BatchStream, RandomStream
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,33 @@ class Noise(ABC):
         Returns:
             Noisy images of the same shape, float32 in [0, 1]. Only `awgn` leaves that range.
         """
+
+    def __call__(self, x: Tensor, seed: int | None = None) -> Tensor:
+        """Add noise to an image or to images, such as in a transform of a PyTorch data set.
+
+        Args:
+            x: (C, H, W) or (N, C, H, W), float32 in [0, 1], on any device.
+            seed: The seed. Default: it is drawn from PyTorch's global generator.
+
+        Returns:
+            Noisy images of the same shape.
+        """
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        images = x if x.ndim == 4 else x[None]
+        return self.apply(images, BatchStream(len(images), seed, x.device)).view_as(x)
+
+    def apply_after(self, noisy: Tensor, clean: Tensor, stream: RandomStream) -> Tensor:
+        """Add noise to images that already have noise, as a later step of a chain.
+
+        Args:
+            noisy: The images after the earlier steps (N, C, H, W).
+            clean: The images before the first step (N, C, H, W), float32 in [0, 1].
+            stream: The source of random numbers for these N images.
+
+        Returns:
+            Images as from `apply`.
+        """
+        return self.apply(noisy, stream)
 
     @abstractmethod
     def formula(self) -> str:
@@ -104,9 +134,20 @@ class Term(Noise):
         return f"{self.name}({inner})" if inner else self.name
 
 
-def list_terms() -> dict[str, type[Term]]:
-    """List the classes of single noises by the name in their text form."""
-    return {kind.name: kind for kind in Term.__subclasses__()}
+def list_terms() -> PluginTable[type[Term]]:
+    """List the classes of single noises by the name in their text form, with those of installed plugins."""
+    kinds: dict[str, type[Term]] = {}
+    for kind in _list_subclasses(Term):  # type: ignore[type-abstract]
+        if not isabstract(kind):
+            # Of two kinds of one name the first is kept, so that other code cannot change what daelab's noises are.
+            kinds.setdefault(kind.name, kind)
+    return PluginTable("noises", kinds)
+
+
+def _list_subclasses(base: type[Term]) -> Iterator[type[Term]]:
+    for kind in base.__subclasses__():
+        yield kind
+        yield from _list_subclasses(kind)
 
 
 def draw_level(level: Level, x: Tensor, stream: RandomStream) -> float | Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,9 +95,20 @@ class SaltAndPepper(Term):
 
     def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
         """Replace random values with 0 or 1; see `Noise.apply`."""
-        p = draw_level(self.p, x, stream)
-        u = stream.uniform(*x.shape[1:])
-        return torch.where(u < p, (u < p / 2).to(x.dtype), x.clamp(0, 1))
+        return _replace_values(self.p, x, x.shape[1:], stream)
+
+
+@dataclass(frozen=True)
+class SaltAndPepperPixels(Term):
+    """Salt-and-pepper noise of whole pixels: each pixel becomes black or white with probability p / 2 each."""
+
+    name = "salt-and-pepper-pixels"
+    bounds = {"p": (0.0, 1.0)}  # noqa: RUF012
+    p: Level
+
+    def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
+        """Replace random pixels with black or white; see `Noise.apply`."""
+        return _replace_values(self.p, x, (1, *x.shape[2:]), stream)
 
 
 @dataclass(frozen=True)
@@ -111,6 +123,13 @@ class Poisson(Term):
         """Replace each value with a photon count; see `Noise.apply`."""
         peak = draw_level(self.peak, x, stream)
         return (stream.poisson(x.clamp(0, 1) * peak) / peak).clamp_(0, 1)
+
+
+def _replace_values(p: Level, x: Tensor, shape: Sequence[int], stream: RandomStream) -> Tensor:
+    """Replace values with 0 or 1 with probability p, by a draw for each value of `shape`, which broadcasts to x."""
+    share = draw_level(p, x, stream)
+    u = stream.uniform(*shape)
+    return torch.where(u < share, (u < share / 2).to(x.dtype), x.clamp(0, 1))
 
 
 def _draw_normal(mean: Level, std: Level, x: Tensor, stream: RandomStream) -> Tensor:

@@ -11,11 +11,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from daelab.noise.base import Level, Term, draw_level, get_level_bounds
 from daelab.noise.jpeg import compress_jpeg
+from daelab.noise.light import draw_phases, expose, make_bayer_masks, smooth, sum_neighbors, to_linear, to_srgb
 from daelab.noise.random_streams import RandomStream
 
 _SIGMA = (0.0, math.inf)
@@ -70,7 +70,7 @@ class Camera(Term):
     def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
         """Add shot noise and read noise in linear light; see `Noise.apply`."""
         gain, read = draw_level(self.gain, x, stream), draw_level(self.read, x, stream)
-        return _to_srgb(_expose(_to_linear(x), gain, read, stream))
+        return to_srgb(expose(to_linear(x), gain, read, stream).clamp_(0, 1))
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,14 @@ class Demosaicked(Term):
         Raises:
             ValueError: The images are smaller than the mosaic.
         """
-        if min(x.shape[-2:]) < 2:
-            raise ValueError(f"demosaicked: an image of {x.shape[-2]}x{x.shape[-1]} pixels is smaller than the mosaic")
         gain, read = draw_level(self.gain, x, stream), draw_level(self.read, x, stream)
-        phase = stream.pick(4).to(x.device, non_blocking=True)
-        masks = _make_bayer_masks(x.shape[-2], x.shape[-1], x.device)
-        weights = _sum_neighbors(masks)
-        mask, light = masks[phase], _to_linear(x)
+        phases = draw_phases(self.name, x, stream)
+        masks = make_bayer_masks(x.shape[-2], x.shape[-1], x.device)
+        weights = sum_neighbors(masks)
+        mask, light = masks[phases], to_linear(x)
         mosaic = (light * mask).sum(1, keepdim=True)
-        noise = (_expose(mosaic, gain, read, stream) - mosaic) * mask
-        return _to_srgb(light + _sum_neighbors(noise) / weights[phase])
+        noise = (expose(mosaic, gain, read, stream).clamp_(0, 1) - mosaic) * mask
+        return to_srgb(light + sum_neighbors(noise) / weights[phases])
 
 
 @dataclass(frozen=True)
@@ -209,57 +207,6 @@ def _draw_smooth_normal(x: Tensor, channels: int, radius: Level, stream: RandomS
     The field that is smoothed is larger than the image, so the noise is the same at the borders.
     """
     reach = math.ceil(3 * get_level_bounds(radius)[1])
-    # A radius of zero must not divide by zero.
-    wide = torch.as_tensor(draw_level(radius, x, stream), device=x.device).reshape(-1, 1).clamp_min(1e-3)
-    taps = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / wide) ** 2)
-    # If the squares of the taps add up to 1, the smoothed noise keeps the deviation 1.
-    taps = taps / taps.square().sum(1, keepdim=True).sqrt()
+    wide = draw_level(radius, x, stream)
     field = stream.normal(channels, x.shape[2] + 2 * reach, x.shape[3] + 2 * reach)
-    for axis in (-1, -2) if reach else ():
-        side = field.shape[axis] - 2 * reach
-        smooth = torch.zeros_like(field.narrow(axis, 0, side))
-        for tap, weight in enumerate(taps.unbind(1)):
-            smooth.addcmul_(field.narrow(axis, tap, side), weight.reshape(-1, 1, 1, 1))
-        field = smooth
-    return field
-
-
-def _to_linear(x: Tensor) -> Tensor:
-    """Convert sRGB to linear light, clipped to [0, 1]."""
-    x = x.clamp(0, 1)
-    return torch.where(x <= 0.04045, x / 12.92, _raise_to_power((x + 0.055) / 1.055, 2.4))
-
-
-def _to_srgb(y: Tensor) -> Tensor:
-    """Convert linear light to sRGB, clipped to [0, 1]."""
-    y = y.clamp(0, 1)
-    return torch.where(y <= 0.0031308, 12.92 * y, 1.055 * _raise_to_power(y, 1 / 2.4) - 0.055).clamp_(0, 1)
-
-
-def _raise_to_power(x: Tensor, exponent: float) -> Tensor:
-    # In float64, since float32 results at the end of a batch may differ by one rounding.
-    return (x.double() ** exponent).float()
-
-
-def _expose(y: Tensor, gain: float | Tensor, read: float | Tensor, stream: RandomStream) -> Tensor:
-    """Simulate a sensor on linear light in [0, 1]: shot noise, read noise, black level and white level."""
-    return (stream.poisson(y / gain) * gain).add_(stream.normal(*y.shape[1:]).mul_(read)).clamp_(0, 1)
-
-
-def _make_bayer_masks(height: int, width: int, device: torch.device) -> Tensor:
-    """Return (4, 3, height, width), 1 where a channel is measured, for the four phases of RGGB."""
-    phase = torch.arange(4, device=device)
-    row = (torch.arange(height, device=device) + (phase // 2)[:, None])[:, :, None] % 2
-    column = (torch.arange(width, device=device) + (phase % 2)[:, None])[:, None, :] % 2
-    return torch.stack([(row + column) == 0, (row + column) == 1, (row + column) == 2], 1).float()
-
-
-def _sum_neighbors(planes: Tensor) -> Tensor:
-    """Sum the samples (N, 3, H, W) of a mosaic around each pixel with bilinear weights, unnormalized."""
-    padded = F.pad(planes, (1, 1, 1, 1))
-    green, both = padded[:, 1:2], padded[:, ::2]
-    across = green[..., 1:-1, :-2] + green[..., 1:-1, 2:]
-    cross = 4 * green[..., 1:-1, 1:-1] + across + green[..., :-2, 1:-1] + green[..., 2:, 1:-1]
-    rows = both[..., :-2, :] + 2 * both[..., 1:-1, :] + both[..., 2:, :]
-    square = rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]
-    return torch.cat([square[:, :1], cross, square[:, 1:]], 1)
+    return smooth(field, wide, reach, keep_deviation=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,9 +20,13 @@ class Chain(Noise):
 
     def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
         """Apply each step in order; see `Noise.apply`."""
+        return self.apply_after(x, x, stream)
+
+    def apply_after(self, noisy: Tensor, clean: Tensor, stream: RandomStream) -> Tensor:
+        """Apply each step in order; see `Noise.apply_after`."""
         for step in self.steps:
-            x = step.apply(x, stream)
-        return x
+            noisy = step.apply_after(noisy, clean, stream)
+        return noisy
 
     def formula(self) -> str:
         """Return the text form, such as `awgn(25) > quantised`."""
@@ -36,14 +41,19 @@ class Mixture(Noise):
 
     def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
         """Apply to each image the noise that it drew; see `Noise.apply`."""
+        return self.apply_after(x, x, stream)
+
+    def apply_after(self, noisy: Tensor, clean: Tensor, stream: RandomStream) -> Tensor:
+        """Apply to each image the noise that it drew; see `Noise.apply_after`."""
         picks = stream.pick(len(self.choices))
-        noisy = torch.empty_like(x)
+        result = torch.empty_like(noisy)
         for number, choice in enumerate(self.choices):
             # a choice that no image drew is still applied, to no image, so that every batch uses the stream alike
-            index = torch.nonzero(picks == number).flatten()
-            place = index.to(x.device, non_blocking=True)
-            noisy[place] = choice.apply(x[place], stream.take(index))
-        return noisy
+            # computed by numpy, since the choices are on the host and a GPU is not to be waited for
+            index = torch.from_numpy(np.flatnonzero(picks.numpy() == number))
+            place = index.to(noisy.device, non_blocking=True)
+            result[place] = choice.apply_after(noisy[place], clean[place], stream.take(index))
+        return result
 
     def options(self) -> tuple[Noise, ...]:
         """List the choices."""

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, fields
 
 from daelab.errors import make_unknown_name_error
-from daelab.noise import basic, camera  # noqa: F401 (defining a noise registers it)
+from daelab.noise import basic, camera, pipeline  # noqa: F401 (defining a noise registers it)
 from daelab.noise.base import PRESETS, Level, LevelRange, Noise, list_terms
 from daelab.noise.composition import Chain, Mixture
 from daelab.noise.presets import FORMULAS
@@ -23,8 +23,10 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>[+-]?(?:\d+(?:\.(?!\.)\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[A-Za-z][A-Za-z0-9+-]*)|(?P<range>\.\.)|(?P<sign>[(),>|]))"
 )
-_MAX_LENGTH = 2000
+_MAX_LENGTH = 10_000
 _MAX_DEPTH = 20
+_SHOWN = 80
+"""The number of characters of a wrong text that a message shows."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,12 @@ class _Token:
     text: str
     place: int
 
+    def __str__(self) -> str:
+        return repr(self.text) if self.text else "the end"
+
 
 class _Parser:
-    """A recursive-descent parser, with a method for each rule of the grammar. Errors mark their place with a caret."""
+    """A recursive-descent parser, with a method for each rule of the grammar. Errors name their place."""
 
     def __init__(self, text: str, presets: dict[str, Noise]) -> None:
         self.text = text
@@ -51,14 +56,18 @@ class _Parser:
             match = _TOKEN.match(self.text, place)
             if match is None or match.lastgroup is None:
                 place += len(self.text[place:]) - len(self.text[place:].lstrip())
-                raise self.error(f"{self.text[place]!r} has no meaning here", place)
+                raise self.error(f"unexpected character {self.text[place]!r}", place)
             kind = match.lastgroup
             tokens.append(_Token(kind, match[kind], match.start(kind)))
             place = match.end()
-        return [*tokens, _Token("end", "the end", stop)]
+        return [*tokens, _Token("end", "", stop)]
 
     def error(self, what: str, place: int) -> ValueError:
-        return ValueError(f"noise: {what}\n  {self.text}\n  {' ' * place}^")
+        if not self.text.strip():
+            return ValueError("noise: the text is empty; write a preset such as type-1, or gaussian(0.1, 0.05)")
+        start = max(0, place - _SHOWN // 2)
+        shown = self.text[start : start + _SHOWN].strip()
+        return ValueError(f"noise: {what}; at character {place + 1} of {shown!r}")
 
     def peek(self, text: str) -> bool:
         token = self.tokens[self.next]
@@ -72,13 +81,13 @@ class _Parser:
     def expect(self, text: str) -> None:
         token = self.tokens[self.next]
         if not self.eat(text):
-            raise self.error(f"expected {text!r}, found {token.text!r}", token.place)
+            raise self.error(f"expected {text!r}, found {token}", token.place)
 
     def parse(self) -> Noise:
         noise = self.noise()
         token = self.tokens[self.next]
         if token.kind != "end":
-            raise self.error(f"expected '>', '|' or the end, found {token.text!r}", token.place)
+            raise self.error(f"expected '>', '|' or the end, found {token}", token.place)
         return noise
 
     def noise(self) -> Noise:
@@ -104,7 +113,7 @@ class _Parser:
             return inner
         token = self.tokens[self.next]
         if token.kind != "name":
-            raise self.error(f"expected the name of a noise, found {token.text!r}", token.place)
+            raise self.error(f"expected the name of a noise, found {token}", token.place)
         self.next += 1
         if token.text in self.presets:
             return self.presets[token.text]
@@ -115,7 +124,8 @@ class _Parser:
         names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
         if len(levels) != len(names):
             form = f"{token.text}({', '.join(names)})" if names else token.text
-            raise self.error(f"write {form}; {len(levels)} numbers given", token.place)
+            count = "1 number is" if len(levels) == 1 else f"{len(levels)} numbers are"
+            raise self.error(f"write {form}; {count} given", token.place)
         try:
             return kind(*levels)
         except ValueError as error:
@@ -144,7 +154,7 @@ class _Parser:
     def number(self) -> float:
         token = self.tokens[self.next]
         if token.kind != "number":
-            raise self.error(f"expected a number, found {token.text!r}", token.place)
+            raise self.error(f"expected a number, found {token}", token.place)
         self.next += 1
         return float(token.text)
 
@@ -153,13 +163,13 @@ def parse_noise(text: str) -> Noise:
     """Read the text form of a noise, or the name of a preset.
 
     Args:
-        text: The text, at most 2,000 characters.
+        text: The text, at most 10,000 characters.
 
     Returns:
         The noise.
 
     Raises:
-        ValueError: The text is not a noise. The message marks the place with a caret.
+        ValueError: The text is not a noise. The message names the place.
 
     >>> parse_noise("gaussian(0.2, 0.05) > multiplicative(0.2,0.1)")
     Chain(steps=(Gaussian(mean=0.2, std=0.05), Multiplicative(mean=0.2, std=0.1)))
@@ -167,13 +177,10 @@ def parse_noise(text: str) -> Noise:
     'type-1'
     >>> parse_noise("gaussian(0.1 0.2)")
     Traceback (most recent call last):
-    ValueError: noise: expected ')', found '0.2'
-      gaussian(0.1 0.2)
-                   ^
+    ValueError: noise: expected ')', found '0.2'; at character 14 of 'gaussian(0.1 0.2)'
     """
     if len(text) > _MAX_LENGTH:
         raise ValueError(f"noise: the text has {len(text)} characters; at most {_MAX_LENGTH} are allowed")
-    # on one line, so that the caret stands under its place
     return _Parser(re.sub(r"\s", " ", text), PRESETS).parse()
 
 

@@ -16,6 +16,26 @@ _REAL = (
     "awgn(0..10) > jpeg(10..95)",  # strong compression
 )
 
+# A sensor's noise as a camera develops it: gain, read, row, then the white balance, color matrix and tone curve.
+_DEVELOPED = "1.4..2.6, 1.2..2.2, 0.2..1.2, 0..0.6"
+_FILE = "(quantised | jpeg(70..98) | jpeg(40..90))"
+# A camera's denoising smooths the colors more than the brightness. What it leaves is weak and correlated.
+_PROCESSED = "luma-smoothed(0.5..1, 0.3..1) > chroma-smoothed(0.7..1, 1..5) > sharpened(0..0.8, 0.6..1.2)"
+
+# The noises that a camera's pipeline makes, from the sensor to the file. Each image draws one line.
+_CAMERA_PIPELINE = (
+    f"raw(0.0001..0.003, 0..0.004, 0..0.0005, {_DEVELOPED}) > {_PROCESSED} > {_FILE}",  # a camera's own file
+    f"raw(0.001..0.012, 0..0.008, 0..0.001, {_DEVELOPED}) > {_PROCESSED} > {_FILE}",  # the same at a high ISO
+    f"raw(0.004..0.04, 0..0.02, 0..0.002, {_DEVELOPED}) > {_PROCESSED} > {_FILE}",  # a telephone's own file
+    f"raw(0.0001..0.008, 0..0.008, 0..0.001, {_DEVELOPED}) > {_FILE}",  # developed without denoising
+    f"raw(0.005..0.08, 0..0.05, 0..0.005, {_DEVELOPED}) > {_FILE}",  # the same of a telephone in low light
+    f"raw(0.0001..0.01, 0..0.01, 0..0.001, {_DEVELOPED}) > resized(1..3) > {_FILE}",  # digital zoom
+    f"demosaicked(0.0001..0.02, 0..0.02) > hot-pixels(0..0.003) > {_FILE}",  # bilinear, with hot pixels
+    f"awgn(0..15) > salt-and-pepper-pixels(0..0.1) > {_FILE}",  # dust, dead pixels
+    "salt-and-pepper-pixels(0..0.2) > quantised",
+    f"none > {_FILE}",  # a good exposure
+)
+
 FORMULAS = {
     "type-1": "gaussian(0.3, 0.05)",
     "type-2": "multiplicative(0.8, 0.5)",
@@ -24,4 +44,5 @@ FORMULAS = {
     "table-1": "type-1 | type-2 | type-1+2 | type-2+1",
     "published-code": "type-1 | type-2 | type-1+2 | (multiplicative(0.2, 0.2) > gaussian(0.1, 0.08))",
     "real": " | ".join(_REAL),
+    "camera-pipeline": " | ".join(_CAMERA_PIPELINE),
 }
