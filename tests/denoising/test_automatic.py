@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from daelab.denoising.automatic import (
     denoise_image,
     describe_choices,
     load_denoiser,
+    load_model,
 )
-from daelab.denoising.denoiser import load_model
 from daelab.denoising.noise_identification.families import FAMILIES, NoiseEffect
-from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
+from daelab.denoising.noise_identification.identify import FAINT, GAIN, IdentifiedNoise
 from daelab.denoising.noisy_images import identify_file_noise, make_noisy
 from daelab.denoising.pipeline import DenoiseResult
 from daelab.image_io.read import read_picture
@@ -52,54 +53,74 @@ def saved(path: Path, pixels: np.ndarray, **options: Any) -> Path:
 # The rule
 
 
-def found(models: tuple[str, ...] = ("best", "next"), level: float = 0.1, **probabilities: float) -> IdentifiedNoise:
+def found(gain: float = 2.0, photo: str | None = "best", **probabilities: float) -> IdentifiedNoise:
+    """Return identified noise of some probabilities and of an expected gain."""
     all_of = dict.fromkeys(FAMILIES, 0.0) | {name.replace("_", "-"): p for name, p in probabilities.items()}
     family = max(all_of, key=lambda name: all_of[name])
-    return IdentifiedNoise(family, all_of, NoiseEffect(level, 1, 0), models, None)
+    return IdentifiedNoise(
+        family, all_of, NoiseEffect(0.1, 1, 0), (), None, photo=photo, expected_gain=gain, deviation=11.6
+    )
 
 
 @pytest.mark.parametrize(
     ("seen", "choice", "said"),
     [
-        (found(awgn=0.99, clean=0.01), "best", "zero-mean Gaussian noise, 99% sure"),
-        (found(awgn=0.5, poisson=0.48, clean=0.02), "best", "compare the picture before and after"),
-        (found(awgn=0.6, clean=0.4), None, "may be clean"),
-        (found(awgn=0.6, jpeg=0.3, clean=0.1), None, "may be clean"),
-        (found((), clean=0.95), None, "looks clean, 95% sure"),
-        (found((), clean=0.5, awgn=0.5), None, "may be clean"),
-        (found((), jpeg=0.9), None, "compressed, without noise, 90% sure"),
-        (found((), salt_and_pepper=0.9), None, "no shipped model was trained for this"),
+        (found(camera=0.99), "best", "Camera noise, about 12 of 255. Denoised with best."),
+        # The family explains, but the gain decides.
+        (found(clean=0.99), "best", "Noise, about 12 of 255. Denoised with best."),
+        (found(jpeg=0.99), "best", "Noise, about 12 of 255. Denoised with best."),
+        (found(type_1=0.5, awgn=0.4), "best", "Noise, about 12 of 255. Denoised with best."),
+        (found(GAIN, awgn=0.99), "best", "Gaussian noise, about 12 of 255. Denoised with best."),
+        (
+            found(FAINT, awgn=0.99),
+            None,
+            "Noise found, but too faint to be sure; use --force to denoise anyway. Left as it is.",
+        ),
+        (found(-2.0, awgn=0.99), None, "Looks clean. Left as it is."),
+        (replace(found(camera=0.9), drawn=True), None, "Graphics, not a photograph. Left as it is."),
+        (
+            found(photo=None, salt_and_pepper=0.9),
+            None,
+            "No shipped model was trained for this noise, and another model would damage the picture. Left as it is.",
+        ),
+        (found(photo=None, clean=0.9), None, "Looks clean. Left as it is."),
+        (
+            replace(found(-2.0, type_2=0.99), fitting="paper"),
+            "paper",
+            "Multiplicative noise (type-2), about 26 of 255. Denoised with paper.",
+        ),
     ],
 )
-def test_a_model_is_chosen_if_the_image_is_surely_noisy_and_one_fits(
-    seen: IdentifiedNoise, choice: str | None, said: str
-) -> None:
-    assert seen.choice == choice
-    assert said in seen.why
-    assert "\n" not in seen.why
+def test_the_expected_gain_decides(seen: IdentifiedNoise, choice: str | None, said: str) -> None:
+    assert (seen.choice, seen.why) == (choice, said)
+    assert seen.strength == (0.0 if choice is None else 1.0)
     assert seen.to_dict()["choice"] == choice
 
 
-def test_faint_noise_is_denoised_by_half(tmp_path: Path) -> None:
-    faint, strong = found(awgn=0.99, level=0.012), found(awgn=0.99)
-    assert (faint.strength, strong.strength, found((), clean=0.95).strength) == (0.5, 1.0, 0.0)
-    assert faint.why.endswith("level 0.012, gain 1.00, offset +0.00; the noise is faint, so at half strength")
-    noisy = photo("awgn(3.5) > quantised")
-    seen = identify_noise(noisy)
-    assert (seen.choice is not None, seen.strength) == (True, 0.5)
-    by_half = load_model(str(seen.choice))(noisy, strength=0.5)
-    denoise_file(saved(tmp_path / "noisy.png", noisy), tmp_path / "clean.png")
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "clean.png")), by_half)
+@pytest.mark.parametrize("seen", [found(-2.0, clean=1.0), replace(found(camera=1.0), drawn=True), found(FAINT)])
+def test_force_denoises_what_would_be_left(seen: IdentifiedNoise) -> None:
+    assert seen.choice is None
+    assert replace(seen, forced=True).choice == "best"
+    assert replace(seen, forced=True, photo=None).choice is None
+
+
+def test_the_command_and_python_force(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", photo(side=96))
+    assert denoise_file(path, tmp_path / "left.png").status == LEFT_UNCHANGED
+    forced = denoise_file(path, tmp_path / "forced.png", force=True)
+    named = denoise_file(path, tmp_path / "named.png", model=forced.model)
+    assert Path(forced.result).read_bytes() == Path(named.result).read_bytes()
+    done = answer([str(path), "--force", "--out", str(tmp_path / "again.png")])
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "again.png").read_bytes() == Path(named.result).read_bytes()
+    assert f"Denoised with {forced.model}." in done.stdout.decode()
 
 
 def test_each_choice_is_described_once() -> None:
-    noisy, clean = found(awgn=0.99), found((), clean=0.99)
-    assert describe_choices([noisy]) == ("best", f"best: {noisy.why}")
-    assert describe_choices([clean, clean]) == ("", f"{LEFT_UNCHANGED}: {clean.why}")
-    assert describe_choices([clean, noisy, clean, noisy]) == (
-        "best",
-        f"{LEFT_UNCHANGED}: {clean.why} | best: {noisy.why}",
-    )
+    noisy, clean = found(awgn=0.99), found(-2.0, clean=0.99)
+    assert describe_choices([noisy]) == ("best", noisy.why)
+    assert describe_choices([clean, clean]) == ("", clean.why)
+    assert describe_choices([clean, noisy, clean, noisy]) == ("best", f"{clean.why} | {noisy.why}")
 
 
 def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -129,7 +150,7 @@ def test_the_noise_of_the_paper_gets_the_best_model_of_the_paper(noise: str, tmp
     cards = {shorten_model_name(name): read_model_metadata(path) for name, path in list_shipped_models().items()}
     papers = {name: card.psnr or 0 for name, card in cards.items() if card.noise == "published-code"}
     assert (done.status, done.model) == ("cleaned", max(papers, key=lambda name: papers[name]))
-    assert done.why.startswith(f"{done.model}: ")
+    assert done.why.endswith(f"of 255. Denoised with {done.model}.")
     named = denoise_file(path, tmp_path / "named.png", model=done.model)
     assert Path(done.result).read_bytes() == Path(named.result).read_bytes()
     assert (named.model, named.why) == ("", "")
@@ -149,7 +170,8 @@ def test_a_clean_picture_comes_back_byte_for_byte(name: str, tmp_path: Path) -> 
     path = saved(tmp_path / name, photo(), **KINDS[name])
     done = denoise_file(path, compare=True, uncertainty=True)
     assert (done.status, done.model, done.note, done.uncertainty) == (LEFT_UNCHANGED, "", "", "")
-    assert done.why.startswith(f"{LEFT_UNCHANGED}: ")
+    # A GIF has the few colors of graphics.
+    assert done.why == f"{'Graphics, not a photograph' if name == 'a.gif' else 'Looks clean'}. Left as it is."
     assert Path(done.result).read_bytes() == path.read_bytes()
     assert Path(done.compare).is_file()
     assert not list(tmp_path.glob("*_uncertainty*"))
@@ -177,7 +199,7 @@ def test_no_model_for_salt_and_pepper(monkeypatch: pytest.MonkeyPatch, tmp_path:
     for module in ("models.registry", "denoising.noise_identification.identify"):
         monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: papers)
     done = denoise_file(saved(tmp_path / "a.png", photo("salt-and-pepper(0.1)")))
-    assert (done.status, "no shipped model was trained for this" in done.why) == (LEFT_UNCHANGED, True)
+    assert (done.status, "No shipped model was trained for this" in done.why) == (LEFT_UNCHANGED, True)
 
 
 def test_each_picture_of_a_stack_has_its_own_choice(tmp_path: Path) -> None:
@@ -202,7 +224,7 @@ def test_pictures_of_few_pixels_and_of_any_type(shape: tuple[int, ...], kind: ty
     done = denoise_file(tmp_path / "a.npy")
     result = np.load(done.result)
     assert (result.shape, result.dtype) == (image.shape, image.dtype)
-    assert "% sure" in done.why
+    assert done.why.endswith(("Left as it is.", f"Denoised with {done.model}."))
 
 
 def test_small_clean_pictures_are_left_unchanged() -> None:
@@ -236,22 +258,24 @@ def test_the_command_prints_its_choice_in_one_line_each(tmp_path: Path) -> None:
     noisy, clean = saved(tmp_path / "noisy.png", photo("type-1")), saved(tmp_path / "plain.jpg", photo())
     done = answer([str(noisy), str(clean)])
     assert done.returncode == 0, done.stderr
-    first, second, _ = done.stdout.decode().splitlines()
-    assert "noisy_clean.png (dae" in first
-    assert f"plain_clean.jpg ({LEFT_UNCHANGED}: " in second
+    first, second, last = done.stdout.decode().splitlines()
+    assert "noisy_clean.png: " in first
+    assert "Denoised with dae" in first
+    assert second.endswith("plain_clean.jpg: Looks clean. Left as it is.")
+    assert last == "1 done, 1 left as they are (Looks clean), 0 done before, 0 failed"
     again = answer([str(noisy), str(clean), "--overwrite", "--json"])
     document = json.loads(again.stdout)
     assert (document["model"], document["done"]) == (AUTOMATIC, 2)
     one, other = document["pictures"]
     assert (one["status"], one["model"][:3], other["status"]) == ("cleaned", "dae", LEFT_UNCHANGED)
-    assert other["why"].startswith(LEFT_UNCHANGED)
+    assert other["why"] == "Looks clean. Left as it is."
 
 
 def test_clean_standard_input_is_copied(tmp_path: Path) -> None:
     data = saved(tmp_path / "a.jpg", photo()).read_bytes()
     done = answer(["-"], data)
     assert done.stdout == data
-    assert f"daelab: -: {LEFT_UNCHANGED}: ".encode() in done.stderr
+    assert b"-: Looks clean. Left as it is." in done.stderr
 
 
 def test_the_server_makes_the_same_choice(tmp_path: Path) -> None:
@@ -313,3 +337,15 @@ def test_harm_sets_the_exit_code(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert "lost more than 0.1 dB under: awgn(25)" in done.stdout
+
+
+def test_load_model_takes_the_word_automatic() -> None:
+    denoiser = load_model(AUTOMATIC)
+    assert isinstance(denoiser, AutomaticDenoiser)
+    clean = photo(side=96)
+    assert np.array_equal(denoiser(clean), clean)
+    noisy = photo("gaussian(0.3, 0.1)")
+    choice = str(denoiser.identify(noisy).choice)
+    assert np.array_equal(denoiser(noisy), load_model(choice)(noisy, strength=denoiser.identify(noisy).strength))
+    with pytest.raises(ValueError, match="automatic takes no device"):
+        load_model(AUTOMATIC, "cpu")

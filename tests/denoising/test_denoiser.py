@@ -19,7 +19,8 @@ from torch import Tensor
 import daelab
 from daelab.denoising.automatic import AutomaticDenoiser
 from daelab.denoising.backends import Backend, make_network_backend
-from daelab.denoising.denoiser import Denoiser, estimate_noise_level, find_model
+from daelab.denoising.denoiser import Denoiser, estimate_noise_level
+from daelab.denoising.named_models import find_model
 from daelab.denoising.pipeline import DenoiseOptions, run_bytes
 from daelab.denoising.tiling import TilePlace, denoise_tiles, reflect_indices
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
@@ -319,7 +320,7 @@ def test_nothing_in_nothing_out() -> None:
         (Image.new("HSV", (4, 4)), "not HSV"),
         (Image.new("1", (4, 4)), "not 1"),
     ],
-    ids=str,
+    ids=lambda value: f"{value.mode} image" if isinstance(value, Image.Image) else str(value),
 )
 def test_mistakes(image: Any, message: str) -> None:
     for take in (SMALL, daelab.identify_noise):

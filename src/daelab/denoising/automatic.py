@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from daelab._util.hardware import choose_device
 from daelab._util.memory import parse_memory_size
-from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.arrays import convert_to_array
+from daelab.denoising.denoiser import Denoiser, check_tile
+from daelab.denoising.noise_identification.gain import load_gain_estimator
 from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
 from daelab.denoising.noise_identification.network import load_noise_identifier
+from daelab.denoising.planes import split_planes
 from daelab.denoising.tiling import ProgressCallback
+from daelab.image_io.picture import Picture
 
 _Array = npt.NDArray[Any]
 _Floats = npt.NDArray[np.float32]
 
 AUTOMATIC = "automatic"
 """The word in place of a model's name that leaves the choice to noise identification."""
+AUTOMATIC_NAMES = (AUTOMATIC, "auto")
+"""This word and its short form."""
 LEFT_UNCHANGED = "left as it is"
 """The status of a picture that is not denoised."""
 
@@ -34,16 +43,77 @@ class AutomaticDenoiser:
     Args:
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile; see `Denoiser`.
+        force: Whether to denoise every picture, even if it looks clean.
     """
 
     name = AUTOMATIC
 
-    def __init__(self, *, tile: int | None = None, memory: int | str | None = None) -> None:
-        """Load the noise identifier."""
+    def __init__(self, *, tile: int | None = None, memory: int | str | None = None, force: bool = False) -> None:
+        """Load the noise identifier and the gain estimator."""
+        # The models are loaded later, and a wrong option should be an error at once.
+        choose_device()
+        check_tile(tile)
         self._tile, self._memory = tile, memory
-        self._identifier = load_noise_identifier()
+        self._identifier, self._estimator = load_noise_identifier(), load_gain_estimator()
+        self._force = force
         self._denoisers: dict[str, Denoiser] = {}
         self._lock = threading.Lock()
+
+    def __call__(
+        self,
+        image: npt.ArrayLike,
+        *,
+        strength: float = 1.0,
+        self_ensemble: bool = False,
+        progress: ProgressCallback | None = None,
+    ) -> _Array:
+        """Denoise one picture, or a batch of pictures of one size, each by the model that fits its noise.
+
+        Args:
+            image: A picture or a batch; see `Denoiser.__call__`.
+            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
+            progress: Called with (tiles done, tiles in total).
+
+        Returns:
+            The denoised picture or batch, of the same shape and type.
+        """
+        planes = split_planes(Picture(convert_to_array(image)))
+        denoised = denoise_image(
+            planes.arrays[0], self, strength=strength, self_ensemble=self_ensemble, progress=progress
+        )
+        return planes.join([denoised.pixels])
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the batches that `batch` takes."""
+        return torch.device("cpu")
+
+    @property
+    def parameters(self) -> int:
+        """The number of trained parameters; 0, since the model differs from picture to picture."""
+        return 0
+
+    def batch(self, x: Tensor, progress: ProgressCallback | None = None, *, self_ensemble: bool = False) -> Tensor:
+        """Denoise a batch of tensors, each image by the model that fits its noise.
+
+        Args:
+            x: (N, 3, H, W) float32 in [0, 1], of any height and width.
+            progress: Called with (tiles done, tiles in total).
+            self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
+
+        Returns:
+            (N, 3, H, W).
+        """
+        images = []
+        for image in x:
+            noise = self.identify(image.clamp(0, 1).permute(1, 2, 0).numpy())
+            if noise.choice is None:
+                images.append(image)
+            else:
+                chosen = self.load(noise.choice)
+                images.append(chosen.batch(image[None], progress, self_ensemble=self_ensemble)[0].to(x.device))
+        return torch.stack(images) if images else x
 
     def identify(self, image: _Array) -> IdentifiedNoise:
         """Identify the noise of an image, and choose a model for it.
@@ -51,7 +121,8 @@ class AutomaticDenoiser:
         Args:
             image: (H, W) or (H, W, 3); uint8, uint16 or floats in [0, 1].
         """
-        return identify_noise(image, self._identifier)
+        noise = identify_noise(image, self._identifier, self._estimator)
+        return replace(noise, forced=True) if self._force else noise
 
     def load(self, name: str) -> Denoiser:
         """Return the denoiser of a shipped model, which is loaded only once.
@@ -70,7 +141,13 @@ AnyDenoiser = Denoiser | AutomaticDenoiser
 
 
 def load_denoiser(
-    model: str | Path, *, tile: int | None, memory: int | str | None, sigma: float | None, workers: int = 1
+    model: str | Path,
+    *,
+    tile: int | None,
+    memory: int | str | None,
+    sigma: float | None,
+    workers: int = 1,
+    force: bool = False,
 ) -> AnyDenoiser:
     """Load the denoiser of a model, or the automatic one.
 
@@ -80,6 +157,7 @@ def load_denoiser(
         memory: The memory for a tile in bytes or as text ("512MB"), shared by the workers; see `Denoiser`.
         sigma: The noise level in 8-bit steps, for a model that takes it.
         workers: The number of pictures that are denoised at once.
+        force: Whether the automatic denoiser denoises every picture, even if it looks clean.
 
     Raises:
         FileNotFoundError: No model has this name.
@@ -87,11 +165,44 @@ def load_denoiser(
     """
     # The workers compute at the same time, so each gets its part of the memory.
     share = None if memory is None else max(1, parse_memory_size(memory) // max(1, workers))
-    if str(model) != AUTOMATIC:
+    if str(model) not in AUTOMATIC_NAMES:
         return Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
     if sigma is not None:
         raise ValueError("sigma needs a model that takes it; name one, or leave sigma out")
-    return AutomaticDenoiser(tile=tile, memory=share)
+    return AutomaticDenoiser(tile=tile, memory=share, force=force)
+
+
+def load_model(
+    name: str | Path,
+    device: torch.device | str | None = None,
+    *,
+    tile: int | None = None,
+    memory: int | str | None = None,
+    sigma: float | None = None,
+) -> AnyDenoiser:
+    """Load a denoiser.
+
+    Args:
+        name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, a classical
+            method with all its settings (`baseline:median,size=3,raw`), or `automatic`, which chooses the shipped model
+            that fits the noise of each picture.
+        device: The device, which computes in float32. Default: the GPU if there is one. `automatic` takes no device.
+        tile: The side of a tile in pixels; see `Denoiser`.
+        memory: The memory of a tile, in bytes or as text; see `Denoiser`.
+        sigma: The standard deviation of the noise in 8-bit steps; see `Denoiser`.
+
+    Raises:
+        FileNotFoundError: There is no such model or run.
+        ValueError: The file is not a model, or a number is out of range.
+
+    >>> load_model("model-c", tile=256).name
+    'model-c.published-code'
+    """
+    if str(name) not in AUTOMATIC_NAMES:
+        return Denoiser.load(name, device, tile=tile, memory=memory, sigma=sigma)
+    if device is not None:
+        raise ValueError("automatic takes no device; name a model, or leave device out")
+    return load_denoiser(name, tile=tile, memory=memory, sigma=sigma)
 
 
 @dataclass(frozen=True)
@@ -110,6 +221,7 @@ def denoise_image(
     image: _Array,
     denoiser: AnyDenoiser,
     *,
+    sample: _Array | None = None,
     strength: float = 1.0,
     self_ensemble: bool = False,
     uncertainty: bool = False,
@@ -120,7 +232,8 @@ def denoise_image(
     Args:
         image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
         denoiser: A denoiser, or the automatic one.
-        strength: From 0 (unchanged) to 1 (fully denoised). Half of it is used if the noise is faint.
+        sample: The part of the image that noise identification looks at. Default: the image.
+        strength: From 0 (unchanged) to 1 (fully denoised).
         self_ensemble: Whether to average over the eight flips and rotations.
         uncertainty: Whether to return the uncertainty map, which implies the self-ensemble.
         progress: Called with (tiles done, tiles in total).
@@ -128,14 +241,15 @@ def denoise_image(
     Returns:
         The denoised image, the uncertainty map, and the identified noise.
     """
+    options: dict[str, Any] = {"self_ensemble": self_ensemble, "uncertainty": uncertainty, "progress": progress}
     if isinstance(denoiser, Denoiser):
-        return DenoisedImage(*_denoise(image, denoiser, strength, self_ensemble, uncertainty, progress))
+        return DenoisedImage(*denoiser.denoise_plane(image, strength=strength, **options))
     if image.ndim < 4:
-        noise = denoiser.identify(image)
+        noise = denoiser.identify(image if sample is None else sample)
         if noise.choice is None:
             return DenoisedImage(image, None, (noise,))
         chosen, part = denoiser.load(noise.choice), noise.strength * strength
-        return DenoisedImage(*_denoise(image, chosen, part, self_ensemble, uncertainty, progress), (noise,))
+        return DenoisedImage(*chosen.denoise_plane(image, strength=part, **options), (noise,))
     noises = tuple(denoiser.identify(one) for one in image)
     # Images without a model keep their pixels, and their uncertainty is zero.
     pixels, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
@@ -144,25 +258,12 @@ def denoise_image(
     for name, part in dict.fromkeys((noise.choice, noise.strength) for noise in noises):
         if name is not None:
             places = [place for place, noise in enumerate(noises) if (noise.choice, noise.strength) == (name, part)]
-            pixels[places], spread = _denoise(
-                image[places], denoiser.load(name), part * strength, self_ensemble, uncertainty, progress
+            pixels[places], spread = denoiser.load(name).denoise_plane(
+                image[places], strength=part * strength, **options
             )
             if spread is not None:
                 spreads[places], has_spread = spread, True
     return DenoisedImage(pixels, spreads if has_spread else None, noises)
-
-
-def _denoise(
-    image: _Array,
-    denoiser: Denoiser,
-    strength: float,
-    self_ensemble: bool,
-    uncertainty: bool,
-    progress: ProgressCallback | None,
-) -> tuple[_Array, _Floats | None]:
-    if uncertainty:
-        return denoiser.with_spread(image, strength=strength, progress=progress)
-    return denoiser(image, strength=strength, self_ensemble=self_ensemble, progress=progress), None
 
 
 def describe_choices(noises: Sequence[IdentifiedNoise]) -> tuple[str, str]:
@@ -174,8 +275,7 @@ def describe_choices(noises: Sequence[IdentifiedNoise]) -> tuple[str, str]:
     Returns:
         The names of the models in the order of the images, and each choice with its reason in one line.
     """
-    # Reversed, so that the first image of each choice gives the reason.
-    first = {noise.choice: noise for noise in reversed(noises)}
-    names = list(dict.fromkeys(noise.choice for noise in noises))
-    why = " | ".join(f"{name or LEFT_UNCHANGED}: {first[name].why}" for name in names)
-    return ", ".join(name for name in names if name is not None), why
+    names = list(dict.fromkeys(noise.choice for noise in noises if noise.choice is not None))
+    # The first image of each choice gives the reason.
+    first = {noise.choice: noise.why for noise in reversed(noises)}
+    return ", ".join(names), " | ".join(first[choice] for choice in dict.fromkeys(noise.choice for noise in noises))

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from daelab.noise.base import LevelRange, Noise
-from daelab.noise.basic import Clean, Gaussian, Multiplicative, Poisson, SaltAndPepper
+from daelab.noise.basic import Clean, Gaussian, Multiplicative, Poisson, SaltAndPepper, SaltAndPepperPixels
 from daelab.noise.camera import Awgn, Camera, Chroma, Correlated, Demosaicked, Grain, Jpeg, Quantised
 from daelab.noise.composition import Chain, Mixture
 from daelab.noise.grammar import parse_noise
+from daelab.noise.pipeline import HotPixels, NoiseFilter, Raw
 from daelab.noise.random_streams import BatchStream
 
 FAMILIES: dict[str, str] = {
@@ -32,19 +33,21 @@ FAMILIES: dict[str, str] = {
 }
 """The noise families by name, each with the noise of its training: the paper's four types, and other kinds."""
 TITLES = {
-    "clean": "looks clean",
-    "awgn": "zero-mean Gaussian noise",
+    "clean": "No noise",
+    "awgn": "Gaussian noise",
     "type-1": "Gaussian noise with an offset (type-1)",
-    "type-2": "multiplicative noise (type-2)",
+    "type-2": "Multiplicative noise (type-2)",
     "type-1+2": "Gaussian, then multiplicative noise (type-1+2)",
-    "type-2+1": "multiplicative, then Gaussian noise (type-2+1)",
-    "salt-and-pepper": "salt and pepper",
-    "poisson": "Poisson noise",
-    "camera": "a sensor's noise (camera)",
-    "processed": "noise that was smoothed, by a camera or a scan",
-    "jpeg": "compressed, without noise",
+    "type-2+1": "Multiplicative, then Gaussian noise (type-2+1)",
+    "salt-and-pepper": "Salt and pepper",
+    "poisson": "Photon noise",
+    "camera": "Camera noise",
+    "processed": "Camera noise",
+    "jpeg": "JPEG compression",
 }
-"""The description of each family, for people."""
+"""The name of each family, for people."""
+BRIGHTNESS_FAMILIES = ("type-1", "type-2", "type-1+2", "type-2+1")
+"""The families that change the brightness; a model for other noise cannot restore it."""
 UNTOUCHED_FAMILIES = ("clean", "jpeg")
 """The families that stay unchanged: they hold no noise, and a denoiser would remove parts of the picture."""
 
@@ -64,6 +67,7 @@ def classify_noise(noise: Noise) -> str | None:
     kinds = tuple(type(step) for step in steps)
     if len(kinds) > 1 and kinds[-1] in (Quantised, Mixture):  # the mixture of file formats in `real`
         kinds = kinds[:-1]
+    kinds = tuple(kind for kind in kinds if not issubclass(kind, NoiseFilter))
     if kinds == (Gaussian,) and isinstance(steps[0], Gaussian):
         return "awgn" if _middle(steps[0].mean) == 0 else "type-1"
     return _KINDS.get(kinds)
@@ -76,10 +80,14 @@ _KINDS: dict[tuple[type[Noise], ...], str] = {
     (Multiplicative, Gaussian): "type-2+1",
     (SaltAndPepper,): "salt-and-pepper",
     (Awgn, SaltAndPepper): "salt-and-pepper",
+    (SaltAndPepperPixels,): "salt-and-pepper",
+    (Awgn, SaltAndPepperPixels): "salt-and-pepper",
     (Poisson,): "poisson",
     (Awgn,): "awgn",
     (Camera,): "camera",
     (Demosaicked,): "processed",
+    (Demosaicked, HotPixels): "processed",
+    (Raw,): "processed",
     (Camera, Chroma): "processed",
     (Correlated,): "processed",
     (Grain,): "processed",
@@ -164,6 +172,16 @@ def was_trained_for(noise: Noise, kind: str, effect: NoiseEffect) -> bool:
             if shift_fits and low.level / _STRENGTH - _FAINT <= effect.level <= high.level * _STRENGTH:
                 return True
     return False
+
+
+def covers_family(noise: Noise, kind: str) -> bool:
+    """Return whether a noise, or a component of it, belongs to a family.
+
+    Args:
+        noise: The noise.
+        kind: The family.
+    """
+    return any(classify_noise(option) == kind for option in _leaves(noise))
 
 
 def _leaves(noise: Noise) -> Iterator[Noise]:
