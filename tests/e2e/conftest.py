@@ -28,6 +28,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     for name in ("DAELAB_RUNS", "DAELAB_LEDGER"):
         monkeypatch.delenv(name, raising=False)
 
+    monkeypatch.setenv("DAELAB_DEVICE", "auto")  # `--device` changes it
+
     def command(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["daelab", *map(str, words)])
         capsys.readouterr()

@@ -589,7 +589,7 @@ def ledger_with(tmp_path: Path) -> str:
 
 
 def test_the_ledger_without_where_things_lie(client: TestClient, tmp_path: Path) -> None:
-    assert client.get("/api/runs").json() == {"runs": []}
+    assert client.get("/api/runs").json()["runs"] == []
     assert not (tmp_path / "runs" / "ledger.db").exists()
     ledger_with(tmp_path)
     answer = client.get("/api/runs")
@@ -705,32 +705,30 @@ def test_a_locked_ledger_holds_one_request_only(tmp_path: Path, monkeypatch: pyt
     store = RunStore()
     begun, go = threading.Event(), threading.Event()
 
-    def wait() -> list[Any]:
+    def wait() -> None:
         begun.set()
         assert go.wait(10)
-        return []
 
-    monkeypatch.setattr(store, "read_ledger", wait)
-    first = threading.Thread(target=store.rows)
+    monkeypatch.setattr(store, "open_ledger", wait)
+    first = threading.Thread(target=store.list_changes)
     first.start()
     assert begun.wait(10)
     with pytest.raises(RunsUnavailable):
-        store.rows()
+        store.list_changes()
     go.set()
     first.join()
-    assert store.rows() == []
+    assert store.list_changes()["runs"] == []
 
 
 def test_the_leaderboard_is_a_file_or_nothing(tmp_path: Path) -> None:
     file = tmp_path / "leaderboard.csv"
     client = client_of(ServerSettings(runs=RunStore(leaderboard=file)))
-    assert client.get("/api/leaderboard").json() == {"columns": [], "rows": []}
+    assert client.get("/api/leaderboard").json() == {"columns": [], "rows": [], "shown": [], "crops": {}}
     long = b"x" * 200_000
     file.write_bytes(b'model,psnr\nmodel-c,27.55\nbroken\n\n"open,3\n\xff,1\n' + long + b",2\nlast,5\n")
-    assert client.get("/api/leaderboard").json() == {
-        "columns": ["model", "psnr"],
-        "rows": [["model-c", "27.55"], ["\N{REPLACEMENT CHARACTER}", "1"], ["last", "5"]],
-    }
+    answer = client.get("/api/leaderboard").json()
+    assert answer["columns"] == ["model", "psnr"]
+    assert answer["rows"] == [["model-c", "27.55"], ["\N{REPLACEMENT CHARACTER}", "1"], ["last", "5"]]
 
 
 @pytest.mark.parametrize(
@@ -776,12 +774,14 @@ def test_the_document_names_every_address(client: TestClient) -> None:
     found = client.get("/api/openapi.json").json()
     assert set(found["paths"]) == {
         *(f"/api/{name}" for name in ("about", "denoise", "noise", "inspect", "preview", "models", "runs")),
-        *("/api/leaderboard", "/api/runs/{name}", "/api/samples/{name}"),
+        *("/api/leaderboard", "/api/leaderboard/crops/{crop}/{model}", "/api/samples/{name}"),
+        *("/api/columns", "/api/studies", "/api/studies/{name}", "/api/runs/{name}"),
+        *(f"/api/runs/{{name}}/{part}" for part in ("details", "report", "samples/{part}", "stop")),
     }
     for path, methods in found["paths"].items():
         for method, operation in methods.items():
             assert operation["summary"], path
-            if method == "post":
+            if method == "post" and not path.endswith("/stop"):  # which takes no picture
                 assert set(operation["requestBody"]["content"]) == {"application/octet-stream", "multipart/form-data"}
                 assert {"200", "413", "422", "429", "503"} <= set(operation["responses"])
 

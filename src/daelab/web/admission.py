@@ -149,14 +149,19 @@ class QueuePlace:
         """
         loop = asyncio.get_running_loop()
 
+        last = (0, 0)
+
         def progress(done: int, total: int) -> None:
-            if done:
-                # A large picture may take any number of tiles, as long as each of them is finished in time.
+            nonlocal last
+            if self._over.is_set():
+                return
+            # A large picture may take any number of tiles, as long as each of them is finished in time.
+            if done and (done == total or (done, total) != last):
+                last = (done, total)
                 self._ends = time.monotonic() + self._queue.limits.seconds
                 set_limit(self._queue.limits.seconds)
             # The event loop's objects may be used only in the loop's own thread.
-            if not self._over.is_set():
-                loop.call_soon_threadsafe(report, done, total)
+            loop.call_soon_threadsafe(report, done, total)
 
         def reschedule(left: float | None) -> None:
             with suppress(RuntimeError):  # the request may be over

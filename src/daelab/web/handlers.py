@@ -181,6 +181,8 @@ def _rename(name: str, suffix: str, form: str) -> str:
     stem, dot, extension = name.rpartition(".")
     # A stem may contain a dot, so only the suffix of a known format counts as one.
     row = find_format(f".{extension}")
+    if not dot or row is None:
+        stem = name
     if not dot or row is None or row.name != form:
-        stem, extension = name, FORMATS[form].suffixes[0].removeprefix(".")
+        extension = FORMATS[form].suffixes[0].removeprefix(".")
     return f"{stem}{suffix}.{extension}"

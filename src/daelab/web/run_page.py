@@ -29,7 +29,6 @@ _LARGEST_SAMPLES = 64 << 20
 """Largest size of the sample images of a run, in bytes when read."""
 _LARGEST_FILE = 32 << 20
 """Largest report or environment to read, in bytes."""
-_FIRST_PARTS = ("clean", "noisy", "denoised")
 
 
 def describe_run(store: RunStore, name: str) -> dict[str, Any]:
@@ -120,11 +119,10 @@ def _hide_paths(match: re.Match[str]) -> str:
 
 
 def _list_parts(folder: RunFolder | None) -> dict[str, int]:
-    """Return the number of sample images of each part: clean, noisy, denoised, and `epoch_N` for some epochs."""
+    """Return the number of sample images of each part: clean, noisy, `epoch_N` for some epochs, and denoised."""
     samples = _read_samples(folder)
-    order = {name: place for place, name in enumerate(_FIRST_PARTS)}
-    names = sorted(samples, key=lambda name: (order.get(name, 9), len(name), name))
-    return {name: len(samples[name]) for name in names}
+    epochs = sorted((name for name in samples if name.startswith("epoch_")), key=lambda name: int(name[6:]))
+    return {name: len(samples[name]) for name in ("clean", "noisy", *epochs, "denoised") if name in samples}
 
 
 def _read_samples(folder: RunFolder | None) -> dict[str, npt.NDArray[np.uint8]]:

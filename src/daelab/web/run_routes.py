@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("daelab.web")
 _REPORT_POLICY = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; frame-ancestors 'none'"
 """The policy of a report, which may be a stranger's: it can run nothing and load nothing."""
-_NO_TOKEN = "runs can be stopped from the page only if the server has a token; start it with: daelab serve --token TOKEN"
+_NO_TOKEN = (
+    "runs can be stopped from the page only if the server has a token; start it with: daelab serve --token TOKEN"
+)
 _MISSING: dict[int | str, Any] = {404: {"model": ProblemSchema, "description": "There is none of this name"}}
 
 
-def add_run_routes(
-    app: "FastAPI", store: RunStore, read: dict[int | str, dict[str, Any]], *, has_token: bool
-) -> None:
+def add_run_routes(app: "FastAPI", store: RunStore, read: dict[int | str, dict[str, Any]], *, has_token: bool) -> None:
     """Add the addresses to the application.
 
     Args:
@@ -123,8 +123,10 @@ def _add_files(app: "FastAPI", store: RunStore, responses: dict[int | str, Any])
     from fastapi.responses import Response
 
     Name = Annotated[str, Path(max_length=200)]  # noqa: N806
-    picture = {200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}
-    page = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
+    picture: dict[int | str, Any] = {
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+    }
+    page: dict[int | str, Any] = {200: {"content": {"text/html": {"schema": {"type": "string"}}}}}
 
     @app.get(
         "/api/runs/{name}/samples/{part}",

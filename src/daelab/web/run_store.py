@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def _read_cells(line: str) -> list[str]:
 
 
 def _show_row(row: dict[str, Any]) -> dict[str, Any]:
-    shown = {key: get_number(row.get(key)) for key in (column["key"] for column in RUN_COLUMNS)}
+    shown: dict[str, Any] = {column["key"]: get_number(row.get(column["key"])) for column in RUN_COLUMNS}
     shown |= {key: _show_text(row.get(key)) for key in _TEXTS}
     return shown | {"architecture": _shorten_architecture(row.get("architecture"))}
 
@@ -243,6 +244,7 @@ def _shorten_architecture(value: object) -> str | None:
         return _show_text(value)
 
 
+@lru_cache(maxsize=4096)  # most runs share their noise, architecture and status
 def make_public(text: str) -> str:
     """Return a text as one short line that visitors may see: without passwords, and without the folders of paths.
 

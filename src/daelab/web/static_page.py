@@ -35,7 +35,10 @@ RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 PAGE_SAMPLES = ("astronaut", "cat", "coffee", "rocket", "galaxies")
 """The photographs that may be published: they are in the public domain or under CC0."""
 _SERVER_PROMISE = "Your picture is processed on this server and not stored."
-_BROWSER_PROMISE = "Your picture does not leave this browser."
+_BROWSER_PROMISE = (
+    "Your picture does not leave this browser. This page does not identify noise, and it writes upright pictures of 8 "
+    "bits without metadata. The command daelab denoise has none of these limits."
+)
 
 
 @dataclass(frozen=True)

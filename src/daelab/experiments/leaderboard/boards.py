@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from daelab.denoising.classical import CLASSICAL_METHODS, CLASSICAL_PREFIX
+from daelab.errors import make_unknown_name_error
 
 CROP_SIDE = 128
 """The side of a crop, in pixels."""
@@ -56,7 +57,8 @@ class Board:
     @property
     def classical(self) -> tuple[str, ...]:
         """The names of the classical methods; each is tuned under each noise. BM3D takes part if it is installed."""
-        names = (name for name in self.filters or CLASSICAL_METHODS if name != "bm3d" or find_spec("bm3d"))
+        filters = CLASSICAL_METHODS if self.filters is None else self.filters
+        names = (name for name in filters if name != "bm3d" or find_spec("bm3d"))
         return tuple(f"{CLASSICAL_PREFIX}{name}{',raw' if self.raw else ''}" for name in names)
 
 
@@ -93,5 +95,23 @@ BOARDS = {
         raw=True,
     ),
     "photos": Board(("published-code",), ("salt-and-pepper(0.05)",), ("photos",)),
+    # Pairs have noise of their own, under which classical methods cannot be tuned.
+    "paired:PATH": Board(("none",), (), made_on="cbsd432", filters=()),
 }
 """The boards by the name of the data set."""
+
+
+def find_board(data: str) -> Board:
+    """Return the board of a data set.
+
+    Args:
+        data: The name of the data set.
+
+    Raises:
+        ValueError: The data set has no board.
+    """
+    kind, colon, _ = data.partition(":")
+    name = f"{kind}:PATH" if colon else kind
+    if name not in BOARDS:
+        raise make_unknown_name_error("leaderboard", data, BOARDS)
+    return BOARDS[name]

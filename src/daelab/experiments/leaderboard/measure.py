@@ -16,26 +16,30 @@ from daelab._util.hardware import keep_freed_memory
 from daelab.datasets.base import Dataset, Images
 from daelab.datasets.registry import load_dataset
 from daelab.datasets.splits import split_dataset
+from daelab.denoising.automatic import AUTOMATIC, AUTOMATIC_NAMES, AnyDenoiser, load_model
 from daelab.denoising.backends import Backend
 from daelab.denoising.classical import CLASSICAL_PREFIX, parse_classical_method, tune_classical_method
-from daelab.denoising.denoiser import Denoiser, find_model
-from daelab.errors import make_unknown_name_error
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.named_models import find_model
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.registry import list_shipped_classifiers, load_classifier
 from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser, iterate_noisy_batches
 from daelab.evaluation.f1 import Ints
 from daelab.evaluation.image_selection import select_test_images, take_representative
-from daelab.experiments.leaderboard.boards import BOARDS, CROP_SIDE, Board
+from daelab.experiments.leaderboard.boards import CROP_SIDE, Board, find_board
 from daelab.experiments.leaderboard.cache import RowCache, describe_measurement
 from daelab.experiments.leaderboard.row import Bytes, LeaderboardRow
-from daelab.models.model_file import load_network, read_model_metadata
+from daelab.models.external import split_model_name
+from daelab.models.model_file import read_model_metadata
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
 
 TUNING = 64
 """The side in pixels of the crops of another data set that classical methods are tuned on."""
+PHOTOGRAPHS = "cbsd432"
+"""The training data of the models that the automatic choice takes for photographs."""
 NOTHING = "noisy"
 """The name of the row of the noisy pictures without denoising."""
 TIMED_BATCH, TIMED_BATCHES = 32, 7
@@ -86,9 +90,7 @@ def measure_leaderboard(
         ValueError: The data set has no board, or a model or a classifier cannot be loaded.
         FileNotFoundError: There is no such model, or `checkpoints` holds none.
     """
-    if request.data not in BOARDS:
-        raise make_unknown_name_error("leaderboard", request.data, BOARDS)
-    board = BOARDS[request.data]
+    board = find_board(request.data)
     names = list_contenders(request, board)
     _check_contenders(names)
     say(f"loading {request.data}")
@@ -105,7 +107,8 @@ def measure_leaderboard(
     cache = RowCache(request.kept, describe_measurement(board, images, request.seed, asked), images)
     loaded = [load_classifier(name).on(images.classes, images.name) for name in asked]
     measurement = _Measurement(board, tuning, images, request.seed, loaded)
-    rows = {name: row for name, path in names.items() if not request.fresh and (row := cache.read(name, path))}
+    kept = {name: path for name, path in names.items() if not request.fresh and not _is_changing(name)}
+    rows = {name: row for name, path in kept.items() if (row := cache.read(name, path))}
     # Before any row is measured, so that no classifier runs on the clean images a second time.
     measurement.reuse_predictions(rows.values())
     for name, path in names.items():
@@ -115,7 +118,8 @@ def measure_leaderboard(
         say(f"evaluating {name}")
         rows[name] = measurement.measure_row(name, path, count)
         # Stored after each row, so that an interruption loses only the row at work.
-        cache.write(rows[name], path)
+        if not _is_changing(name):
+            cache.write(rows[name], path)
     say("timing")
     return board, sorted(measurement.add_speeds(rows, names), key=lambda row: -float(row.psnrs(board.noises).mean()))
 
@@ -128,7 +132,7 @@ def list_contenders(request: LeaderboardRequest, board: Board) -> dict[str, Path
         board: The board.
 
     Returns:
-        the file of each model by its name; None for the noisy pictures and for classical methods.
+        the file of each model by its name; None for the noisy pictures, classical methods and code of the user.
 
     Raises:
         FileNotFoundError: There is no such model, or `checkpoints` holds none.
@@ -141,19 +145,34 @@ def list_contenders(request: LeaderboardRequest, board: Board) -> dict[str, Path
             raise FileNotFoundError(f"--paper-checkpoints {request.checkpoints}: {reason}")
     models: dict[str, Path | None] = {NOTHING: None}
     if request.models:
-        named = {name: None if name.startswith(CLASSICAL_PREFIX) else find_model(name) for name in request.models}
+        named = {name: None if _is_without_file(name) else find_model(name) for name in request.models}
         return models | named | papers
     for name, path in list_shipped_models().items():
         if read_model_metadata(path).data.get("name") == board.made_on:
             models[shorten_model_name(name)] = path
-    return models | papers | dict.fromkeys(board.classical)
+    # What daelab denoise does by default takes part where its models do.
+    automatic = {AUTOMATIC: None} if any(models.values()) and board.made_on == PHOTOGRAPHS else {}
+    return models | automatic | papers | dict.fromkeys(board.classical)
+
+
+def _is_code(name: str) -> bool:
+    return split_model_name(name)[0] is not None
+
+
+def _is_without_file(name: str) -> bool:
+    return name.startswith(CLASSICAL_PREFIX) or _is_changing(name)
+
+
+def _is_changing(name: str) -> bool:
+    """Return whether what a name stands for may change between two measurements, so that no row of it is cached."""
+    return _is_code(name) or name in AUTOMATIC_NAMES
 
 
 def _check_contenders(names: Mapping[str, Path | None]) -> None:
     """Raise a ValueError if a model or a classical method cannot be loaded, before the first one is measured."""
     for name, path in names.items():
-        if path:
-            Denoiser.load(path)
+        if path or _is_changing(name):
+            load_model(path or name)
         elif name != NOTHING:
             parse_classical_method(name)
 
@@ -182,7 +201,8 @@ class _Measurement:
 
     def measure_row(self, name: str, path: Path | None, count: CountCallback) -> LeaderboardRow:
         """Score a model."""
-        spec = load_network(path)[1].spec if path and path.suffix != ".onnx" else None
+        named = path or (name if _is_code(name) else None)
+        network = Denoiser.load(named).method.network if named else None
         scores: dict[str, EvaluationScores] = {}
         judged: dict[str, ClassifierScores] = {}
         crops, method, parameters = dict[str, tuple[Bytes, Bytes]](), "", 0
@@ -199,9 +219,10 @@ class _Measurement:
             if text == self.board.noises[0]:
                 outputs = None if name == NOTHING else recorder.outputs
                 judged = {judge.name: self._classify(judge, outputs) for judge in self.asked}
-                method = "" if path else denoiser.method.name
+                # A tuned method is named with its settings.
+                method = denoiser.name if name.startswith(CLASSICAL_PREFIX) else ""
         side = 256
-        macs = spec.macs(side, side) / side**2 if spec else None
+        macs = network.spec.macs(side, side) / side**2 if network else None
         return LeaderboardRow(
             name, parameters, macs, path.stat().st_size if path else None, scores, judged, crops, method
         )
@@ -226,9 +247,9 @@ class _Measurement:
             replace(row, images_per_second=1 / max(float(np.median(seconds[name])), 1e-9)) for name, row in rows.items()
         ]
 
-    def _denoiser(self, name: str, path: Path | None, noise: Noise) -> Denoiser:
-        if path:
-            return Denoiser.load(path)
+    def _denoiser(self, name: str, path: Path | None, noise: Noise) -> AnyDenoiser:
+        if path or _is_changing(name):
+            return load_model(path or name)
         if name == NOTHING:
             return Denoiser(Backend(NOTHING, lambda x: x.clone()))
         method = parse_classical_method(name)
@@ -254,7 +275,7 @@ class _Measurement:
 class _Recorder:
     """A denoiser that keeps its outputs."""
 
-    def __init__(self, denoiser: Denoiser) -> None:
+    def __init__(self, denoiser: AnyDenoiser) -> None:
         self.denoiser = denoiser
         self.outputs: list[Tensor] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from daelab.experiments.leaderboard.boards import CROP_SIDE, Board
 from daelab.experiments.leaderboard.figures import LeaderboardPoint, draw_leaderboard_figures
 from daelab.experiments.leaderboard.measure import NOTHING
 from daelab.experiments.leaderboard.row import LeaderboardRow, compute_lead
-from daelab.experiments.reports.images import strips_figure
-from daelab.experiments.reports.page import ReportSection, write_markdown, write_page
+from daelab.experiments.reports.images import format_psnr
+from daelab.experiments.reports.page import PictureGroup, ReportSection, make_slug, write_markdown, write_page
 from daelab.experiments.reports.table import Table
+from daelab.image_io.picture import Picture
+from daelab.image_io.write import write_picture
 from daelab.runs.folder import describe_environment
 
 CROPS_FOLDER = "crops"
@@ -63,6 +66,17 @@ def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str,
                     record |= dict(zip((f"recovered_{judge}_low", f"recovered_{judge}_high"), ends, strict=True))
             records.append(record)
     return records
+
+
+def make_leaderboard_tables(board: Board, rows: Sequence[LeaderboardRow]) -> list[Table]:
+    """Return the ranking, the speed, and the PSNR under other noises, if the board has any.
+
+    Args:
+        board: The board.
+        rows: The rows, the best first.
+    """
+    others = [make_unseen_noise_table(board, rows)] if board.unseen else []
+    return [make_ranking_table(board, rows), make_speed_table(rows), *others]
 
 
 def make_ranking_table(board: Board, rows: Sequence[LeaderboardRow]) -> Table:
@@ -139,7 +153,7 @@ def make_unseen_noise_table(board: Board, rows: Sequence[LeaderboardRow]) -> Tab
         (row.name, *(psnr.format(row.scores[noise].overall.metrics["psnr"].denoised) for noise in board.unseen))
         for row in rows
     ]
-    images = rows[0].scores[board.unseen[0]].overall.images if board.unseen else 0
+    images = rows[0].scores[board.unseen[0]].overall.images
     note = (
         f"The mean PSNR of {images:,} images in dB. The classical methods are tuned under each noise; the networks are "
         "not trained again."
@@ -172,10 +186,10 @@ def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[Leaderb
     sections = [
         ReportSection("Ranking", tables=[make_ranking_table(board, rows)]),
         ReportSection("Quality against cost", tables=[make_speed_table(rows)], figures=figures),
-        ReportSection("Other noises", tables=[make_unseen_noise_table(board, rows)]),
+        *([ReportSection("Other noises", tables=[make_unseen_noise_table(board, rows)])] if board.unseen else []),
     ]
     if rows[0].crops:
-        sections.insert(1, ReportSection("Side by side", figures=_side_by_side(out, board, rows)))
+        sections.insert(1, _side_by_side(out, board, rows))
     title = f"Leaderboard: {name}"
     write_page(title, facts, sections, out / "leaderboard.html", numbered=False)
     write_markdown(title, facts, sections, out / "leaderboard.md")
@@ -197,20 +211,29 @@ def _figures(out: Path, board: Board, rows: Sequence[LeaderboardRow]) -> dict[st
     return draw_leaderboard_figures(points, out)
 
 
-def _side_by_side(out: Path, board: Board, rows: Sequence[LeaderboardRow]) -> dict[str, Path]:
-    """Draw the board's crops, clean, noisy and denoised by each model, the best first; return it by its caption."""
-    names = list(rows[0].crops)
+def _side_by_side(out: Path, board: Board, rows: Sequence[LeaderboardRow]) -> ReportSection:
+    """Write the board's crops: clean, noisy and denoised by each model, the best first."""
     place = next(place for place, row in enumerate(rows) if row.name == NOTHING)
     ranked = [rows[place], *rows[:place]]  # a model that is worse than no denoising was trained for other noise
-    strips = {"clean": np.stack([rows[0].crops[name][0] for name in names])}
-    strips |= {row.name: np.stack([row.crops[name][1] for name in names]) for row in ranked}
-    path = out / "side-by-side.png"
-    strips_figure(strips, path, names, side=1.9)
-    caption = (
+    groups = []
+    for name, (clean, _) in rows[0].crops.items():
+        crops = {"clean": clean} | {row.name: row.crops[name][1] for row in ranked}
+        folder = out / CROPS_FOLDER / make_slug(name)
+        pictures = {}
+        for model, pixels in crops.items():
+            label = model
+            if model != "clean":
+                label = f"{model}, {format_psnr(clean, pixels)}"
+            file = folder / (re.sub(r"[^\w.,=-]", "_", model) + ".png")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(file, Picture(np.ascontiguousarray(pixels.transpose(1, 2, 0))), overwrite=True)
+            pictures[label] = file
+        groups.append(PictureGroup(name[:1].upper() + name[1:], pictures))
+    text = (
         f"Parts of the test pictures under the noise {board.shown}, {CROP_SIDE} pixels wide, each with its PSNR. Good "
         "results have readable letters, flat areas without patterns, and the colors of the clean picture."
     )
-    return {caption: path}
+    return ReportSection("Side by side", text, groups=groups)
 
 
 def _list_ranked_metrics() -> list[Metric]:

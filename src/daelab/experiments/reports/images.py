@@ -124,7 +124,7 @@ def strips_figure(
                 if r == 0 and titles is not None:
                     grid[r, i].set_title(textwrap.shorten(titles[i], 18, placeholder="…"), fontsize=9, loc="center")
                 if r > 0:
-                    grid[r, i].set_xlabel(_decibels(first[i], picture), labelpad=2)
+                    grid[r, i].set_xlabel(format_psnr(first[i], picture), labelpad=2)
             grid[r, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
         save_figure(fig, path)
 
@@ -174,9 +174,14 @@ def _shares(picture: NDArray[np.float64], bins: int) -> NDArray[np.float64]:
     return shares
 
 
-def _decibels(clean: NDArray[np.float64], picture: NDArray[np.float64]) -> str:
-    """Format the PSNR of a picture with values in [0, 1]."""
-    mse = float(np.mean((clean - picture) ** 2))
+def format_psnr(clean: NDArray[Any], picture: NDArray[Any]) -> str:
+    """Return the PSNR of a picture as text: `27.3 dB`, or `identical`.
+
+    Args:
+        clean: The clean picture, uint8 or float in [0, 1].
+        picture: The other picture, of the same shape.
+    """
+    mse = float(np.mean((_unit(clean) - _unit(picture)) ** 2))
     return f"{-10 * math.log10(mse):.1f} dB" if mse > 1e-12 else "identical"
 
 

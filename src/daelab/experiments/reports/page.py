@@ -23,8 +23,18 @@ _MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg", ".
 
 
 @dataclass(frozen=True)
+class PictureGroup:
+    """Versions of one picture, which a page shows next to each other, as many in a row as fit."""
+
+    title: str
+    """The title of the group."""
+    pictures: Mapping[str, Path]
+    """The files by their labels."""
+
+
+@dataclass(frozen=True)
 class ReportSection:
-    """A section of a page: a text, then figures, then tables."""
+    """A section of a page: a text, then pictures, figures and tables."""
 
     title: str
     """The heading; empty for no heading."""
@@ -34,6 +44,8 @@ class ReportSection:
     """The files of the figures (PNG, SVG, JPEG or WebP) by their captions."""
     tables: Sequence[Table] = ()
     """The tables; the page offers the data of each for download."""
+    groups: Sequence[PictureGroup] = ()
+    """The pictures to compare."""
 
 
 def check_report_folder(option: str, out: Path, kind: str, marker: str = "") -> None:
@@ -59,30 +71,6 @@ def check_report_folder(option: str, out: Path, kind: str, marker: str = "") -> 
     check_parent_folder(out / "page.html")
 
 
-def write_run_page(
-    title: str,
-    facts: Mapping[str, Any],
-    figures: Mapping[str, Path],
-    tables: Sequence[Table],
-    path: Path,
-) -> None:
-    """Write the page of one run.
-
-    Args:
-        title: The title of the page.
-        facts: The facts by name.
-        figures: The files of the figures by their captions.
-        tables: The tables.
-        path: The file to write.
-
-    Raises:
-        ValueError: A figure is of a format that browsers do not show.
-        FileNotFoundError: The file of a figure does not exist.
-    """
-    parts = [ReportSection("Figures", figures=figures), ReportSection("Tables", tables=tables)]
-    write_page(title, facts, [part for part in parts if part.figures or part.tables], path)
-
-
 def write_markdown(title: str, facts: Mapping[str, Any], sections: Sequence[ReportSection], path: Path) -> None:
     """Write a report as Markdown; the figures remain files, with paths relative to it.
 
@@ -97,11 +85,19 @@ def write_markdown(title: str, facts: Mapping[str, Any], sections: Sequence[Repo
     for section in sections:
         parts += ["", f"## {_plain(section.title)}"] if section.title else []
         parts += [line for paragraph in _paragraphs(section.text) for line in ("", _plain(paragraph))]
+        for group in section.groups:
+            parts += ["", f"**{_plain(group.title)}**"]
+            parts += [line for label, file in group.pictures.items() for line in _link(label, file, path)]
         for caption, figure in section.figures.items():
-            place = Path(os.path.relpath(figure, Path(path).parent)).as_posix()
-            parts += ["", f"![{_plain(caption)}]({place.replace(' ', '%20')})", "", f"*{_plain(caption)}*"]
+            parts += _link(caption, figure, path)
         parts += [line for table in section.tables for line in ("", table.to_markdown().rstrip())]
     write_text(Path(path), "\n".join(parts) + "\n")
+
+
+def _link(caption: str, picture: Path, page: Path) -> list[str]:
+    """Return the lines of a picture with its caption in a Markdown file."""
+    place = Path(os.path.relpath(picture, Path(page).parent)).as_posix()
+    return ["", f"![{_plain(caption)}]({place.replace(' ', '%20')})", "", f"*{_plain(caption)}*"]
 
 
 def _plain(text: str) -> str:

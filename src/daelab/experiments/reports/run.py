@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.noisy_images import make_noisy_versions
+from daelab.evaluation.metrics import METRICS
 from daelab.experiments.reports.charts import curves_figure
-from daelab.experiments.reports.images import samples_figure
-from daelab.experiments.reports.page import write_run_page
+from daelab.experiments.reports.images import format_psnr, samples_figure
+from daelab.experiments.reports.page import PictureGroup, ReportSection, write_page
 from daelab.experiments.reports.table import Table
+from daelab.image_io.picture import Picture
+from daelab.image_io.write import write_picture
+from daelab.models.architectures.external import ModuleArchitecture
 from daelab.runs.folder import RunFolder
-from daelab.training.recipe import load_recipe
+from daelab.training.recipe import Recipe, load_recipe
+
+_PHOTOS = ("cat", "coffee")
+"""The bundled photographs that a report shows."""
+_TITLES = {
+    "learning_rate": "learning rate",
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "val_psnr": METRICS["psnr"].heading,
+    "val_psnr_batch": METRICS["psnr_batch"].heading,
+    "val_f1": METRICS["macro_f1"].heading,
+    "images_per_second": "images/s",
+}
+"""The titles of the columns of `metrics.csv` that are no plain words."""
 
 
 def write_run_report(run: RunFolder) -> Path:
@@ -28,7 +48,7 @@ def write_run_report(run: RunFolder) -> Path:
     Raises:
         ValueError: matplotlib is not installed.
     """
-    rows = run.read_metrics()
+    rows, recipe = run.read_metrics(), load_recipe(run.recipe, trusted=True)  # nothing that it names is loaded
     curves, samples = run.path / "curves.svg", run.path / "samples.svg"
     curves_figure({run.name: rows}, curves)
     figures = {
@@ -43,15 +63,50 @@ def write_run_report(run: RunFolder) -> Path:
             "is lost where the noise hides it."
         ] = samples
     page = run.path / "report.html"
-    write_run_page(f"Run {run.name}", _facts(run), figures, [_epochs(rows)], page)
+    with tempfile.TemporaryDirectory() as place:
+        groups = _draw_whole_pictures(run, recipe, Path(place))
+        sections = [
+            ReportSection("Figures", figures=figures),
+            ReportSection("Whole pictures", _describe_pictures(recipe), groups=groups),
+            ReportSection("Epochs", tables=[_epochs(rows)]),
+        ]
+        write_page(
+            f"Run {run.name}", _facts(run, recipe), [one for one in sections if one != sections[1] or groups], page
+        )
     return page
 
 
-def _facts(run: RunFolder) -> dict[str, Any]:
-    recipe = load_recipe(run.recipe, trusted=True)  # nothing that it names is loaded
+def _describe_pictures(recipe: Recipe) -> str:
+    known = " They are among the pictures that the network was trained on." if recipe.data.name == "photos" else ""
+    return f"Photographs under the noise of the recipe, denoised by the kept network.{known}"
+
+
+def _draw_whole_pictures(run: RunFolder, recipe: Recipe, place: Path) -> list[PictureGroup]:
+    """Denoise bundled photographs with the network of a run, as far as they are installed."""
+    groups: list[PictureGroup] = []
+    # A report imports no code of the user, so it cannot run a module of theirs.
+    if not run.best.is_file() or isinstance(recipe.spec, ModuleArchitecture):
+        return groups
+    for name in _PHOTOS:
+        try:
+            clean, noisy = make_noisy_versions(f"photo:{name}", [recipe.noise], recipe.seed)
+        except ValueError:  # the photographs, or the data that the noise needs, are not installed
+            continue
+        (under,) = noisy.values()
+        pictures = {"clean": clean, "noisy": under, "denoised": Denoiser.load(run.best)(under)}
+        files = {}
+        for kind, pixels in pictures.items():
+            label = kind if kind == "clean" else f"{kind}, {format_psnr(clean, pixels)}"
+            files[label] = place / f"{name}-{kind}.webp"
+            write_picture(files[label], Picture(pixels))
+        groups.append(PictureGroup(f"{name[:1].upper()}{name[1:]}", files))
+    return groups
+
+
+def _facts(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     machine = json.loads(run.environment.read_text(encoding="utf-8")) if run.environment.is_file() else {}
     training, fields = recipe.training, recipe.to_dict()
-    rule = f"{training.optimiser}, rate {training.lr:g} ({training.schedule}), batches of {training.batch}"
+    rule = f"{training.optimiser}, learning rate {training.lr:g} ({training.schedule}), batches of {training.batch}"
     facts = {
         "description": recipe.note,
         "noise": str(recipe.noise),
@@ -63,7 +118,7 @@ def _facts(run: RunFolder) -> dict[str, Any]:
         "seed": recipe.seed,
         "processor": machine.get("gpu") or machine.get("processor"),
         "git commit": machine.get("git_commit"),
-        "if repeated": _again(machine),
+        "a second run gives": _again(machine),
         "recipe": f"sha256 {recipe.sha256[:16]}",
         **machine.get("versions", {}),
     }
@@ -88,8 +143,5 @@ def _again(machine: dict[str, Any]) -> str:
 def _epochs(rows: list[dict[str, float]]) -> Table:
     columns = tuple(rows[0]) if rows else ("epoch",)
     shown = [tuple(int(row[key]) if key == "epoch" else row[key] for key in columns) for row in rows]
-    note = (
-        "The losses are those of the recipe. val_psnr is the mean over images, and val_psnr_batch the paper's batch "
-        "PSNR, both in dB."
-    )
-    return Table("Every epoch", columns, shown, note)
+    note = "The losses are those of the recipe. The PSNR is the mean over the validation images."
+    return Table("Every epoch", [_TITLES.get(key, key) for key in columns], shown, note)

@@ -6,10 +6,12 @@ import csv
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
+
+from daelab._util.text import format_html_table
 
 _NUMBER = re.compile(r"[-+−]?[\d∞][\d\s.,%±×/()\[\]–+−-]*(dB|s|ms|MB)?")
 _NOTHING = "–"
@@ -56,6 +58,22 @@ class Table:
         out = io.StringIO()
         csv.writer(out, lineterminator="\n").writerows([self.columns, *self.rows])
         return out.getvalue()
+
+    def to_dataframe(self) -> Any:
+        """Return the table as a DataFrame of pandas, with every number in full.
+
+        Raises:
+            ValueError: pandas is not installed.
+        """
+        try:
+            from pandas import DataFrame
+        except ImportError:
+            raise ValueError("to_dataframe needs pandas: pip install pandas") from None
+        return DataFrame([list(row) for row in self.rows], columns=list(self.columns))
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        return format_html_table(self.title, self.columns, self.shown, self.note)
 
     def to_text(self) -> str:
         """Return the table for a terminal, with columns separated by two spaces and numbers aligned to the right.
@@ -117,6 +135,30 @@ def format_cell(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(format_cell, value))
     return str(value)
+
+
+def list_fields(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List the fields of nested mappings for a table, without lists of more than a few numbers.
+
+    Args:
+        fields: The values by name.
+        prefix: The start of each name.
+
+    Yields:
+        The name, with dots between its parts, and the formatted value.
+
+    >>> list(list_fields({"seed": 1, "data": {"name": "photos", "curve": [0.1] * 50}}))
+    [('seed', '1'), ('data.name', 'photos')]
+    """
+    for key, value in fields.items():
+        if isinstance(value, Mapping):
+            yield from list_fields(value, f"{prefix}{key}.")
+        elif not isinstance(value, list) or len(value) <= _MOST_LISTED:
+            yield f"{prefix}{key}", format_cell(value)
+
+
+_MOST_LISTED = 8
+"""The number of values of a list that a table shows."""
 
 
 def _texts(cells: list[Any]) -> list[str]:

@@ -1,14 +1,22 @@
-// The tab Denoise: a picture is read, gets noise if asked for, and is denoised.
+// The tab Denoise: a picture is read, gets noise if asked for, and is denoised. Its settings and results are shown.
 
-import { $, define, h, number, say } from "./dom.js";
+import { makeAddress, readAddress } from "./address.js";
+import { $, h, number, say } from "./dom.js";
+import { describeModel, describeNoise, describeResult } from "./facts.js";
 import { drawHistograms } from "./histogram.js";
+import { listenForPictures } from "./intake.js";
 import { NoiseControls } from "./noise.js";
+import { Output } from "./output.js";
+import { Picture } from "./picture.js";
+import { Progress } from "./progress.js";
+import { Queue } from "./queue.js";
+import { offerSamples } from "./samples.js";
 import { Viewer } from "./viewer.js";
+import { AUTOMATIC, describeRefused, explainError, findFaster, formatsOf, megapixels, percent } from "./words.js";
 
-const SHOWN = /^image\/(?!tiff)/;
-const AT_ONCE = 1_500_000;
+const LARGE = 1_500_000;
+const FIRST_PART = 400_000;
 const PAUSE = 250;
-const AUTOMATIC = "automatic";
 
 export async function startDenoise(backend, kind) {
   const tab = new Denoise(backend, kind);
@@ -20,281 +28,375 @@ class Denoise {
     this.backend = backend;
     this.kind = kind;
     this.viewer = new Viewer();
-    this.source = null; // the picture as it was given
-    this.noisy = null; // the picture to denoise
-    this.key = null; // the noise settings of `noisy`
+    this.queue = new Queue(this);
+    this.picture = null; // the picture that is open
+    this.shown = null; // the result that is shown: {picture, key, model, result, left, other}
+    this.opening = null;
     this.job = null;
     this.timer = 0;
-    this.link = null;
+    this.given = null; // files that came before the page was ready
   }
 
   async start() {
-    this.listen();
+    listenForPictures({
+      take: (files, left) => this.take(files, left),
+      refuse: (text) => this.refuse(text),
+      accepts: (name) => this.about?.suffixes.some((suffix) => name.toLowerCase().endsWith(suffix)),
+    });
     try {
       [this.about, this.models] = await Promise.all([this.backend.call("about"), this.backend.call("models")]);
     } catch (error) {
-      say($("alert"), error.message);
-      return;
+      return this.refuse(error.message);
     }
+    this.progress = new Progress(() => this.job?.abort(), (model) => this.use(model));
     this.noise = new NoiseControls(this.about.noises, () => this.soon());
-    $("formats").textContent = ` (${[...new Set(this.about.suffixes.map(plain))].join(", ")}; up to ${number(this.about.pixels / 1e6)} megapixels)`;
+    $("formats").textContent = ` (${formatsOf(this.about.suffixes)}; up to ${megapixels(this.about.pixels)} megapixels)`;
     $("file").accept = this.about.suffixes.join(",");
-    const chosen = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "Automatic (recommended)")] : [];
-    $("model").replaceChildren(...chosen, ...this.models.map(({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name)));
-    this.describe();
-    $("run").disabled = !this.source;
+    const option = ({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name);
+    const automatic = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "Automatic (recommended)")] : [];
+    $("model").replaceChildren(...automatic, ...this.models.map(option));
+    $("left-of").append(...this.models.map(option));
+    this.output = new Output(["PNG", "JPEG", "WEBP", ...(this.kind === "server" ? ["TIFF"] : [])], {
+      make: () => this.makeFile(),
+      blend: () => this.blend(),
+      address: () => this.address(),
+      changed: () => this.mixed(),
+    });
+    this.listen();
+    const address = readAddress();
+    this.set(address);
     document.documentElement.dataset.ready = "";
-    if (this.source) this.take(this.source);
-    await this.offer();
-  }
-
-  /** Show the bundled photographs as buttons. */
-  async offer() {
-    const buttons = await Promise.all(this.about.samples.map(async ({ name }) => {
-      const file = await this.backend.call("sample", { name }).catch(() => null);
-      if (!file) return null;
-      const image = h("img", { src: URL.createObjectURL(file), alt: "", loading: "lazy" });
-      return h("button", { type: "button", "data-sample": name, onclick: () => this.take(file, true) }, image, h("span", {}, name));
-    }));
-    $("samples").replaceChildren(...buttons.filter(Boolean));
-    $("samples").hidden = !buttons.some(Boolean);
+    offerSamples(this.backend, this.about.samples, (name) => this.openSample(name));
+    if (this.given) this.take(...this.given);
+    else if (this.about.samples.some(({ name }) => name === address.sample)) await this.openSample(address.sample, true);
   }
 
   listen() {
-    const pick = () => $("file").click();
-    $("choose").addEventListener("click", pick);
     $("another").addEventListener("click", () => this.leave());
-    $("file").addEventListener("change", () => {
-      if ($("file").files[0]) this.take($("file").files[0]);
-      $("file").value = "";
-    });
-    for (const place of [$("drop"), $("viewer")]) {
-      place.addEventListener("dragenter", () => place.classList.add("over"));
-      place.addEventListener("dragleave", (event) => place.contains(event.relatedTarget) || place.classList.remove("over"));
-    }
-    addEventListener("dragover", (event) => event.preventDefault());
-    addEventListener("drop", (event) => {
-      event.preventDefault();
-      for (const place of [$("drop"), $("viewer")]) place.classList.remove("over");
-      if (event.dataTransfer.files[0]) this.take(event.dataTransfer.files[0]);
-    });
-    addEventListener("paste", (event) => {
-      const file = [...(event.clipboardData?.files ?? [])][0];
-      if (file && !$("denoise").hidden) this.take(file);
-    });
     $("settings").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.go(true);
+      if (this.picture) this.go();
     });
-    $("model").addEventListener("change", () => {
-      this.describe();
-      this.soon();
-    });
-    $("strength").addEventListener("input", () => {
-      $("strength-now").textContent = `${Math.round($("strength").value * 100)} %`;
-      this.soon();
-    });
-    $("cancel").addEventListener("click", () => this.job?.abort());
+    for (const id of ["model", "left-of"]) $(id).addEventListener("change", () => this.changed());
+    $("strength").addEventListener("input", () => this.mixed());
   }
 
-  /** Read a picture and denoise it. */
-  take(file, sample = false) {
-    this.source = file;
-    this.noisy = this.key = null;
-    say($("alert"));
-    if (!this.about) return;
-    if (sample) this.noise.on(true, false);
-    if (file.size > this.about.body_bytes) {
-      say($("alert"), `${file.name} has ${size(file.size)}; this page accepts at most ${size(this.about.body_bytes)}`);
-      return;
+  get settings() {
+    return {
+      noise: this.noise.value,
+      model: $("model").value,
+      left: $("left-of").value,
+      strength: Number($("strength").value),
+      ...this.output.settings,
+    };
+  }
+
+  /** Take over the settings of an address: texts, or null for what it does not say. */
+  set({ model, noise, seed, strength }) {
+    if (model && [...$("model").options].some(({ value }) => value === model)) $("model").value = model;
+    if (noise) this.noise.set(noise, seed);
+    if (strength !== null && strength >= 0 && strength <= 1) $("strength").value = strength;
+    this.described();
+  }
+
+  /** Set everything as for a new picture of the visitor's own, or for a sample, which gets noise. */
+  reset(sample) {
+    this.noise.on(sample, false);
+    $("model").selectedIndex = 0;
+    $("left-of").value = "";
+    $("strength").value = 1;
+    this.output.reset();
+    this.described();
+  }
+
+  address() {
+    const { noise, model, strength } = this.settings;
+    const seed = noise ? noise.seed : null;
+    return makeAddress({ sample: this.picture?.sample ?? null, model, noise: noise?.text ?? null, seed, strength: strength < 1 ? strength : null });
+  }
+
+  /** Open a sample with noise, or with the settings as they are. */
+  async openSample(name, keep = false) {
+    try {
+      await this.open(new Picture(await this.backend.call("sample", { name }), name), keep ? null : true);
+    } catch (error) {
+      this.refuse(error.message);
     }
-    this.go(false);
+  }
+
+  /** Read files that a visitor gives. What this page does not accept is said, and changes nothing. */
+  take(files, left = 0) {
+    if (!this.about) return void (this.given = [files, left]);
+    const limit = this.about.body_bytes;
+    const fit = files.filter(({ size }) => size <= limit);
+    const refused = describeRefused(files.filter(({ size }) => size > limit), limit, left);
+    if (fit.length === 1 && !this.queue.length) this.open(new Picture(fit[0]));
+    else if (fit.length) this.openFirst(this.queue.add(fit));
+    if (refused) this.refuse(refused);
+  }
+
+  /** Open the first of several pictures that can be shown, and denoise the others after it. */
+  async openFirst(pictures) {
+    for (const picture of pictures) if (await this.open(picture)) break;
+    this.queue.run();
+  }
+
+  /**
+   * Open a picture. The one that is open stays until the new one can be shown. Returns whether it can.
+   *
+   * @param sample Whether it is a sample; null keeps the settings as they are.
+   */
+  async open(picture, sample = false) {
+    this.opening?.abort();
+    const { signal } = (this.opening = new AbortController());
+    const queued = this.queue.includes(picture) && this.queue.includes(this.picture);
+    // Settings that were made on the empty page are meant for the picture that follows.
+    const keep = sample === null || queued || (!sample && !this.picture);
+    const noise = keep ? this.noise.value : sample ? this.noise.settings : null;
+    if (!this.job) this.progress.tell("Reading");
+    say($("alert"));
+    try {
+      await picture.prepare(this.backend, noise, { signal, tell: (text) => this.progress.tell(text) });
+      if (picture.pixels > this.about.pixels) {
+        throw new Error(`${picture.source.name} has ${megapixels(picture.pixels)} megapixels; the limit is ${megapixels(this.about.pixels)}.`);
+      }
+      // Some browsers show half a picture, which the server refuses.
+      await this.identify(picture, signal);
+      signal.throwIfAborted();
+    } catch (error) {
+      if (signal.aborted) return true;
+      if (!this.job) this.progress.end();
+      this.refuse(explainError(error, picture.source.name));
+      return false;
+    }
+    if (!keep) this.reset(sample);
+    if (!queued && !this.queue.includes(picture)) this.queue.clear();
+    this.picture = picture;
+    await this.go(false);
+    return true;
   }
 
   /** Go back to the choice of a picture. */
   leave() {
+    this.opening?.abort();
     this.job?.abort();
-    this.source = null;
+    this.picture = this.shown = null;
+    this.queue.clear();
+    this.reset(false);
+    this.output.hide();
     $("run").disabled = true;
-    for (const id of ["viewer", "results", "download", "alert"]) $(id).hidden = true;
+    for (const id of ["viewer", "results", "act", "alert"]) $(id).hidden = true;
+    $("inspection").replaceChildren();
     $("drop").hidden = false;
     $("choose").focus();
   }
 
+  use(model) {
+    $("model").value = model;
+    this.described();
+    this.go();
+  }
+
+  changed() {
+    this.described();
+    this.soon();
+  }
+
+  described() {
+    $("strength-now").textContent = percent($("strength").value);
+    describeModel($("model-facts"), this.models.find(({ name }) => name === $("model").value));
+    this.tellNoise();
+  }
+
   soon() {
+    this.queue.update();
     clearTimeout(this.timer);
-    if (this.source) this.timer = setTimeout(() => this.go(false), PAUSE);
+    if (this.picture) this.timer = setTimeout(() => this.go(), PAUSE);
   }
 
-  /** Redo all that depends on the picture and the settings. A large picture is denoised only on request. */
-  async go(asked) {
+  /** Resolve once the tab denoises nothing. */
+  async settled() {
+    while (this.current) await this.current;
+  }
+
+  /** Redo all that depends on the picture and the settings. `tidy` removes the last error. */
+  go(tidy = true) {
+    if (tidy) say($("alert"));
     clearTimeout(this.timer);
-    this.job?.abort(new DOMException("the settings changed", "AbortError"));
+    this.job?.abort();
     const job = (this.job = new AbortController());
-    const { signal } = job;
-    say($("alert"));
-    this.busy("Reading");
-    try {
-      await this.prepare(signal);
-      const [width, height] = this.viewer.size;
-      if (asked || width * height <= AT_ONCE) await this.denoise(signal);
-      else await this.distributions(null, signal);
-    } catch (error) {
-      if (this.job === job && error.name !== "AbortError") this.fail(error);
-    } finally {
-      if (this.job === job) this.idle();
-    }
-  }
-
-  /** Make and show the noisy picture, and identify its noise. */
-  async prepare(signal) {
-    const noise = this.noise.value;
-    const key = JSON.stringify(noise);
-    $("download").hidden = true;
-    if (this.key === key && this.noisy) return;
-    if (noise) this.busy("Adding noise");
-    const noisy = noise ? await this.call("noise", { picture: this.source, ...noise }, signal) : this.source;
-    const names = [noise ? "noisy" : "input", "denoised"];
-    let shown = await this.shown(noisy, signal);
-    await this.viewer.show(shown, null, names).catch(async () => {
-      // the backend may read what this browser does not, or say why the picture is broken
-      shown = await this.call("preview", { picture: noisy }, signal);
-      await this.viewer.show(shown, null, names);
+    const work = this.work(this.picture, this.settings, job).finally(() => {
+      if (this.current === work) this.current = null;
     });
-    signal.throwIfAborted();
-    this.noisy = null;
-    this.shownNoisy = shown;
-    const [width, height] = this.viewer.size;
-    $("what").textContent = `${this.source.name}, ${number(width)} × ${number(height)}`;
-    $("drop").hidden = true;
-    $("viewer").hidden = false;
-    $("run").disabled = false;
-    $("results").hidden = false;
-    this.viewer.fit();
-    define($("facts"), []);
-    $("facts").hidden = true;
-    await this.inspect(noisy, signal);
-    [this.noisy, this.key] = [noisy, key];
+    this.current = work;
+    return work;
   }
 
-  async inspect(picture, signal) {
-    $("inspection").replaceChildren();
-    if (this.kind !== "server") return;
-    this.busy("Identifying the noise");
-    const found = await this.call("inspect", { picture }, signal);
-    const better = found.models.filter((name) => name !== $("model").value && this.models.some((model) => model.name === name));
-    const fits = $("model").value === AUTOMATIC || found.models.includes($("model").value);
-    $("inspection").replaceChildren(
-      h("p", {}, h("b", {}, "Identified noise: "), found.text),
-      h("p", { class: "muted" }, found.advice, ...(better.length && !fits ? [" ", h("button", {
-        type: "button", class: "quiet", onclick: () => {
-          $("model").value = better[0];
-          this.describe();
-          this.go(true);
-        },
-      }, `Use ${better[0]}`)] : [])));
-  }
-
-  async denoise(signal) {
-    const known = this.noise.value ? this.source : null;
-    const began = performance.now();
-    this.busy("Denoising");
-    const progress = (done, total) => this.busy("Denoising", done, total);
-    const values = { picture: this.noisy, clean: known, model: $("model").value, strength: Number($("strength").value) };
-    const { file, report } = await this.backend.call("denoise", values, { signal, progress });
-    const waited = (performance.now() - began) / 1000;
-    const shown = await this.shown(file, signal);
-    await this.viewer.show(this.shownNoisy, shown, [known ? "noisy" : "input", "denoised"]);
-    signal.throwIfAborted();
-    this.tell(report, waited);
-    if (this.link) URL.revokeObjectURL(this.link);
-    this.link = URL.createObjectURL(file);
-    Object.assign($("download"), { href: this.link, download: file.name, hidden: false });
-    $("download").replaceChildren("Download", h("small", {}, `${file.name}, ${size(file.size)}`));
-    this.busy("Drawing the histograms");
-    await this.distributions(shown, signal);
-  }
-
-  tell(report, waited) {
-    const pixels = report.width * report.height;
-    const speed = report.seconds > 0 ? `${number(pixels / report.seconds / 1e6, 2)} megapixels/s; ${number(waited, 1)} s with the transfer` : "";
-    const pairs = [["Time taken", `${number(report.seconds, 2)} s`, h("small", {}, speed)]];
-    if (report.scores) {
-      const { noisy, denoised } = report.scores;
-      const all = (scores) => scores.all ?? Object.values(scores)[0];
-      const [before, after] = [all(noisy), all(denoised)];
-      pairs.unshift(
-        ["PSNR", decibels(after.psnr), h("small", {}, `noisy ${decibels(before.psnr)}`)],
-        ["SSIM", similarity(after.ssim), h("small", {}, `noisy ${similarity(before.ssim)}`)]);
+  async work(picture, settings, job) {
+    const { signal } = job;
+    this.queue.yieldTo(picture);
+    this.output.hide();
+    this.progress.tell("Reading");
+    try {
+      await picture.prepare(this.backend, settings.noise, { signal, tell: (text) => this.progress.tell(text) });
+      if (this.shown?.picture !== picture || this.shown.key !== picture.key) this.showSource(picture);
+      await this.identify(picture, signal);
+      this.tellNoise();
+      await this.showFirstPart(picture, settings.model, signal);
+      const result = await this.denoise(picture, settings.model, signal);
+      const other = settings.left ? await this.denoise(picture, settings.left, signal) : null;
+      signal.throwIfAborted();
+      this.shown = { picture, key: picture.key, model: settings.model, result, left: settings.left, other };
+      this.present();
+      this.queue.take(picture, this.settings);
+      this.progress.tell("Drawing the histograms");
+      await this.measure(signal);
+    } catch (error) {
+      if (this.job !== job) return;
+      if (!signal.aborted) this.refuse(explainError(error, picture.source.name));
+      this.restore();
+    } finally {
+      this.end(job);
     }
-    const strength = report.model ? `strength ${Math.round(report.strength * 100)} %` : "";
-    pairs.push(["Model", report.model || "none", h("small", {}, [strength, report.why].filter(Boolean).join("; "))]);
-    if (report.note || report.pages > 1) pairs.push(["Note", report.note || `${report.pages} pages`]);
-    define($("facts"), pairs);
+  }
+
+  async identify(picture, signal) {
+    if (this.kind !== "server" || picture.noise) return;
+    this.progress.tell("Identifying the noise");
+    await picture.identify(this.backend, { signal });
+  }
+
+  end(job) {
+    if (this.job !== job) return;
+    this.job = null;
+    this.progress.end();
+  }
+
+  /** Show a picture before it is denoised. */
+  showSource(picture) {
+    this.shown = null;
+    for (const id of ["drop", "facts", "distributions"]) $(id).hidden = true;
+    for (const id of ["viewer", "results", "act"]) $(id).hidden = false;
+    this.viewer.show({ source: picture.shown }, { size: picture.size, names: [picture.clean ? "Noisy" : "Original", "Denoised"] });
+    this.viewer.fit();
+    $("what").textContent = `${picture.source.name}, ${picture.size.map((side) => number(side)).join(" × ")}`;
+  }
+
+  /** Denoise the visible part of a large picture first, since the whole takes long. */
+  async showFirstPart(picture, model, signal) {
+    const name = model === AUTOMATIC ? picture.noise?.choice : model;
+    if (!name || picture.pixels <= LARGE || picture.results.has(model) || this.shown) return;
+    const part = this.viewer.visible(FIRST_PART);
+    this.progress.tell("Denoising the middle first");
+    const cut = await this.backend.call("crop", { picture: picture.shown, name: "part.png", part }, { signal });
+    const { file } = await this.backend.call("denoise", { picture: cut, model: name, strength: 1 }, { signal });
+    this.viewer.showPart(file, [part.left, part.top], [part.width, part.height]);
+  }
+
+  denoise(picture, model, signal) {
+    const name = model === AUTOMATIC ? picture.noise?.choice : model;
+    this.progress.start("Denoising", findFaster(name, this.models));
+    return picture.denoise(this.backend, model, { signal, progress: (done, total) => this.progress.count(done, total) });
+  }
+
+  /** Show the result again after a failure. Without one, the picture alone. */
+  restore() {
+    if (this.shown) this.present();
+    else this.viewer.showPart(null);
+    if (!this.shown && !$("viewer").hidden) this.viewer.label([$("tag-before").textContent, ""], true);
+  }
+
+  /** Show a result with its facts and its file. */
+  present() {
+    const { picture, result, left, other } = this.shown;
+    const unchanged = !result.report.model;
+    const source = picture.clean ? "Noisy" : "Original";
+    const names = left ? [left, result.report.model] : [unchanged ? "Nothing was changed" : source, "Denoised"];
+    this.viewer.show({ source: picture.shown, result: result.shown, other: other?.shown }, { size: picture.size, names, single: unchanged && !other });
+    this.mixed();
+  }
+
+  /** Show the result at the strength of the slider. */
+  mixed() {
+    const { strength, format, quality } = this.settings;
+    $("strength-now").textContent = percent(strength);
+    this.queue.update();
+    this.viewer.mix(strength);
+    if (!this.shown) return;
+    const { picture, model } = this.shown;
+    this.tell();
+    this.output.offer(picture.fileOf({ model, strength, format, quality }));
+    if (this.job) return;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.measure(), PAUSE);
+  }
+
+  tell() {
+    const { picture, result: { report, waited }, other, measured } = this.shown;
+    const { strength } = this.settings;
+    const scores = strength === 1 ? report.scores : measured?.strength === strength ? measured.scores : null;
+    describeResult($("facts"), { report, strength, waited, other: other?.report ?? null, scored: Boolean(picture.clean && report.model), scores });
     $("facts").hidden = false;
   }
 
-  async distributions(clean, signal) {
-    const all = [];
-    if (this.noise.value) all.push(["original", await this.shown(this.source, signal)], ["noisy", this.shownNoisy]);
-    else all.push(["input", this.shownNoisy]);
-    if (clean) all.push(["denoised", clean]);
-    const found = await Promise.all(all.map(async ([title, blob]) => [title, await this.call("histogram", { blob }, signal)]));
-    drawHistograms($("histograms"), found);
+  /** Draw the histograms of what is shown, and measure it if the clean picture is known. */
+  async measure(signal) {
+    const { shown } = this;
+    if (!shown) return;
+    history.replaceState(null, "", this.address());
+    const { picture, result } = shown;
+    const { strength } = this.settings;
+    const histogram = async (title, source) => [title, (await this.backend.call("measure", { source }, { signal })).histogram];
+    picture.histograms ??= {};
+    if (picture.histograms.key !== picture.key) {
+      const all = [histogram(picture.clean ? "noisy" : "original", picture.shown)];
+      if (picture.clean) all.unshift(histogram("original", picture.original));
+      picture.histograms = { key: picture.key, all: await Promise.all(all) };
+    }
+    const drawn = [...picture.histograms.all];
+    if (result.report.model) {
+      const clean = strength < 1 && picture.clean ? picture.original : null;
+      const found = await this.backend.call("measure", { source: picture.shown, result: result.shown, strength, clean }, { signal });
+      // The settings may have changed meanwhile.
+      if (this.shown !== shown || this.settings.strength !== strength) return;
+      drawn.push(["denoised", found.histogram]);
+      shown.measured = { strength, scores: found.scores };
+      this.tell();
+    }
+    drawHistograms($("histograms"), drawn);
     $("distributions").hidden = false;
   }
 
-  /** Return the picture itself, or as PNG if browsers do not show its format. */
-  async shown(picture, signal) {
-    return SHOWN.test(picture.type) ? picture : this.call("preview", { picture }, signal);
+  tellNoise() {
+    if (!this.picture) return;
+    describeNoise($("inspection"), {
+      noise: this.picture.noise, model: $("model").value, models: this.models, added: Boolean(this.noise.value), use: (name) => this.use(name),
+    });
   }
 
-  call(name, values, signal) {
-    return this.backend.call(name, values, { signal });
-  }
-
-  /** Show the metadata of the chosen model. */
-  describe() {
-    const model = this.models?.find(({ name }) => name === $("model").value);
-    if (!model) {
-      define($("model-facts"), [["Choice", "the best model for the noise of the picture; none if it looks clean"]]);
-      return;
+  /** Make the file for the settings, with progress, and return it, or null if it is cancelled. */
+  async makeFile() {
+    const { picture, model } = this.shown;
+    const job = (this.job = new AbortController());
+    this.progress.start("Making the file", null);
+    try {
+      return await picture.makeFile(this.backend, { ...this.settings, model }, { signal: job.signal, progress: (done, total) => this.progress.count(done, total) });
+    } catch (error) {
+      if (!job.signal.aborted) this.refuse(explainError(error, picture.source.name));
+      return null;
+    } finally {
+      this.end(job);
     }
-    const on = model.images ? `${number(model.images)} images of ${model.data}` : `validation images of ${model.data}`;
-    define($("model-facts"), [
-      ["Parameters", number(model.parameters)],
-      ["PSNR", model.psnr ? `${model.psnr_noisy ? `${number(model.psnr_noisy, 2)} → ` : ""}${decibels(model.psnr)}` : "not measured"],
-      ["Measured on", model.psnr ? on : "–"],
-      ["Cost", `${number(model.macs_per_pixel)} MACs per pixel`],
-      ["Trained under", model.noise || "unknown"],
-    ]);
   }
 
-  busy(doing, done, total) {
-    $("working").hidden = false;
-    $("run").disabled = true;
-    const bar = $("progress");
-    if (total) Object.assign(bar, { max: total, value: done });
-    else bar.removeAttribute("value");
-    $("doing").textContent = total > 1 ? `${doing}: ${done} of ${total} tiles` : doing;
+  blend() {
+    const { picture, result } = this.shown;
+    return this.backend.call("blend", { source: picture.shown, result: result.shown, strength: this.settings.strength });
   }
 
-  idle() {
-    $("working").hidden = true;
-    $("doing").textContent = "";
-    $("run").disabled = !this.source;
-  }
-
-  fail(error) {
-    say($("alert"), error.message);
-    if (this.noisy) return;
-    this.source = null;
-    $("viewer").hidden = $("results").hidden = true;
-    $("drop").hidden = false;
+  /** Say what is wrong, where it is seen. The picture that is open stays. */
+  refuse(text) {
+    say($("alert"), text);
+    $("alert").scrollIntoView({ block: "nearest" });
   }
 }
-
-const plain = (suffix) => ({ ".jpeg": "JPEG", ".jpg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".tif": "TIFF", ".webp": "WebP", ".npy": ".npy" })[suffix] ?? suffix.slice(1).toUpperCase();
-const size = (bytes) => (bytes < 1e6 ? `${number(Math.max(1, bytes / 1e3))} kB` : `${number(bytes / 1e6, bytes < 1e7 ? 1 : 0)} MB`);
-const decibels = (value) => (value === null ? "no difference" : `${number(value, 2)} dB`);
-const similarity = (value) => (value === null ? "picture too small" : number(value, 4));

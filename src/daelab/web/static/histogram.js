@@ -30,7 +30,7 @@ function one(title, channels, top) {
     s("text", { x: LEFT - 4, y: y(half) + 4, "text-anchor": "end" }, `${Number((half * 100).toPrecision(2))}%`),
   ];
   const label = `Distribution of the ${title} picture's values: ${channels.map((channel, at) => `${CHANNELS[at]} around ${middle(channel.shares)}`).join(", ")}`;
-  return h("div", {}, h("h3", {}, title), h("p", {}, clipped(channels)),
+  return h("div", {}, h("h2", {}, title), h("p", {}, clipped(channels)),
     s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label }, ...scale,
       s("line", { class: "axis", x1: LEFT, x2: W - 4, y1: H - BOTTOM, y2: H - BOTTOM }), ...lines, ...ticks));
 }

@@ -3,11 +3,13 @@
 import * as ort from "../ort/ort.wasm.bundle.min.mjs";
 
 import { RandomStreams, addNoise, parse } from "./random_streams.js";
-import { decode } from "./pixels.js";
+import { decode, encode, mix } from "./pixels.js";
 import { scores } from "./scores.js";
+import { megapixels } from "./words.js";
 
 const ROOT = new URL("../", import.meta.url);
 const SIDE = 256;
+const FORMATS = { PNG: ["image/png", "png"], JPEG: ["image/jpeg", "jpg"], WEBP: ["image/webp", "webp"] };
 const sessions = new Map();
 
 ort.env.wasm.numThreads = 1; // more threads need headers that plain hosts do not send
@@ -27,7 +29,7 @@ export async function create() {
       throw new Error(`${picture.name}: the picture is broken, or this browser does not read its format`);
     });
     if (image.width * image.height > about.pixels) {
-      throw new Error(`${picture.name}: it has more than ${about.pixels} pixels; the command daelab denoise accepts it`);
+      throw new Error(`${picture.name} has ${megapixels(image.width * image.height)} megapixels; the limit is ${megapixels(about.pixels)}`);
     }
     return image;
   }
@@ -37,27 +39,35 @@ export async function create() {
     const values = planes(image, 0, 0, image.width, image.height);
     addNoise(values, parse(text, about.noises), new RandomStreams(seed, picture.name));
     store(image, values, 0, 0, image.width, image.height, 0, 0, image.width);
-    return png(image, `${stem(picture.name)}_noisy.png`);
+    return fileOf(image, `${stem(picture.name)}_noisy`);
   }
 
-  async function denoise({ picture, clean, model, strength }, { signal, progress }) {
-    const began = performance.now();
+  /** Denoise a picture at full strength. */
+  async function run(image, model, { signal, progress }) {
     const metadata = models.find(({ name }) => name === model);
-    const [image, session] = [await pixelsOf(picture), await opened(metadata)];
+    const session = await opened(metadata);
     const result = new ImageData(image.data.slice(), image.width, image.height);
     const places = tiles(image.width, image.height);
     for (const [at, place] of places.entries()) {
-      await denoiseTile(session, image, result, place, metadata, strength);
+      await denoiseTile(session, image, result, place, metadata);
       progress(at + 1, places.length);
       await new Promise((resolve) => setTimeout(resolve)); // gives a cancellation the chance to arrive
       signal.throwIfAborted();
     }
-    const file = await png(result, `${stem(picture.name)}_clean.png`);
+    return result;
+  }
+
+  /** Denoise a picture. `denoised` is the result at full strength as PNG, if it is known. */
+  async function denoise({ picture, clean, model, strength, format = "PNG", quality, denoised }, options) {
+    const began = performance.now();
+    const image = await pixelsOf(picture);
+    const result = mix(image, denoised ? await decode(denoised) : await run(image, model, options), strength);
+    const file = await fileOf(result, `${stem(picture.name)}_clean`, format, quality);
     const seconds = (performance.now() - began) / 1000;
     const known = clean && (await pixelsOf(clean));
     const report = {
-      name: file.name, model, strength, format: "PNG", width: image.width, height: image.height, pages: 1, seconds,
-      note: "saved as PNG without metadata; the command daelab denoise keeps format and metadata",
+      name: file.name, model, strength, format: format || "PNG", media: file.type, why: "", width: image.width, height: image.height, pages: 1, seconds,
+      note: `saved upright as ${format || "PNG"} without metadata; the command daelab denoise keeps format and metadata`,
       scores: known ? { noisy: scores(image, known), denoised: scores(result, known) } : null,
     };
     return { report, file };
@@ -67,12 +77,12 @@ export async function create() {
     setToken() {},
     about: async () => about,
     models: async () => models,
-    sample: async ({ name }) => {
-      const { file } = about.samples.find((sample) => sample.name === name);
+    sample: async ({ name, thumbnail }) => {
+      const file = thumbnail ? `${name}-small.jpg` : about.samples.find((sample) => sample.name === name).file;
       const blob = await (await there(`samples/${file}`)).blob();
       return new File([blob], file, { type: blob.type });
     },
-    preview: async ({ picture }) => png(await pixelsOf(picture), picture.name),
+    preview: async ({ picture }) => fileOf(await pixelsOf(picture), stem(picture.name)),
     noise,
     denoise,
   };
@@ -93,7 +103,7 @@ function tiles(width, height) {
 }
 
 /** Denoise one tile. Its window includes a halo, which makes the result equal to that of the whole picture. */
-async function denoiseTile(session, image, result, [left, top], { multiple, halo }, strength) {
+async function denoiseTile(session, image, result, [left, top], { multiple, halo }) {
   const side = (start, length) => {
     const [stop, first] = [Math.min(start + SIDE, length), Math.max(0, Math.floor((start - halo) / multiple) * multiple)];
     return [first, Math.min(length, Math.ceil((stop + halo) / multiple) * multiple), stop];
@@ -103,9 +113,7 @@ async function denoiseTile(session, image, result, [left, top], { multiple, halo
   const noisy = planes(image, x0, y0, width, height);
   const tensor = new ort.Tensor("float32", noisy, [1, 3, height, width]);
   const { clean } = await session.run({ noisy: tensor });
-  const values = clean.data;
-  if (strength < 1) for (let i = 0; i < values.length; i++) values[i] = noisy[i] + strength * (values[i] - noisy[i]);
-  store(result, values, left, top, right - left, bottom - top, left - x0, top - y0, width);
+  store(result, clean.data, left, top, right - left, bottom - top, left - x0, top - y0, width);
 }
 
 /** Return part of a picture as values (3, height, width) in [0, 1]. */
@@ -130,10 +138,9 @@ function store({ data, width: line }, values, left, top, width, height, fromLeft
   }
 }
 
-async function png(image, name) {
-  const canvas = new OffscreenCanvas(image.width, image.height);
-  canvas.getContext("2d").putImageData(image, 0, 0);
-  return new File([await canvas.convertToBlob({ type: "image/png" })], name, { type: "image/png" });
+async function fileOf(image, name, format, quality) {
+  const [type, suffix] = FORMATS[format] ?? FORMATS.PNG;
+  return new File([await encode(image, { type, quality: quality ?? undefined })], `${name}.${suffix}`, { type });
 }
 
 const stem = (name) => name.replace(/\.[^.]+$/, "");

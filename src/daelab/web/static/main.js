@@ -25,17 +25,20 @@ function theme() {
 /** Set up tabs as the ARIA practices describe: arrow keys choose one, and only the chosen one is in the tab order. */
 function tabs(shown) {
   const all = [...document.querySelectorAll("[role=tab]")].filter((tab) => !tab.hidden);
-  const choose = (tab, focus) => {
+  const panelOf = (tab) => tab.getAttribute("aria-controls");
+  // What follows the panel's name in the address is the panel's own.
+  const addressed = () => all.find((tab) => location.hash.slice(1).split(/[/?]/)[0] === panelOf(tab));
+  const choose = (tab, focus, address = `#${panelOf(tab)}`) => {
     for (const one of all) {
       const chosen = one === tab;
       one.setAttribute("aria-selected", chosen);
       one.tabIndex = chosen ? 0 : -1;
-      $(one.getAttribute("aria-controls")).hidden = !chosen;
+      $(panelOf(one)).hidden = !chosen;
     }
     if (focus) tab.focus();
     document.title = tab.id === "tab-runs" ? "daelab: runs" : "daelab: denoise a picture";
-    history.replaceState(null, "", `#${tab.getAttribute("aria-controls")}`);
-    shown(tab.getAttribute("aria-controls"));
+    history.replaceState(null, "", address);
+    shown(panelOf(tab));
   };
   for (const tab of all) {
     tab.addEventListener("click", () => choose(tab, false));
@@ -44,7 +47,10 @@ function tabs(shown) {
       if (step) choose(all[(all.indexOf(tab) + step + all.length) % all.length], true);
     });
   }
-  choose(all.find((tab) => location.hash === `#${tab.getAttribute("aria-controls")}`) ?? all[0], false);
+  const follow = () => choose(addressed(), false, location.hash);
+  addEventListener("hashchange", () => addressed() && follow());
+  if (addressed()) follow();
+  else choose(all[0], false);
 }
 
 /** Return the token from #token=..., or from this browser tab, or "". */

@@ -44,9 +44,20 @@ export class NoiseControls {
     if (tell) this.changed();
   }
 
+  /** Take over a formula, or the name of a preset, and a seed. */
+  set(text, seed) {
+    this.write(text, false);
+    if (/^\d{1,6}$/.test(seed ?? "")) $("seed").value = seed;
+    this.on(true, false);
+  }
+
   /** The noise to add: {text, seed}, or null. */
   get value() {
-    if (!$("noise-on").checked) return null;
+    return $("noise-on").checked ? this.settings : null;
+  }
+
+  /** The noise that is added if noise is switched on. */
+  get settings() {
     return { text: $("noise-text").value.trim() || "none", seed: Math.max(0, Math.floor(Number($("seed").value)) || 0) };
   }
 
@@ -61,11 +72,12 @@ export class NoiseControls {
     if (tell && preset) this.changed();
   }
 
-  write(text) {
+  write(text, tell = true) {
     const preset = Object.keys(this.formulas).find((name) => name === text || this.formulas[name] === text);
     $("preset").value = preset ?? "";
+    $("noise-text").value = preset && terms(this.formulas[preset]) ? this.formulas[preset] : text;
     this.sliders();
-    this.changed();
+    if (tell) this.changed();
   }
 
   /** Show two sliders for each term: its mean and its standard deviation. */

@@ -1,20 +1,55 @@
-// The pixels and the histogram of a picture that the browser can decode.
+// The pixels of pictures that the browser can decode. All functions see a picture upright, as the page shows it.
 
-/** Decode a picture to ImageData as it is stored, without its orientation and color profile. */
-export async function decode(blob) {
-  const options = { colorSpaceConversion: "none", imageOrientation: "none", premultiplyAlpha: "none" };
-  // Firefox does not know "none" as an orientation.
-  const bitmap = await createImageBitmap(blob, options).catch(() => createImageBitmap(blob));
-  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+/** Decode a picture to ImageData, without its color profile unless `convert` is true. */
+export async function decode(blob, { convert = false } = {}) {
+  const options = { colorSpaceConversion: convert ? "default" : "none", premultiplyAlpha: "none" };
+  const bitmap = await createImageBitmap(blob, options);
+  const { context } = draw(bitmap, bitmap.width, bitmap.height);
+  return context.getImageData(0, 0, context.canvas.width, context.canvas.height);
+}
+
+function draw(bitmap, width, height, left = 0, top = 0) {
+  const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
+  context.drawImage(bitmap, -left, -top);
   bitmap.close();
-  return context.getImageData(0, 0, canvas.width, canvas.height);
+  return { canvas, context };
+}
+
+/** Mix two pictures: strength 0 is the source, and 1 is the result. */
+export function mix(source, result, strength) {
+  if (strength === 1) return result;
+  const mixed = new ImageData(source.data.slice(), source.width, source.height);
+  for (let i = 0; i < mixed.data.length; i++) mixed.data[i] = source.data[i] + strength * (result.data[i] - source.data[i]);
+  return mixed;
+}
+
+export async function encode(image, { type = "image/png", quality = 95 } = {}) {
+  const canvas = new OffscreenCanvas(image.width, image.height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas.convertToBlob({ type, quality: quality / 100 });
+}
+
+/** Return the mixture of two pictures as PNG. */
+export async function blend({ source, result, strength }) {
+  const images = await Promise.all([source, result].map((blob) => decode(blob, { convert: true })));
+  return encode(mix(...images, strength));
+}
+
+/** Cut a part out of a picture, as a PNG file. */
+export async function crop({ picture, name, part: { left, top, width, height } }) {
+  const { canvas } = draw(await createImageBitmap(picture, { colorSpaceConversion: "none" }), width, height, left, top);
+  return new File([await canvas.convertToBlob()], name, { type: "image/png" });
+}
+
+/** Return a small version of a picture. */
+export async function thumbnail({ picture, height = 96 }) {
+  const bitmap = await createImageBitmap(picture, { resizeHeight: height, resizeQuality: "medium" });
+  return draw(bitmap, bitmap.width, bitmap.height).canvas.convertToBlob({ type: "image/jpeg", quality: 0.85 });
 }
 
 /** Return for each channel the share of pixels in each bin, at black, and at white. */
-export async function histogram(blob) {
-  const { data, width, height } = await decode(blob);
+export function histogram({ data, width, height }) {
   const bins = width * height > 64 * 64 ? 64 : 32;
   const counts = [0, 1, 2].map(() => new Float64Array(256));
   for (let i = 0; i < data.length; i += 4) {

@@ -24,13 +24,13 @@ async function* lines(stream) {
 }
 
 export function create(token) {
-  async function ask(path, { query = {}, body, signal } = {}) {
+  async function ask(path, { query = {}, body, signal, method = body ? "POST" : "GET" } = {}) {
     const url = new URL(path, API);
     for (const [key, value] of Object.entries(query)) url.searchParams.set(key, value);
     const headers = token ? { authorization: `Bearer ${token}` } : {};
     let answer;
     try {
-      answer = await fetch(url, { method: body ? "POST" : "GET", body, headers, signal });
+      answer = await fetch(url, { method, body, headers, signal });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Refused(0, "the server does not answer");
@@ -52,11 +52,12 @@ export function create(token) {
     });
   }
 
-  async function denoise({ picture, clean, model, strength }, { signal, progress }) {
+  async function denoise({ picture, clean, model, strength, format, quality }, { signal, progress }) {
     const body = new FormData();
     body.append("picture", picture, picture.name);
     if (clean) body.append("clean", clean, clean.name);
-    const answer = await ask("denoise", { query: { model, strength, answer: "events" }, body, signal });
+    const query = { model, strength, answer: "events", ...(format && { format }), ...(quality && { quality }) };
+    const answer = await ask("denoise", { query, body, signal });
     const pieces = [];
     let report = null;
     for await (const event of lines(answer.body)) {
@@ -64,7 +65,7 @@ export function create(token) {
       else if (event.event === "report") report = event;
       else if (event.event === "file") pieces.push(bytesOf(event.base64));
       else if (event.event === "error") throw new Refused(event.status, event.error);
-      else if (event.event === "end") return { report, file: new File(pieces, report.name) };
+      else if (event.event === "end") return { report, file: new File(pieces, report.name, { type: report.media }) };
     }
     throw new Refused(0, "the connection to the server was lost");
   }
@@ -76,13 +77,19 @@ export function create(token) {
     setToken: (text) => { token = text; },
     about: () => json("about"),
     models: () => json("models"),
-    sample: ({ name }) => file(`samples/${encodeURIComponent(name)}`),
+    sample: ({ name, thumbnail = false }) => file(`samples/${encodeURIComponent(name)}`, { query: { thumbnail } }),
     noise: one("noise", ({ text, seed }) => ({ noise: text, seed })),
     preview: one("preview"),
     inspect: ({ picture }, { signal }) => json("inspect", { query: { name: picture.name }, body: picture, signal }),
     denoise,
-    runs: () => json("runs"),
-    run: ({ name }) => json(`runs/${encodeURIComponent(name)}`),
+    columns: () => json("columns"),
+    runs: ({ since }) => json("runs", { query: { since } }),
+    run: ({ name, after }) => json(`runs/${encodeURIComponent(name)}`, { query: { after } }),
+    details: ({ name }) => json(`runs/${encodeURIComponent(name)}/details`),
+    stop: ({ name }) => json(`runs/${encodeURIComponent(name)}/stop`, { method: "POST" }),
+    picture: async ({ path }) => (await ask(path)).blob(),
+    studies: () => json("studies"),
+    study: ({ name }) => json(`studies/${encodeURIComponent(name)}`),
     leaderboard: () => json("leaderboard"),
   };
 }

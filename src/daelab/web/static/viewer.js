@@ -8,52 +8,98 @@ const LARGEST = 64;
 export class Viewer {
   constructor() {
     this.stage = $("stage");
-    this.images = [$("before"), $("after")];
-    this.urls = [];
+    // The source and the result on each side of the divider. On the left the result is another model's, or none.
+    this.images = { before: $("before"), other: $("other"), under: $("under"), after: $("after") };
+    this.part = $("part");
+    this.place = [0, 0];
+    this.urls = new Map();
     this.size = [1, 1];
     this.view = { scale: 1, x: 0, y: 0 };
     this.fitted = true;
-    this.part = 50;
+    this.divided = 50;
+    this.strength = 1;
     this.pointers = new Map();
     this.listen();
     new ResizeObserver(() => (this.fitted ? this.fit() : this.draw())).observe(this.stage);
   }
 
-  /** Show a picture and, if there is one, its denoised version. Both are blobs that the browser can show. */
-  async show(before, after, names) {
-    const urls = [before, after].map((blob) => (blob ? URL.createObjectURL(blob) : null));
-    const loaded = urls.filter(Boolean).map(async (url) => {
-      const image = new Image();
-      image.src = url;
-      await image.decode();
-      return [image.naturalWidth, image.naturalHeight];
-    });
-    let sizes;
-    try {
-      sizes = await Promise.all(loaded);
-    } catch {
-      urls.forEach((url) => url && URL.revokeObjectURL(url));
-      throw new Error("this browser cannot show the picture: it is broken, or its format is not supported");
+  /**
+   * Show a picture and, if there is one, its result.
+   *
+   * @param pictures {source, result, other}: blobs that the browser can show; `other` is the result on the left.
+   * @param size     The width and height.
+   * @param names    The texts on the left and on the right.
+   * @param single   Whether to show only one picture, without the divider.
+   */
+  show({ source, result = null, other = null }, { size, names, single = !result }) {
+    const blobs = { before: source, other, under: source, after: result };
+    const old = this.urls;
+    this.urls = new Map();
+    for (const [id, image] of Object.entries(this.images)) {
+      const blob = blobs[id];
+      image.hidden = !blob;
+      image.alt = blob ? `the picture: ${names[id === "before" || id === "other" ? 0 : 1]}` : "";
+      [image.width, image.height] = size;
+      if (!blob) image.removeAttribute("src");
+      else {
+        if (!this.urls.has(blob)) this.urls.set(blob, old.get(blob) ?? URL.createObjectURL(blob));
+        if (image.getAttribute("src") !== this.urls.get(blob)) image.src = this.urls.get(blob);
+      }
     }
-    this.urls.forEach((url) => url && URL.revokeObjectURL(url));
-    this.urls = urls;
-    const other = sizes[0].some((side, axis) => side !== this.size[axis]);
-    this.size = sizes[0];
-    this.images.forEach((image, place) => {
-      image.hidden = !urls[place];
-      if (urls[place]) image.src = urls[place];
-      else image.removeAttribute("src");
-      image.alt = `the ${names[place]} picture`;
-      image.width = this.size[0];
-      image.height = this.size[1];
-    });
-    this.stage.style.setProperty("--aspect", this.size[0] / this.size[1]);
-    const single = !after;
+    for (const [blob, url] of old) if (!this.urls.has(blob)) URL.revokeObjectURL(url);
+    this.showPart(null);
+    const resized = size.some((side, axis) => side !== this.size[axis]);
+    this.size = size;
+    this.stage.style.setProperty("--aspect", size[0] / size[1]);
+    this.label(names, single);
+    if (resized || this.fitted) this.fit();
+    this.draw();
+  }
+
+  label(names, single) {
     this.stage.classList.toggle("single", single);
     for (const id of ["clip", "divider", "tag-after"]) $(id).hidden = single;
     $("tag-before").textContent = names[0];
     $("tag-after").textContent = names[1];
-    if (other || this.fitted) this.fit();
+    const [left, right] = names.map((name) => name.toLowerCase());
+    $("divider").setAttribute("aria-label", `Divider with the ${left} picture on its left and the ${right} picture on its right`);
+  }
+
+  /** Show a denoised part of the picture, before there is a result of all of it. Null removes it. */
+  showPart(blob, place = [0, 0], size = [1, 1]) {
+    if (this.part.src) URL.revokeObjectURL(this.part.src);
+    this.part.hidden = !blob;
+    $("clip").classList.toggle("partial", Boolean(blob));
+    if (!blob) {
+      this.part.removeAttribute("src");
+      return;
+    }
+    this.part.src = URL.createObjectURL(blob);
+    [this.part.width, this.part.height] = size;
+    this.place = place;
+    this.label([$("tag-before").textContent, "Denoised part"], false);
+    this.draw();
+  }
+
+  /** Return the part of the picture that is visible right of the divider, around its middle, of at most so many pixels. */
+  visible(most) {
+    const { scale, x, y } = this.view;
+    const starts = [(this.box()[0] * this.divided) / 100, 0];
+    const spans = [x, y].map((shift, axis) => {
+      const low = Math.min(this.size[axis] - 1, Math.max(0, (starts[axis] - shift) / scale));
+      return [low, Math.min(this.size[axis], (this.box()[axis] - shift) / scale)];
+    });
+    const factor = Math.min(1, Math.sqrt(most / spans.reduce((area, [low, high]) => area * (high - low), 1)));
+    const [[left, width], [top, height]] = spans.map(([low, high]) => {
+      const length = Math.max(1, Math.floor((high - low) * factor));
+      return [Math.floor((low + high - length) / 2), length];
+    });
+    return { left, top, width, height };
+  }
+
+  /** Mix source and result: 0 shows the source, and 1 the result. */
+  mix(strength) {
+    this.strength = strength;
     this.draw();
   }
 
@@ -96,22 +142,27 @@ export class Viewer {
   }
 
   divide(part) {
-    this.part = Math.min(100, Math.max(0, part));
+    this.divided = Math.min(100, Math.max(0, part));
     this.draw();
   }
 
   draw() {
     const { scale, x, y } = this.view;
-    for (const image of this.images) {
-      image.style.transform = `translate(${x}px, ${y}px) scale(${scale})`;
+    const { before, other, under, after } = this.images;
+    for (const image of [before, other, under, after, this.part]) {
+      const [left, top] = image === this.part ? this.place : [0, 0];
+      image.style.transform = `translate(${x + left * scale}px, ${y + top * scale}px) scale(${scale})`;
       image.classList.toggle("sharp", scale * devicePixelRatio >= 2);
     }
+    before.style.opacity = other.hidden ? 1 : 1 - this.strength;
+    under.style.opacity = 1 - this.strength;
+    after.style.opacity = other.style.opacity = this.strength;
     this.stage.classList.toggle("zoomed", !this.fitted);
-    $("clip").style.clipPath = `inset(0 0 0 ${this.part}%)`;
+    $("clip").style.clipPath = `inset(0 0 0 ${this.divided}%)`;
     const divider = $("divider");
-    divider.style.left = `${this.part}%`;
-    divider.setAttribute("aria-valuenow", Math.round(this.part));
-    divider.setAttribute("aria-valuetext", `${Math.round(this.part)} % noisy`);
+    divider.style.left = `${this.divided}%`;
+    divider.setAttribute("aria-valuenow", Math.round(this.divided));
+    divider.setAttribute("aria-valuetext", `${Math.round(this.divided)} % ${$("tag-before").textContent.toLowerCase()}`);
     $("zoom-now").textContent = `${number(scale * 100)} %`;
   }
 
@@ -120,6 +171,8 @@ export class Viewer {
     $("zoom-out").addEventListener("click", () => this.zoom(1 / STEP));
     $("zoom-fit").addEventListener("click", () => this.fit());
     $("zoom-one").addEventListener("click", () => this.zoom(1 / devicePixelRatio / this.view.scale));
+    $("full").addEventListener("click", () => this.toggleFull());
+    document.addEventListener("fullscreenchange", () => this.markFull(Boolean(document.fullscreenElement)));
     this.stage.addEventListener("keydown", (event) => this.key(event));
     this.stage.addEventListener("wheel", (event) => {
       // The wheel scrolls the page, unless the picture has the focus or a modifier key is held.
@@ -135,6 +188,21 @@ export class Viewer {
     }
   }
 
+  /** Fill the screen with the picture, or the window where a browser offers no full screen. */
+  toggleFull() {
+    const full = $("full").getAttribute("aria-pressed") === "true";
+    if (!document.fullscreenEnabled) {
+      $("viewer").classList.toggle("full", !full);
+      this.markFull(!full);
+    } else if (full) document.exitFullscreen();
+    else $("viewer").requestFullscreen();
+  }
+
+  markFull(full) {
+    $("full").setAttribute("aria-pressed", full);
+    this.fit();
+  }
+
   key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -142,7 +210,7 @@ export class Viewer {
     const far = event.shiftKey ? 10 : 2;
     if (onDivider && event.key in arrows) {
       const [dx, dy] = arrows[event.key];
-      this.divide(this.part + (dx - dy) * far);
+      this.divide(this.divided + (dx - dy) * far);
     } else if (onDivider && (event.key === "Home" || event.key === "End")) this.divide(event.key === "Home" ? 0 : 100);
     else if (event.key in arrows && !this.fitted) this.move(...arrows[event.key].map((by) => -by * 20 * far));
     else if (event.key === "+" || event.key === "=") this.zoom(STEP);

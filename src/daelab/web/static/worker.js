@@ -1,13 +1,24 @@
-// The worker behind backend.js: it answers calls with the functions of server.js or local.js.
+// The worker behind backend.js: it answers calls with the functions of server.js or local.js, and with those on pixels.
 
 import * as pixels from "./pixels.js";
+import { scores } from "./scores.js";
+import { zip } from "./zip.js";
 
 const running = new Map();
 let functions = null;
 
+/** Return the histogram of a picture at a strength, and the scores of what is shown if the clean picture is known. */
+async function measure({ source, result = source, strength = 1, clean }) {
+  const [before, after] = await Promise.all([source, result].map((blob) => pixels.decode(blob)));
+  const shown = pixels.mix(before, after, strength);
+  const known = clean && (await pixels.decode(clean));
+  return { histogram: pixels.histogram(shown), scores: known ? { noisy: scores(before, known), denoised: scores(shown, known) } : null };
+}
+
 async function start({ kind, token }) {
   const { create } = await import(kind === "server" ? "./server.js" : "./local.js");
-  return { ...(await create(token)), histogram: ({ blob }) => pixels.histogram(blob) };
+  const { blend, crop, thumbnail } = pixels;
+  return { ...(await create(token)), measure, blend, crop, thumbnail, zip };
 }
 
 async function work({ id, name, values }) {
