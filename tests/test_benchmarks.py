@@ -52,6 +52,7 @@ ELSEWHERE = {
 TOOLS_TESTED = {
     "audit.py": "tools/test_audit.py",
     "cards.py": "tools/test_site.py",
+    "demo.py": "tools/test_shipping.py",
     "figures.py": "tools/test_site.py",
     "handbook.py": "tools/test_site.py",
     "reliability.py": "tools/test_audit.py",

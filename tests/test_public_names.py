@@ -97,3 +97,7 @@ def test_imports_without_torch(code: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_dir_lists_the_public_names() -> None:
+    assert dir(daelab) == sorted([*daelab.__all__, "__version__"])

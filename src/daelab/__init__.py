@@ -18,31 +18,40 @@
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from daelab.denoising.denoiser import Denoiser, load_model
+    from daelab.datasets.noisy_pairs import NoisyPairs
+    from daelab.datasets.registry import load_dataset
+    from daelab.denoising.automatic import load_model
+    from daelab.denoising.denoiser import Denoiser
     from daelab.denoising.noisy_images import identify_file_noise as identify_noise
     from daelab.denoising.pipeline import denoise_file
+    from daelab.experiments.adapt import adapt
     from daelab.experiments.evaluate_model import ModelEvaluation, evaluate
     from daelab.experiments.explore import compare, explore
     from daelab.experiments.train import train
+    from daelab.models.architectures.external import ExternalArchitecture
     from daelab.noise.base import Noise
     from daelab.noise.grammar import parse_noise
     from daelab.training.recipe import Recipe
 
-__version__ = metadata.version("daelab")
+__version__: str
 __all__ = [
     "Denoiser",
+    "ExternalArchitecture",
     "ModelEvaluation",
     "Noise",
+    "NoisyPairs",
     "Recipe",
+    "adapt",
     "compare",
     "denoise_file",
     "evaluate",
     "explore",
     "identify_noise",
+    "load_dataset",
     "load_model",
     "parse_noise",
     "train",
@@ -50,22 +59,34 @@ __all__ = [
 _PLACES = {
     "Denoiser": "denoising.denoiser",
     "ModelEvaluation": "experiments.evaluate_model",
+    "ExternalArchitecture": "models.architectures.external",
     "Noise": "noise.base",
+    "NoisyPairs": "datasets.noisy_pairs",
     "Recipe": "training.recipe",
+    "adapt": "experiments.adapt",
     "compare": "experiments.explore",
     "denoise_file": "denoising.pipeline",
     "evaluate": "experiments.evaluate_model",
     "explore": "experiments.explore",
     "identify_noise": "denoising.noisy_images",
-    "load_model": "denoising.denoiser",
+    "load_dataset": "datasets.registry",
+    "load_model": "denoising.automatic",
     "parse_noise": "noise.grammar",
     "train": "experiments.train",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import, so it waits until one of these is used
+    # torch takes seconds to import, and even the version some time, so they wait until one of these is used
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("daelab")
     if name not in _PLACES:
         raise AttributeError(f"module 'daelab' has no attribute {name!r}")
     attribute = "identify_file_noise" if name == "identify_noise" else name
     return getattr(import_module(f"daelab.{_PLACES[name]}"), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,19 @@ def load_any(name: str, tmp_path: Path) -> Dataset:
         if find_cifar10(REPOSITORY / ".data") is None:
             pytest.skip("CIFAR-10 is neither in .data nor in $DAELAB_DATA")
         return load_dataset("cifar10", REPOSITORY / ".data", download=False)
-    if name == "folder:PATH":
+    if name == "paired:PATH":
+        for part, i, kind in product(("train", "test"), range(4), ("clean", "noisy")):
+            path = tmp_path / "pairs" / part / kind / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels(20, 24, 3, seed=i + 100 * (kind == "noisy"))).save(path)
+        return load_dataset(f"paired:{tmp_path / 'pairs'}", crop=16)
+    if name in ("folder:PATH", "neighbors:PATH"):
+        kind = name.partition(":")[0]
         for i in range(23):
             folder = tmp_path / "album" / f"class {i % 2}"
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels(20 + i, 60 - 2 * i, 3, seed=i)).save(folder / f"{i}.png")
-        return load_dataset(f"folder:{tmp_path / 'album'}", crop=16)
+        return load_dataset(f"{kind}:{tmp_path / 'album'}", crop=16 if kind == "folder" else 8)
     if name == "npz:PATH":
         np.savez(tmp_path / "a.npz", images=pixels(40, 8, 6, 3), labels=np.arange(40) % 4)
         return load_dataset(f"npz:{tmp_path / 'a.npz'}")
@@ -93,7 +101,7 @@ def test_every_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
         some = np.array([1, 0, 1])
         batch = images.batch(some)
         assert batch.dtype == np.uint8
-        assert batch.shape == (3, 3, *images.size)
+        assert batch.shape == (3, 6 if images.paired else 3, *images.size)
         assert batch.flags.c_contiguous
         assert np.array_equal(batch, images.batch(some))
         assert np.array_equal(batch[0], batch[2])

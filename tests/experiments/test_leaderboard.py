@@ -23,7 +23,7 @@ from daelab.evaluation.evaluate import EvaluationScores, NoiseScores, evaluate_d
 from daelab.evaluation.image_selection import take_representative
 from daelab.evaluation.metrics import summarize_metric
 from daelab.experiments.leaderboard import boards
-from daelab.experiments.leaderboard.boards import BOARDS, Board, Crop
+from daelab.experiments.leaderboard.boards import BOARDS, Board, Crop, find_board
 from daelab.experiments.leaderboard.measure import LeaderboardRequest, list_contenders, measure_leaderboard
 from daelab.experiments.leaderboard.row import Lead, LeaderboardRow, compute_lead
 from daelab.experiments.leaderboard.tables import make_ranking_table, make_records, make_speed_table, write_leaderboard
@@ -214,7 +214,12 @@ def test_crops_stand_side_by_side(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert not (rows[0].crops["corner"][1] == rows[1].crops["corner"][1]).all()
     write_leaderboard(tmp_path, "photos", board, rows)
     assert "Parts of the test pictures under the noise type-1" in (tmp_path / "leaderboard.html").read_text()
-    assert (tmp_path / "side-by-side.png").stat().st_size > 2000
+    assert sorted(path.name for path in (tmp_path / "crops" / "corner").iterdir()) == [
+        *("clean.png", "model-b-35.png", "noisy.png")
+    ]
+    network = next(row for row in rows if row.name == "model-b-35")
+    written = np.asarray(Image.open(tmp_path / "crops" / "corner" / "model-b-35.png"))
+    np.testing.assert_array_equal(written, network.crops["corner"][1].transpose(1, 2, 0))
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -299,3 +304,28 @@ def test_a_mistake_is_one_line(case: str, capsys: pytest.CaptureFixture[str], mo
     output = capsys.readouterr()
     assert wanted in output.err
     assert (output.out, output.err.count("\n")) == ("", 1)  # so nothing was loaded or evaluated before
+
+
+def test_pairs_have_a_board_and_the_automatic_choice_is_ranked(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(2):
+        clean = np.full((40, 48, 3), 40 + 60 * number, np.uint8)
+        noisy = (clean + rng.normal(0, 20, clean.shape)).clip(0, 255).round().astype(np.uint8)
+        for kind, pixels in (("clean", clean), ("noisy", noisy)):
+            (tmp_path / "pairs" / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "pairs" / kind / f"{number}.png")
+    data = f"paired:{tmp_path / 'pairs'}"
+    assert {"noisy", "automatic", "photo-m", "photo-s"} <= set(
+        list_contenders(LeaderboardRequest(data), find_board(data))
+    )
+    # A second run measures the automatic choice again, since its models may have changed.
+    for _ in range(2):
+        said: list[str] = []
+        request = LeaderboardRequest(data, models=("auto", "photo-s"), kept=tmp_path / "kept")
+        board, rows = measure_leaderboard(request, said.append, lambda _done, _total: None)
+    assert "evaluating auto" in said
+    assert "photo-s: already measured" in said
+    psnr = {row.name: float(row.psnrs(board.noises).mean()) for row in rows}
+    assert psnr["auto"] > psnr["noisy"] + 3
+    with pytest.raises(ValueError, match="unknown leaderboard 'npz:x'"):
+        find_board("npz:x")

@@ -23,7 +23,7 @@ from daelab.experiments import reports
 from daelab.experiments.reports.charts import class_balance_figure, confusion_figure, curves_figure
 from daelab.experiments.reports.images import noise_figure, samples_figure
 from daelab.experiments.reports.log_chart import LoggedTest, log_figure
-from daelab.experiments.reports.page import ReportSection, write_markdown, write_page, write_run_page
+from daelab.experiments.reports.page import PictureGroup, ReportSection, write_markdown, write_page
 from daelab.experiments.reports.table import Table
 
 HOSTILE = "</title><script>alert(1)</script> $\\frac{ & \"' --> \N{SNOWMAN} 猫"
@@ -320,7 +320,8 @@ def test_a_page_needs_nothing_but_itself(tmp_path: Path) -> None:
     _curves(tmp_path / "curves.svg")
     _samples(tmp_path / "samples.png")
     figures = {"the curves": tmp_path / "curves.svg", "the samples": tmp_path / "samples.png"}
-    write_run_page("a run", {"parameters": 80515}, figures, [TABLE], tmp_path / "page.html")
+    sections = [ReportSection("Figures", figures=figures), ReportSection("Tables", tables=[TABLE])]
+    write_page("a run", {"parameters": 80515}, sections, tmp_path / "page.html")
     page = _Page(tmp_path / "page.html")
     assert page.addresses
     assert all(address.startswith("data:") for address in page.addresses)
@@ -356,6 +357,20 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
     assert page.text.count(HOSTILE) == 12
 
 
+def test_pictures_to_compare_are_embedded_with_their_labels(tmp_path: Path) -> None:
+    _samples(tmp_path / "cat.png")
+    group = PictureGroup("Cat", {"noisy, 20.0 dB": tmp_path / "cat.png", HOSTILE: tmp_path / "cat.png"})
+    sections = [ReportSection("Whole pictures", groups=[group])]
+    write_page("a run", {}, sections, tmp_path / "page.html")
+    page = _Page(tmp_path / "page.html")
+    assert page.tags.count("img") == 2
+    assert "figure" not in page.tags
+    for shown in ("Cat", "noisy, 20.0 dB", HOSTILE):
+        assert shown in page.text
+    write_markdown("a run", {}, sections, tmp_path / "page.md")
+    assert "**Cat**\n\n![noisy, 20.0 dB](cat.png)" in (tmp_path / "page.md").read_text()
+
+
 def test_a_long_page_has_contents_that_lead_to_its_sections(tmp_path: Path) -> None:
     sections = [ReportSection("One", "first\n\nsecond"), ReportSection(""), ReportSection("Two"), ReportSection("Two")]
     write_page("a study", {}, sections, tmp_path / "page.html")
@@ -368,13 +383,13 @@ def test_a_long_page_has_contents_that_lead_to_its_sections(tmp_path: Path) -> N
 
 def test_a_page_is_always_the_same_and_refuses_unknown_pictures(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        write_run_page("t", {"x": None}, {}, [TABLE], tmp_path / f"{name}.html")
+        write_page("t", {"x": None}, [ReportSection("", tables=[TABLE])], tmp_path / f"{name}.html")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
     (tmp_path / "f.tiff").touch()
     with pytest.raises(ValueError, match=r"unknown picture format for a page '\.tiff'"):
-        write_run_page("t", {}, {"caption": tmp_path / "f.tiff"}, [], tmp_path / "c.html")
+        write_page("t", {}, [ReportSection("", figures={"caption": tmp_path / "f.tiff"})], tmp_path / "c.html")
     with pytest.raises(FileNotFoundError):
-        write_run_page("t", {}, {"caption": tmp_path / "none.png"}, [], tmp_path / "c.html")
+        write_page("t", {}, [ReportSection("", figures={"caption": tmp_path / "none.png"})], tmp_path / "c.html")
     assert not (tmp_path / "c.html").exists()
 
 

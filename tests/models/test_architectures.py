@@ -153,7 +153,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "norm": ({"stages": [8], "norm": "bach"}, "unknown norm 'bach'; did you mean 'batch'? Valid: batch, layer, none"),
     "kind": (
         {"kind": "vnet", "stages": [8]},
-        "unknown architecture kind 'vnet'; did you mean 'unet'? Valid: autoencoder, unet",
+        "unknown architecture kind 'vnet'; did you mean 'unet'? Valid: autoencoder, module, unet",
     ),
     "unet key": (
         {"kind": "unet", "widths": [8], "blok": "conv"},

@@ -125,7 +125,8 @@ def test_a_context_fits_every_size(fields: dict[str, Any], tmp_path: Path) -> No
 
 @pytest.mark.parametrize("side", [1, 2, 3, 7, 8])
 def test_the_padding_is_numpys_reflection(side: int) -> None:
-    places = AnySizeNetwork(build_network(Autoencoder(tuple(Stage(1) for _ in range(4)))))._mirror_places(side)
+    network = AnySizeNetwork(build_network(Autoencoder(tuple(Stage(1) for _ in range(4)))))
+    places = network._mirror_places(torch.zeros(1, 3, side, side), side)
     assert len(places) % 16 == 0
     assert places.tolist() == np.pad(np.arange(side), (0, len(places) - side), mode="reflect").tolist()
 

@@ -15,6 +15,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -53,10 +54,29 @@ def test_one_version_and_one_licence() -> None:
     assert found["license"] == PROJECT["license"]
 
 
-def test_the_demo_ends_with_the_report_and_the_command_for_the_page() -> None:
-    demo = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndemo: ")[2]
-    said = re.findall(r"@echo '(the \w+) +(.+)'", demo)
-    assert said[-2:] == [("the report", "demo/runs/demo/report.html"), ("the page", "$(DEMO) serve")]
+def test_the_demo_ends_with_a_picture_the_report_and_the_command_for_the_page() -> None:
+    demo = (ROOT / "Makefile").read_text(encoding="utf-8").partition("\ndemo: ")[2].partition("\n\n")[0]
+    assert re.findall(r"@echo '.*  (\S.*)'", demo) == ["demo/before-and-after.png", "demo/index.html", "$(DEMO) serve"]
+
+
+def test_the_demo_trains_on_other_photographs_than_it_shows(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "demo.py"), "crops", str(tmp_path / "crops.npz")]
+    subprocess.run(command, check=True)
+    shown = set(re.findall(r"photo:(\w+)", (ROOT / "Makefile").read_text(encoding="utf-8")))
+    with np.load(tmp_path / "crops.npz") as crops:
+        assert set(crops["test_labels"]) == shown
+        assert not shown & {*crops["train_labels"], *crops["val_labels"]}
+        assert crops["train_images"].shape == (3500, 3, 32, 32)
+
+
+def test_the_workflow_covers_every_python_and_three_systems() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]
+    pythons = [f"Programming Language :: Python :: {python}" for python in matrix["python"]]
+    assert pythons == [name for name in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", name)]
+    assert {name.partition("-")[0] for name in matrix["os"]} == {"ubuntu", "macos", "windows"}
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    assert all(set(step) <= {"uses", "with", "run"} and len({"uses", "run"} & set(step)) == 1 for step in steps)
 
 
 def instructions() -> list[tuple[str, str]]:

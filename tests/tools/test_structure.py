@@ -15,6 +15,7 @@ SCRIPT = Path(__file__).parents[2] / "tools" / "structure.py"
 COMMAND = "a command is named as the function of the public API that it calls"
 # public name -> why more than one module defines it
 SAME_NAMES = {
+    "adapt": COMMAND,
     "app": "Typer's name for a group of commands",
     "compare": COMMAND,
     "evaluate": COMMAND,

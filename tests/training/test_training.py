@@ -237,8 +237,13 @@ def test_a_run_learns_and_leaves_what_it_promises(tiny: Callable[..., Recipe]) -
     assert row["recipe_sha256"] == wanted.sha256
     with np.load(run.path / "samples.npz") as samples:
         assert {key: (value.shape, value.dtype) for key, value in samples.items()} == {
-            key: ((5, 3, 16, 16), np.dtype("uint8")) for key in ("clean", "noisy", "denoised")
+            key: ((5, 3, 16, 16), np.dtype("uint8"))
+            for key in ("clean", "noisy", "denoised", *(name for name in samples if name.startswith("epoch_")))
         }
+        kept = [int(name.removeprefix("epoch_")) for name in samples if name.startswith("epoch_")]
+        assert kept[0] == 1
+        lengths = [epoch.bit_length() for epoch in kept]
+        assert lengths == sorted(set(lengths))
 
 
 def test_the_best_model_is_the_one_of_the_best_epoch(tiny: Callable[..., Recipe]) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from starlette.testclient import TestClient
 
 from daelab import denoise_file
@@ -32,6 +32,7 @@ from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.grammar import parse_noise
 from daelab.runs.ledger import Ledger
 from daelab.web import run_store
+from daelab.web.about import list_samples
 from daelab.web.admission import AdmissionQueue, QueueFull
 from daelab.web.app import ServerSettings, create_app
 from daelab.web.assets import list_assets
@@ -102,6 +103,46 @@ def test_denoising_gives_the_bytes_of_the_command_line(
     assert raw.content == form.content == Path(made.result).read_bytes()
     stem, _, ending = name.partition(".")
     assert raw.headers["content-disposition"] == f"attachment; filename*=UTF-8''{stem}_clean.{ending}"
+
+
+def test_a_result_has_the_format_and_quality_that_are_asked_for(client: TestClient, small: str, tmp_path: Path) -> None:
+    data = PICTURES["a.png"]()
+    (tmp_path / "a.png").write_bytes(data)
+    query = {"model": small, "name": "a.png", "format": "JPEG"}
+    answer = client.post("/api/denoise", params=query, content=data)
+    made = denoise_file(tmp_path / "a.png", tmp_path / "a.jpg", model=small)
+    assert answer.content == Path(made.result).read_bytes()
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["content-disposition"].endswith("''a_clean.jpg")
+    sizes = [
+        len(client.post("/api/denoise", params={**query, "quality": quality}, content=data).content)
+        for quality in (20, 100)
+    ]
+    assert 2 * sizes[0] < sizes[1]
+    unchanged = client.post("/api/denoise", params={**query, "format": "PNG", "quality": 20}, content=data)
+    assert np.asarray(Image.open(io.BytesIO(unchanged.content))).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_preview_stands_upright(client: TestClient, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    answer = client.post("/api/preview", content=encoded("TIFF", exif=exif))
+    stored = Image.fromarray(PIXELS)
+    stored.getexif()[0x0112] = orientation
+    shown = Image.open(io.BytesIO(answer.content))
+    assert not shown.getexif()
+    np.testing.assert_array_equal(np.asarray(shown), np.asarray(ImageOps.exif_transpose(stored)))
+
+
+@pytest.mark.skipif(not list_samples(), reason="the extra photos is not installed")
+def test_a_thumbnail_is_a_small_jpeg_of_a_sample(client: TestClient) -> None:
+    name, path = next(iter(list_samples().items()))
+    answer = client.get(f"/api/samples/{name}", params={"thumbnail": True})
+    with Image.open(io.BytesIO(answer.content)) as small, Image.open(path) as full:
+        assert (small.format, max(small.size)) == ("JPEG", 320)
+        assert small.width / small.height == pytest.approx(full.width / full.height, rel=0.02)
+    assert client.get("/api/samples/none", params={"thumbnail": True}).status_code == 404
 
 
 def test_noise_gives_the_bytes_of_the_command_line(client: TestClient, tmp_path: Path) -> None:
@@ -430,6 +471,20 @@ def test_a_full_queue_is_told_at_once_and_each_gets_its_own(monkeypatch: pytest.
                 assert answer.headers["retry-after"]
                 assert answer.json() == {"error": "the queue is full; try again in a moment"}
         assert client.post("/api/denoise", content=b"again").content == b"again"
+
+
+def test_time_is_bounded_between_two_tiles_and_not_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tile takes less time than the limit, and all of them take more."""
+
+    def work(pictures: Any, progress: Any, **_: Any) -> AnswerFile:
+        for done in range(1, 5):
+            threading.Event().wait(0.3)
+            progress(done, 4)
+        return AnswerFile(b"done", "a.png", "image/png")
+
+    monkeypatch.setattr("daelab.web.app.answer_denoise", work)
+    with client_of(settings(seconds=1.0)) as client:
+        assert client.post("/api/denoise", content=b"x").content == b"done"
 
 
 def test_time_is_bounded_and_the_work_stops(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,7 +102,7 @@ def join_group() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
-    gpus = torch.cuda.is_available()
+    gpus = torch.cuda.is_available() and os.environ.get("DAELAB_DEVICE") != "cpu"
     local_rank, local_count = read_local_world()
     if gpus:
         if local_count > torch.cuda.device_count():

@@ -12,8 +12,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _LONGEST_SUFFIX = 16
+ON_WINDOWS = os.name == "nt"
+"""Whether files and folders follow the rules of Windows. Tests switch it."""
 TEMPORARY_NAME = re.compile(r"\.[0-9a-f]{12}(\..*)?")
 """The names of temporary files."""
+_DEVICES = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9¹²³]", re.IGNORECASE)
+"""The names that Windows keeps for devices, with any suffix."""
 
 
 @contextmanager
@@ -35,6 +39,8 @@ def replace_file(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = None
+    if ON_WINDOWS and is_reserved_name(path.name):
+        raise ValueError(f"{path}: Windows does not allow this name for a file; choose another")
     try:
         # Unlike `Path.resolve`, it returns a path for links in a circle too, and the system then names the fault.
         target = Path(os.path.realpath(path))
@@ -67,7 +73,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 def _copy_permissions(source: Path, before: os.stat_result, target: Path) -> None:
     """Give a file the owner, the access control list and the mode of another one, as far as the system allows it."""
     for owner in ((before.st_uid, -1), (-1, before.st_gid)):
-        with suppress(OSError):  # only an administrator may give a file away
+        with suppress(OSError, AttributeError):  # only an administrator may give a file away, and on Windows nobody
             os.chown(target, *owner)
     with suppress(OSError, AttributeError):  # neither every system nor every file system has extended attributes
         for name in os.listxattr(source):
@@ -116,6 +122,31 @@ def list_shipped_configs(under: str = "") -> dict[str, Path]:
     return dict(sorted(files.items(), key=lambda item: [(len(part), part) for part in item[0].split("/")]))
 
 
+def is_reserved_name(name: str) -> bool:
+    """Return whether Windows allows no file or folder of this name.
+
+    Args:
+        name: The name, without folders.
+
+    >>> [is_reserved_name(name) for name in ("con", "AUX.png", "com1.tar.gz", "a.", "console", "com10")]
+    [True, True, True, True, False, False]
+    """
+    return name.endswith((".", " ")) or _DEVICES.fullmatch(name.partition(".")[0].rstrip()) is not None
+
+
+def ignores_case(folder: Path) -> bool:
+    """Return whether the file system takes names that differ only in their case for the same one.
+
+    Args:
+        folder: A folder. If it does not exist yet, the nearest one above it decides.
+    """
+    for existing in (folder.absolute(), *folder.absolute().parents):
+        swapped = existing.with_name(existing.name.swapcase()) if existing.name else existing
+        if swapped != existing and existing.exists():
+            return swapped.exists() and swapped.samefile(existing)
+    return False
+
+
 def check_parent_folder(path: Path) -> None:
     """Check that a file or a folder can be created at a path, before long work whose result it will hold.
 
@@ -160,7 +191,9 @@ def write_file(path: Path, save: Callable[[Path], object], check: Callable[[Path
 
 def _sync(path: Path) -> None:
     """Flush a file or a folder to the disk, so that a rename survives a power cut."""
-    handle = os.open(path, os.O_RDONLY)
+    if ON_WINDOWS and path.is_dir():  # it cannot open a folder, and writes a rename to its journal
+        return
+    handle = os.open(path, os.O_RDWR if ON_WINDOWS else os.O_RDONLY)  # it flushes only what may be written
     try:
         os.fsync(handle)
     finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
+from html import escape
 
 LONGEST_LINE = 390
 """The number of characters of a message."""
@@ -92,3 +94,21 @@ def shorten_reason(text: str) -> str:
     return re.sub(r", unable to parse .*? as an? \w+", "", text.removeprefix("Value error, ")).replace(
         "Input should be", "must be"
     )
+
+
+def format_html_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], note: str = "") -> str:
+    """Return a table as HTML, which notebooks show.
+
+    Args:
+        title: The caption.
+        columns: The headings of the columns.
+        rows: The rows of cells.
+        note: A text below the table.
+
+    >>> format_html_table("a < b", ["x"], [[1]])
+    '<table><caption>a &lt; b</caption><tr><th>x</th></tr><tr><td>1</td></tr></table>'
+    """
+    lines = [("th", columns), *(("td", row) for row in rows)]
+    cells = ["".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in line) for tag, line in lines if line]
+    body = "".join(f"<tr>{line}</tr>" for line in cells if line)
+    return f"<table><caption>{escape(title)}</caption>{body}</table>" + (f"<p>{escape(note)}</p>" if note else "")

@@ -13,6 +13,7 @@ import typer
 
 from daelab._util.distributed import read_world
 from daelab.cli import explore, ledger
+from daelab.cli.adapt import adapt
 from daelab.cli.compare import compare
 from daelab.cli.console import print_result
 from daelab.cli.data import data
@@ -24,7 +25,8 @@ from daelab.cli.inspect import inspect
 from daelab.cli.leaderboard import leaderboard
 from daelab.cli.models import models
 from daelab.cli.noise import noise
-from daelab.cli.process import run_guarded, silence_libraries
+from daelab.cli.plugins import plugins
+from daelab.cli.process import limit_spinning, run_guarded, silence_libraries
 from daelab.cli.recipes import recipes
 from daelab.cli.reproduce import reproduce
 from daelab.cli.serve import serve
@@ -43,9 +45,9 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, tuple[typer.Typer | Callable[..., None], ...]] = {
     "Denoise pictures": (denoise, inspect, noise, serve, export),
-    "Train and evaluate": (train, evaluate, compare, train_judge, train_inspector),
+    "Train and evaluate": (train, adapt, evaluate, compare, train_judge, train_inspector),
     "Experiments": (explore.app, ledger.app, leaderboard, reproduce),
-    "Show what is available": (models, recipes, data),
+    "Show what is available": (models, recipes, data, plugins),
 }
 """The commands under the headings of `daelab --help`."""
 for heading, commands in COMMANDS.items():
@@ -81,6 +83,7 @@ def _check_world(
 
 def main() -> None:
     """Run the `daelab` command and exit with its code."""
+    limit_spinning()
     with silence_libraries():
         # The name is given, since `python -m daelab` would otherwise show the module's path in the usage line. typer
         # raises its errors instead of printing them in several lines.

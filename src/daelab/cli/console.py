@@ -6,18 +6,24 @@ could otherwise move the cursor, recolor the terminal, or forge lines.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import os
 import re
+import shlex
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daelab._util.distributed import read_world
-from daelab._util.text import escape_control_characters, fit_line
+from daelab._util.text import escape_control_characters, fit_line, hide_password
 
 if TYPE_CHECKING:
     from daelab.experiments.reports.table import Table
@@ -75,6 +81,56 @@ def print_note(text: str) -> None:
     sys.stderr.flush()
 
 
+_CARRIED = {
+    "DAELAB_DATA": ("--data-root",),
+    "DAELAB_RUNS": (),
+    "DAELAB_LEDGER": ("--ledger", "--storage"),
+    "DAELAB_DEVICE": ("--device",),
+}
+"""The environment variables that commands read, and the options that take their place."""
+
+
+def format_command(*words: object) -> str:
+    """Format a command that can be pasted into the user's shell as it is.
+
+    It begins as the running command did: by the path of the program, and with the variables and options that say where
+    data, runs and ledger are and which device computes.
+
+    Args:
+        words: The words after `daelab`.
+    """
+    if os.name == "nt":  # its shells do not take variables before a command
+        return subprocess.list2cmdline([*_find_program(), *map(str, words)])
+    return shlex.join([*_list_settings(), *_find_program(), *map(str, words)])
+
+
+def _find_program() -> list[str]:
+    """Return the words that started this program."""
+    path = Path(sys.argv[0])
+    if path.name == "__main__.py":
+        return ["python" if shutil.which("python") == sys.executable else sys.executable, "-m", "daelab"]
+    found = shutil.which("daelab")
+    named = path.name == str(path) or path.stem != "daelab" or (found and path.exists() and path.samefile(found))
+    return ["daelab"] if named else [str(path)]
+
+
+def _list_settings() -> list[str]:
+    """Return the variables that the next command needs too, as `env` and NAME=VALUE."""
+    settings = []
+    for variable, options in _CARRIED.items():
+        given = [word.partition("=")[2] for word in sys.argv if word.startswith(tuple(f"{name}=" for name in options))]
+        given += [value for name, value in itertools.pairwise(sys.argv) if name in options]
+        value = given[-1] if given else os.environ.get(variable, "")
+        # A password is not printed, so its user has to set the variable again.
+        if value not in ("", "auto") and hide_password(value) == value:
+            settings.append(f"{variable}={value}")
+    return ["env", *settings] if settings else []
+
+
+_ADVICE = re.compile(r"(?<=with: )daelab (?=[a-z])")
+"""The start of a command in a message."""
+
+
 def print_error(text: str) -> None:
     """Print a message about a mistake or a fault to stderr.
 
@@ -82,7 +138,7 @@ def print_error(text: str) -> None:
         text: The message. Where it names an argument of Python, such as overwrite=True, the option is named instead.
     """
     spoken = re.sub(r"\b([a-z]+(?:_[a-z]+)*)=True\b", lambda match: f"--{match[1].replace('_', '-')}", text)
-    print_note(f"daelab: {spoken}")
+    print_note(f"daelab: {_ADVICE.sub(lambda _: f'{format_command()} ', spoken)}")
 
 
 def print_json(value: Any) -> None:

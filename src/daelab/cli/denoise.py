@@ -11,6 +11,7 @@ import typer
 from daelab._util.distributed import count_processes, join_group
 from daelab.cli.console import print_error, print_json, print_result, show_progress
 from daelab.cli.help import complete_models
+from daelab.cli.options import Device
 from daelab.cli.pictures import FILES, OTHER, Format, JsonOutput, Out, OverwriteFiles, Recursive, read_out, run_pictures
 from daelab.image_io.formats import describe_formats
 
@@ -60,7 +61,8 @@ ModelName = Annotated[
     str,
     typer.Option(
         "--model",
-        help="Name of a shipped model or of a run, or a model file. automatic chooses the model that fits the noise of "
+        help="Name of a shipped model or of a run, a model file, or code of yours: package.module:factory or "
+        "package.module:factory@MODEL. automatic chooses the model that fits the noise of "
         "each picture, and leaves clean pictures unchanged.",
         autocompletion=complete_models,
         rich_help_panel=MODEL,
@@ -147,6 +149,7 @@ def denoise(
     memory: Memory = None,
     workers: _Workers = 1,
     shard: Shard = "1/1",
+    device: Device = None,  # noqa: ARG001
     max_pixels: _MaxPixels = 300_000_000,
     as_json: JsonOutput = False,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 from daelab._util.distributed import is_first_process, join_group
 from daelab.cli.console import print_json, print_result, print_table, show_progress
 from daelab.cli.help import complete_models
-from daelab.cli.options import DataRoot, Json, JudgePath, Seed, SelfEnsemble
+from daelab.cli.options import DataRoot, Device, Json, JudgePath, Seed, SelfEnsemble
 
 if TYPE_CHECKING:
     from daelab.experiments.evaluate_model import ModelEvaluation
@@ -19,7 +19,7 @@ EvaluatedModel = Annotated[
     str,
     typer.Argument(
         metavar="MODEL_OR_RUN",
-        help="A shipped model, a run, a model file, or baseline:NAME.",
+        help="A shipped model, a run, a model file, baseline:NAME, or code of yours: package.module:factory.",
         autocompletion=complete_models,
     ),
 ]
@@ -72,6 +72,7 @@ def evaluate(
     judge_path: JudgePath = None,
     self_ensemble: SelfEnsemble = False,
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     save: Save = None,
     half: Half = False,
     as_json: Json = False,

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from daelab._util.files import list_shipped_configs
-from daelab.cli.console import format_duration, print_json, print_note, print_result, print_table, show_progress
+from daelab.cli.console import (
+    format_command,
+    format_duration,
+    print_json,
+    print_note,
+    print_result,
+    print_table,
+    show_progress,
+)
 from daelab.cli.help import HelpfulCommand, HelpfulGroup, complete_spaces
-from daelab.cli.options import DataRoot, Json
+from daelab.cli.options import DataRoot, Device, Json
 from daelab.errors import make_unknown_name_error
 
 if TYPE_CHECKING:
@@ -132,6 +140,7 @@ def run(
     name: NewStudyName = None,
     resume: _Resume = False,
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     as_json: Json = False,
 ) -> None:
     """Search a space of recipes.
@@ -163,7 +172,7 @@ def run(
     if any(row.state == "finished" for row in study.rows()):
         print_result()
         _print_best(study)
-        print_result(f"  compare    daelab compare --study {study.name} --plot {study.name}")
+        print_result(f"  compare    {format_command('compare', '--study', study.name, '--plot', study.name)}")
 
 
 @app.command(cls=HelpfulCommand)
@@ -220,7 +229,7 @@ def stop(study: StudyName, storage: Storage = None) -> None:
     Study(study, storage).open().stop()
     print_result(
         f"study {study}: every worker stops at the end of its epoch;"
-        f" continue with: daelab explore --name {study} --resume"
+        f" continue with: {format_command('explore', '--name', study, '--resume')}"
     )
 
 
@@ -250,8 +259,10 @@ def _print_counts(study: Study) -> None:
 def _print_best(study: Study) -> None:
     from daelab.experiments.search.search_space import format_point
 
+    name = study.space.base.get("data", {}).get("name", "cifar10")
+    data = [] if name == "cifar10" else ["--data", name]
     for point in study.best():
         goals = ", ".join(f"{goal} {value:.4g}" for goal, value in point.values.items())
         seeds = f", mean of {len(point.runs)} seeds" if len(point.runs) > 1 else ""
         print_result(f"{format_point(point.point)}: {goals}{seeds}")
-        print_result(f"  best run   {point.runs[0]}; next: daelab evaluate {point.runs[0]}")
+        print_result(f"  best run   {point.runs[0]}; next: {format_command('evaluate', point.runs[0], *data)}")

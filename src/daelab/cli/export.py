@@ -16,7 +16,8 @@ def export(
     model: Annotated[
         str | None,
         typer.Argument(
-            help="A shipped model, a run, or a model file. Default with --page: all shipped models.",
+            help="A shipped model, a run, a model file, or package.module:factory. Default with --page: all "
+            "shipped models.",
             autocompletion=complete_models,
         ),
     ] = None,

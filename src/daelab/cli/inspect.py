@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import print_error, print_json, print_result
+from daelab.cli.console import format_command, print_error, print_json, print_result
 from daelab.cli.options import Json
 from daelab.errors import describe_error
 
@@ -54,4 +54,4 @@ def _print_noise(name: str, noise: IdentifiedNoise) -> None:
         print_result(f"  estimate of scikit-image, assuming zero-mean Gaussian noise: sigma {noise.sigma:.3f}")
     print_result(f"  {noise.advice}")
     if noise.choice:
-        print_result(f"  daelab denoise {name}")
+        print_result(f"  {format_command('denoise', name)}")

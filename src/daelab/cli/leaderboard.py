@@ -9,15 +9,15 @@ import typer
 
 from daelab.cli.console import print_json, print_note, print_result, print_table, show_progress
 from daelab.cli.help import complete_models
-from daelab.cli.options import DataRoot, Json, Seed
+from daelab.cli.options import DataRoot, Device, Json, Seed
 
 
 def leaderboard(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Shipped models, runs, model files, or baseline:NAME. Default: the shipped models made for such"
-            " images, and classical methods.",
+            help="Shipped models, runs, model files, baseline:NAME, or package.module:factory. Default: the "
+            "shipped models made for such images, and classical methods.",
             autocompletion=complete_models,
         ),
     ] = None,
@@ -31,6 +31,7 @@ def leaderboard(
         ),
     ] = None,
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     paper_checkpoints: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder of the paper's .pt files, which are then ranked too. Default: none."),
@@ -49,13 +50,7 @@ def leaderboard(
     Example: daelab leaderboard --data-root .data --out leaderboard
     """
     from daelab.experiments.leaderboard.measure import LeaderboardRequest, measure_leaderboard
-    from daelab.experiments.leaderboard.tables import (
-        make_ranking_table,
-        make_records,
-        make_speed_table,
-        make_unseen_noise_table,
-        write_leaderboard,
-    )
+    from daelab.experiments.leaderboard.tables import make_leaderboard_tables, make_records, write_leaderboard
     from daelab.experiments.reports.page import check_report_folder
 
     if out is not None:
@@ -72,7 +67,7 @@ def leaderboard(
     if as_json:
         print_json({"data": data, "rows": make_records(shape, rows)})
         return
-    print_table(make_ranking_table(shape, rows), make_speed_table(rows), make_unseen_noise_table(shape, rows))
+    print_table(*make_leaderboard_tables(shape, rows))
     if out is not None:
         print_result()
         print_result(f"page   {out / 'leaderboard.html'}")

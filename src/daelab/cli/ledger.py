@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from daelab.cli.console import format_count, print_json, print_result, print_table
+from daelab.cli.console import format_command, format_count, print_json, print_result, print_table
 from daelab.cli.help import HelpfulCommand, HelpfulGroup, complete_runs
 from daelab.cli.options import Json, LedgerUrl, Overwrite
 
@@ -34,7 +34,7 @@ def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
     elif rows:
         print_table(make_ledger_table(rows))
     else:
-        print_result("no runs yet; start one with: daelab train --recipe quick")
+        print_result(f"no runs yet; start one with: {format_command('train', '--recipe', 'quick')}")
 
 
 @app.command(cls=HelpfulCommand)
@@ -47,6 +47,7 @@ def show(
 
     Example: daelab ledger show spine
     """
+    from daelab.experiments.reports.table import Table, list_fields
     from daelab.runs.ledger import Ledger
 
     opened = Ledger(ledger)
@@ -55,9 +56,8 @@ def show(
     if as_json:
         print_json(row)
         return
-    for key, value in row.items():
-        if value not in (None, ""):
-            print_result(f"{_METRIC_COLUMNS.get(key, key):<20}{value}")
+    shown = {_METRIC_COLUMNS.get(key, key): value for key, value in row.items() if value not in (None, "")}
+    print_table(Table(run, ["field", "value"], list(list_fields(shown))))
 
 
 @app.command("export", cls=HelpfulCommand)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from daelab.cli.console import print_json, print_result, print_table
+from daelab.cli.console import format_command, print_json, print_result, print_table
 from daelab.cli.help import complete_models
 from daelab.cli.options import Json
 
@@ -69,14 +68,17 @@ def _print_all(as_json: bool) -> None:
     if shipped:
         print_table(make_trained_model_table(shipped))
     else:
-        print_result("no trained models are shipped; train one with: daelab train --recipe model-c")
+        print_result(f"no trained models are shipped; train one with: {format_command('train', '--recipe', 'model-c')}")
 
 
 def _print_model(name: str, architecture: Architecture, metadata: ModelMetadata | None) -> None:
     from daelab.experiments.model_summary import make_layer_table
-    from daelab.experiments.reports.table import Table
+    from daelab.experiments.reports.table import Table, list_fields
 
-    print_table(make_layer_table(name, architecture))
+    if architecture.layers():
+        print_table(make_layer_table(name, architecture))
+    else:
+        print_result(f"{name}: {architecture.summary}")
     print_result()
     print_result(
         f"parameters {architecture.parameters:,}   MACs at 32x32 {architecture.macs():,}"
@@ -87,15 +89,4 @@ def _print_model(name: str, architecture: Architecture, metadata: ModelMetadata 
         if "terms" in metadata.data:
             print_result(f"its data   {metadata.data['terms']}")
         print_result()
-        print_table(Table("scores", ["score", "value"], list(_list_scores(metadata.metrics))))
-
-
-def _list_scores(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the name and the value of each score, without lists, which only --json shows."""
-    from daelab.experiments.reports.table import format_cell
-
-    for key, value in metrics.items():
-        if isinstance(value, Mapping):
-            yield from _list_scores(value, f"{prefix}{key}.")
-        elif not isinstance(value, list):
-            yield f"{prefix}{key}", format_cell(value)
+        print_table(Table("scores", ["score", "value"], list(list_fields(metadata.metrics))))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from daelab._util.distributed import read_world
 from daelab.cli.help import complete_runs
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -18,6 +19,29 @@ DataRoot = Annotated[
 LedgerUrl = Annotated[
     str | None,
     typer.Option("--ledger", help="Database URL of the ledger. Default: $DAELAB_LEDGER, or runs/ledger.db."),
+]
+
+
+def _use_device(name: str | None) -> str | None:
+    if name is not None:
+        # A device of its own is what torchrun gives to each process.
+        if ":" in name and read_world()[1] > 1:
+            raise ValueError(f"--device {name}: torchrun gives each process a device of its own; leave out the number")
+        from daelab._util.hardware import use_device
+
+        use_device(name)
+    return name
+
+
+# The callback does all, before a group of processes is joined, so the commands themselves have no use for the value.
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE",
+        help="Device that computes: auto, cpu, cuda, cuda:1, mps or xpu. Default: $DAELAB_DEVICE, or auto: the GPU if "
+        "there is one.",
+        callback=_use_device,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 MaxPixels = Annotated[

@@ -22,6 +22,16 @@ INTERNAL_ERROR = 70
 """The exit code for a fault of daelab itself: EX_SOFTWARE of sysexits.h."""
 
 
+def limit_spinning() -> None:
+    """Let the threads of PyTorch sleep soon when they wait for each other, unless the user has chosen otherwise.
+
+    By default they spin for milliseconds, and thereby take the cores from each other if other programs run.
+    """
+    # libgomp reads it once, when PyTorch is imported.
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & set(os.environ):
+        os.environ["GOMP_SPINCOUNT"] = "1000"
+
+
 @contextmanager
 def silence_libraries() -> Iterator[None]:
     """Keep libraries from printing lines of their own, such as warnings of numpy and error messages of libtiff.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab.cli.console import ConsoleProgress, print_document, print_note, print_result, print_table, show_progress
-from daelab.cli.options import DataRoot, Json, JudgePath, Seed
+from daelab.cli.options import DataRoot, Device, Json, JudgePath, Seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +39,7 @@ class _Progress:
 def reproduce(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the report to.")] = Path("report"),
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     paper_checkpoints: Annotated[
         Path | None,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from daelab.cli.console import print_result
-from daelab.cli.options import LedgerUrl
+from daelab.cli.options import Device, LedgerUrl
 
 NETWORK, LIMITS = "Network", "Limits"
 
@@ -52,7 +52,10 @@ Queue = Annotated[
     typer.Option(min=0, help="Number of requests that may wait. Further ones are refused.", rich_help_panel=LIMITS),
 ]
 Timeout = Annotated[
-    float, typer.Option(min=1, help="Longest time that a request may take without progress, in seconds.", rich_help_panel=LIMITS)
+    float,
+    typer.Option(
+        min=1, help="Longest time that a request may take without progress, in seconds.", rich_help_panel=LIMITS
+    ),
 ]
 _Workers = Annotated[int, typer.Option(min=1, help="Number of pictures to denoise at once.", rich_help_panel=LIMITS)]
 LeaderboardFile = Annotated[
@@ -71,6 +74,7 @@ def serve(
     queue: Queue = 8,
     timeout: Timeout = 120,
     workers: _Workers = 1,
+    device: Device = None,  # noqa: ARG001
     ledger: LedgerUrl = None,
     leaderboard: LeaderboardFile = None,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 from daelab._util.distributed import is_first_process, join_group, run_on_first
 from daelab.cli.console import (
     ConsoleProgress,
+    format_command,
     format_count,
     format_duration,
     print_error,
@@ -19,9 +20,10 @@ from daelab.cli.console import (
     show_progress,
 )
 from daelab.cli.help import complete_recipes
-from daelab.cli.options import Changes, DataRoot, Json, LedgerUrl, Resume, RunName
+from daelab.cli.options import Changes, DataRoot, Device, Json, LedgerUrl, Resume, RunName
 
 if TYPE_CHECKING:
+    from daelab.runs.folder import RunFolder
     from daelab.training.engine import TrainingResult
     from daelab.training.recipe import Recipe
 
@@ -55,6 +57,7 @@ def train(
     checkpoint_every: CheckpointEvery = "1",
     track: Track = None,
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     ledger: LedgerUrl = None,
     as_json: Json = False,
 ) -> None:
@@ -139,4 +142,12 @@ def _print_training(result: TrainingResult) -> None:
     page = run.path / "report.html"
     if page.exists():
         print_result(f"  report   {page}")
-    print_result(f"  next     daelab evaluate {run.name}")
+    print_result(f"  next     {format_command('evaluate', run.name, *_name_test_data(run))}")
+
+
+def _name_test_data(run: RunFolder) -> list[str]:
+    """Return the option that evaluates a run on test images of its own data; nothing for the default."""
+    from daelab.training.recipe import load_recipe
+
+    name = load_recipe(run.recipe, trusted=True).data.name
+    return [] if name == "cifar10" else ["--data", {"cbsd432": "cbsd68"}.get(name, name)]

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab._util.distributed import is_first_process, join_group, run_on_first
-from daelab.cli.console import ConsoleProgress, format_count, format_duration, print_json, print_result, show_progress
+from daelab.cli.console import (
+    ConsoleProgress,
+    format_command,
+    format_count,
+    format_duration,
+    print_json,
+    print_result,
+    show_progress,
+)
 from daelab.cli.help import complete_classifiers
-from daelab.cli.options import Changes, DataRoot, Json, Resume
+from daelab.cli.options import Changes, DataRoot, Device, Json, Resume
 
 if TYPE_CHECKING:
     from daelab.training.tasks.classification import TrainedClassifier
@@ -34,6 +42,7 @@ def train_judge(
         Path | None, typer.Option(metavar="FILE.safetensors", help="Also write the classifier to this file.")
     ] = None,
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     as_json: Json = False,
 ) -> None:
     """Train a classifier that scores denoised images.
@@ -86,4 +95,5 @@ def _print_training(trained: TrainedClassifier, path: Path) -> None:
             f"  accuracy {accuracy:.2%} of {test['images']:,} test images, test-time augmentation {augmentation}{used}"
         )
     print_result(f"  file     {path}")
-    print_result(f"  next     daelab evaluate MODEL --data {metadata.data['name']} --judge {path}")
+    command = format_command("evaluate", "model-c", "--data", metadata.data["name"], "--judge", path)
+    print_result(f"  next     {command}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from daelab._util.memory import get_free_memory
 from daelab.datasets.base import Dataset, DatasetSource, ImageSet, Pixels
@@ -46,13 +47,34 @@ def load_arrays(source: DatasetSource) -> Dataset:
     )
 
 
-def _make_dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArray[Any]]) -> Dataset:
+def make_dataset(images: ArrayLike, name: str = "arrays", labels: ArrayLike | None = None) -> Dataset:
+    """Make a data set of clean images in memory. A fixed tenth of them becomes the test part.
+
+    Args:
+        images: uint8, (N, H, W, 3), (N, 3, H, W) or gray (N, H, W).
+        name: The name of the data set.
+        labels: (N,) labels, each of whose values is a class. Default: all images belong to one class.
+
+    Raises:
+        ValueError: The array has the wrong type or shape.
+
+    >>> make_dataset(np.zeros((20, 8, 8, 3), np.uint8)).train.size
+    (8, 8)
+    """
+    pixels = _check_images(Path(name), "images", np.asarray(images))
+    values = np.full(len(pixels), "image") if labels is None else np.asarray(labels)
+    if values.shape != (len(pixels),):
+        raise ValueError(f"{name}: labels must be ({len(pixels)},), one for each image, not {values.shape}")
+    return replace(_make_dataset(Path(name), {"": pixels}, {"": values}, name), note="images from memory", name=name)
+
+
+def _make_dataset(path: Path, images: dict[str, Pixels], labels: dict[str, NDArray[Any]], name: str = "npz") -> Dataset:
     values, codes = np.unique(np.concatenate(list(labels.values())), return_inverse=True)
     classes = tuple(str(value) for value in values.tolist())
     ends = np.cumsum([len(part) for part in labels.values()])[:-1]
     coded = dict(zip(labels, np.split(codes.reshape(-1).astype(np.int64), ends), strict=True))
     sets = {
-        part or "train": ImageSet(f"npz/{part or 'train'}", pixels, coded[part], classes)
+        part or "train": ImageSet(f"{name}/{part or 'train'}", pixels, coded[part], classes)
         for part, pixels in images.items()
     }
     train, test, whole = sets["train"], sets.get("test"), None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from operator import itemgetter
@@ -19,8 +18,9 @@ from daelab._util.distributed import read_local_world
 from daelab._util.memory import get_free_memory
 from daelab.datasets.base import Dataset, DatasetSource, Images, Indices, Labels, Pixels, check_labels
 from daelab.datasets.decoding import ImageCache, count_pixels
+from daelab.datasets.picture_names import PathList, has_pairs, is_training_picture, walk_files
 from daelab.datasets.splits import split_indices
-from daelab.image_io.formats import find_training_format, list_training_suffixes
+from daelab.image_io.formats import list_training_suffixes
 
 RandomBits = NDArray[np.uint64]
 """64 random bits for each image: the upper half places the crop's top, the lower half its left side."""
@@ -28,33 +28,6 @@ CropJob = tuple[Indices, RandomBits | None]
 """The positions of a batch's images, and their random bits; None cuts the centers."""
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 """SplitMix64's step: 2^64 divided by the golden ratio, rounded to an odd number."""
-
-
-class PathList:
-    """A list of paths in one piece of memory.
-
-    A list of Path objects would take twenty times as much memory, and every worker process would copy it.
-    """
-
-    def __init__(self, root: Path, names: Iterable[str]) -> None:
-        """Store the paths.
-
-        Args:
-            root: The folder that the paths are relative to.
-            names: The paths within the folder.
-        """
-        encoded = [os.fsencode(name) for name in names]
-        self.root = root
-        self._text = b"".join(encoded)
-        self._ends = np.cumsum([0, *map(len, encoded)])
-
-    def __len__(self) -> int:
-        """Return the number of paths."""
-        return len(self._ends) - 1
-
-    def __getitem__(self, place: int) -> Path:
-        """Return a path, including the folder."""
-        return self.root / os.fsdecode(self._text[self._ends[place] : self._ends[place + 1]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,43 +211,6 @@ def _fits(parts: Iterable[PathList], crop: int, budget: int) -> bool:
     return True
 
 
-def find_picture_names(top: Path) -> list[str]:
-    """List the images in a folder and its subfolders, as sorted paths within it.
-
-    Args:
-        top: The folder.
-    """
-    return sorted(filter(_is_picture, _walk_files(top)))
-
-
-PAIR_WORDS = (
-    ("noisy", "clean"),
-    ("noise", "clean"),
-    ("noisy", "gt"),
-    ("real", "mean"),
-    ("noisy", "mean"),
-    ("noisy", "reference"),
-    ("noisy", "ref"),
-    ("noisy", "target"),
-    ("input", "target"),
-    ("input", "gt"),
-)
-"""The words that tell a noisy image from its clean one, in names of files or of folders."""
-
-
-def has_pairs(root: Path) -> bool:
-    """Return whether a folder, or a part of it, holds subfolders of noisy and of clean images, which are no classes.
-
-    Args:
-        root: The folder.
-    """
-    for folder in (root, *(root / part for part in ("train", "val", "test"))):
-        inside = {child.name.lower() for child in folder.iterdir()} if folder.is_dir() else set()
-        if any({noisy, clean} <= inside for noisy, clean in PAIR_WORDS):
-            return True
-    return False
-
-
 def _find_parts(root: Path) -> tuple[dict[Path, PathList], int]:
     """Find the images under each part's folder, sorted, and count the other files.
 
@@ -285,29 +221,13 @@ def _find_parts(root: Path) -> tuple[dict[Path, PathList], int]:
     parts: dict[Path, PathList] = {}
     skipped = 0
     for top in [root / part for part in ("train", "val", "test") if part in inside] if has_parts else [root]:
-        files = list(_walk_files(top))
-        parts[top] = PathList(top, sorted(filter(_is_picture, files)))
+        files = list(walk_files(top))
+        parts[top] = PathList(top, sorted(filter(is_training_picture, files)))
         skipped += len(files) - len(parts[top])
         if not len(parts[top]):
             suffixes = " ".join(list_training_suffixes())
             raise ValueError(f"folder: no pictures in {top} ({len(files)} other files); looked for {suffixes}")
     return parts, skipped
-
-
-def _walk_files(top: Path, inside: str = "") -> Iterator[str]:
-    """Yield the path of every file within a folder, with slashes, using little memory for a million files."""
-    with suppress(PermissionError), os.scandir(top / inside) as entries:
-        for entry in entries:
-            # A link to a folder further up would lead to an endless walk.
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk_files(top, f"{inside}{entry.name}/")
-            elif entry.is_file():
-                yield inside + entry.name
-
-
-def _is_picture(name: str) -> bool:
-    hidden = name.startswith(".") or "/." in name
-    return find_training_format(os.path.splitext(name)[1]) is not None and not hidden  # noqa: PTH122
 
 
 def _make_sets(

@@ -5,31 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from daelab._util.plugins import PluginTable
 from daelab.datasets.arrays import load_arrays
 from daelab.datasets.base import Dataset, DatasetSource
 from daelab.datasets.bundled_photos import load_bundled_photos
 from daelab.datasets.cifar10 import load_cifar10
 from daelab.datasets.full_images import load_cbsd68, load_cbsd432
 from daelab.datasets.image_folder import load_image_folder
+from daelab.datasets.neighbors import load_neighbors
+from daelab.datasets.paired import load_pairs
 from daelab.errors import make_unknown_name_error
 
-DATASETS: dict[str, Callable[[DatasetSource], Dataset]] = {
+_ROWS: dict[str, Callable[[DatasetSource], Dataset]] = {
     "photos": load_bundled_photos,
     "cifar10": load_cifar10,
     "cbsd68": load_cbsd68,
     "cbsd432": load_cbsd432,
     "folder:PATH": load_image_folder,
+    "paired:PATH": load_pairs,
+    "neighbors:PATH": load_neighbors,
     "npz:PATH": load_arrays,
 }
-"""The functions that load data sets, by name. PATH stands for a path."""
+DATASETS = PluginTable("datasets", _ROWS)
+"""The functions that load data sets, by name. PATH stands for a path. Installed plugins add rows."""
 _BERKELEY = (
     "photographs of the Berkeley Segmentation Data Set 500 (Arbelaez et al., 2011), which Berkeley lets be used for "
     "non-commercial research and educational purposes"
 )
 USAGE_TERMS = {"cbsd432": _BERKELEY, "cbsd68": _BERKELEY}
 """The terms of use of a data set's images, if there are any. A model that ships states those of its training data."""
-CROPPED_PREFIXES = ("folder:", "cbsd432")
+CROPPED_PREFIXES = ("folder:", "paired:", "neighbors:", "cbsd432")
 """The starts of the names of sets whose training images are read as crops, and may be streamed."""
+
+
+HANDED_OVER = "python"
+"""The kind of a data set that was handed over as an object: its name in a recipe is `python:NAME`."""
 
 
 def check_dataset_name(name: str) -> str:
@@ -45,6 +55,8 @@ def check_dataset_name(name: str) -> str:
         ValueError: It does not exist. The message lists the names and the nearest match.
     """
     kind, colon, path = name.partition(":")
+    if kind == HANDED_OVER and path:
+        return name
     if (f"{kind}:PATH" if colon else kind) not in DATASETS or bool(colon) != bool(path):
         raise make_unknown_name_error("data set", name, DATASETS)
     return name
@@ -64,7 +76,8 @@ def load_dataset(
     """Load a data set.
 
     Args:
-        name: One of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `cbsd432`, `folder:PATH`, `npz:PATH`.
+        name: One of `DATASETS`: `photos`, `cifar10`, `cbsd68`, `cbsd432`, `folder:PATH`, `paired:PATH`,
+            `neighbors:PATH`, `npz:PATH`.
         root: The folder of downloaded sets. None means $DAELAB_DATA, then the user's data folder.
         download: Whether a set may be downloaded if it is not found.
         train: Whether the training part is needed. If not, it may be empty, which saves time.
@@ -87,6 +100,8 @@ def load_dataset(
     ValueError: unknown data set 'cifar'; did you mean 'cifar10'? Valid: cbsd432, cbsd68, ...
     """
     kind, colon, path = check_dataset_name(name).partition(":")
+    if kind == HANDED_OVER:
+        raise ValueError(f"data set {name} was handed over in Python, and no file holds it; give it as dataset= again")
     return DATASETS[f"{kind}:PATH" if colon else kind](
         DatasetSource(
             path=Path(path).expanduser(),

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from daelab._util.hardware import choose_device
 from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.external import ExternalArchitecture
+from daelab.models.external import Halo, wrap_module
 from daelab.models.layers import Network, prepare_inference
 from daelab.models.model_file import ModelMetadata
 from daelab.models.onnx import OnnxModel
@@ -45,6 +48,10 @@ class Backend:
     """The text form of the noise that the method was trained for."""
     conditioned: bool = False
     """Whether the method takes the noise level as an input."""
+    network: Network | None = None
+    """The network as it was trained; None for a classical method or an ONNX file."""
+    note: str = ""
+    """How the halo of a user's own module was found, and how certain it is."""
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -61,8 +68,25 @@ def make_network_backend(network: Network, card: ModelMetadata, device: torch.de
         card: The model's metadata.
         device: The device to compute on. Default: the GPU if there is one.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return make_backend(replace(card, spec=network.spec), prepare_inference(network, device), device)
+    device = choose_device(device)
+    backend = make_backend(replace(card, spec=network.spec), prepare_inference(network, device), device)
+    return replace(backend, network=network)
+
+
+def make_module_backend(
+    module: nn.Module | Callable[[Tensor], Tensor], *, multiple: int | None = None, halo: Halo = "measured"
+) -> Backend:
+    """Make the backend of a user's own module or function, on the module's device.
+
+    Args:
+        module: A module or a function of (N, 3, H, W) float32 in [0, 1] to the same shape.
+        multiple: The number of pixels that height and width must be multiples of. Default: it is measured.
+        halo: The pixels around a tile, `measured`, or None for whole pictures.
+    """
+    network, tiling = wrap_module(module, multiple=multiple, halo=halo)
+    device = next((parameter.device for parameter in network.parameters()), CPU_DEVICE)
+    name = getattr(module, "__name__", type(module).__name__)
+    return replace(make_network_backend(network, ModelMetadata(network.spec, name), device), note=tiling.note)
 
 
 def make_onnx_backend(path: Path) -> Backend:
@@ -111,6 +135,9 @@ def estimate_memory_per_pixel(spec: Architecture) -> int:
     Args:
         spec: The architecture.
     """
+    if isinstance(spec, ExternalArchitecture):
+        # The layers of other code are not known. This is what a network of 64 features takes.
+        return 2 * 4 * 2 * 64
     side = spec.multiple * 64
     largest, area = 0.0, 1 / spec.unshuffle**2
     # The layers are counted by their areas relative to the picture, since the memory grows in proportion to its pixels.

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from daelab._util.distributed import count_processes, gather_values, get_rank
+from daelab._util.files import ignores_case
 from daelab.denoising.automatic import LEFT_UNCHANGED
 from daelab.denoising.pipeline import (
     DENOISED_SUFFIX,
@@ -129,12 +130,14 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
     if not 1 <= part <= parts:
         raise ValueError(f"--shard I/N: I must be from 1 to N, not {part}/{parts}")
     jobs: list[BatchJob] = []
-    taken: dict[Path, str] = {}
+    taken: dict[str, str] = {}
+    fold = str.casefold if request.out is not None and ignores_case(request.out) else str
     for source, name, fault in _list_sources(request):
         target = _locate_target(request, source, name)
         # Clashes are found before the parts are divided, so that every computer finds the same ones.
-        fault = fault or _find_clash(request, source, target, taken)
-        taken.setdefault(target.resolve(), source)
+        fault = fault or _find_clash(request, source, target, taken.get(fold(str(target.resolve()))))
+        # resolved, since links may lead to the same file
+        taken.setdefault(fold(str(target.resolve())), source)
         # The part follows from the path inside the folder alone, so that the folder may lie elsewhere on each computer.
         if zlib.crc32(os.fsencode(name.as_posix())) % parts == part - 1:
             jobs.append(BatchJob(source, target, fault))
@@ -238,10 +241,10 @@ def _locate_target(request: BatchRequest, source: str, name: Path) -> Path:
     return choose_target(place, _choose_suffix(request), request.form)
 
 
-def _find_clash(request: BatchRequest, source: str, target: Path, taken: dict[Path, str]) -> str:
+def _find_clash(request: BatchRequest, source: str, target: Path, other: str | None) -> str:
     """Return the reason why a result cannot be written to its target, if there is one."""
-    if target.resolve() in taken:  # resolved, since links may lead to the same file
-        return f"{source}: its result would be {target}, which is the result of {taken[target.resolve()]} too"
+    if other is not None:
+        return f"{source}: its result would be {target}, which is the result of {other} too"
     if not request.in_place and is_same_file(Path(source), target):
         return f"{source}: its result would replace it; name another file with --out"
     return ""

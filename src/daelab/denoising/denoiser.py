@@ -8,26 +8,28 @@ tile by tile, so that neither the picture nor the result is copied.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from daelab._util.memory import get_free_memory, parse_memory_size
+from daelab._util.hardware import get_free_device_memory
+from daelab._util.memory import parse_memory_size
+from daelab._util.text import format_html_table
 from daelab.denoising.arrays import ArrayJob, TensorJob, convert_to_array
-from daelab.denoising.backends import Backend, make_network_backend, make_onnx_backend
+from daelab.denoising.backends import Backend, make_module_backend, make_network_backend, make_onnx_backend
 from daelab.denoising.classical import parse_classical_method
+from daelab.denoising.named_models import find_model, load_tiled_network
 from daelab.denoising.planes import split_planes
 from daelab.denoising.tiling import FetchFunction, ProgressCallback, TilePlace, denoise_tiles
-from daelab.errors import make_unknown_name_error
 from daelab.image_io.picture import Picture
-from daelab.models.layers import append_noise_level
-from daelab.models.model_file import load_network
-from daelab.models.registry import find_model_file, list_shipped_models
-from daelab.runs.folder import get_runs_root
+from daelab.models.external import Halo, split_model_name
+from daelab.models.layers import AnySizeNetwork, append_noise_level
 
 _Array = npt.NDArray[Any]
 
@@ -39,7 +41,12 @@ class Denoiser:
     """A denoiser of pictures.
 
     Args:
-        method: The backend.
+        method: A backend; or an nn.Module or a function of (N, 3, H, W) float32 in [0, 1] to the same shape.
+        multiple: The number of pixels of which height and width must be multiples, for a module or a function.
+            Default: its attribute `multiple`, or else it is measured.
+        halo: The pixels around a tile that a result depends on, for a module or a function. None computes whole
+            pictures. Default: its attribute `halo`, or else the reach of its gradient on random pictures; `repr` says
+            how certain that is.
         tile: The side of a tile in pixels, without its halo. Default: up to 512.
         memory: The memory that computing a tile may take, in bytes or as text ("512MB"), beside the picture and the
             result. Default: a quarter of the free memory.
@@ -52,14 +59,20 @@ class Denoiser:
 
     def __init__(
         self,
-        method: Backend,
+        method: Backend | nn.Module | Callable[[Tensor], Tensor],
         *,
+        multiple: int | None = None,
+        halo: Halo = "measured",
         tile: int | None = None,
         memory: int | str | None = None,
         sigma: float | None = None,
     ) -> None:
         """Check the settings; see the class."""
         check_tile(tile)
+        if not isinstance(method, Backend):
+            method = make_module_backend(method, multiple=multiple, halo=halo)
+        elif multiple is not None or halo != "measured":
+            raise ValueError("multiple and halo are for a module or a function; those of a backend are its own")
         if sigma is not None and not method.conditioned:
             raise ValueError(f"{method.name} takes no sigma: it was trained for all noise levels at once")
         if sigma is not None and not 0 <= sigma <= 255:
@@ -81,8 +94,9 @@ class Denoiser:
         """Load a denoiser.
 
         Args:
-            name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, or a
-                classical method with all its settings (`baseline:median,size=3,raw`; see `classical`).
+            name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, a
+                classical method with all its settings (`baseline:median,size=3,raw`; see `classical`), or code of
+                yours, which this runs: `package.module:factory`, or `package.module:factory@MODEL` with weights.
             device: The device, which computes in float32. Default: the GPU if there is one.
             tile: The side of a tile in pixels; see the class.
             memory: The memory of a tile, in bytes or as text; see the class.
@@ -113,6 +127,42 @@ class Denoiser:
         """The number of trained parameters; 0 for a classical method."""
         return self.method.parameters
 
+    @property
+    def module(self) -> nn.Module:
+        """The network as an nn.Module of images (N, 3, H, W) in [0, 1] of any size, in evaluation mode.
+
+        It pads and crops by itself. It has gradients, and can be pickled, trained and exported with `torch.export`. Its
+        weights are those of the denoiser. A conditioned network takes the noise level as a fourth channel.
+
+        Raises:
+            ValueError: The denoiser has no network.
+        """
+        if self.method.network is None:
+            raise ValueError(f"{self.name} is no network of PyTorch, so it has no module")
+        return AnySizeNetwork(self.method.network).eval()
+
+    def __repr__(self) -> str:
+        """Return what the denoiser is, for people."""
+        method = self.method
+        tiles = "whole pictures" if method.halo is None else f"halo {method.halo}"
+        parts = [f"{method.parameters:,} parameters", f"multiple {method.multiple}", tiles, str(method.device)]
+        if method.noise:
+            parts.insert(0, f"trained on {method.noise}")
+        return f"<Denoiser {method.name}: {', '.join(parts)}{f'; {method.note}' if method.note else ''}>"
+
+    def _repr_html_(self) -> str:
+        """Return the facts of `repr` as a table for a notebook."""
+        method = self.method
+        facts = {
+            "trained on": method.noise,
+            "parameters": f"{method.parameters:,}",
+            "multiple": method.multiple,
+            "halo": "the whole picture" if method.halo is None else method.halo,
+            "how they are known": method.note,
+            "device": method.device,
+        }
+        return format_html_table(f"Denoiser {method.name}", (), [fact for fact in facts.items() if fact[1] != ""])
+
     def __call__(
         self,
         image: npt.ArrayLike,
@@ -120,22 +170,28 @@ class Denoiser:
         strength: float = 1.0,
         self_ensemble: bool = False,
         progress: ProgressCallback | None = None,
-    ) -> _Array:
+    ) -> Any:
         """Denoise one picture, or a batch of pictures of one size.
 
         Args:
-            image: (H, W), (H, W, 3) or (N, H, W, 3); integers or floats. Black and white are 0 and 1 for floats within
-                [0, 1]; see `find_value_range` for other values. Outliers stay as they are.
+            image: (H, W), (H, W, 3) or (N, H, W, 3), or a tensor (3, H, W) or (N, 3, H, W); integers or floats. Black
+                and white are 0 and 1 for floats within [0, 1]; see `find_value_range` for other values. Outliers stay
+                as they are.
             strength: A number from 0, the unchanged picture, to 1, the denoised one.
             self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
             progress: Called with the numbers of tiles done and of all tiles.
 
         Returns:
-            the denoised picture or batch, of the same shape and type.
+            the denoised picture or batch, of the same shape and type; for a tensor with the channels first a tensor on
+            its device.
 
         Raises:
             ValueError: The shape or the type is another, or a value is NaN or infinite.
         """
+        if isinstance(image, Tensor) and image.ndim in (3, 4) and image.shape[-3] == 3 and image.shape[-1] != 3:
+            channels_last = image.movedim(-3, -1).contiguous()
+            denoised = self._denoise_array(channels_last, strength, self_ensemble, False, progress)[0]
+            return torch.from_numpy(denoised).movedim(-1, -3).contiguous().to(image.device)
         return self._denoise_array(image, strength, self_ensemble, False, progress)[0]
 
     def with_spread(
@@ -240,7 +296,7 @@ class Denoiser:
     def _side(self, self_ensemble: bool) -> int:
         """Return the side of a tile without its halo: the requested one, or less if the memory is short."""
         multiple, halo = self.method.multiple, self.method.halo or 0
-        memory = _free_memory(self.device) // 4 if self._memory is None else self._memory
+        memory = get_free_device_memory(self.device) // 4 if self._memory is None else self._memory
         # A self-ensemble keeps its eight results until they are averaged.
         pixel = self.method.bytes_per_pixel + (8 * 12 if self_ensemble else 0)
         # The halo is computed too, so it counts toward the memory of a tile although its pixels are dropped.
@@ -293,39 +349,10 @@ def _middle(side: int) -> slice:
     return slice(first, min(side, first + 2 * TILE))
 
 
-def find_model(name: str | Path) -> Path:
-    """Find the file of a model.
-
-    Args:
-        name: A path, the name of a shipped model, or the name or the folder of a run.
-
-    Raises:
-        FileNotFoundError: There is no such model or run.
-    """
-    try:
-        # A file or a shipped model comes before a run, so that a run cannot hide a shipped model of the same name.
-        return find_model_file(name)
-    except FileNotFoundError:
-        pass
-    runs = {path.parent.name: path for path in get_runs_root().glob("*/best.safetensors")}
-    if str(name) in runs:
-        return runs[str(name)]
-    if (inside := Path(name) / "best.safetensors").is_file():
-        return inside
-    valid = [*list_shipped_models(), *runs]
-    if not valid:
-        raise FileNotFoundError(f"there is no model {name}: the file does not exist, and no run has a model yet")
-    raise FileNotFoundError(str(make_unknown_name_error("model or run", str(name), valid)))
-
-
 def _load_backend(name: str | Path, device: torch.device | str | None) -> Backend:
     if str(name).startswith("baseline:"):
         return parse_classical_method(str(name)).method()
-    path = find_model(name)
-    if path.suffix.lower() == ".onnx":
+    if split_model_name(name)[0] is None and (path := find_model(name)).suffix.lower() == ".onnx":
         return make_onnx_backend(path)
-    return make_network_backend(*load_network(path), device)
-
-
-def _free_memory(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else get_free_memory()
+    network, metadata, note = load_tiled_network(name)
+    return replace(make_network_backend(network, metadata, device), note=note)

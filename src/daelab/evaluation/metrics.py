@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from daelab._util.plugins import PluginTable
 from daelab.evaluation.f1 import accuracy, macro_f1, macro_f1_batch4
 
 Floats = npt.NDArray[np.float64]
@@ -278,28 +279,32 @@ class Metric:
         return "–" if value is None else f"{value:.{self.digits}f}"
 
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric("mse", "MSE", mse, digits=5, direction="lower"),
-        Metric("psnr", "PSNR", psnr, digits=2, unit="dB", detail="mean over images"),
-        Metric(
-            "psnr_batch",
-            "batch PSNR",
-            compute_batch_psnr,
-            digits=2,
-            unit="dB",
-            scope="batch",
-            detail="the paper's",
-        ),
-        Metric("ssim", "SSIM", ssim),
-        Metric("macro_f1", "macro F1", macro_f1, digits=3, scope="classes"),
-        Metric(
-            "macro_f1_batch4", "macro F1 of batches of 4", macro_f1_batch4, 3, scope="classes", detail="the paper's"
-        ),
-        Metric("accuracy", "accuracy", accuracy, digits=3, scope="classes"),
-    )
-}
+METRICS: PluginTable[Metric] = PluginTable(
+    "metrics",
+    {
+        metric.name: metric
+        for metric in (
+            Metric("mse", "MSE", mse, digits=5, direction="lower"),
+            Metric("psnr", "PSNR", psnr, digits=2, unit="dB", detail="mean over images"),
+            Metric(
+                "psnr_batch",
+                "batch PSNR",
+                compute_batch_psnr,
+                digits=2,
+                unit="dB",
+                scope="batch",
+                detail="the paper's",
+            ),
+            Metric("ssim", "SSIM", ssim),
+            Metric("macro_f1", "macro F1", macro_f1, digits=3, scope="classes"),
+            Metric(
+                "macro_f1_batch4", "macro F1 of batches of 4", macro_f1_batch4, 3, scope="classes", detail="the paper's"
+            ),
+            Metric("accuracy", "accuracy", accuracy, digits=3, scope="classes"),
+        )
+    },
+    Metric,
+)
 """Every metric of an evaluation by its name, in the order of tables."""
 
 SI_PSNR = Metric("si_psnr", "scale-invariant PSNR", si_psnr, digits=2, unit="dB")

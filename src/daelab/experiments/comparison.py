@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from daelab._util.text import format_html_table
 from daelab.errors import make_unknown_name_error
 from daelab.evaluation.metrics import METRICS
 from daelab.experiments.compared_runs import (
@@ -129,6 +130,14 @@ class Comparison:
             "The batch PSNR is the paper's, computed over batches of 128 images."
         )
         return Table("Every run", columns, rows, note)
+
+    def to_dataframe(self) -> Any:
+        """Return the table of all runs as a DataFrame of pandas."""
+        return self.run_table().to_dataframe()
+
+    def _repr_html_(self) -> str:
+        """Return the table of all runs for a notebook, with the verdict below."""
+        return self.run_table()._repr_html_() + format_html_table(self.verdict, (), ())
 
     def point_table(self) -> Table:
         """Return the table of all points, with their means, their seed ranges, and the leads over the next point."""

@@ -104,9 +104,9 @@ _SHARED = {
     "training images": "data.train",
     "noise": "noise",
     "epochs": "training.epochs",
-    "batch": "training.batch",
-    "rate": "training.lr",
-    "optimiser": "training.optimiser",
+    "batch size": "training.batch",
+    "learning rate": "training.lr",
+    "optimizer": "training.optimiser",
 }
 """The facts of the page that all runs share, each with its field."""
 

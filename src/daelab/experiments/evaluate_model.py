@@ -22,12 +22,15 @@ from daelab.denoising.classical import (
     parse_classical_method,
     tune_classical_method,
 )
-from daelab.denoising.denoiser import Denoiser, find_model
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.named_models import load_named_network
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.registry import load_classifier
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser
 from daelab.evaluation.image_selection import select_test_images, use_all_images
-from daelab.models.model_file import load_network, round_to_half
+from daelab.evaluation.metrics import METRICS
+from daelab.experiments.reports.table import Table
+from daelab.models.model_file import round_to_half
 from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
 
@@ -42,7 +45,7 @@ def load_half_precision(name: str | Path) -> Denoiser:
         FileNotFoundError: There is no such model or run.
         ValueError: The file is not a model.
     """
-    network, card = load_network(find_model(name))
+    network, card = load_named_network(name)
     round_to_half(network)
     return Denoiser(make_network_backend(network, card))
 
@@ -69,6 +72,23 @@ class ModelEvaluation:
         head = {"model": self.model, "parameters": self.parameters, "data": self.data}
         tuned = {"baseline": self.tuned.to_dict()} if self.tuned else {}
         return head | self.scores.to_dict() | tuned | ({"selection": self.selection} if self.selection else {})
+
+    @property
+    def table(self) -> Table:
+        """The metrics of the noisy and of the denoised images."""
+        scores = self.scores.overall
+        rows = [[METRICS[name].heading, one.noisy, one.denoised, *one.ci95] for name, one in scores.metrics.items()]
+        columns = ["metric", "noisy", "denoised", "95% from", "95% to"]
+        note = f"{scores.images:,} images of {self.data} under {scores.noise}, seed {self.scores.seed}"
+        return Table(self.model, columns, rows, note)
+
+    def to_dataframe(self) -> Any:
+        """Return the table of metrics as a DataFrame of pandas."""
+        return self.table.to_dataframe()
+
+    def _repr_html_(self) -> str:
+        """Return the table of metrics for a notebook."""
+        return self.table._repr_html_()
 
 
 def evaluate(

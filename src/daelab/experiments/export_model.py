@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from daelab._util.files import check_parent_folder, replace_file
-from daelab.denoising.denoiser import find_model
+from daelab.denoising.named_models import find_model, load_named_network
 from daelab.denoising.tiling import reflect_indices
+from daelab.models.external import split_model_name
 from daelab.models.layers import Network, prepare_inference
-from daelab.models.model_file import ModelMetadata, load_network
+from daelab.models.model_file import ModelMetadata
 from daelab.models.onnx import (
     PARITY_TOLERANCE,
     NetworkFunction,
@@ -50,7 +51,7 @@ def export_model(model: str | Path, path: str | Path, *, overwrite: bool = False
     Full images of several sizes are compared in float32. `load_model` takes the file.
 
     Args:
-        model: A model file, the name of a shipped model, or the name of a run.
+        model: A model file, the name of a shipped model, the name of a run, or `package.module:factory`.
         path: The ONNX file to write; its name ends in .onnx.
         overwrite: Replace the file if it exists.
 
@@ -59,18 +60,18 @@ def export_model(model: str | Path, path: str | Path, *, overwrite: bool = False
         FileExistsError: The file exists and `overwrite` is False.
         ParityError: The pictures differ by more than `PARITY_TOLERANCE`; nothing is written.
     """
-    path, source = Path(path), find_model(model)
+    path, is_file = Path(path), split_model_name(model)[0] is None
     if path.suffix.lower() != ".onnx":
         raise ValueError(f"{path}: the name of an ONNX file must end in .onnx")
-    if source.suffix.lower() == ".onnx":
-        raise ValueError(f"{source} is already an ONNX file")
+    if is_file and find_model(model).suffix.lower() == ".onnx":
+        raise ValueError(f"{model} is already an ONNX file")
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; overwrite=True replaces it")
+        raise FileExistsError(f"{path} exists; --overwrite (in Python, overwrite=True) replaces it")
     check_parent_folder(path)
     check_onnx_installed()
-    network, card = load_network(source)
+    network, card = load_named_network(model)
     with replace_file(path) as part:
         write_onnx(part, network, card)
         parity = compare_networks(OnnxModel(part), _whole(network), channels=card.spec.inputs)

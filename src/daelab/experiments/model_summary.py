@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from daelab.denoising.denoiser import find_model
+from daelab.denoising.named_models import find_model, load_named_network
 from daelab.experiments.reports.table import Table
 from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
-from daelab.models.model_file import ModelMetadata, load_network, read_model_metadata
+from daelab.models.external import split_model_name
+from daelab.models.model_file import ModelMetadata, read_model_metadata
 from daelab.models.onnx import OnnxModel
 from daelab.models.registry import find_shipped_model
 
@@ -29,8 +30,8 @@ def find_architecture(name: str) -> tuple[Architecture, ModelMetadata | None]:
     if name in ARCHITECTURE_PRESETS and not Path(name).is_file():
         path = find_shipped_model(name)
         return ARCHITECTURE_PRESETS[name], read_model_metadata(path) if path else None
-    path = find_model(name)
-    metadata = OnnxModel(path).metadata if path.suffix.lower() == ".onnx" else load_network(path)[1]
+    is_onnx = split_model_name(name)[0] is None and find_model(name).suffix.lower() == ".onnx"
+    metadata = OnnxModel(find_model(name)).metadata if is_onnx else load_named_network(name)[1]
     return metadata.spec, metadata
 
 

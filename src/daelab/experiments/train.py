@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from numpy.typing import ArrayLike
+from torch import nn
+
 from daelab._util.config import read_toml
 from daelab._util.distributed import is_first_process, run_on_first
 from daelab._util.files import check_parent_folder
-from daelab.datasets.registry import USAGE_TERMS
+from daelab._util.plugins import name_object
+from daelab.datasets.arrays import make_dataset
+from daelab.datasets.base import Dataset
+from daelab.datasets.registry import HANDED_OVER, USAGE_TERMS
 from daelab.denoising.classical import CLASSICAL_PREFIX
-from daelab.denoising.denoiser import find_model
+from daelab.denoising.named_models import find_model, load_named_network
 from daelab.denoising.noise_identification.network import NoiseIdentifier
 from daelab.evaluation.classifiers.recipe import DEFAULT_CLASSIFIER_RECIPE, ClassifierRecipe, load_classifier_recipe
+from daelab.evaluation.evaluate import LossFunction
 from daelab.experiments.evaluate_model import ModelEvaluation
 from daelab.experiments.reports.run import write_run_report
 from daelab.experiments.reports.style import is_matplotlib_installed
-from daelab.models.model_file import load_network, save_model
+from daelab.models.architectures.external import ModuleArchitecture
+from daelab.models.external import ExternalNetwork, load_factory, split_model_name, wrap_module
+from daelab.models.layers import Network
+from daelab.models.model_file import save_model
+from daelab.noise.base import Noise
 from daelab.runs.folder import RunFolder, choose_run_name, get_run_folder
 from daelab.runs.ledger import Ledger
 from daelab.training.callbacks.progress import SilentProgress, TrainingProgress
 from daelab.training.callbacks.trackers import TrackedProgress
 from daelab.training.checkpoint_schedule import CheckpointSchedule
 from daelab.training.engine import TrainingResult
-from daelab.training.recipe import Recipe, is_classifier_recipe, list_recipes, load_recipe
+from daelab.training.recipe import Recipe, is_classifier_recipe, list_recipes, load_recipe, parse_recipe
+from daelab.training.seeds import derive_seed
 from daelab.training.tasks.classification import TrainedClassifier, fit_classifier
 from daelab.training.tasks.denoising import fit_denoiser
 from daelab.training.tasks.noise_identification import EXAMPLES, train_noise_identifier
@@ -36,6 +49,10 @@ def train(
     recipe: Recipe | str | Path,
     name: str | None = None,
     *,
+    network: nn.Module | Callable[[], nn.Module] | str | None = None,
+    dataset: Dataset | ArrayLike | None = None,
+    loss: LossFunction | str | None = None,
+    noise: Noise | str | None = None,
     resume: bool = False,
     data_root: str | Path | None = None,
     ledger: Ledger | None = None,
@@ -50,7 +67,14 @@ def train(
     Args:
         recipe: A recipe, the name of a shipped one (`paper/38`), or the path of a TOML file.
         name: The name of the run. Default: made from the recipe's name.
-        resume: Whether to go on from the run's last checkpoint, exactly.
+        network: A network of your own instead of the recipe's `spec`: a module, which is trained in place, a class or
+            a function that makes one, or its name `package.module:factory`. The model file holds its weights and this
+            name, and `load_model("package.module:factory@RUN")` loads it.
+        dataset: Images of your own instead of the recipe's `data.name`: a data set, or an array of clean images,
+            uint8 (N, H, W, 3) or (N, 3, H, W).
+        loss: A loss instead of the recipe's: a text, or a function of (images, clean images) to a scalar.
+        noise: A noise instead of the recipe's, or its text form.
+        resume: Whether to go on from the run's last checkpoint, exactly. What was handed over is handed over again.
         data_root: The folder of downloaded data sets.
         ledger: The database in which the run is recorded. Default: the default ledger.
         progress: The observer of the training.
@@ -68,11 +92,23 @@ def train(
         source = str(recipe)
         recipe = run_on_first(lambda: load_recipe(source))
         name = run_on_first(lambda: name or choose_run_name(source.removesuffix(".toml")))
+    images = dataset if dataset is None or isinstance(dataset, Dataset) else make_dataset(dataset)
+    function = loss if callable(loss) else None
+    changes: dict[str, Any] = {
+        "noise": noise and str(noise),
+        "loss": name_object(loss) if function else loss,
+        "data": images and recipe.to_dict()["data"] | {"name": f"{HANDED_OVER}:{images.name}"},
+    }
+    recipe = _change_recipe(recipe, changes)
+    recipe, own = _attach_network(recipe, network)
     tracked = TrackedProgress(progress or SilentProgress(), recipe, track if is_first_process() else (), warn)
     with tracked.report_end():
         trained = fit_denoiser(
             recipe,
             name,
+            dataset=images,
+            network=own,
+            loss=function,
             resume=resume,
             data_root=data_root,
             ledger=ledger,
@@ -83,6 +119,35 @@ def train(
     if is_matplotlib_installed() and is_first_process():
         write_run_report(trained.run)
     return trained
+
+
+def _change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """Return a recipe with other values of some fields; None leaves a field as it is."""
+    changes = {key: value for key, value in changes.items() if value is not None}
+    return parse_recipe(recipe.to_dict() | changes) if changes else recipe
+
+
+def _attach_network(
+    recipe: Recipe, network: nn.Module | Callable[[], nn.Module] | str | None
+) -> tuple[Recipe, Network | None]:
+    """Return the recipe with the architecture of a user's own network, and the network; None for daelab's own."""
+    spec = recipe.spec
+    if network is None and not isinstance(spec, ModuleArchitecture):
+        return recipe, None
+    # The names of code in a recipe are those that the user gave; `load_recipe` refuses them from a file.
+    named = spec.factory if network is None else network
+    if isinstance(named, nn.Module):
+        module, factory = named, name_object(named)
+    else:
+        factory = named if isinstance(named, str) else name_object(named)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(recipe.seed, "weights"))
+            module = load_factory(factory) if isinstance(named, str) else named()
+    if isinstance(spec, ModuleArchitecture) and spec != ModuleArchitecture(spec.factory) and spec.factory == factory:
+        # Measured when the run began, and part of its recipe.
+        return recipe, ExternalNetwork(spec, module)
+    wrapped, _ = wrap_module(module, factory)
+    return _change_recipe(recipe, {"spec": wrapped.spec.to_dict()}), wrapped
 
 
 def train_classifier(
@@ -190,7 +255,7 @@ def save_evaluated_model(model: str | Path, found: ModelEvaluation, path: str | 
         FileExistsError: The file exists.
     """
     path, source = check_evaluated_model(model, path)
-    network, card = load_network(source)
+    network, card = load_named_network(model)
     metrics = card.metrics | {"test": found.to_dict()}
     training = card.training | _history(RunFolder(source.parent).read_metrics())
     shipped = next((name for name in list_recipes() if load_recipe(name).sha256 == card.recipe_sha256), None)
@@ -218,10 +283,11 @@ def check_evaluated_model(model: str | Path, path: str | Path) -> tuple[Path, Pa
         NotADirectoryError: The file would lie in something that is no folder.
     """
     path = _check_free(path, "a model file")
-    if str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
+    factory, weights = split_model_name(model)
+    if (factory and not weights) or str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
         raise ValueError(f"{model} cannot be saved as a model file with its scores; only networks can")
     check_parent_folder(path)
-    return path, find_model(model)
+    return path, find_model(weights)
 
 
 def _history(rows: list[dict[str, float]]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ import torch
 
 from daelab.models.architectures.autoencoder import Autoencoder
 from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.external import ExternalArchitecture
 from daelab.models.architectures.unet import UNet
 from daelab.models.autoencoder import AutoencoderNetwork
+from daelab.models.external import ExternalNetwork
 from daelab.models.layers import Network
 from daelab.models.unet import UNetwork
 
@@ -28,8 +30,14 @@ def build_network(architecture: Architecture, seed: int | None = None) -> Networ
         The network, in training mode.
     """
     if seed is None:
-        return NETWORKS[type(architecture)](architecture)
+        return _build(architecture)
     # The global generator of the caller stays as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return NETWORKS[type(architecture)](architecture)
+        return _build(architecture)
+
+
+def _build(architecture: Architecture) -> Network:
+    if isinstance(architecture, ExternalArchitecture):
+        return ExternalNetwork(architecture)
+    return NETWORKS[type(architecture)](architecture)

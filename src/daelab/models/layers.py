@@ -113,6 +113,38 @@ class Network(nn.Module):
         return torch.sigmoid(widen_to_float32(x)) if activation == "sigmoid" else x
 
 
+class AnySizeNetwork(nn.Module):
+    """A network between padding by reflection to its size multiple and cropping, which can be traced and exported."""
+
+    def __init__(self, network: Network) -> None:
+        """Wrap a network, which is not copied."""
+        super().__init__()
+        self.network = network
+        self.multiple = network.spec.multiple
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to the same shape, for any height and width."""
+        height, width = x.shape[2], x.shape[3]
+        padded = x.index_select(2, self._mirror_places(x, height)).index_select(3, self._mirror_places(x, width))
+        denoised: Tensor = self.network(padded)
+        return denoised[:, :, :height, :width]
+
+    def _mirror_places(self, x: Tensor, side: int) -> Tensor:
+        """Return, for each pixel of a padded side, the pixel that it mirrors: back and forth, without repeating edges.
+
+        The tracer would store a Python number as a constant of this image, so everything is a tensor operation.
+        """
+        place = torch.arange(side + (-side) % self.multiple, device=x.device)
+        if torch.compiler.is_exporting():
+            # Of the two exporters, this one would store the tensor as a constant.
+            place = torch.remainder(place, torch.sym_max(2 * side - 2, 1))  # type: ignore[no-untyped-call]
+            return torch.minimum(place, 2 * side - 2 - place)
+        last = torch.as_tensor(side - 1, device=x.device)
+        # A side of one pixel would otherwise divide by zero.
+        place = torch.remainder(place, (2 * last).clamp_min(1))
+        return torch.minimum(place, 2 * last - place)
+
+
 def append_noise_level(x: Tensor, level: Tensor) -> Tensor:
     """Append the noise level to images as a further channel, which conditioned networks expect.
 

@@ -12,20 +12,24 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from daelab._util.tensor_file import explain_misfit, read_tensor_header, read_tensors, to_half_precision, write_tensors
 from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.autoencoder import infer_architecture
 from daelab.models.architectures.base import Architecture, check_tensor_shapes
+from daelab.models.architectures.external import ExternalArchitecture, ModuleArchitecture
 from daelab.models.architectures.presets import parse_architecture
 from daelab.models.build import build_network
+from daelab.models.external import ExternalNetwork
 from daelab.models.layers import Network
+from daelab.models.spandrel import load_spandrel_network
 
 MODEL_FORMAT = 1
 """The version of the file format."""
@@ -45,6 +49,10 @@ _SHOWN_FIELDS: dict[tuple[str, ...], type | UnionType] = {
     ("data", "terms"): str,
 }
 """The types of the nested fields that daelab reads, unless they are missing or null."""
+
+
+_WRAPPERS = ("params_ema", "params", "state_dict")
+"""The keys under which other projects store a state dict in a file."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,9 @@ def read_model_metadata(path: Path) -> ModelMetadata:
     """
     header, entries = read_tensor_header(path)
     metadata = parse_model_metadata(path, header)
+    if isinstance(metadata.spec, ModuleArchitecture):
+        # Only the user's code knows which tensors it has. They are compared when it has made the network.
+        return metadata
     try:
         check_tensor_shapes(metadata.spec, {name: entry.shape for name, entry in entries.items()})
     except ValueError as error:
@@ -131,7 +142,7 @@ def read_model_metadata(path: Path) -> ModelMetadata:
         expected_type = STORAGE_TYPES[metadata.stored] if len(entry.shape) > 1 else "F32"
         # PyTorch counts the batches of a norm in int64, whatever the precision of the weights is.
         expected_type = "I64" if name.endswith(".num_batches_tracked") else expected_type
-        if entry.dtype != expected_type:
+        if entry.dtype != expected_type and not isinstance(metadata.spec, ExternalArchitecture):
             raise ValueError(f"{path}: tensor {name} is of type {entry.dtype}; expected {expected_type}")
     return metadata
 
@@ -186,11 +197,12 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def load_network(path: str | Path) -> tuple[Network, ModelMetadata]:
+def load_network(path: str | Path, module: nn.Module | None = None) -> tuple[Network, ModelMetadata]:
     """Load a network and its metadata from a model file or one of the paper's `.pt` files.
 
     Args:
         path: The file.
+        module: The module to load the weights into, for the file of a user's own module.
 
     Returns:
         The network, in evaluation mode, and its metadata.
@@ -206,10 +218,19 @@ def load_network(path: str | Path) -> tuple[Network, ModelMetadata]:
         return _load_paper_checkpoint(path)
     # The header is checked first, so that a false claim about a shape allocates no memory.
     metadata = read_model_metadata(path)
+    spec = metadata.spec
+    if isinstance(spec, ModuleArchitecture) and module is None:
+        raise ValueError(
+            f"{path} holds the weights of a module that {spec.factory[:80]} made, but a file may not name code; "
+            f"name it yourself: {spec.factory[:80]}@{path}"
+        )
+    if module is not None and not isinstance(spec, ModuleArchitecture):
+        raise ValueError(f"{path} holds no weights of a module of yours; name the file alone")
     _, tensors = read_tensors(path)
-    network = build_network(metadata.spec)
+    network = ExternalNetwork(spec, module) if isinstance(spec, ModuleArchitecture) else build_network(spec)
     # Weights in half precision are widened here, since the computation uses float32 in any case.
-    network.load_state_dict(tensors, strict=True)
+    with explain_misfit(path):
+        network.load_state_dict(tensors, strict=True)
     _check_finite(path, network)
     return network.eval(), metadata
 
@@ -225,6 +246,9 @@ def _load_paper_checkpoint(path: Path) -> tuple[Network, ModelMetadata]:
             "it contains objects other than tensors, which could run code" if "nsupported" in str(error) else "damaged"
         )
         raise ValueError(f"{path}: not loaded: {reason}") from None
+    # Other projects often store the tensors under a key of their own.
+    if isinstance(state, dict):
+        state = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(item, Tensor) for item in state.values()):
         raise ValueError(f"{path}: not a state dict of tensors")
     # a view may repeat one number a billion times, while a network of its shape would need all the memory
@@ -233,7 +257,11 @@ def _load_paper_checkpoint(path: Path) -> tuple[Network, ModelMetadata]:
     try:
         architecture = infer_architecture({str(name): tuple(tensor.shape) for name, tensor in state.items()})
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        if find_spec("spandrel") is None:
+            hint = "pip install 'daelab[spandrel]' lets daelab read networks of other projects"
+            raise ValueError(f"{path}: {error}; {hint}") from None
+        foreign = load_spandrel_network(path, state)
+        return foreign.eval(), ModelMetadata(spec=foreign.spec, name=path.stem)
     network = build_network(architecture)
     with explain_misfit(path):  # the tensors may be sparse, quantized, complex, or on no device
         network.load_state_dict(state, strict=True)

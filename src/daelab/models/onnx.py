@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from daelab._util.files import replace_file
 from daelab._util.hardware import collect_versions, open_onnx_session, shorten_error
-from daelab.models.layers import INFERENCE_BATCH, Network, fold_batch_norms
+from daelab.models.layers import INFERENCE_BATCH, AnySizeNetwork, Network, fold_batch_norms
 from daelab.models.model_file import ModelMetadata, parse_model_metadata
 
 OPSET = 17
@@ -39,34 +39,6 @@ NetworkFunction = Callable[[Tensor], Tensor]
 
 class ParityError(Exception):
     """A difference between an ONNX file's images and those of the model that it was made from."""
-
-
-class AnySizeNetwork(nn.Module):
-    """A network between padding by reflection to its size multiple and cropping, which can be traced."""
-
-    def __init__(self, network: Network) -> None:
-        """Wrap a copy of a network, with its batch norms folded in."""
-        super().__init__()
-        self.network = fold_batch_norms(network)
-        self.multiple = network.spec.multiple
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape, for any height and width."""
-        height, width = x.shape[2], x.shape[3]
-        padded = x.index_select(2, self._mirror_places(height)).index_select(3, self._mirror_places(width))
-        denoised: Tensor = self.network(padded)
-        return denoised[:, :, :height, :width]
-
-    def _mirror_places(self, side: int) -> Tensor:
-        """Return, for each pixel of a padded side, the pixel that it mirrors: back and forth, without repeating edges.
-
-        The tracer would store a Python number as a constant of this image, so everything is a tensor operation.
-        """
-        place = torch.arange(side + (-side) % self.multiple)
-        last = torch.as_tensor(side - 1)
-        # A side of one pixel would otherwise divide by zero.
-        place = torch.remainder(place, (2 * last).clamp_min(1))
-        return torch.minimum(place, 2 * last - place)
 
 
 def check_onnx_installed() -> None:
@@ -110,7 +82,7 @@ def _trace(network: Network, path: Path) -> None:
     example = torch.rand(2, network.spec.inputs, 2 * multiple + 1, multiple + 2)
     with warnings.catch_warnings(action="ignore"):  # the exporter is deprecated, and warns about each variable size
         torch.onnx.export(
-            AnySizeNetwork(network).eval(),
+            AnySizeNetwork(fold_batch_norms(network)).eval(),
             (example,),
             path,
             dynamo=False,

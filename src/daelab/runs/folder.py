@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from daelab._util.distributed import count_processes, get_group_id
-from daelab._util.files import TEMPORARY_NAME, write_text
-from daelab._util.hardware import collect_versions
+from daelab._util.files import TEMPORARY_NAME, is_reserved_name, write_text
+from daelab._util.hardware import collect_versions, get_accelerator_name
 
 METRIC_COLUMNS = (
     "epoch",
@@ -135,6 +135,10 @@ def get_run_folder(name: str, under: Path | None = None) -> RunFolder:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ValueError(f"run name {name!r}: use letters, digits, '.', '_' and '-', at most 100")
+    if is_reserved_name(name):
+        raise ValueError(
+            f"run name {name!r}: Windows does not allow this name; choose another, so that the run can move"
+        )
     return RunFolder((under or get_runs_root()) / name)
 
 
@@ -177,7 +181,6 @@ def describe_environment() -> dict[str, Any]:
     """Describe the environment that a result may depend on: versions, processor, threads, commit and more."""
     import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "versions": collect_versions(),
         # without the kernel's build, which may contain the host's name
@@ -187,7 +190,7 @@ def describe_environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": count_processes(),
         "group": get_group_id(),
-        "gpu": gpu,
+        "gpu": get_accelerator_name(),
         "git_commit": _get_git_commit(),
     }
 

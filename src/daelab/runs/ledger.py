@@ -300,9 +300,9 @@ def _list_columns(inspector: Inspector, table: str) -> set[str]:
 
 
 def _select_stored(columns: Sequence[Column[Any]]) -> Select[Any]:
-    """Select columns of `runs` in the order of the first records."""
-    # Without SQLAlchemy's conversions, since one value that cannot be converted would end the whole query.
-    return select(*(type_coerce(column, NullType()).label(column.name) for column in columns)).order_by(_runs.c.id)
+    """Select columns of `runs` without conversions, since one value that cannot be converted would end the query."""
+    labels: list[Any] = [type_coerce(column, NullType()).label(column.name) for column in columns]
+    return select(*labels).order_by(_runs.c.id)
 
 
 def _read_rows(connection: Connection, where: ColumnElement[bool] | None = None) -> Iterator[dict[str, Any]]:
@@ -337,23 +337,21 @@ def _read_value(column: Column[Any], value: Any) -> Any:
         return bool(value) if value in (0, 1) else None
     if isinstance(column.type, Float):
         return float(value) if isinstance(value, int | float) else None
-    kind = int if isinstance(column.type, Integer) else str
-    return value if isinstance(value, kind) else None
+    return value if isinstance(value, int if isinstance(column.type, Integer) else str) else None
 
 
 def _migrate(connection: Connection, oldest: int) -> None:
     """Update the tables of an older schema to this one, without losing a row."""
     for version in range(oldest, SCHEMA):
         for name in _MIGRATIONS[version]:
-            kind = _runs.c[name].type.compile(connection.dialect)
-            connection.exec_driver_sql(f"ALTER TABLE runs ADD COLUMN {name} {kind}")
+            column = f"{name} {_runs.c[name].type.compile(connection.dialect)}"
+            connection.exec_driver_sql(f"ALTER TABLE runs ADD COLUMN {column}")
     connection.execute(update(_schema).values(version=SCHEMA))
 
 
 def _put(connection: Connection, name: str, values: Mapping[str, Any]) -> None:
     """Change the row of a run, or add it if there is none."""
-    changed = connection.execute(update(_runs).where(_runs.c.name == name).values(**values))
-    if changed.rowcount == 0:
+    if connection.execute(update(_runs).where(_runs.c.name == name).values(**values)).rowcount == 0:
         connection.execute(insert(_runs).values({"name": name, "started": get_utc_time(), **values}))
 
 

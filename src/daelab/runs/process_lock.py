@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -168,19 +170,25 @@ def has_died(host: str | None, pid: int | None, born: str | None) -> bool:
     """
     if host != socket.gethostname() or not isinstance(pid, int):
         return False
-    try:
-        # Signal 0 ends nothing and only asks whether the process exists.
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):  # OverflowError: a number that no process has
+    if not 0 <= pid < _LARGEST_NUMBER or not psutil.pid_exists(pid):
         return True
-    except OSError:  # it exists and belongs to another user
-        return False
     # another process may have received the same number since
     return born is not None and _read_start_time(pid) != born
 
 
+_LARGEST_NUMBER = 1 << 31
+"""A number that no process has."""
+
+
 def _read_start_time(pid: int) -> str | None:
-    """Read when a process started: the boot time and the ticks since then. None if the system does not tell."""
+    """Read when a process started, as a text. None if it has ended, or if the system does not tell.
+
+    On Linux it is the boot time and the ticks since then, as ledgers of version 0.1.0 have it.
+    """
+    if not sys.platform.startswith("linux"):
+        with suppress(psutil.Error):
+            return f"{psutil.Process(pid).create_time():.2f}"
+        return None
     try:
         # The program's name in parentheses may itself contain spaces and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

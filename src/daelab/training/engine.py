@@ -27,7 +27,7 @@ from daelab._util.distributed import (
     sum_values,
     wrap_data_parallel,
 )
-from daelab._util.hardware import choose_device
+from daelab._util.hardware import choose_device, synchronize
 from daelab.runs.folder import RunFolder, choose_run_name, find_runs_of_group, get_run_folder
 from daelab.runs.ledger import Ledger
 from daelab.runs.process_lock import lock_run
@@ -222,9 +222,8 @@ class Trainer:
                 break
             if self.every.due(minutes=(time.monotonic() - self.saved) / 60):
                 self._save(record)
-        if task.device.type == "cuda":
-            # Kernels run in the background, and the time of the epoch must include them.
-            torch.cuda.synchronize()
+        # The kernels of a GPU run in the background, and the time of the epoch must include them.
+        synchronize(task.device)
         return self._agree(caught, before + time.perf_counter() - began) or signum
 
     def _agree(self, caught: list[int], seconds: float) -> int:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from daelab._util.hardware import choose_precision
+from daelab._util.plugins import PluginTable, import_object, is_object_name
 from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.network import ClassifierNetwork
 from daelab.evaluation.classifiers.registry import load_classifier_network
@@ -97,7 +98,7 @@ class ClassifierFeatureLoss:
         return network
 
 
-LOSSES: dict[str, LossFunction] = {
+_ROWS: dict[str, LossFunction] = {
     "mse": F.mse_loss,
     "l1": F.l1_loss,
     "charbonnier": charbonnier,
@@ -106,14 +107,16 @@ LOSSES: dict[str, LossFunction] = {
     "judge_features": ClassifierFeatureLoss("builtin"),
     "holdout_features": ClassifierFeatureLoss("holdout"),
 }
-"""Name -> loss. A new loss is a row here."""
+LOSSES = PluginTable("losses", _ROWS)
+"""Name -> loss. A new loss is a row of `_ROWS`, or of an installed plugin."""
 
 
 def parse_loss(text: str) -> LossFunction:
     """Return the loss that a text means.
 
     Args:
-        text: Names of `LOSSES` with weights, added, such as `mse + 0.1 * dssim`.
+        text: Names of `LOSSES` with weights, added, such as `mse + 0.1 * dssim`. `package.module:name` is a function of
+            the user's own.
 
     Raises:
         ValueError: A name is unknown, or the text has another form.
@@ -132,11 +135,37 @@ def parse_loss(text: str) -> LossFunction:
     return total
 
 
+class ImportedLoss:
+    """A loss of the user's own code, which is imported when it is first called and not when a recipe is read.
+
+    Args:
+        name: The function, as `package.module:name`.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Remember the name."""
+        self.name = name
+        self._function: LossFunction | None = None
+
+    def __call__(self, image: Tensor, clean: Tensor) -> Tensor:
+        """Return the loss.
+
+        Args:
+            image: Images (N, C, H, W) in [0, 1].
+            clean: Clean images (N, C, H, W) in [0, 1].
+        """
+        self._function = self._function or import_object(self.name, "loss")
+        loss: Tensor = self._function(image, clean)
+        return loss
+
+
 def _parse_term(part: str) -> tuple[float, LossFunction]:
-    match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)\s*\*)?\s*([A-Za-z_]\w*)\s*", part)
+    match = re.fullmatch(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)\s*\*)?\s*([A-Za-z_][\w.:]*)\s*", part)
     if match is None:
         raise ValueError(f"loss: expected [weight *] name, found {part.strip()!r}, as in 'mse + 0.1 * dssim'")
     weight, name = match.groups()
+    if is_object_name(name):
+        return float(weight or 1), ImportedLoss(name)
     if name not in LOSSES:
         raise make_unknown_name_error("loss", name, LOSSES)
     return float(weight or 1), LOSSES[name]

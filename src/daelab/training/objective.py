@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from daelab._util.distributed import run_on_first
-from daelab.evaluation.evaluate import make_noisy_batch
+from daelab.denoising.named_models import load_named_network
+from daelab.evaluation.evaluate import LossFunction, make_noisy_batch
 from daelab.models.architectures.base import Architecture
+from daelab.models.external import split_model_name
 from daelab.models.layers import Network, append_noise_level, prepare_inference
 from daelab.models.model_file import ModelMetadata, load_network
 from daelab.models.registry import find_model_file
@@ -25,19 +27,24 @@ class DenoisingObjective:
         recipe: The recipe.
         size: Height and width of the images, in pixels.
         device: The device of the batches.
+        loss: The loss, if it is a function that was handed over. Default: the recipe's.
 
     Raises:
         ValueError: Weights that the loss or the teacher needs are missing, do not load, or take other sizes.
     """
 
-    def __init__(self, recipe: Recipe, size: tuple[int, int], device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, size: tuple[int, int], device: torch.device, loss: LossFunction | None = None
+    ) -> None:
         """Load the weights that the loss and the teacher need."""
         self.recipe, self.device = recipe, device
-        self.criterion = parse_loss(recipe.loss)
+        self.criterion = loss or parse_loss(recipe.loss)
         """The recipe's loss against the clean images alone, as validation measures it."""
         # If weights of the loss are missing, it fails here and not after the first batch.
         blank = torch.zeros(1, 3, *size, device=device)
-        self.criterion(blank, blank)
+        value = self.criterion(blank, blank)
+        if not isinstance(value, Tensor) or value.ndim:
+            raise ValueError(f"loss {recipe.loss} must return a scalar tensor, the mean over the images")
         self.teacher = None
         if recipe.teacher:
             name = recipe.teacher.model
@@ -114,6 +121,8 @@ def load_named_model(field: str, name: str) -> tuple[Network, ModelMetadata]:
         ValueError: There is no such model, or it does not load.
     """
     try:
+        if split_model_name(name)[0] is not None:
+            return load_named_network(name)
         return run_on_first(lambda: load_network(find_model_file(name)))
     except (ValueError, FileNotFoundError) as error:
         raise ValueError(f"{field}: {error}") from error

@@ -18,10 +18,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from daelab._util.config import ConfigDocument, ConfigTable, apply_overrides, read_toml
 from daelab._util.files import list_shipped_configs
+from daelab._util.plugins import is_object_name
 from daelab.datasets.registry import CROPPED_PREFIXES, check_dataset_name
 from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.registry import CLASSIFIERS
 from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS, parse_architecture
 from daelab.models.registry import find_shipped_model
 from daelab.noise.base import PRESETS, Noise
@@ -41,6 +43,9 @@ def _is_shipped_model(name: str) -> bool:
 _EXTERNAL_FIELDS: dict[str, Callable[[str], bool]] = {
     "judge.name": lambda name: name.removeprefix("judge:") in CLASSIFIERS,
     "judge.path": lambda path: False,
+    "loss": lambda text: ":" not in text,
+    "spec": lambda name: not is_object_name(name),
+    "spec.factory": lambda name: False,
     "teacher.model": _is_shipped_model,
     "training.start": _is_shipped_model,
 }
@@ -63,6 +68,8 @@ def _validate_spec(value: object) -> Architecture:
 
 
 def _serialize_spec(value: Architecture) -> Any:
+    if isinstance(value, ModuleArchitecture) and value == ModuleArchitecture(value.factory):
+        return value.factory  # as `--set spec=package.module:factory` names it, before it is measured
     return next((name for name, preset in ARCHITECTURE_PRESETS.items() if preset == value), value.to_dict())
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,12 +57,16 @@ class NoisyValidationSet:
         for batch in iterate_noisy_batches(images, noise, seed, device=self.device, shared=True):
             yield replace(batch, noisy=make_network_input(self.recipe.spec, batch.clean, batch.noisy))
 
-    def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor]) -> None:
+    def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor], epoch: int) -> None:
         """Write a few clean, noisy and denoised images for the report, as uint8 (N, C, H, W).
+
+        The file also keeps the denoised images of about one epoch in each of 1, 2-3, 4-7, 8-15, ... as `epoch_N`, so
+        that it stays small however long the training is.
 
         Args:
             path: The file, in NumPy's format npz.
             denoise: The denoiser.
+            epoch: The epoch after which it denoises, from 1.
         """
         batch = next(self.batches())
         with torch.inference_mode():
@@ -70,7 +76,17 @@ class NoisyValidationSet:
             kind: images[:SAMPLES].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
             for kind, images in pictures.items()
         }
-        write_file(path, lambda part: np.savez(part, **arrays))
+        history = _read_history(path)
+        if epoch.bit_length() not in (int(name.removeprefix("epoch_")).bit_length() for name in history):
+            history[f"epoch_{epoch}"] = arrays["denoised"]
+        write_file(path, lambda part: np.savez(part, **arrays, **history))
+
+
+def _read_history(path: Path) -> dict[str, Any]:
+    """Return the samples of earlier epochs, or none if the file is missing or damaged."""
+    with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as samples:
+        return {name: samples[name] for name in samples.files if name.removeprefix("epoch_").isdecimal()}
+    return {}
 
 
 class ClassifierValidation:

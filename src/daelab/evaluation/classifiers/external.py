@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab._util.hardware import open_onnx_session, shorten_error
+from daelab._util.plugins import import_object
 from daelab.evaluation.classifiers.classifier import Classifier
 
 
@@ -81,19 +80,11 @@ def load_factory_classifier(text: str, device: torch.device) -> Classifier:
     Raises:
         ValueError: The module or the function does not exist, or the function returns something else.
     """
-    module, _, function = text.partition(":")
-    # The installed command does not search the current folder for modules, as `python` does.
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
+    factory = import_object(text, "classifier")
     try:
-        factory: Any = importlib.import_module(module)
-        for part in function.split("."):
-            factory = getattr(factory, part)
         network = factory()
     except Exception as error:  # the user's code may raise anything
         raise ValueError(f"classifier {text}: {type(error).__name__}: {shorten_error(error)}") from None
-    finally:
-        sys.path.remove(here)
     if not isinstance(network, nn.Module):
         raise ValueError(f"classifier {text}: the function returned {type(network).__name__}, not an nn.Module")
     network = network.to(device).eval().requires_grad_(False)

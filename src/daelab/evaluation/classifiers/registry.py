@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from daelab._util.hardware import choose_device, choose_precision
+from daelab._util.plugins import PluginTable
 from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.classifier_file import read_classifier_file
@@ -123,12 +124,9 @@ def _shipped(name: str, _path: Path | None, device: torch.device) -> Classifier:
     return load_classifier_file(files[name], device, name)
 
 
-CLASSIFIERS: dict[str, ClassifierReader] = {
-    "builtin": partial(_shipped, "builtin"),
-    "holdout": partial(_shipped, "holdout"),
-    "photos": partial(_shipped, "photos"),
-    "vit": load_vit,
-}
+CLASSIFIERS: PluginTable[ClassifierReader] = PluginTable(
+    "classifiers", {name: partial(_shipped, name) for name in ("builtin", "holdout", "photos")} | {"vit": load_vit}
+)
 """The classifiers by name: functions of the path of the weights, or None, and the device."""
 
 _FILES: dict[str, Callable[[Path, torch.device], Classifier]] = {

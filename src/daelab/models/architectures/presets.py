@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from daelab._util.plugins import PluginTable, is_object_name
 from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
 from daelab.models.architectures.base import Architecture
+from daelab.models.architectures.external import ExternalArchitecture, ModuleArchitecture
 from daelab.models.architectures.unet import UNet
 
 
@@ -45,7 +47,8 @@ def parse_architecture(data: object) -> Architecture:
     In an auto-encoder's table, a stage is a width, or a table with `width` and `down`.
 
     Args:
-        data: The name, or a table whose `kind` is `autoencoder` (the default) or `unet`.
+        data: The name of a preset or of an installed plugin, `package.module:factory`, or a table whose `kind` is
+            `autoencoder` (the default), `unet` or the name of a plugin. No code of a factory is imported here.
 
     Returns:
         The architecture.
@@ -58,16 +61,23 @@ def parse_architecture(data: object) -> Architecture:
     >>> parse_architecture({"kind": "unet", "widths": [32], "blocks": [4]}).parameters
     81196
     """
+    if isinstance(data, str) and data in ARCHITECTURES.plugins:
+        data = {"kind": data}
     if isinstance(data, str):
+        if is_object_name(data):
+            return ModuleArchitecture(data)
         if data not in ARCHITECTURE_PRESETS:
-            raise make_unknown_name_error("architecture", data, ARCHITECTURE_PRESETS)
+            raise make_unknown_name_error("architecture", data, [*ARCHITECTURE_PRESETS, *ARCHITECTURES.plugins])
         return ARCHITECTURE_PRESETS[data]
     if not isinstance(data, Mapping):
         raise ValueError(f"spec: expected a table of fields for the architecture, found {data!r}")
     kind = data.get("kind", "autoencoder")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
         raise make_unknown_name_error("architecture kind", str(kind), ARCHITECTURES)
-    return ARCHITECTURES[kind]({key: value for key, value in data.items() if key != "kind"})
+    # The row of a plugin is the class of its architecture.
+    read: Callable[..., Architecture] = getattr(ARCHITECTURES[kind], "parse", ARCHITECTURES[kind])
+    architecture: Architecture = read({key: value for key, value in data.items() if key != "kind"})
+    return architecture
 
 
 def _parse_autoencoder(data: Mapping[str, Any]) -> Architecture:
@@ -91,11 +101,10 @@ def _parse_unet(data: Mapping[str, Any]) -> Architecture:
     return UNet(**values)
 
 
-ARCHITECTURES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
-    "autoencoder": _parse_autoencoder,
-    "unet": _parse_unet,
-}
-"""The functions that read an architecture from a table of fields, by the value of `kind`."""
+ARCHITECTURES: PluginTable[type[ExternalArchitecture] | Callable[[Mapping[str, Any]], Architecture]] = PluginTable(
+    "architectures", {"autoencoder": _parse_autoencoder, "unet": _parse_unet, "module": ModuleArchitecture}
+)
+"""The functions that read an architecture from a table of fields, by the value of `kind`; of plugins, the classes."""
 
 
 def _parse_stage(data: object) -> Stage:

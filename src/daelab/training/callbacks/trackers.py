@@ -25,7 +25,9 @@ import torch
 
 from daelab._util.config import ConfigDocument
 from daelab._util.hardware import shorten_error
+from daelab._util.plugins import PluginTable
 from daelab.errors import make_unknown_name_error
+from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.build import build_network
 from daelab.runs.folder import RunFolder, get_run_folder
 from daelab.training.callbacks.progress import TrainingProgress
@@ -71,7 +73,8 @@ class TensorBoard:
         folder = Path(place) / run.name if place else run.path / "tensorboard"
         self.run, self.recipe = run, recipe
         self.writer: Any = SummaryWriter(str(folder), purge_step=first)
-        if isinstance(recipe, Recipe):
+        # The code of a user's own module is not imported a second time.
+        if isinstance(recipe, Recipe) and not isinstance(recipe.spec, ModuleArchitecture):
             side = max(32, recipe.spec.multiple)
             with warnings.catch_warnings():
                 # Tracing warns that it fixes the size of the images, which a graph for people may do.
@@ -180,11 +183,15 @@ class TrackerKind:
     """The environment variable that names the place, for a tracker that needs one."""
 
 
-TRACKERS: dict[str, TrackerKind] = {
-    "tensorboard": TrackerKind(TensorBoard, "tensorboard", "track"),
-    "mlflow": TrackerKind(MLflow, "mlflow", "mlflow", "MLFLOW_TRACKING_URI"),
-}
-"""Name -> tracker. A new tracker is a row here."""
+TRACKERS = PluginTable(
+    "trackers",
+    {
+        "tensorboard": TrackerKind(TensorBoard, "tensorboard", "track"),
+        "mlflow": TrackerKind(MLflow, "mlflow", "mlflow", "MLFLOW_TRACKING_URI"),
+    },
+    TrackerKind,
+)
+"""Name -> tracker. A new tracker is a row here, or of an installed plugin."""
 
 
 def parse_tracker(text: str) -> tuple[str, str | None]:

@@ -15,7 +15,7 @@ from daelab._util.distributed import average_values, count_processes, run_first_
 from daelab._util.hardware import choose_precision, collect_versions, keep_freed_memory
 from daelab.datasets.base import Dataset, Images
 from daelab.datasets.registry import load_dataset
-from daelab.evaluation.evaluate import validate_denoiser
+from daelab.evaluation.evaluate import LossFunction, validate_denoiser
 from daelab.models.build import build_network
 from daelab.models.layers import Network, prepare_inference
 from daelab.models.model_file import ModelMetadata, save_model
@@ -48,6 +48,8 @@ def fit_denoiser(
     device: torch.device | None = None,
     download: Callable[[int, int], None] | None = None,
     dataset: Dataset | None = None,
+    network: Network | None = None,
+    loss: LossFunction | None = None,
     checkpoint_every: CheckpointSchedule | None = None,
 ) -> TrainingResult:
     """Train a denoiser by a recipe, and write all files of the training to the run's folder.
@@ -63,6 +65,8 @@ def fit_denoiser(
         device: The device. Default: a GPU if there is one.
         download: A function that is called with (bytes, all bytes) while a data set is downloaded.
         dataset: The recipe's data set, where it is loaded already.
+        network: The recipe's network, where it exists already. It is trained in place.
+        loss: The recipe's loss, where it is a function that was handed over.
         checkpoint_every: The interval between checkpoints. Default: after every epoch. There is always one at the end.
 
     Raises:
@@ -77,7 +81,7 @@ def fit_denoiser(
             images = run_first_on_each_host(
                 lambda: load_dataset(data.name, data_root, crop=data.crop, buffer=data.buffer, progress=download)
             )
-        return DenoisingTask(recipe, *select_images(recipe, images), device)
+        return DenoisingTask(recipe, *select_images(recipe, images), device, network, loss)
 
     options = TrainingOptions(name, resume, runs_root, ledger, progress, device, checkpoint_every)
     return run_training(recipe, make_task, options)
@@ -111,14 +115,15 @@ def load_run_recipe(name: str, overrides: Iterable[str] = (), *, runs_root: Path
     return recipe
 
 
-def create_training_state(recipe: Recipe, device: torch.device) -> TrainingState:
+def create_training_state(recipe: Recipe, device: torch.device, network: Network | None = None) -> TrainingState:
     """Return the state of a denoiser's training before the first step, with weights from the recipe's seed.
 
     Args:
         recipe: The recipe.
         device: The device of the network.
+        network: The network, where it exists already.
     """
-    network = build_network(recipe.spec, derive_seed(recipe.seed, "weights"))
+    network = network or build_network(recipe.spec, derive_seed(recipe.seed, "weights"))
     network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = WeightAverage(network, recipe.training.ema) if recipe.training.ema else None
     # In float64, so that the sum over a whole epoch loses no digits.
@@ -145,6 +150,8 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         train: The images to train on.
         val: The images to validate on.
         device: The device.
+        network: The network, where it exists already.
+        loss: The loss, where it is a function that was handed over.
 
     Raises:
         ValueError: Weights that the loss, the teacher or the classifier needs are missing or do not fit.
@@ -152,19 +159,27 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
 
     command: ClassVar[str] = "train"
 
-    def __init__(self, recipe: Recipe, train: Images, val: Images, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        train: Images,
+        val: Images,
+        device: torch.device,
+        network: Network | None = None,
+        loss: LossFunction | None = None,
+    ) -> None:
         """Load everything that the training needs."""
         keep_freed_memory()
         training = recipe.training
         self.recipe: Recipe = recipe
-        self.device = device
+        self.device, self._network = device, network
         self.sizes = len(train), len(val)
         """Images to train and to validate on."""
         self.image_size = train.size
         """Height and width of the images, in pixels."""
         # The first process decides for all, since their hardware may differ.
         self.precision = run_on_first(lambda: choose_precision(training.precision, device))
-        self.objective = DenoisingObjective(recipe, train.size, device)
+        self.objective = DenoisingObjective(recipe, train.size, device, loss)
         self.loader = BatchLoader(train, training.batch, recipe.seed, device, get_shuffle_window(recipe))
         self.epochs, self.minutes, self.compile = training.epochs, training.minutes, training.compile
         self.learning_rate = training.lr
@@ -175,7 +190,7 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
 
     def create_state(self) -> TrainingState:
         """Return the state before the first step."""
-        return create_training_state(self.recipe, self.device)
+        return create_training_state(self.recipe, self.device, self._network)
 
     def initialize(self, state: TrainingState) -> None:
         """Begin with the weights of the model that the recipe names, if any.
@@ -347,7 +362,7 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         )
         save_model(run.best, cast(Network, state.kept), metadata)
         assert self._denoise is not None
-        self.validation.write_samples(run.path / "samples.npz", self._denoise)
+        self.validation.write_samples(run.path / "samples.npz", self._denoise, state.best.epoch)
 
     def summarize(self, state: TrainingState) -> dict[str, Any]:
         """Return the scores of the best epoch, in the ledger's columns.

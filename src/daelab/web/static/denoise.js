@@ -18,10 +18,7 @@ const LARGE = 1_500_000;
 const FIRST_PART = 400_000;
 const PAUSE = 250;
 
-export async function startDenoise(backend, kind) {
-  const tab = new Denoise(backend, kind);
-  await tab.start();
-}
+export const startDenoise = (backend, kind) => new Denoise(backend, kind).start();
 
 class Denoise {
   constructor(backend, kind) {

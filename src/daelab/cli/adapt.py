@@ -1,0 +1,45 @@
+"""The command `daelab adapt`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daelab.cli.console import ConsoleProgress, print_json, print_note, print_result
+from daelab.cli.help import complete_models
+from daelab.cli.options import Json, RunName
+
+
+def adapt(
+    folder: Annotated[Path, typer.Argument(help="Folder of noisy pictures.")],
+    start: Annotated[
+        str,
+        typer.Option(help="Shipped model or model file to begin from.", autocompletion=complete_models),
+    ] = "photo-s",
+    minutes: Annotated[float, typer.Option(help="Time of the training, in minutes.")] = 10.0,
+    name: RunName = None,
+    as_json: Json = False,
+) -> None:
+    """Adapt a model to noisy pictures, without clean ones.
+
+    The model learns to predict pixels from their neighbors (Neighbor2Neighbor). This assumes noise with mean zero that
+    is independent from pixel to pixel, which raw camera noise is about, and noise in JPEG files is not. A warning says
+    if the pictures contradict it.
+
+    Example: daelab adapt holiday --minutes 10 --name holiday
+    """
+    from daelab.experiments import adapt as experiment
+
+    if not minutes > 0:
+        raise ValueError(f"--minutes must be above 0, not {minutes:g}")
+    adapted = experiment.adapt(folder, start, minutes=minutes, name=name, progress=ConsoleProgress())
+    run = adapted.training.run
+    if adapted.warning:
+        print_note(adapted.warning)
+    if as_json:
+        print_json({"run": run.name, "model": str(run.best), "correlation": adapted.correlation})
+        return
+    print_result(f"model  {run.best}")
+    print_result(f"next   daelab denoise PICTURE --model {run.name}")

@@ -1,0 +1,71 @@
+"""The networks that users name: model files, shipped models, runs, and code of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from daelab.errors import make_unknown_name_error
+from daelab.models.external import ExternalNetwork, load_factory, split_model_name, wrap_module
+from daelab.models.layers import Network
+from daelab.models.model_file import ModelMetadata, load_network
+from daelab.models.registry import find_model_file, list_shipped_models
+from daelab.runs.folder import get_runs_root
+
+
+def find_model(name: str | Path) -> Path:
+    """Find the file of a model.
+
+    Args:
+        name: A path, the name of a shipped model, or the name or the folder of a run.
+
+    Raises:
+        FileNotFoundError: There is no such model or run.
+    """
+    try:
+        # A file or a shipped model comes before a run, so that a run cannot hide a shipped model of the same name.
+        return find_model_file(name)
+    except FileNotFoundError:
+        pass
+    runs = {path.parent.name: path for path in get_runs_root().glob("*/best.safetensors")}
+    if str(name) in runs:
+        return runs[str(name)]
+    if (inside := Path(name) / "best.safetensors").is_file():
+        return inside
+    valid = [*list_shipped_models(), *runs]
+    if not valid:
+        raise FileNotFoundError(f"there is no model {name}: the file does not exist, and no run has a model yet")
+    raise FileNotFoundError(str(make_unknown_name_error("model or run", str(name), valid)))
+
+
+def load_named_network(name: str | Path) -> tuple[Network, ModelMetadata]:
+    """Load the network that a user names, and its metadata.
+
+    Args:
+        name: A model file, the name of a shipped model or of a run; or code of the user, which this runs:
+            `package.module:factory`, or `package.module:factory@MODEL` with weights from a model file or a run.
+
+    Raises:
+        FileNotFoundError: There is no such model or run.
+        ValueError: The file is not a model, or the code failed.
+    """
+    return load_tiled_network(name)[:2]
+
+
+def load_tiled_network(name: str | Path) -> tuple[Network, ModelMetadata, str]:
+    """Load the network that a user names, its metadata, and how its tiling was found if that was measured.
+
+    Args:
+        name: A name that `load_named_network` takes.
+    """
+    factory, model = split_model_name(name)
+    if factory is None:
+        return *load_network(find_model(name)), ""
+    module = load_factory(factory)
+    if model:
+        network, metadata = load_network(path := find_model(model), module)
+        assert isinstance(network, ExternalNetwork)
+        if network.spec.to_dict()["factory"] != factory:
+            raise ValueError(f"{path} holds the weights of {network.spec.to_dict()['factory'][:80]}, not of {factory}")
+        return network, metadata, ""
+    network, tiling = wrap_module(module, factory)
+    return network.eval(), ModelMetadata(network.spec, factory), tiling.note

@@ -1,0 +1,79 @@
+"""A model is adapted to noisy pictures alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from daelab.cli import main
+from daelab.denoising.denoiser import Denoiser
+from daelab.experiments.adapt import adapt
+from daelab.training.recipe import load_recipe
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Flat pictures, with noise that is independent."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("daelab.experiments.train.write_run_report", lambda run: None)
+    rng = np.random.default_rng(0)
+    (tmp_path / "noisy").mkdir()
+    for number in range(10):
+        pixels = rng.normal(60 + 15 * number, 40, (140, 140, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "noisy" / f"{number}.png")
+    return tmp_path / "noisy"
+
+
+def test_the_result_is_a_model_like_any_other(folder: Path) -> None:
+    adapted = adapt(folder, "photo-s", minutes=0.01, name="mine")
+    assert adapted.correlation == pytest.approx(0, abs=0.1)
+    assert adapted.warning == ""
+    picture = np.asarray(Image.open(folder / "3.png").convert("RGB"))
+    denoised = Denoiser.load("mine")(picture)
+    assert denoised.std() < picture.std() / 2
+    # Its folder names nothing but its pictures, and its recipe can be read again.
+    assert load_recipe(adapted.training.run.recipe).training.start == "photo-s"
+
+
+def test_smooth_noise_is_a_warning(folder: Path) -> None:
+    for path in folder.iterdir():
+        Image.open(path).resize((280, 280), Image.Resampling.BILINEAR).save(path)
+    adapted = adapt(folder, "photo-s", minutes=0.005, name="mine")
+    assert "the noise of neighboring pixels is correlated (0." in adapted.warning
+
+
+MISTAKES = {
+    "no such folder": (("nosuch",), "nosuch"),
+    "no such model": (("noisy", "--start", "photo-x"), "did you mean 'photo-s'"),
+    "no time": (("noisy", "--minutes", "0"), "--minutes must be above 0"),
+}
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_a_mistake_is_one_line(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, message = MISTAKES[case]
+    monkeypatch.setattr(sys, "argv", ["daelab", "adapt", *words, "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+def test_the_command_names_the_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["daelab", "adapt", "noisy", "--minutes", "0.005", "--name", "mine", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    report = json.loads(capsys.readouterr().out)
+    assert Path(report["model"]).is_file()

@@ -1,0 +1,144 @@
+"""Weights of other people's networks, by a stub of spandrel: its loader, its descriptor and its size rules."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import daelab
+from daelab.cli import main
+
+
+class DnCNN(nn.Module):
+    """A network in the manner of DnCNN: it computes the noise, and takes away what it computed."""
+
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.model = nn.Sequential(
+            nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - self.model(x)
+
+
+class Descriptor:
+    def __init__(self, state: dict[str, Tensor], rules: SimpleNamespace, scale: int) -> None:
+        channels = state["model.0.weight"].shape[1]
+        self.model = DnCNN(channels)
+        self.model.load_state_dict(state)
+        self.input_channels = self.output_channels = channels
+        self.scale, self.size_requirements = scale, rules
+        self.architecture = SimpleNamespace(name="DnCNN")
+        self.sizes: list[torch.Size] = []
+
+    def __call__(self, image: Tensor) -> Tensor:
+        rules = self.size_requirements
+        height, width = image.shape[2:]
+        assert min(height, width) >= (rules.minimum or 0)
+        assert height % (rules.multiple_of or 1) == width % (rules.multiple_of or 1) == 0
+        assert not rules.square or height == width
+        return self.model(image)
+
+
+Install = Callable[..., None]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Put a spandrel in place whose networks have these rules."""
+
+    def put(*, scale: int = 1, **rules: Any) -> None:
+        class Loader:
+            def __init__(self, device: torch.device) -> None:
+                self.device = device
+
+            def load_from_state_dict(self, state: dict[str, Tensor]) -> Descriptor:
+                if "model.0.weight" not in state:
+                    raise RuntimeError("unknown architecture\nof many lines")
+                kept = SimpleNamespace(**{"minimum": None, "multiple_of": None, "square": False} | rules)
+                return Descriptor(state, kept, scale)
+
+        module = ModuleType("spandrel")
+        module.__spec__ = ModuleSpec("spandrel", None)
+        module.ModelLoader = Loader  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "spandrel", module)
+
+    return put
+
+
+def save(path: Path, channels: int = 3, wrapper: str = "") -> DnCNN:
+    torch.manual_seed(0)
+    network = DnCNN(channels).eval()
+    state = network.state_dict()
+    torch.save({wrapper: state} if wrapper else state, path)
+    return network
+
+
+@pytest.mark.parametrize("wrapper", ["", "params", "state_dict"])
+@pytest.mark.parametrize(
+    "rules", [{}, {"multiple_of": 8}, {"minimum": 64}, {"minimum": 40, "multiple_of": 4}, {"square": True}]
+)
+def test_a_file_of_another_project_denoises(
+    wrapper: str, rules: dict[str, Any], install: Install, tmp_path: Path
+) -> None:
+    install(**rules)
+    network = save(tmp_path / "DnCNN.pth", wrapper=wrapper)
+    denoiser = daelab.load_model(tmp_path / "DnCNN.pth", tile=16)
+    assert (denoiser.name, denoiser.parameters) == ("DnCNN", sum(p.numel() for p in network.parameters()))
+    x = torch.rand(1, 3, 50, 35)
+    inner = (..., slice(4, -4), slice(4, -4))
+    torch.testing.assert_close(denoiser.batch(x)[inner], network(x).detach()[inner], atol=1e-5, rtol=0)
+
+
+def test_a_network_of_one_channel_takes_each_channel(install: Install, tmp_path: Path) -> None:
+    install()
+    network = save(tmp_path / "grey.pth", channels=1)
+    picture = np.random.default_rng(0).random((12, 9, 3)).astype(np.float32)
+    denoised = daelab.load_model(tmp_path / "grey.pth")(picture)
+    for channel in range(3):
+        alone = network(torch.from_numpy(picture[None, None, ..., channel])).detach().clamp(0, 1)
+        np.testing.assert_allclose(denoised[..., channel], alone[0, 0].numpy(), atol=1e-5)
+
+
+def test_the_commands_take_such_a_file(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install()
+    save(tmp_path / "DnCNN.pth")
+    monkeypatch.chdir(tmp_path)
+    words = ("evaluate", "DnCNN.pth", "--data", "photos", "--noise", "awgn(25)", "--limit", "2")
+    for given in (words, ("leaderboard", "DnCNN.pth", "--data", "photos", "--limit", "4"), ("models", "DnCNN.pth")):
+        monkeypatch.setattr(sys, "argv", ["daelab", *given])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code, capsys.readouterr().err
+        assert "DnCNN" in capsys.readouterr().out
+
+
+def test_a_mistake_is_one_line(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "other.pth"
+    torch.save({"body.weight": torch.zeros(2)}, path)
+    monkeypatch.setitem(sys.modules, "spandrel", None)
+    with pytest.raises(ValueError, match="pip install 'daelab\\[spandrel\\]'"):
+        daelab.load_model(path)
+    install()
+    with pytest.raises(ValueError, match="spandrel does not load it: RuntimeError: unknown architecture$"):
+        daelab.load_model(path)
+    install(scale=4)
+    save(path)
+    with pytest.raises(ValueError, match="a DnCNN of 3 channels and scale 4"):
+        daelab.load_model(path)
+    install()
+    save(path, channels=4)
+    with pytest.raises(ValueError, match="of 4 channels"):
+        daelab.load_model(path)
