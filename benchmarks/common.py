@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from daelab._util.hardware import has_native_bf16
 from daelab.datasets.base import ImageSet
 from daelab.datasets.cifar10 import find_cifar10
 from daelab.datasets.registry import load_dataset
@@ -82,9 +83,18 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in aligned)
 
 
+def describe_machine() -> str:
+    """Describe the kind of machine, on which ratios depend too: what the processor can do, and its threads."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    bf16 = "with" if has_native_bf16(torch.device("cpu")) else "without"
+    return f"{capability} {bf16} bf16, {torch.get_num_threads()} threads, torch {torch.__version__}"
+
+
 def show(found: dict[str, Any], human: str, as_json: bool) -> None:
-    """Print the one JSON document, or the same for people."""
-    print(json.dumps(found) if as_json else human)
+    """Print the one JSON document, or the same for people, with the kind of machine."""
+    print(
+        json.dumps({**found, "machine": describe_machine()}) if as_json else f"{human}\n\nmachine: {describe_machine()}"
+    )
 
 
 class Stop(Exception):

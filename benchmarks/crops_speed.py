@@ -1,6 +1,6 @@
 """What a folder's random crops cost, beside images of the same size that lie ready in one array.
 
-Both are read through the training's own feed, in turns, in one process; the noise `real` and the
+Both are read through the training's own feed, in turns, in one process; the noises of photographs and the
 augmentation are timed on the same batches. Ratios are medians over the rounds.
 
     python benchmarks/crops_speed.py [--pictures 64] [--crop 64]
@@ -74,6 +74,9 @@ def main() -> None:
             rotate_randomly(flip_randomly(x, draws.generator), draws.generator) for x in batches
         ],
         "the noise real": lambda: [PRESETS["real"].apply(x, BatchStream(len(x), 0)) for x in batches],
+        "the noise camera-pipeline": lambda: [
+            PRESETS["camera-pipeline"].apply(x, BatchStream(len(x), 0)) for x in batches
+        ],
     }
     rounds = [{name: seconds(work) for name, work in works.items()} for _ in range(args.rounds)]
     reference = "images that lie ready"

@@ -33,7 +33,8 @@ from common import parser, pick_data, show, table
 from daelab.datasets.registry import load_dataset
 from daelab.datasets.splits import split_dataset
 from daelab.denoising.classical import parse_classical_method, tune_classical_method
-from daelab.denoising.denoiser import Denoiser, find_model
+from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.named_models import find_model
 from daelab.evaluation import metrics
 from daelab.experiments.export_model import export_model
 from daelab.image_io.read import read_picture
