@@ -43,7 +43,7 @@ from graphics import GRAPHICS, make_graphics
 Bytes = npt.NDArray[np.uint8]
 Pair = tuple[Bytes, Bytes]
 """A picture and its truth."""
-LOSS = 0.1
+LOSS = 0.2
 """dB that a picture may lose."""
 SIDE = 320
 """Of the bundled photographs, the middle of so many pixels at most."""
@@ -178,7 +178,10 @@ def photographs(args: argparse.Namespace) -> Iterator[Bytes]:
 
 def noisy_pairs(name: str, pictures: list[Bytes]) -> Iterator[Pair]:
     """Each photograph under a noise."""
-    noise, _, finish = name.partition(", ")
+    noise, finish = name, ""
+    for ending in ("resized", "sharpened"):
+        if name.endswith(f", {ending}"):
+            noise, finish = name.removesuffix(f", {ending}"), ending
     for place, clean in enumerate(pictures):
         noisy = make_noisy(clean, parse_noise(noise), 0, place)
         truth = noisy if noise.startswith("jpeg") else clean

@@ -27,8 +27,8 @@ from daelab.datasets.base import Images
 from daelab.datasets.registry import load_dataset
 from daelab.denoising.denoiser import Denoiser
 from daelab.denoising.noise_identification.gain import (
+    ENSEMBLE,
     FEATURES,
-    NETWORKS,
     REMOVER,
     GainNetwork,
     compute_gain_features,
@@ -212,8 +212,8 @@ def fit(examples: Tensor, seed: int) -> GainNetwork:
         batch = rows[torch.randint(len(rows), (BATCH,))]
         out = network.train()(batch[:, :FEATURES])
         gain, level = batch[:, FEATURES].clamp(*LIMITS), batch[:, FEATURES + 1]
-        loss = F.smooth_l1_loss(out[..., 0], gain.expand(NETWORKS, -1))
-        loss = loss + 0.3 * F.smooth_l1_loss(out[..., 1], level.expand(NETWORKS, -1), beta=0.3)
+        loss = F.smooth_l1_loss(out[..., 0], gain.expand(ENSEMBLE, -1))
+        loss = loss + 0.3 * F.smooth_l1_loss(out[..., 1], level.expand(ENSEMBLE, -1), beta=0.3)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -20,7 +20,7 @@ HOSTILE = "\x1b[31mred\x9b\u202e\nnoise"
 # What is typed, and what the answer must contain. {folder} and the like are files of the workspace.
 MISTAKES: dict[str, tuple[str, str]] = {
     # The command and its options
-    "an unknown command": ("trian", "unknown command 'trian'; did you mean 'train'? Valid: compare, data, "),
+    "an unknown command": ("trian", "unknown command 'trian'; did you mean 'train'? Valid: adapt, compare, data, "),
     "an unknown command of a group": ("ledger lst", "did you mean 'list'? Valid: export, import, list, show"),
     "an unknown option": ("train --epoch 3", "unknown option '--epoch'; did you mean '--epochs'? Valid: "),
     "an unknown short option": (

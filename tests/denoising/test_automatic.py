@@ -311,7 +311,7 @@ def test_no_bundled_photograph_is_made_worse() -> None:
     document = no_harm("--data", "photos", "--every", "3")
     clean = next(row for row in document["rows"] if row["noise"] == "none")
     assert clean["models"] == {LEFT_UNCHANGED: document["pictures"]}
-    assert all(row["worst_change"] >= -0.1 for row in document["rows"])
+    assert all(row["worst_change"] >= -0.2 for row in document["rows"])
     papers = next(row for row in document["rows"] if row["noise"] == "type-1")
     assert papers["mean_change"] > 3
 
@@ -330,7 +330,7 @@ def test_harm_sets_the_exit_code(tmp_path: Path) -> None:
     network = build_network(spec, 0)
     for parameter in network.parameters():
         parameter.data.zero_()
-    card = ModelMetadata(spec, "black", "awgn(0..55)", metrics={"val_psnr": 99.0})
+    card = ModelMetadata(spec, "black", "awgn(0..55) | real", metrics={"val_psnr": 99.0})
     save_model(tmp_path / "black.safetensors", network, card)
     words = ["--data", "photos", "--every", "9", "--noise", "awgn(25) > quantised", "--model"]
     command = [sys.executable, str(SCRIPT), *words, str(tmp_path / "black.safetensors")]

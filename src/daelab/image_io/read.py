@@ -19,7 +19,7 @@ from daelab.image_io.bundled_photos import find_photo
 from daelab.image_io.decode import UnsupportedSamplesError, decode_page, lift_pillow_limits
 from daelab.image_io.formats import find_format, list_formats, list_training_formats
 from daelab.image_io.limits import check_work
-from daelab.image_io.orientation import ORIENTATION, read_orientation
+from daelab.image_io.orientation import EXIF_ORIENTATION, read_orientation
 from daelab.image_io.picture import Picture, UnsupportedPictureError, convert_resolution
 from daelab.image_io.png import check_png_complete, count_png_samples, read_kept_chunks
 from daelab.image_io.thumbnails import drop_exif_thumbnail, drop_xmp_thumbnails
@@ -89,7 +89,7 @@ def read_picture_size(path: Path) -> tuple[int, int]:
             image = _open(stream, training=True)
             assert image is not None
             size = image.height, image.width
-            orientation = image.getexif().get(ORIENTATION, 1)
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     return size[::-1] if orientation > 4 else size
 
 

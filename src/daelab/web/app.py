@@ -188,22 +188,23 @@ def _add_pictures(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) -
         return await run_queued(request, queue, limits, name, partial(answer_inspect, most=limits.pixels))
 
 
+_DENOISED: dict[str, Any] = {
+    "content": {
+        "application/json": {"schema": DenoisedFileSchema.model_json_schema()},
+        "application/x-ndjson": {"schema": {"type": "string"}},
+        **_PICTURE,
+    },
+    "description": "The denoised picture in the format of the request, or what `answer` asks for",
+}
+
+
 def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) -> None:
     from fastapi import Query, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-    answers = {
-        "content": {
-            "application/json": {"schema": DenoisedFileSchema.model_json_schema()},
-            "application/x-ndjson": {"schema": {"type": "string"}},
-            **_PICTURE,
-        },
-        "description": "The denoised picture in the format of the request, or what `answer` asks for",
-    }
-
     @app.post(
         "/api/denoise",
-        responses={200: answers, **_WORK},
+        responses={200: _DENOISED, **_WORK},
         response_class=Response,
         openapi_extra=_BODY,
         summary="Denoise a picture",

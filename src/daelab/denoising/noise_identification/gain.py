@@ -21,7 +21,7 @@ from daelab.denoising.tiling import reflect_indices
 
 TILES = 12
 """The largest number of tiles of a picture."""
-SIDE = 128
+TILE_SIDE = 128
 """The largest side of a tile in pixels."""
 _BLOCK = 8
 """The side of JPEG's blocks, on whose grid tiles begin."""
@@ -31,9 +31,9 @@ _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _LAGS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0))
 FEATURES = 103
 """The number of statistics."""
-WIDTH = 96
+HIDDEN_UNITS = 96
 """The number of units of a hidden layer."""
-NETWORKS = 5
+ENSEMBLE = 5
 """The number of networks, whose mean is the estimate."""
 GAIN_FORMAT = 1
 """The version of the file format."""
@@ -53,9 +53,9 @@ class GainNetwork(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(FEATURES))
         self.register_buffer("scale", torch.ones(FEATURES))
-        sizes = ((FEATURES, WIDTH), (WIDTH, WIDTH), (WIDTH, 2))
-        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(NETWORKS, *size)) for size in sizes)
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(NETWORKS, 1, size[1])) for size in sizes)
+        sizes = ((FEATURES, HIDDEN_UNITS), (HIDDEN_UNITS, HIDDEN_UNITS), (HIDDEN_UNITS, 2))
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(ENSEMBLE, *size)) for size in sizes)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(ENSEMBLE, 1, size[1])) for size in sizes)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compute what each network estimates.
@@ -64,10 +64,10 @@ class GainNetwork(nn.Module):
             features: (N, FEATURES).
 
         Returns:
-            (NETWORKS, N, 2): the gain in dB, and the logarithm of the noise in 8-bit steps.
+            (ENSEMBLE, N, 2): the gain in dB, and the logarithm of the noise in 8-bit steps.
         """
         # Clamped, so that a statistic far outside the training data does not dominate all others.
-        x = ((features - self.mean) / self.scale).clamp(-5, 5).expand(NETWORKS, -1, -1)
+        x = ((features - self.mean) / self.scale).clamp(-5, 5).expand(ENSEMBLE, -1, -1)
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = F.dropout(F.silu(torch.baddbmm(bias, x, weight)), 0.1, self.training)
         return torch.baddbmm(self.biases[-1], x, self.weights[-1])
@@ -142,11 +142,11 @@ def cut_tiles(picture: Tensor) -> Tensor:
         if (length := picture.shape[axis]) < _BLOCK:
             picture = picture.index_select(axis, torch.from_numpy(reflect_indices(0, _BLOCK, length)))
     height, width = picture.shape[1:]
-    rows, columns = height / SIDE, width / SIDE
+    rows, columns = height / TILE_SIDE, width / TILE_SIDE
     # As many tiles along each side as keep their distances alike.
-    across = int(np.clip(round((TILES * columns / rows) ** 0.5), 1, min(TILES, max(1, width // SIDE))))
-    down = int(np.clip(TILES // across, 1, max(1, height // SIDE)))
-    tall, wide = (min(SIDE, length // _BLOCK * _BLOCK) for length in (height, width))
+    across = int(np.clip(round((TILES * columns / rows) ** 0.5), 1, min(TILES, max(1, width // TILE_SIDE))))
+    down = int(np.clip(TILES // across, 1, max(1, height // TILE_SIDE)))
+    tall, wide = (min(TILE_SIDE, length // _BLOCK * _BLOCK) for length in (height, width))
     tops, lefts = _spread(height - tall, down), _spread(width - wide, across)
     return torch.stack([picture[:, top : top + tall, left : left + wide] for top in tops for left in lefts])
 

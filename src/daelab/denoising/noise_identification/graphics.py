@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 import torch.nn.functional as F
 from torch import Tensor
 
 _COLOURS = 256
 """The largest number of colours of a picture with a palette, such as a GIF."""
-_GRAYS = 16
-"""The largest number of shades of gray that count as few; a faint picture with noise has more, without gaps."""
+_GRAYS = 8
+"""The largest number of shades of gray that count as few; a faint gray picture with noise has more."""
 _EQUAL = 0.35
 """The share of exactly equal neighbors, where a picture is not flat, above which it is drawn."""
 _BLOCK = 8
@@ -35,15 +34,8 @@ def _has_few_colours(tiles: Tensor) -> bool:
     red, green, blue = (channel.flatten().numpy() for channel in values.unbind(1))
     few = min(_COLOURS, len(red) // 8)
     if (red == green).all() and (red == blue).all():
-        shades = np.unique(red)
-        # Noise fills the histogram, so its shades have no gaps.
-        return len(shades) <= min(few, _GRAYS) or (len(shades) <= few // 2 and _has_gaps(shades))
+        return len(np.unique(red)) <= min(few, _GRAYS)
     return len(np.unique((red << 32) | (green << 16) | blue)) <= few
-
-
-def _has_gaps(shades: npt.NDArray[np.int64]) -> bool:
-    steps = np.diff(shades)
-    return bool(np.median(steps) > 3 * steps.min())
 
 
 def _has_flat_runs(tiles: Tensor) -> bool:

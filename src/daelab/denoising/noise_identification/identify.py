@@ -90,6 +90,14 @@ class IdentifiedNoise:
         return f"{self._reason}. Left as it is." if self.choice is None else f"{self}. Denoised with {self.choice}."
 
     @property
+    def details(self) -> str:
+        """The family with its probability, and how the noise changes the brightness."""
+        family = f"{TITLES[self.family]}, {self.confidence:.0%} sure"
+        if self.family in UNTOUCHED_FAMILIES:
+            return family
+        return f"{family}; contrast times {self.effect.gain:.2f}, offset {self.effect.offset:+.2f}"
+
+    @property
     def _reason(self) -> str:
         """The reason why the picture stays unchanged, as a sentence without its end."""
         if self.drawn:
@@ -165,8 +173,9 @@ def identify_noise(
     effect = NoiseEffect(0.0, 1.0, 0.0) if family in UNTOUCHED_FAMILIES else NoiseEffect(level, gain, offset)
     tiles = cut_tiles(x)
     expected, deviation = estimator.estimate(tiles.float().div(white))
-    drawn, photo = is_graphic(tiles), _find_photo_model()
+    drawn = is_graphic(tiles)
     models = () if family in UNTOUCHED_FAMILIES or drawn else _find_models(shares, effect)
+    photo = _find_photo_model() or (models[0] if models else None)
     fitting = None
     if models and sum(shares[name] for name in BRIGHTNESS_FAMILIES) >= NOISY:
         fitting = models[0]
@@ -195,11 +204,12 @@ def _pixels(image: npt.ArrayLike) -> tuple[torch.Tensor, int]:
 
 
 def _find_photo_model() -> str | None:
-    """Return the shipped model of the highest PSNR that was trained for zero-mean noise, as photographs have it."""
+    """Return the shipped model of the highest PSNR that was trained for every noise of photographs."""
     models = []
     for name, path in list_shipped_models().items():
         card = read_model_metadata(path)
-        if card.noise and covers_family(parse_noise(card.noise), "awgn"):
+        noise = parse_noise(card.noise or "none")
+        if all(covers_family(noise, family) for family in ("awgn", "camera", "processed")):
             models.append((-(card.psnr or 0), card.spec.macs(), shorten_model_name(name)))
     return min(models)[2] if models else None
 
