@@ -170,7 +170,7 @@ MISTAKES = [
     (("train", "--recipe", "quik"), "did you mean 'quick'"),
     (("train", "--recipe", "quick", "--set", "training.lrr=1"), "did you mean 'training.lr'"),
     (("train", "--recipe", "quick", "--set", "training.lr=-1"), "training.lr"),
-    (("train", "--recipe", "quick", "--set", "noise=gaussian(0.1 0.2)"), "^"),
+    (("train", "--recipe", "quick", "--set", "noise=gaussian(0.1 0.2)"), "at character 14 of"),
     (("train", "--recipe", "quick", "--set", "spec=model-d"), "did you mean 'model-c'"),
     (("train", "--recipe", "quick", "--set", "data.name=foto"), "photos"),
     (("train", "--recipe", "quick", "--set", "data.train=1000000"), "5,000 are available"),

@@ -50,7 +50,7 @@ def broken() -> dict[str, bytes]:
         **{f"start.{suffix[form]}": data[:20] for form, data in of.items()},
         "empty.png": b"",
         "text.png": b"a text",
-        "named.png": of["JPEG"],
+        "cut.webp": of["WEBP"][:100],
         "flipped.png": of["PNG"][:300] + b"\xff" + of["PNG"][301:],
         "half.npy": array.getvalue()[:200],
         "start.npy": b"\x93NUMPY",
@@ -249,6 +249,6 @@ def test_noise_for_a_folder_follows_from_seed_and_name(run: Run) -> None:
         assert one != source
     with Image.open("one/deep.png") as image:
         assert image.mode == "I;16"
-        assert np.asarray(image).std() > 1000
+        assert np.asarray(image).std() > 20
     assert run("noise", "in/a.png", *words[2:]).out == "in/a.png -> in/a_noisy.png\n"
     assert run("noise", "in", *words[2:]).out.splitlines()[-1] == "2 done, 1 done before, 0 failed"

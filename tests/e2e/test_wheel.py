@@ -54,7 +54,7 @@ def test_holds_what_ships_and_nothing_else(wheel: Path) -> None:
 def test_the_sdist_holds_the_sources_alone(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = [name.partition("/")[2] for name in archive.getnames()]
-    folders = {"src", "tests", "benchmarks", "tools", "docs"}
+    folders = {"src", "tests", "benchmarks", "tools", "docs", "examples"}
     files = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "LICENSE"}
     files |= {"Makefile", "Dockerfile", ".dockerignore", "zensical.toml", "PKG-INFO", ".gitignore"}
     files |= {"constraints.txt", "constraints-oldest.txt"}
