@@ -119,7 +119,5 @@ PROCESSES = [(2**80, True), ("1", False), (None, False), (os.getpid(), False)]
 
 
 @pytest.mark.parametrize(("pid", "dead"), PROCESSES, ids="abcd")
-    ("pid", "dead"), [(2**80, True), ("1", False), (None, False), (os.getpid(), False)], ids="abcd"
-)
 def test_a_process_number_of_any_kind(pid: object, dead: bool) -> None:
     assert has_died(socket.gethostname(), pid, None) is dead  # type: ignore[arg-type]

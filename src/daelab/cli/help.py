@@ -39,7 +39,7 @@ def fill_names(text: str) -> str:
         text: A help text, with placeholders such as `{datasets}`.
 
     >>> fill_names("A data set: {boards}.")
-    'A data set: cifar10, cbsd68, photos.'
+    'A data set: cifar10, cbsd68, photos, paired:PATH.'
     """
     return re.sub(r"\{(" + "|".join(_TABLES) + r")\}", lambda match: ", ".join(_read_table(match[1])), text)
 
