@@ -289,7 +289,8 @@ def test_original_and_result_stand_upright_alike(
 ) -> None:
     ready(page, request.getfixturevalue(host))
     page.select_option("#model", "model-c")
-    for orientation in range(1, 9):
+    # A TIFF takes the same way through the page, so that two turns suffice.
+    for orientation in (3, 6) if form == "TIFF" else range(1, 9):
         data, upright = turned(orientation, form), Image.fromarray(noisy_picture())
         if orientation in TURNS:
             upright = upright.transpose(TURNS[orientation])
