@@ -502,15 +502,14 @@ def test_time_is_bounded_and_the_work_stops(monkeypatch: pytest.MonkeyPatch) -> 
         pytest.fail("the place stayed taken")
 
 
-def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = Slow(monkeypatch)
-    app = create_app(settings(queue=0))
-    scope = {
+def make_scope(query: bytes) -> dict[str, Any]:
+    """Return the ASGI scope of a request to denoise."""
+    return {
         "type": "http",
         "method": "POST",
         "path": "/api/denoise",
         "raw_path": b"/api/denoise",
-        "query_string": b"answer=events",
+        "query_string": query,
         "headers": [(b"host", b"localhost")],
         "http_version": "1.1",
         "scheme": "http",
@@ -518,6 +517,12 @@ def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> N
         "server": ("127.0.0.1", 8000),
         "root_path": "",
     }
+
+
+def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    app = create_app(settings(queue=0))
+    scope = make_scope(b"answer=events")
 
     async def talk() -> None:
         said = iter([{"type": "http.request", "body": b"x"}])
@@ -537,6 +542,35 @@ def test_a_client_that_goes_stops_the_work(monkeypatch: pytest.MonkeyPatch) -> N
 
     asyncio.run(talk())
     assert slow.stopped.wait(5)
+
+
+def test_a_request_whose_place_was_taken_while_its_body_arrived_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch)
+    app = create_app(settings(queue=0))
+
+    async def talk(both_wait: asyncio.Barrier, statuses: list[int]) -> None:
+        bodies = iter([(b"x", True), (b"y", False)])
+
+        async def receive() -> Any:
+            if (body := next(bodies, None)) is None:
+                await asyncio.Event().wait()
+            if body[0] == b"y":
+                await both_wait.wait()  # both have found a free place by now
+            return {"type": "http.request", "body": body[0], "more_body": body[1]}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                statuses.append(message["status"])
+                slow.go.set()  # the other one is answered by then
+
+        await asyncio.wait_for(app(make_scope(b""), receive, send), 10)
+
+    async def both() -> list[int]:
+        barrier, statuses = asyncio.Barrier(2), list[int]()
+        await asyncio.gather(*(talk(barrier, statuses) for _ in range(2)))
+        return statuses
+
+    assert sorted(asyncio.run(both())) == [200, 429]
 
 
 def test_a_place_is_free_again_after_every_end() -> None:

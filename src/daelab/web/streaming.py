@@ -92,6 +92,7 @@ async def stream_events(
         ValueError: The request or its picture is invalid.
     """
     ends = time.monotonic() + limits.seconds
+    has_arrived = False
     try:
         queue.check()
         with queue.hold() as hold:
@@ -100,6 +101,7 @@ async def stream_events(
                     body = await read_body(request, limits, name, hold)
             except TimeoutError:
                 raise RequestTimeout from None
+            has_arrived = True
             place = queue.take_place(ends)
             job = partial(answer_request, body, handler)
             del body  # the job has it, and forgets it with its result
@@ -112,6 +114,8 @@ async def stream_events(
         # Yielded here, since the client may read the result slowly.
         yield event
     except QueueFull:
+        if has_arrived:  # the places were taken while the body arrived
+            raise
         # The body is read and dropped, so that the client gets to read the refusal.
         with suppress(UploadTooLarge, SlowUpload, ClientLeft, TimeoutError):
             async with asyncio.timeout(_DRAIN):
