@@ -20,8 +20,9 @@ from daelab.datasets.base import ImageSet
 from daelab.datasets.cifar10 import find_cifar10
 
 REPOSITORY = Path(__file__).parents[1]
-# two processes run the tests, and threads that wait for a busy core cost more than they give
+# Two processes run the tests, and threads that wait for a busy core cost more than they give: here and in subprocesses.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,10 @@ from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 -- each training needs it, and a forked process has it already
+from PIL import Image
+
+import daelab.experiments.train  # noqa: F401 -- likewise
 from daelab.cli import main as run_command_line
 from daelab.image_io.bundled_photos import PHOTOS
 from daelab.models.model_file import load_network, save_model
@@ -213,8 +217,9 @@ class Campaign:
         folder = self.out / "photographs"
         folder.mkdir(exist_ok=True)
         for photo in PHOTOS:
-            shutil.copy(photo.path(), folder)
-        return [*REHEARSAL, f"data.name=folder:{folder}", "data.crops=1"]
+            with Image.open(photo.path()) as picture:
+                picture.crop((0, 0, 80, 80)).save(folder / f"{photo.path().stem}.png")
+        return [*REHEARSAL, f"data.name=folder:{folder}", "data.crops=1", "data.crop=64"]
 
     def finish(self, run: RunningRun) -> None:
         """Keep the result of a run that has ended, however it ended.
