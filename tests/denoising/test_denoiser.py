@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from narrow import NARROW_PRESETS
 from PIL import Image
 from torch import Tensor
 
@@ -56,7 +57,7 @@ TOLD = UNet((4, 6), (1, 1), conditioned=True)
 # Tiles
 
 SHIPPED = list_shipped_models()
-NETWORKS = {name: lively(spec) for name, spec in ARCHITECTURE_PRESETS.items()} | {
+NETWORKS = {name: lively(spec) for name, spec in NARROW_PRESETS.items()} | {
     f"shipped {name}": load_network(path)[0] for name, path in SHIPPED.items()
 }
 SIZES = [(1, 1), (3, 5), (31, 33), (64, 64), (257, 129)]
@@ -92,9 +93,9 @@ def exactly(spec: Autoencoder) -> Backend:
     return Backend("exact", lambda x: module(x.double()), spec.multiple, spec.halo)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURE_PRESETS)
+@pytest.mark.parametrize("name", NARROW_PRESETS)
 def test_in_float64_tiles_equal_the_whole_to_its_last_digits(name: str) -> None:
-    method = exactly(ARCHITECTURE_PRESETS[name])
+    method = exactly(NARROW_PRESETS[name])
     x = torch.rand(1, 3, 130, 77, generator=torch.Generator().manual_seed(0))
     whole: list[Tensor] = []
     parts = torch.empty(x.shape, dtype=torch.float64)

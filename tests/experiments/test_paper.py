@@ -216,8 +216,9 @@ def test_documents_are_written_from_a_whole_report_only(made: tuple[Measurements
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
     source = made[0].request.out / "report.json"
-    assert run(tmp_path).returncode == 2
-    assert "daelab reproduce" in run(tmp_path).stderr
+    nothing = run(tmp_path)
+    assert nothing.returncode == 2
+    assert "daelab reproduce" in nothing.stderr
     assert "quick look" in run(source.parent).stderr
     document = json.loads(source.read_text()) | {"quick": False}
     (tmp_path / "report.json").write_text(json.dumps(document))

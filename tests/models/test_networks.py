@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from narrow import NARROW_PRESETS
 from torch import Tensor, nn
 
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
@@ -19,7 +20,7 @@ AUTOENCODERS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isi
     "mixed": Autoencoder((Stage(4), Stage(6, down=False), Stage(2)), norm="none", channels=1),
     "one": Autoencoder((Stage(4),)),
 }
-UNETS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isinstance(spec, UNet)} | {
+UNETS = {name: spec for name, spec in NARROW_PRESETS.items() if isinstance(spec, UNet)} | {
     "one level": UNet((6,), (2,)),
     "levels": UNet((4, 6, 8), (1, 0, 1), decoder=(2, 1), unshuffle=1),
     "gated": UNet((4, 6), (1, 1), block="gated"),
@@ -202,7 +203,7 @@ def test_radius_is_how_far_the_input_matters_and_no_farther(spec: Autoencoder) -
 
 @every
 def test_changes_beyond_the_radius_change_nothing(spec: Architecture) -> None:
-    if spec == ARCHITECTURE_PRESETS["photo-l"]:
+    if spec == NARROW_PRESETS["photo-l"]:
         pytest.skip("with all weights positive, the products of its many gated blocks overflow")
     network, at, radius = positive(spec), far_enough(spec), spec.radius
     x = noise(1, spec.inputs, 2 * at + spec.multiple, 2 * at + spec.multiple)
