@@ -17,7 +17,24 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 FIELDS = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ROWS = {group.removeprefix("daelab."): rows for group, rows in FIELDS["entry-points"].items()}
 
-Daelab = Callable[..., subprocess.CompletedProcess[str]]
+Daelab = Callable[..., list[subprocess.CompletedProcess[str]]]
+RUN = """
+import contextlib, io, json, sys
+
+sys.path.insert(0, sys.argv[1])
+from daelab.cli import main
+
+answers = []
+for words in json.loads(sys.argv[2]):
+    sys.argv = ["daelab", *words]
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    answers.append((code, out.getvalue(), err.getvalue()))
+json.dump(answers, sys.stdout)
+"""
 
 
 def write_metadata(place: Path, name: str, version: str, rows: dict[str, dict[str, str]]) -> None:
@@ -33,7 +50,7 @@ def write_metadata(place: Path, name: str, version: str, rows: dict[str, dict[st
 
 @pytest.fixture
 def daelab(tmp_path: Path) -> Daelab:
-    """Run a command in a process that finds the example package, and one that is broken, on its path."""
+    """Run commands in a process that finds the example package, and one that is broken, on its path."""
     place = tmp_path / "installed"
     place.mkdir()
     (place / "daelab_example").symlink_to(EXAMPLE / "daelab_example")
@@ -52,11 +69,11 @@ def daelab(tmp_path: Path) -> Daelab:
         },
     )
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        code = f"import sys; sys.path.insert(0, {str(place)!r}); from daelab.cli import main; main()"
-        return subprocess.run(
-            [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, check=False
-        )
+    def run(*commands: list[str]) -> list[subprocess.CompletedProcess[str]]:
+        command = [sys.executable, "-c", RUN, str(place), json.dumps(commands)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return [subprocess.CompletedProcess([], *answer) for answer in json.loads(done.stdout)]
 
     return run
 
@@ -66,7 +83,7 @@ def test_the_example_adds_a_row_to_each_table() -> None:
 
 
 def test_plugins_are_listed_with_their_packages(daelab: Daelab) -> None:
-    done = daelab("plugins", "--json")
+    (done,) = daelab(["plugins", "--json"])
     rows = {(row["table"], row["name"]): row for row in json.loads(done.stdout)}
     for group, kept in ROWS.items():
         for name in kept:
@@ -88,25 +105,29 @@ def test_a_recipe_uses_the_rows_of_a_package(daelab: Daelab, tmp_path: Path) -> 
         'noise = "ribbons(0.1) > gaussian(0, 0.05)"\nloss = "huber + mse"\nspec = { kind = "plain", width = 4 }\n'
         'data = { name = "ramps" }\ntraining = { epochs = 1, batch = 8 }\njudge = { name = "brightness" }\n'
     )
-    done = daelab("train", "mine.toml", "--name", "first", "--track", "textfile")
-    assert done.returncode == 0, done.stderr
+    trained, evaluated, shown = daelab(
+        ["train", "mine.toml", "--name", "first", "--track", "textfile"],
+        ["evaluate", "first", "--data", "ramps", "--judge", "brightness", "--json"],
+        ["models", "first"],
+    )
+    assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "runs" / "first" / "epochs.txt").read_text() == "1\n"
-    done = daelab("evaluate", "first", "--data", "ramps", "--judge", "brightness", "--json")
-    scores = json.loads(done.stdout)
+    scores = json.loads(evaluated.stdout)
     assert (scores["parameters"], scores["noise"]) == (223, "ribbons(0.1) > gaussian(0, 0.05)")
     # The broken metric of the other package is left out, in one line.
     assert scores["largest_error"]["denoised"] > 0
     assert not {"odd", "plain", "other"} & set(scores)
-    assert daelab("models", "first").returncode == 0
+    assert shown.returncode == 0
 
 
 def test_a_broken_plugin_is_one_line(daelab: Daelab) -> None:
-    done = daelab("train", "--recipe", "quick", "--set", "loss=broken")
+    done, misspelt = daelab(
+        ["train", "--recipe", "quick", "--set", "loss=broken"], ["train", "--recipe", "quick", "--set", "loss=hubber"]
+    )
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     assert "plugin broken (daelab.losses) of broken-thing 0.3 cannot be loaded: ModuleNotFoundError" in line
-    done = daelab("train", "--recipe", "quick", "--set", "loss=hubber")
-    assert "did you mean 'huber'" in done.stderr
+    assert "did you mean 'huber'" in misspelt.stderr
 
 
 def test_a_table_without_plugins_is_its_own_rows() -> None:

@@ -134,7 +134,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
-    trials = 8 if url.startswith("sqlite") else 4
+    trials = 4
     from daelab.experiments.search.study import Study
     from daelab.runs.folder import get_run_folder
 
@@ -153,7 +153,7 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
     study = Study("depth", url).open()
     rows = study.rows()
     found = {(row.seed, row.point["spec.depth"]) for row in rows}
-    assert found == {(seed, depth) for seed in range(trials // 4) for depth in range(1, 5)}
+    assert found == {(0, depth) for depth in range(1, 5)}
     assert len(rows) == trials
     assert {row.state for row in rows} == {"finished"}
     # the very trial was gone on with, from its checkpoint, by the other worker
