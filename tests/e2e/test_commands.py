@@ -1,9 +1,10 @@
-"""Whole commands, as a user types them: what they print, write and answer."""
+"""Whole commands as a user types them: what they print and write, and their exit codes."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,17 +14,33 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from daelab.cli import main
+
 Run = Callable[..., Any]
 """Of words, as typed after `daelab`; gives exit code, output and errors."""
 
 TINY = ("--set", "data.train=64", "--set", "data.val=32", "--set", "training.batch=32", "--set", "spec=model-b-35")
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a run named `small` of one short epoch, trained once for all tests."""
+    folder = tmp_path_factory.mktemp("template")
+    words = ["train", "--recipe", "quick", "--epochs", "1", "--name", "small", *TINY]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("DAELAB_RUNS", raising=False)
+        patch.setattr(sys, "argv", ["daelab", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    return folder
+
+
 @pytest.fixture
-def trained(run: Run) -> Run:
-    """The same, with a run named `small` of one short epoch."""
-    answer = run("train", "--recipe", "quick", "--epochs", "1", "--name", "small", *TINY)
-    assert answer.code == 0, answer.err
+def trained(run: Run, template: Path, tmp_path: Path) -> Run:
+    """Return the same function, in a folder with a copy of the trained run."""
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     return run
 
 
