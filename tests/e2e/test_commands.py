@@ -119,9 +119,13 @@ def test_evaluation_at_levels(trained: Run) -> None:
 
 def test_resume_goes_on_and_a_finished_run_stays(trained: Run) -> None:
     before = Path("runs/small/best.safetensors").read_bytes()
+    Path("runs/small/report.html").unlink()
+    assert trained("train", "--resume", "small", "--no-report").code == 0
+    assert not Path("runs/small/report.html").exists()
     answer = trained("train", "--resume", "small")
     assert answer.code == 0
     assert Path("runs/small/best.safetensors").read_bytes() == before
+    assert Path("runs/small/report.html").is_file()
 
 
 def test_noise_draws_and_writes(run: Run, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ class Campaign:
         if seconds < (0 if self.rehearse else LEAST) or (begins_with and not begins_with.is_file()):
             print(f"{run.name}: left out, {left:.0f} s are left", flush=True)
             return
-        command = ["train", "--data-root", str(self.data), "--checkpoint-every", "0.25m"]
+        command = ["train", "--data-root", str(self.data), "--checkpoint-every", "0.25m", "--no-report"]
         if (self.runs / run.name / "checkpoint.safetensors").is_file():
             command += ["--resume", run.name]
         else:

@@ -44,6 +44,9 @@ Track = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME[=WHERE]", help="Also report to a tracker: tensorboard, or mlflow=URI. Can be repeated."),
 ]
+NoReport = Annotated[
+    bool, typer.Option("--no-report", help="Do not draw the report. A finished run that is resumed gets it later.")
+]
 
 
 @join_group()
@@ -56,6 +59,7 @@ def train(
     epochs: Epochs = None,
     checkpoint_every: CheckpointEvery = "1",
     track: Track = None,
+    no_report: NoReport = False,
     data_root: DataRoot = None,
     device: Device = None,  # noqa: ARG001
     ledger: LedgerUrl = None,
@@ -103,11 +107,12 @@ def train(
             download=download,
             checkpoint_every=schedule,
             track=track or (),
+            report=not no_report,
             warn=print_error,
         )
     if not is_first_process():
         return
-    if not is_matplotlib_installed():
+    if not no_report and not is_matplotlib_installed():
         print_note("no figures were drawn, because matplotlib is missing: pip install 'daelab[report]'")
     print_json(_describe_result(result)) if as_json else _print_training(result)
 

@@ -60,6 +60,7 @@ def train(
     download: Callable[[int, int], None] | None = None,
     checkpoint_every: CheckpointSchedule | None = None,
     track: Sequence[str] = (),
+    report: bool = True,
     warn: Callable[[str], object] = warnings.warn,
 ) -> TrainingResult:
     """Train a denoiser by a recipe, record the run in the ledger, and draw its report if matplotlib is installed.
@@ -71,7 +72,7 @@ def train(
             a function that makes one, or its name `package.module:factory`. The model file holds its weights and this
             name, and `load_model("package.module:factory@RUN")` loads it.
         dataset: Images of your own instead of the recipe's `data.name`: a data set, or an array of clean images,
-            uint8 (N, H, W, 3) or (N, 3, H, W).
+            uint8 (N, H, W, C) or (N, C, H, W), where C is the channels of the network.
         loss: A loss instead of the recipe's: a text, or a function of (images, clean images) to a scalar.
         noise: A noise instead of the recipe's, or its text form.
         resume: Whether to go on from the run's last checkpoint, exactly. What was handed over is handed over again.
@@ -81,6 +82,7 @@ def train(
         download: A function that is called with (bytes, all bytes) while a data set is downloaded.
         checkpoint_every: The interval between checkpoints. Default: after every epoch.
         track: Trackers that the training also reports to, such as `tensorboard` or `mlflow=URI`.
+        report: Whether to draw the report. It can be drawn later: a finished run that is resumed gets its report.
         warn: A function that is called with the message of a tracker that failed.
 
     Raises:
@@ -92,7 +94,10 @@ def train(
         source = str(recipe)
         recipe = run_on_first(lambda: load_recipe(source))
         name = run_on_first(lambda: name or choose_run_name(source.removesuffix(".toml")))
-    images = dataset if dataset is None or isinstance(dataset, Dataset) else make_dataset(dataset)
+    recipe, own = _attach_network(recipe, network)
+    images = dataset
+    if images is not None and not isinstance(images, Dataset):
+        images = make_dataset(images, channels=recipe.spec.channels)
     function = loss if callable(loss) else None
     changes: dict[str, Any] = {
         "noise": noise and str(noise),
@@ -100,7 +105,6 @@ def train(
         "data": images and recipe.to_dict()["data"] | {"name": f"{HANDED_OVER}:{images.name}"},
     }
     recipe = _change_recipe(recipe, changes)
-    recipe, own = _attach_network(recipe, network)
     tracked = TrackedProgress(progress or SilentProgress(), recipe, track if is_first_process() else (), warn)
     with tracked.report_end():
         trained = fit_denoiser(
@@ -116,7 +120,7 @@ def train(
             download=download,
             checkpoint_every=checkpoint_every,
         )
-    if is_matplotlib_installed() and is_first_process():
+    if report and is_matplotlib_installed() and is_first_process():
         write_run_report(trained.run)
     return trained
 
