@@ -1,4 +1,4 @@
-"""The handbook and the README: every command and code block is run, or, where a visible mark says why not, checked.
+"""Every command and code block of the handbook and the README is run, or checked where a mark says why not to run it.
 
 A block is marked by a comment just before it, `<!-- test: RULE; RULE -->`, of these rules:
 
@@ -10,8 +10,8 @@ A block is marked by a comment just before it, `<!-- test: RULE; RULE -->`, of t
     a space                        a TOML block is a space of recipes, not a recipe
     NAME WORD: as it is            an exception to the rule before: lines with this word are run as they stand
 
-What is no `daelab` is never run, and checked: `pip install` by our extras, `make` by its targets, `python tools/...` by
-the script and its options, `curl` by the API, `docker run` by the command inside.
+Commands of other programs are never run. They are checked: the extras of `pip install`, the targets of `make`, the
+script and options of `python tools/...`, the paths of `curl`, and the command inside `docker run`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from PIL import Image
 import daelab
 from daelab.cli import app, main
 from daelab.experiments.search.search_space import load_search_space
+from daelab.image_io import bundled_photos
+from daelab.image_io.bundled_photos import Photo
 from daelab.training.recipe import load_recipe
 from daelab.web.app import create_app
 
@@ -63,7 +65,7 @@ class Block:
 
 
 def blocks(path: Path) -> Iterator[Block]:
-    """All blocks of a page, each with the mark just before it."""
+    """Return all blocks of a page, each with the mark directly before it."""
     mark = ""
     for token in MarkdownIt("commonmark").parse(path.read_text(encoding="utf-8")):
         if token.type == "html_block":
@@ -90,19 +92,19 @@ def _rules(mark: str) -> dict[str, str]:
 
 
 def lines(text: str) -> list[str]:
-    """The commands of a shell's block, those of several lines joined."""
+    """Return the commands of a shell block, with continued lines joined."""
     return [line for line in text.replace("\\\n", " ").splitlines() if line.strip() and not line.startswith("#")]
 
 
 def words(line: str) -> list[str]:
-    """The words and operators of a line, its comment left out."""
+    """Return the words and operators of a line, without its comment."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|<>;&")
     lexer.whitespace_split = True
     return list(lexer)
 
 
 def with_options(given: list[str], extra: list[str]) -> list[str]:
-    """A command's words with other options: one that is there, and may be given once, is replaced."""
+    """Return a command's words with other options, which replace those that may be given only once."""
     given = list(given)
     for place, word in enumerate(extra):
         if word.startswith("--") and word != "--set" and word in given:
@@ -113,14 +115,14 @@ def with_options(given: list[str], extra: list[str]) -> list[str]:
 
 
 class Shell:
-    """Runs the lines of a page in the current folder, within this process."""
+    """A shell that runs the lines of a page in the current folder, within this process."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, parsed: Callable[..., None]) -> None:
         self.patch = monkeypatch
         self.parsed = parsed
 
     def line(self, line: str, rules: dict[str, str]) -> None:
-        """One line: a pipeline, from and to files where it says so."""
+        """Run one line, which may be a pipeline with redirections."""
         parts = words(line)
         if "&&" in parts:
             at = parts.index("&&")
@@ -141,7 +143,7 @@ class Shell:
             target.write_bytes(data)
 
     def command(self, given: list[str], data: bytes, rules: dict[str, str]) -> bytes:
-        """One command: run, or checked."""
+        """Run or check one command."""
         program, rest = given[0], given[1:]
         assert program in PROGRAMS, f"{shlex.join(given)}: {program} is not looked at; add how"
         if program == "daelab":
@@ -156,7 +158,7 @@ class Shell:
         return b""
 
     def daelab(self, given: list[str], data: bytes, rules: dict[str, str]) -> bytes:
-        """A command of ours, by its rule; the last one that names it and an option of it counts."""
+        """Run a command of daelab by its rule; the last rule that names the command and an option of it counts."""
         rule = ""
         for name, what in rules.items():
             first, *options = name.split()
@@ -173,7 +175,7 @@ class Shell:
         return self.run(given, data)
 
     def run(self, given: list[str], data: bytes) -> bytes:
-        """What `daelab` writes to its standard output."""
+        """Return what `daelab` writes to standard output."""
         streams = {name: io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for name in ("stdout", "stderr")}
         with self.patch.context() as patch:
             patch.setattr(sys, "argv", ["daelab", *given])
@@ -188,7 +190,7 @@ class Shell:
 
 
 def check_pip(given: list[str], _: Shell) -> None:
-    """`pip install` of daelab with extras that are, or of a package."""
+    """Check that `pip install` names existing extras of daelab, or a package."""
     assert given[0] == "install", given
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     for name in given[1:]:
@@ -197,7 +199,7 @@ def check_pip(given: list[str], _: Shell) -> None:
 
 
 def check_make(given: list[str], _: Shell) -> None:
-    """Targets of the Makefile; NAME=VALUE of a variable in it."""
+    """Check that the Makefile has the targets and the variables."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     for word in given:
         name = word.partition("=")[0]
@@ -206,7 +208,7 @@ def check_make(given: list[str], _: Shell) -> None:
 
 
 def check_python(given: list[str], shell: Shell) -> None:
-    """A script of ours with options that it has; or a module of the standard library, or daelab's."""
+    """Check that a script exists and has the options, or that a module is of the standard library or daelab's."""
     if given[0] == "-m":
         if given[1] == "daelab":
             shell.parsed(*given[2:])
@@ -221,7 +223,7 @@ def check_python(given: list[str], shell: Shell) -> None:
 
 
 def check_curl(given: list[str], _: Shell) -> None:
-    """A path of the API, asked by the method that it takes."""
+    """Check that the API has the path with the method."""
     (address,) = [word for word in given if word.startswith("http")]
     path = re.sub(r"^http://[^/]+|\?.*", "", address)
     application: Any = create_app().app
@@ -230,7 +232,7 @@ def check_curl(given: list[str], _: Shell) -> None:
 
 
 def check_docker(given: list[str], shell: Shell) -> None:
-    """`docker build` of this folder; `docker run` of a command that there is."""
+    """Check `docker build` of this folder, and that `docker run` runs an existing command."""
     if given[0] == "build":
         assert given[-1] == "."
         assert (ROOT / "Dockerfile").is_file()
@@ -240,19 +242,19 @@ def check_docker(given: list[str], shell: Shell) -> None:
 
 
 def check_torchrun(given: list[str], shell: Shell) -> None:
-    """Of daelab's module; what comes after it is a command."""
+    """Check that torchrun starts daelab's module, and that an existing command follows."""
     at = given.index("-m")
     assert given[at + 1] == "daelab", given
     shell.parsed(*given[at + 2 :])
 
 
 def check_tensorboard(given: list[str], _: Shell) -> None:
-    """What the extra `track` installs."""
+    """Check that the extra `track` installs it."""
     assert given[0] == "--logdir", given
 
 
 def jobs(value: Any) -> Iterator[list[str]]:
-    """Every list of words, however deep in a document, that names daelab."""
+    """Yield every list of words in a document that names daelab."""
     if isinstance(value, list) and "daelab" in value:
         yield value
     elif isinstance(value, dict | list):
@@ -271,16 +273,35 @@ CHECKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def small_photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Photo, ...]:
+    """Return parts of the bundled photographs, which the commands treat in a tenth of the time."""
+    folder = tmp_path_factory.mktemp("photos")
+
+    class SmallPhoto(Photo):
+        def path(self) -> Path:
+            return folder / Path(self.file).name
+
+    small = tuple(SmallPhoto(photo.name, photo.package, photo.file) for photo in bundled_photos.PHOTOS)
+    for photo, part in zip(bundled_photos.PHOTOS, small, strict=True):
+        with Image.open(photo.path()) as picture:
+            picture.crop((100, 80, 260, 200)).save(part.path())
+    return small
+
+
 @pytest.fixture
-def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parsed: Callable[..., None]) -> Shell:
-    """In an empty folder."""
+def shell(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, parsed: Callable[..., None], small_photos: tuple[Photo, ...]
+) -> Shell:
+    """Return a shell in an empty folder."""
+    monkeypatch.setattr(bundled_photos, "PHOTOS", small_photos)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAELAB_RUNS")
     return Shell(monkeypatch, parsed)
 
 
 def supposed() -> None:
-    """What the README supposes to be in its reader's folder: a clean picture, noisy ones, and a folder of them."""
+    """Write the files that the README expects: a clean picture, noisy ones, and a folder of them."""
     rng = np.random.default_rng(0)
     at = np.linspace(0, 9, 48)
     clean = 120 + 60 * (np.sin(at)[:, None, None] * np.cos(at)[None, :, None]) + np.zeros(3)
@@ -292,7 +313,7 @@ def supposed() -> None:
 
 
 def shell_block(block: Block, place: str, shell: Shell, _: dict[str, Any]) -> None:
-    """Line by line; of a cluster's job, what it starts."""
+    """Run a shell block line by line; of a cluster's job, check what it starts."""
     if "a job" not in block.rules:
         for line in lines(block.text):
             shell.line(line, block.rules)
@@ -304,7 +325,7 @@ def shell_block(block: Block, place: str, shell: Shell, _: dict[str, Any]) -> No
 
 
 def yaml_block(block: Block, place: str, shell: Shell, _: dict[str, Any]) -> None:
-    """Of a cluster's job, what it starts."""
+    """Check the command that a cluster's job starts."""
     started = list(jobs(list(yaml.safe_load_all(block.text))))
     assert started, place
     for given in started:
@@ -312,7 +333,7 @@ def yaml_block(block: Block, place: str, shell: Shell, _: dict[str, Any]) -> Non
 
 
 def python_block(block: Block, place: str, _: Shell, names: dict[str, Any]) -> None:
-    """Run among the page's names, or those of a module; kept as the file that it is."""
+    """Run a Python block with the names of the page or of a module, or write it as the file that it shows."""
     if any(name.startswith("only read, ") for name in block.rules):
         read(block.text, place)
         return
@@ -324,20 +345,20 @@ def python_block(block: Block, place: str, _: Shell, names: dict[str, Any]) -> N
 
 
 def toml_block(block: Block, _place: str, _shell: Shell, _: dict[str, Any]) -> None:
-    """A recipe, or a space of them."""
+    """Read a block as a recipe or as a search space."""
     file = Path(block.title or "block.toml")
     file.write_text(block.text)
     load_search_space(file) if "a space" in block.rules else load_recipe(file)
 
 
 def other_block(block: Block, place: str, _shell: Shell, _: dict[str, Any]) -> None:
-    """What is left is the map, which is the package's own."""
+    """Check that any other block is the map of packages."""
     assert block.kind == "", f"{place}: a block of no known kind: {block.kind}"
     assert block.text.strip() in re.sub(r"^ {4}", "", daelab.__doc__ or "", flags=re.MULTILINE), place
 
 
 def output_block(block: Block, place: str, _shell: Shell, _: dict[str, Any]) -> None:
-    """Shows what is printed."""
+    """Skip a block that shows output."""
     assert not block.rules, place
 
 
@@ -365,7 +386,7 @@ def test_every_block_does_what_it_says(page: Path, shell: Shell) -> None:
 
 
 def read(text: str, place: str) -> None:
-    """Python that is not run: it compiles, what it imports is there, and so is what it uses of that."""
+    """Check Python that is not run: it compiles, and its imports and the names that it uses exist."""
     tree = compile(text, place, "exec", ast.PyCF_ONLY_AST)
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     names: dict[str, Any] = {}
@@ -377,7 +398,7 @@ def read(text: str, place: str) -> None:
 
 
 def spans(path: Path) -> Iterator[str]:
-    """Code within the text of a page."""
+    """Return the code within the text of a page."""
     for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
         yield from (child.content for child in token.children or () if child.type == "code_inline")
 
@@ -395,7 +416,7 @@ def test_commands_within_the_text_are_commands(page: Path, shell: Shell) -> None
 
 
 def known(text: str, given: list[str]) -> None:
-    """The first words name a command, and its options are of it; values may stand for themselves (NAME, DIR)."""
+    """Check that the first words name a command that has the options; a placeholder such as NAME may be a value."""
     command: Any = typer.main.get_command(app)
     while hasattr(command, "commands") and given:
         if given[0] == "COMMAND":
