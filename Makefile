@@ -4,6 +4,7 @@
 # make docs         draw the figures and build the handbook into site/; open site/index.html
 # make fuzz         try 100,000 damaged files and texts; takes minutes; FUZZ="--seed 1" changes them
 # make audit        check the licences and the known vulnerabilities of all dependencies; AUDIT=--offline: licences only
+# make benchmarks   measure speed and memory, and write the tables of docs/performance.md; takes an hour at most
 # make structure    print the figures of the code base: packages, imports, sizes, documentation
 # make test-oldest  run a part of the tests with the oldest supported versions of the dependencies, in .venv-oldest
 # Each target makes .venv once, with the versions in constraints.txt. Without an NVIDIA GPU, torch comes from its index
@@ -19,7 +20,7 @@ PIP := -m pip install --disable-pip-version-check
 TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,https://download.pytorch.org/whl/cpu)
 DEMO := env DAELAB_RUNS=demo/runs DAELAB_LEDGER=sqlite:///demo/runs/ledger.db $(BIN)/daelab
 
-.PHONY: demo test lint suite docs fuzz audit structure test-oldest env
+.PHONY: demo test lint suite docs fuzz audit benchmarks structure test-oldest env
 .DELETE_ON_ERROR:
 
 env: $(READY)
@@ -60,6 +61,10 @@ fuzz: $(READY)
 audit: $(READY)
 	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[audit]'
 	$(BIN)/python tools/audit.py $(AUDIT)
+
+# BENCHMARKS="--data-root .data" takes CIFAR-10, and "--only start-up,threads" measures a part.
+benchmarks: $(READY)
+	$(BIN)/python benchmarks/performance.py $(BENCHMARKS)
 
 structure: $(READY)
 	$(BIN)/python tools/structure.py

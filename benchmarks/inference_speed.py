@@ -30,6 +30,7 @@ from torch import Tensor
 
 import train_speed
 from common import parser, pick_data, show, table
+from daelab._util.hardware import keep_freed_memory
 from daelab.datasets.registry import load_dataset
 from daelab.datasets.splits import split_dataset
 from daelab.denoising.classical import parse_classical_method, tune_classical_method
@@ -45,10 +46,14 @@ from train_speed import Commands, Reply, Worker, serve
 
 BATCH = 128
 """Images that the plain module takes at once."""
-LEARNED = ("plain", "daelab", "daelab, ONNX")
+PLAIN = "plain"
+KEPT = "plain, keeping freed memory"
+"""The plain module with the allocator's setting that daelab uses."""
+OURS = ("daelab", "daelab, ONNX")
+LEARNED = (PLAIN, KEPT, *OURS)
 CLASSICAL = ("nlm", "nlm,patch_size=7,patch_distance=11", "tv", "wavelet", "bilateral", "median", "wiener")
 """The second is scikit-image's own choice of windows; what is not given is tuned."""
-GOALS = {"plain": 2.0, "nlm": 100.0, "bm3d": 300.0}
+GOALS = {PLAIN: 2.0, KEPT: 2.5, "nlm": 100.0, "bm3d": 300.0}
 """How many times as fast the faster of daelab's two should be at least."""
 LARGE_MEMORY = 1500.0
 """Megabytes that 100 megapixels may take, above those of an interpreter that imported daelab."""
@@ -83,7 +88,9 @@ def options() -> argparse.ArgumentParser:
 
 def contender(name: str, args: argparse.Namespace) -> Clean:
     """Return a function that denoises float32 images of shape (N, 3, H, W) on the CPU."""
-    if name == "plain":
+    if name in (PLAIN, KEPT):
+        if name == KEPT:
+            keep_freed_memory()
         network, _ = load_network(find_model(args.model))
 
         def plain(x: Tensor) -> Tensor:
@@ -207,10 +214,12 @@ def write_picture(folder: Path, megapixels: float, noise: str) -> None:
 
 def measure(args: argparse.Namespace, arguments: list[str], part: str) -> dict[str, Any]:
     """Measure in rounds; every other round runs in reverse order, so that a drift cancels."""
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names(args)}
+    # One plain module is enough for the large picture, which takes it long.
+    compared = [name for name in names(args) if part == "images" or name != KEPT]
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in compared}
     milliseconds = round(1e3 * args.seconds)
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(f"{part}:{name}", arguments, __file__)) for name in names(args)}
+        workers = {name: stack.enter_context(Worker(f"{part}:{name}", arguments, __file__)) for name in compared}
         for worker in workers.values():
             worker.ask(min(milliseconds, 500))
         for number in range(args.rounds):
@@ -296,9 +305,9 @@ def human(found: dict[str, Any]) -> str:
         if part == "picture":
             lines += ["", f"a picture of {found['megapixels']:g} megapixels; crops of it for the classical methods", ""]
         head = ["images/s"] if part == "images" else []
-        rows = [["", *head, "megapixels/s", "peak MB", "PSNR, dB", "to plain", "to nlm"]]
+        rows = [["", *head, "megapixels/s", "peak MB", "PSNR, dB", "to plain", "to kept", "to nlm"]]
         for name, row in found[part].items():
-            ratios = (f"{row['ratio'][other]:,.2f}" if other in row["ratio"] else "" for other in ("plain", "nlm"))
+            ratios = (f"{row['ratio'][other]:,.2f}" if other in row["ratio"] else "" for other in (PLAIN, KEPT, "nlm"))
             speed = [f"{row['per_second']:,.1f}"] if head else []
             speed.append(f"{row['megapixels_per_second']:,.3f}")
             rows.append([name, *speed, f"{row['memory_mb']:,.0f}", f"{row['psnr']:.2f}", *ratios])
@@ -312,7 +321,7 @@ def human(found: dict[str, Any]) -> str:
 def goals(found: dict[str, Any]) -> list[str]:
     """Return the goals for the test images beside what was measured."""
     rows = found["images"]
-    best = max(LEARNED[1:], key=lambda name: rows[name]["megapixels_per_second"])
+    best = max(OURS, key=lambda name: rows[name]["megapixels_per_second"])
     lines = []
     for other, wanted in GOALS.items():
         if other in rows:
@@ -325,7 +334,7 @@ def goals(found: dict[str, Any]) -> list[str]:
 
 def _large_lines(found: dict[str, Any]) -> list[str]:
     lines = []
-    for name in LEARNED[1:]:
+    for name in OURS:
         row = found[name]
         times = ", ".join(f"{size} MP {seconds:.3f}" for size, seconds in row["seconds_per_megapixel"].items())
         lines += [
@@ -359,7 +368,7 @@ def main() -> None:
             found["picture"] = measure(args, arguments, "picture")
         if args.large:
             found["large"] = large(args)
-    best = max(found["images"][name]["ratio"]["plain"] for name in LEARNED[1:])
+    best = max(found["images"][name]["ratio"][PLAIN] for name in OURS)
     show(found | {"ratio": best}, human(found), args.json)
 
 

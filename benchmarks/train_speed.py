@@ -39,6 +39,7 @@ from common import (
     whole_batches,
 )
 from daelab._util.hardware import choose_device, choose_precision
+from daelab.cli.process import limit_spinning
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import Recipe, parse_recipe
@@ -189,11 +190,17 @@ def serve(args: argparse.Namespace) -> None:
 class Worker:
     """A worker process; it computes only while it is asked."""
 
-    def __init__(self, kind: str, arguments: list[str], script: str = __file__) -> None:
-        """Start the process of a worker."""
+    def __init__(
+        self, kind: str, arguments: list[str], script: str = __file__, environment: dict[str, str] | None = None
+    ) -> None:
+        """Start the process of a worker, with some variables of the environment changed."""
         self.kind = kind
         command = [sys.executable, script, *arguments, "--worker", kind]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # As the command line does. It holds for all that are compared.
+        limit_spinning()
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **(environment or {})}
+        )
 
     def __enter__(self) -> Worker:
         """Return the worker."""

@@ -3,8 +3,8 @@
     python tools/figures.py             every SVG file that a page shows
     python tools/figures.py --readme    also the picture in the README, which the repository keeps
 
-Figures of leaderboards are drawn from `leaderboard.csv`, figures of studies from `compare.json`. Only figures that a
-page refers to are drawn.
+Figures of leaderboards are drawn from `leaderboard.csv`, figures of studies from `compare.json`, and the cost against
+size from `cost.csv`. Only figures that a page refers to are drawn.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import re
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from daelab.experiments.leaderboard.figures import LeaderboardPoint, draw_leader
 from daelab.experiments.leaderboard.measure import NOTHING
 from daelab.experiments.reports.charts import pareto_figure
 from daelab.experiments.reports.search_charts import importance_figure
+from daelab.experiments.reports.style import MUTED, PALETTE, apply_style, new_figure, save_figure
 
 ROOT = Path(__file__).parents[1]
 README_PICTURE = Path("docs/images/psnr-over-multiplications.png")
@@ -71,6 +73,8 @@ def draw_handbook_figures(root: Path) -> list[Path]:
                 draw_leaderboard_figures(read_leaderboard_points(folder / "leaderboard.csv"), out)
             if (folder / "compare.json").is_file():
                 draw_comparison_figures(read_comparison(folder / "compare.json"), out)
+            if (folder / "cost.csv").is_file():
+                draw_costs(folder / "cost.csv", out / "cost.svg")
             figures |= {folder / path.name: path for path in out.glob("*.svg")}
         if missing := sorted(wanted - set(figures)):
             raise SystemExit(f"{missing[0].relative_to(root)} is shown on a page, but no data is kept to draw it from")
@@ -161,6 +165,45 @@ def draw_comparison_figures(compared: Comparison, out: Path) -> None:
     shares, _ = compute_importances(finished, fields)
     if shares:
         importance_figure(shares, out / "importance.svg")
+
+
+def draw_costs(path: Path, out: Path) -> None:
+    """Draw the time and the memory that `benchmarks/cost_by_size.py` measured, one panel for each kind of work.
+
+    Args:
+        path: its `cost.csv`.
+        out: the figure to write.
+    """
+    axes: dict[str, list[tuple[float, float, float]]] = {}
+    with path.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            point = float(row["size"]), float(row["cpu_seconds"]), float(row["peak_mb"])
+            axes.setdefault(row["axis"], []).append(point)
+    with apply_style():
+        from matplotlib.ticker import FuncFormatter
+
+        fig = new_figure(9.0, 5.2, "constrained")
+        panels = fig.subplots(2, -(-len(axes) // 2), squeeze=False).flatten()
+        for panel in panels[len(axes) :]:
+            panel.remove()
+        for panel, (name, points) in zip(panels, axes.items(), strict=False):
+            sizes, seconds, megabytes = zip(*points, strict=True)
+            panel.plot(sizes, seconds, "o-", color=PALETTE[0], label="CPU seconds")
+            panel.plot(sizes, megabytes, "s--", color=MUTED, label="peak MB")
+            panel.set(xscale="log", yscale="log", title=f"{name}, slope {measure_slope(points):.2f}")
+            panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+            panel.set_xticks(sizes, [f"{size:,g}" if size < 1000 else f"{size / 1000:g}k" for size in sizes])
+            panel.minorticks_off()
+        panels[0].legend(frameon=False, fontsize=8)
+        save_figure(fig, out)
+
+
+def measure_slope(points: list[tuple[float, float, float]]) -> float:
+    """Return the exponent of the size in the CPU seconds between the two largest sizes; NaN for one size."""
+    if len(points) < 2:
+        return math.nan
+    (small, before, _), (large, after, _) = points[-2:]
+    return math.log(after / before) / math.log(large / small)
 
 
 def draw_readme_picture(root: Path) -> None:

@@ -1,4 +1,4 @@
-"""What ships beside the package: one version everywhere, a citation as its format asks, an image by the rules."""
+"""Files beside the package: one version everywhere, a valid citation file, and a sound container image."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_workflow_covers_every_python_and_three_systems() -> None:
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile: (instruction, what it is given), comments and line ends taken out."""
+    """Return (instruction, arguments) for each line of the Dockerfile, without comments and line breaks."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = text.replace("\\\n", " ").splitlines()
     return [(line.split()[0], line.partition(" ")[2].strip()) for line in lines if line.strip()]
@@ -126,6 +126,78 @@ def test_the_image_is_built_from_what_is_there_and_nothing_else_is_sent() -> Non
     assert copied == sent
     assert all((ROOT / name).exists() for name in sent)
     assert any(fnmatch.fnmatch("src/daelab/__pycache__", rule) for rule in rules[1:])
+
+
+def image_commands() -> list[list[str]]:
+    """The commands of each RUN of the image in order, without the flags of RUN."""
+    runs = [re.sub(r"--mount=\S+ ", "", given) for name, given in instructions() if name == "RUN"]
+    return [[command.strip() for command in given.split("&&")] for given in runs]
+
+
+def copy_context(folder: Path, *, weights: bool) -> None:
+    """Copy what is sent to the build of the image."""
+    for name, given in instructions():
+        if name == "COPY" and "--from" not in given:
+            for source in shlex.split(given)[:-1]:
+                place = ROOT / source
+                ignored = shutil.ignore_patterns("__pycache__", *([] if weights else ["*.safetensors"]))
+                shutil.copytree(place, folder / source, ignore=ignored) if place.is_dir() else shutil.copy(
+                    place, folder
+                )
+
+
+def test_the_wheel_of_the_image_builds_from_what_is_sent(tmp_path: Path) -> None:
+    (folder := tmp_path / "source").mkdir()
+    copy_context(folder, weights=False)
+    ((command,), *_) = image_commands()
+    words = shlex.split(command.replace("/wheels", str(tmp_path / "wheels")))
+    # The build needs no network, since hatchling is installed here.
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "--no-build-isolation"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (wheel,) = (tmp_path / "wheels").glob("daelab-*.whl")
+    assert wheel.name.startswith(f"daelab-{PROJECT['version']}-")
+
+
+AS_ROOT = ("useradd", "install")
+"""The programs of the image that change the system, which a test cannot do."""
+
+
+def test_the_image_runs_only_known_programs() -> None:
+    programs = {shlex.split(command)[0] for commands in image_commands() for command in commands}
+    assert programs == {"pip", *AS_ROOT}
+
+
+@pytest.mark.skipif(
+    "DAELAB_TEST_IMAGE" not in os.environ, reason="DAELAB_TEST_IMAGE=1: downloads PyTorch, takes minutes"
+)
+def test_the_commands_of_the_image_run_in_a_bare_environment(tmp_path: Path) -> None:
+    (folder := tmp_path / "source").mkdir()
+    copy_context(folder, weights=True)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    environment = {"PATH": f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environment |= {
+        name: value for name, value in os.environ.items() if name.lower().endswith("_proxy") or "PIP" in name
+    }
+    for commands in image_commands():
+        for command in commands:
+            if shlex.split(command)[0] not in AS_ROOT:
+                line = command.replace("/wheels", str(tmp_path / "wheels"))
+                subprocess.run(["sh", "-ec", line], cwd=folder, env=environment, check=True)
+    start = [*json.loads(dict(instructions())["ENTRYPOINT"]), *json.loads(dict(instructions())["CMD"])]
+    program = tmp_path / "venv" / "bin" / start[0]
+    done = subprocess.run(
+        [program, *start[1:]], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: daelab")
+    # The network and the weights of the wheel work, and no build for GPUs was installed.
+    code = "import daelab, numpy, torch; daelab.load_model('model-c')(numpy.zeros((8, 8))); print(torch.version.cuda)"
+    python = tmp_path / "venv" / "bin" / "python"
+    done = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None\n"
 
 
 def test_hadolint_finds_nothing() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Self, get_args
 import tomlkit
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from daelab._util.files import check_ordinary_file
 from daelab._util.text import shorten_reason
 from daelab.errors import make_unknown_name_error
 
@@ -61,16 +62,9 @@ class ConfigDocument(ConfigTable):
     note: str = ""
     """A description of the recipe in a line or two."""
 
-    def to_dict(self, *, whole: bool = True) -> dict[str, Any]:
-        """Convert the recipe to plain values for JSON and TOML.
-
-        Args:
-            whole: Whether to include the values that equal the defaults.
-
-        Returns:
-            The fields by name. Fields that are None are left out.
-        """
-        return self.model_dump(mode="json", exclude_none=True, exclude_defaults=not whole)
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the recipe to plain values for JSON and TOML: the fields by name, without those that are None."""
+        return self.model_dump(mode="json", exclude_none=True)
 
     def to_toml(self) -> str:
         """Write every field as TOML, so that a later change of a default changes no old run."""
@@ -124,6 +118,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: The file is too large or is not TOML. The message names the file.
     """
+    check_ordinary_file(path)
     # Before reading, so that a huge file does not fill the memory.
     if path.stat().st_size > _MAX_FILE_SIZE:
         raise ValueError(f"{path}: the file has over {_MAX_FILE_SIZE} bytes; a recipe has a few lines")
@@ -204,11 +199,11 @@ def _apply_override(fields: dict[str, Any], text: str, expand: PresetExpander) -
 def _parse_value(text: str, shown: str) -> Any:
     """Read the value of an override: TOML, or bare text, which needs no quotes on the command line."""
     try:
-        # In an inline table on one line, further fields, tables and comments are errors; nothing is dropped in silence.
-        parsed = tomllib.loads(f"table = {{ value = {text} }}")
+        # In a table and in a list, so that a text which closes the one early, and hides what follows, breaks the other.
+        parsed = tomllib.loads(f"table = {{ value = {text} }}\nlist = [{text}]")
     except (ValueError, RecursionError):
         parsed = {}
-    if parsed.keys() == {"table"} and parsed["table"].keys() == {"value"}:
+    if parsed.keys() == {"table", "list"} and parsed["table"].keys() == {"value"} and len(parsed["list"]) == 1:
         return parsed["table"]["value"]
     if len(text.splitlines()) > 1:
         raise ValueError(f"--set {shown}: a text of several lines; give each field a --set of its own")

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from daelab._util.memory import get_free_memory
+from daelab._util.text import shorten_error
 
 KEEPS_FREED_MEMORY = sys.platform.startswith("linux")
 """Whether `keep_freed_memory` does anything. Tests and benchmarks switch it off."""
@@ -217,18 +218,6 @@ def _list_onnx_providers(installed: list[str]) -> list[Any]:
             "install an onnxruntime with it, or run the ONNX file with --device cpu"
         )
     return ["CPUExecutionProvider"]
-
-
-def shorten_error(error: Exception) -> str:
-    """Return the first line of another library's error.
-
-    Args:
-        error: The error.
-
-    Returns:
-        Its first line, or the name of its class if it has no message.
-    """
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
 
 
 def collect_versions() -> dict[str, str]:

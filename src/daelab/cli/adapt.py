@@ -9,7 +9,7 @@ import typer
 
 from daelab.cli.console import ConsoleProgress, print_json, print_note, print_result
 from daelab.cli.help import complete_models
-from daelab.cli.options import Json, RunName
+from daelab.cli.options import Device, Json, RunName
 
 
 def adapt(
@@ -20,6 +20,7 @@ def adapt(
     ] = "photo-s",
     minutes: Annotated[float, typer.Option(help="Time of the training, in minutes.")] = 10.0,
     name: RunName = None,
+    device: Device = None,  # noqa: ARG001
     as_json: Json = False,
 ) -> None:
     """Adapt a model to noisy pictures, without clean ones.

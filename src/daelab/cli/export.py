@@ -9,7 +9,7 @@ import typer
 
 from daelab.cli.console import print_error, print_json, print_result, print_table
 from daelab.cli.help import complete_models
-from daelab.cli.options import Json, Overwrite
+from daelab.cli.options import Device, Json, Overwrite
 
 
 def export(
@@ -33,6 +33,7 @@ def export(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    device: Device = None,  # noqa: ARG001
     as_json: Json = False,
 ) -> None:
     """Export a model as ONNX, or the web page as static files.

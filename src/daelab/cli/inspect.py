@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab.cli.console import format_command, print_error, print_json, print_result
-from daelab.cli.options import Json
+from daelab.cli.options import Device, Json
 from daelab.errors import describe_error
 
 if TYPE_CHECKING:
@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 def inspect(
     pictures: Annotated[list[str], typer.Argument(metavar="PICTURE...", help="Picture files, or photo:NAME.")],
+    device: Device = None,  # noqa: ARG001
     as_json: Json = False,
 ) -> None:
     """Identify the noise in a picture and suggest a model.
 
-    Prints the family of the noise, its level, gain and offset, and the shipped models that were trained for it. If
-    scikit-image is installed, its estimate of the level is printed too.
+    Prints the family of the noise, its level, gain and offset, scikit-image's estimate of the level, and the shipped
+    models that were trained for such noise. It is computed on the CPU in any case, so that each computer gives the
+    same answer.
 
     Example: daelab inspect noisy.png
     """

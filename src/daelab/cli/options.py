@@ -10,6 +10,9 @@ import typer
 from daelab._util.distributed import read_world
 from daelab.cli.help import complete_runs
 
+PERFORMANCE = "Performance"
+"""The heading of the options that change the speed and not the result."""
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the noise. The same seed gives the same noise.")]
 DataRoot = Annotated[
@@ -41,6 +44,7 @@ Device = Annotated[
         help="Device that computes: auto, cpu, cuda, cuda:1, mps or xpu. Default: $DAELAB_DEVICE, or auto: the GPU if "
         "there is one.",
         callback=_use_device,
+        rich_help_panel=PERFORMANCE,
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]

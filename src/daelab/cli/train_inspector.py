@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from daelab.cli.console import print_json, print_result, print_table, show_progress
-from daelab.cli.options import DataRoot, Json
+from daelab.cli.options import DataRoot, Device, Json
 
 
 def train_inspector(
@@ -22,6 +22,7 @@ def train_inspector(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training. The same seed gives the same network.")] = 0,
     data_root: DataRoot = None,
+    device: Device = None,  # noqa: ARG001
     as_json: Json = False,
 ) -> None:
     """Train the noise identification behind `daelab inspect`.

@@ -157,7 +157,11 @@ def _placed(value: Any, lists: Set[str], place: FieldPath) -> Iterator[tuple[Fie
 
 
 def parse_range(value: Any) -> bool:
-    """Whether a table is a range."""
+    """Return whether a value of a search space is a range.
+
+    Args:
+        value: The value, as it is in the TOML file.
+    """
     return isinstance(value, Mapping) and {"low", "high"} <= set(value)
 
 

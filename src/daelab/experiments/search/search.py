@@ -36,6 +36,7 @@ class SearchProgress(Protocol):
         Args:
             text: One line.
         """
+        return
 
     def trial(self, row: TrialRow, ended: int, trials: int | None, left: float | None) -> None:
         """Report the end of a trial.
@@ -46,6 +47,7 @@ class SearchProgress(Protocol):
             trials: The number of all trials; None if there is no limit.
             left: The estimated seconds until all trials have ended; None if unknown.
         """
+        return
 
     def count(self, done: float, total: int) -> None:
         """Report the number of trained epochs.
@@ -54,6 +56,7 @@ class SearchProgress(Protocol):
             done: The number of trained epochs.
             total: The number of all epochs; 0 if unknown.
         """
+        return
 
 
 class SearchInterrupted(Exception):

@@ -20,7 +20,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -137,17 +137,17 @@ class Study(StudyRecords):
         self.study.set_user_attr("repeats", dict(zip(map(str, numbers), counts, strict=True)))
         for point in points:
             self.study.enqueue_trial(point, {"seed": 0})
-        for trial in first:
-            if trial.state == TrialState.COMPLETE:
-                self._repeat(trial.number)
+        self._repeat([trial.number for trial in first if trial.state == TrialState.COMPLETE])
 
-    def _repeat(self, number: int) -> None:
-        """Enqueue the further seeds of a point."""
-        existing = self._trials()
-        seeds = {trial.user_attrs["seed"] for trial in existing if trial.user_attrs.get("point") == number}
-        for seed in range(1, self.study.user_attrs["repeats"].get(str(number), 1)):
-            if seed not in seeds:
-                self.study.enqueue_trial(existing[number].params, {"point": number, "seed": seed})
+    def _repeat(self, numbers: Sequence[int]) -> None:
+        """Enqueue the further seeds of points, which the numbers of their first trials name."""
+        # Each is read once for all points, since a study may have thousands.
+        existing, repeats = self._trials(), self.study.user_attrs["repeats"]
+        there = {(trial.user_attrs.get("point"), trial.user_attrs.get("seed")) for trial in existing}
+        for number in numbers:
+            for seed in range(1, repeats.get(str(number), 1)):
+                if (number, seed) not in there:
+                    self.study.enqueue_trial(existing[number].params, {"point": number, "seed": seed})
 
     def take(self, space: SearchSpace) -> Trial | None:
         """Take the next trial for this process; return None if no trial waits.
@@ -234,7 +234,7 @@ class Study(StudyRecords):
         """
         with self._lock():
             # Enqueued before the trial ends, so that no worker finds the study finished in between.
-            self._repeat(trial.number)
+            self._repeat([trial.number])
             self._set(trial.number, result=dict(result))
             self.study.tell(trial, [SEARCH_GOALS[goal].of(result) for goal in space.search.goals])
 

@@ -58,8 +58,6 @@ class SearchWorker:
     """The time of `time.monotonic` at which the worker stops."""
     look: Callable[[], None] = lambda: None
     """A function that is called after each epoch and each trial."""
-    download: Callable[[int, int], None] | None = None
-    """A function that is called with the numbers of bytes done and of all bytes of a download."""
     _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
     _failures: int = 0
 
@@ -198,7 +196,7 @@ class SearchWorker:
             crop: The side of the crops of a folder's pictures, in pixels.
         """
         if (name, crop) not in self._datasets:
-            self._datasets[name, crop] = load_dataset(name, self.data_root, crop=crop, progress=self.download)
+            self._datasets[name, crop] = load_dataset(name, self.data_root, crop=crop)
         return self._datasets[name, crop]
 
 
