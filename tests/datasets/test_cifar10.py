@@ -1,4 +1,4 @@
-"""CIFAR-10: found, or downloaded; checked before it is read; anything else refused."""
+"""CIFAR-10 is found or downloaded, and checked before it is read. Everything else is refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def member(name: str, content: bytes) -> tuple[tarfile.TarInfo, bytes]:
 
 
 def write_archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> str:
-    """Write a .tar.gz; return its MD5."""
+    """Write a .tar.gz file, and return its MD5."""
     with tarfile.open(path, "w:gz") as tar:
         for info, content in members:
             tar.addfile(info, io.BytesIO(content))
@@ -59,7 +59,7 @@ def write_archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> s
 
 @pytest.fixture
 def made_files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The seven files with four images each, and their MD5 in place of the published ones."""
+    """Write the seven files with four images each, and put their MD5 in place of the published ones."""
     files = {}
     for seed, name in enumerate([*TRAIN, "test_batch"]):
         batch = {b"data": pixels(4, 3072, seed=seed), b"labels": [0, 1, 1, 0]}
@@ -71,7 +71,7 @@ def made_files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's data folder of our own, and no $DAELAB_DATA."""
+    """Replace the user's data folder by an empty one, and remove $DAELAB_DATA."""
     monkeypatch.delenv("DAELAB_DATA", raising=False)
     monkeypatch.setattr(cifar10.platformdirs, "user_data_path", lambda *_, **__: tmp_path / "home")
     return tmp_path / "home"
@@ -79,7 +79,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def published(tmp_path: Path, made_files: dict[str, bytes], home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An archive of the made files, "published" at a file:// URL."""
+    """Pack these files into an archive at a file:// URL, as if it were published."""
     path = tmp_path / "published.tar.gz"
     folder = tarfile.TarInfo(FOLDER)
     folder.type = tarfile.DIRTYPE
@@ -256,7 +256,7 @@ def test_an_archive_that_cannot_be_read_is_a_value_error(content: bytes, tmp_pat
 
 
 class Flaky(http.server.BaseHTTPRequestHandler):
-    """Serves `content`, at most `burst` bytes a connection; can resume if `ranges`."""
+    """A server of `content` that sends at most `burst` bytes per connection, and can resume if `ranges` is set."""
 
     content = pixels(300_000).tobytes()
     burst = 120_000

@@ -1,4 +1,4 @@
-"""CBSD68 by name: whole pictures of two orientations, to test on and on nothing else."""
+"""CBSD68 by its name: whole pictures in two orientations, which are only for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 
 from daelab.datasets.base import DatasetSource
 from daelab.datasets.decoding import read_image_size
@@ -25,7 +25,7 @@ TALL, WIDE = (36, 24), (24, 36)
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A root that holds a set of CBSD68's layout: 68 pictures, lying or standing, and a file that is none."""
+    """Write a data set with the layout of CBSD68: 68 pictures in two orientations, and a file that is no picture."""
     root = tmp_path_factory.mktemp("photos")
     (root / "cbsd68").mkdir()
     rng = np.random.default_rng(0)
@@ -62,7 +62,7 @@ def test_pictures_of_two_sizes_are_no_batch(root: Path) -> None:
 
 @pytest.mark.parametrize("folder", ["cbsd432", "train"])
 def test_the_others_of_its_data_set_are_trained_on_as_crops(root: Path, tmp_path: Path, folder: str) -> None:
-    """The 432 are the training part, whole, and the 68 what is tested on: no picture is in both."""
+    """The 432 pictures are the training part, and the 68 are the test part. No picture is in both."""
     (tmp_path / "cbsd68").symlink_to(root / "cbsd68")
     (tmp_path / folder).mkdir()
     for i in range(431):
@@ -111,6 +111,17 @@ def test_sides_are_those_of_the_upright_picture(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by a quarter
     Image.new("RGB", (9, 5)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_image_size(tmp_path / "turned.jpg") == (9, 5)
+    Image.new("RGB", (9, 5)).save(tmp_path / "turned.png", exif=exif)
+    assert read_image_size(tmp_path / "turned.png") == (9, 5)
+
+
+def test_a_side_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (9, 5)).save(tmp_path / "a.png")
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda _: pytest.fail("the picture was decoded"))
+    assert read_image_size(tmp_path / "a.png") == (5, 9)
+    monkeypatch.setattr("daelab.image_io.read.MAX_PIXELS", 44)
+    with pytest.raises(ValueError, match=r"a\.png: it has 45 pixels; at most 44 are read"):
+        read_image_size(tmp_path / "a.png")
 
 
 def test_the_real_set() -> None:

@@ -1,4 +1,4 @@
-"""Folders of pictures: any picture, the same pixels from memory, from disk and with any number of workers."""
+"""Folders of pictures give the same pixels from memory and from disk, with any number of workers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def save(path: Path, array: np.ndarray | Image.Image, **options: object) -> Path
 
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
-    """23 pictures of many sizes in two classes, and two other files."""
+    """Write 23 pictures of many sizes in two classes, and two other files."""
     folder = tmp_path / "album"
     for i in range(23):
         save(folder / ("cats" if i % 3 else "dogs") / f"{i:02}.png", pixels(20 + i, 60 - 2 * i, 3, seed=i))

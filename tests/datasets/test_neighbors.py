@@ -1,4 +1,4 @@
-"""Pairs made of noisy images alone."""
+"""Pairs made from noisy images alone."""
 
 from __future__ import annotations
 

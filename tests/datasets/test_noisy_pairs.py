@@ -1,4 +1,4 @@
-"""Pairs of noisy and clean images for training loops of the user's own."""
+"""Pairs of noisy and clean images for users' own training loops."""
 
 from __future__ import annotations
 

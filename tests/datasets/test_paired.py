@@ -1,4 +1,4 @@
-"""Pairs of a noisy and a clean image: partners are found by their names, and every doubt is an error."""
+"""Pairs of a noisy and a clean image: partners are found by their names, and anything ambiguous is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image sets: every set of the table keeps the contract; each kind reads what it should, no more."""
+"""Every data set of the table keeps the contract of `Images`, and each kind of source is read completely."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def pixels(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def image_set(n: int, name: str = "set", first: int = 0) -> ImageSet:
-    """A set whose image i is filled with the digits of first + i."""
+    """Return a set whose image i is filled with the digits of first + i."""
     number = np.arange(first, first + n)
     images = np.zeros((n, 3, 2, 2), np.uint8)
     images[:, 0], images[:, 1] = (number % 256)[:, None, None], (number // 256)[:, None, None]
@@ -34,7 +34,7 @@ def image_set(n: int, name: str = "set", first: int = 0) -> ImageSet:
 
 
 def numbers(images: Images) -> np.ndarray:
-    """Undo `image_set`: which images these are."""
+    """Return which images of `image_set` these are."""
     batch = images.batch(np.arange(len(images))).astype(np.int64)
     return batch[:, 0, 0, 0] + 256 * batch[:, 1, 0, 0]
 
@@ -77,7 +77,7 @@ def load_any(name: str, tmp_path: Path) -> Dataset:
 
 
 def photographs(root: Path) -> Path:
-    """A folder with a stand-in for CBSD68: 68 pictures of one size."""
+    """Write a folder that stands in for CBSD68: 68 pictures of one size."""
     (root / "cbsd68").mkdir(exist_ok=True)
     for i in range(68):
         Image.fromarray(pixels(16, 24, 3, seed=i)).save(root / "cbsd68" / f"{i:03}.png")

@@ -1,4 +1,4 @@
-"""A limited evaluation tests every class, and it says which images it tests."""
+"""A limited evaluation tests every class, and says which images it tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from daelab.evaluation.image_selection import select_test_images, take_represent
 
 
 def image_set(labels: list[int]) -> ImageSet:
-    """Images whose every pixel is their position."""
+    """Return images whose pixels all hold the position of the image."""
     pixels = np.broadcast_to(np.arange(len(labels), dtype=np.uint8)[:, None, None, None], (len(labels), 3, 2, 2))
     classes = tuple(map(str, range(max(labels, default=0) + 1)))
     return ImageSet("numbers", np.ascontiguousarray(pixels), np.array(labels, np.int64), classes)

@@ -1,4 +1,4 @@
-"""Metrics against independent references: scikit-image, torchmetrics, and the paper's code written out."""
+"""Metrics equal independent references: scikit-image, torchmetrics, and the paper's code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from daelab.evaluation.metrics import (
 
 
 def pair(shape: tuple[int, ...], noise: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Noisy and clean smooth pictures."""
+    """Return noisy and clean smooth pictures."""
     rng = np.random.default_rng(seed)
     at = np.linspace(0, 1, shape[-1])
     clean = 0.5 + 0.4 * np.sin(9 * at * rng.uniform(0.5, 2, (*shape[:-1], 1)) + np.linspace(0, 5, shape[-2])[:, None])

@@ -1,4 +1,4 @@
-"""No band, page, frame or pixel is lost in silence: all are denoised, or named in a note, or the file is refused."""
+"""No band, page, frame or pixel is lost silently: it is denoised, named in a note, or the file is refused."""
 
 from __future__ import annotations
 

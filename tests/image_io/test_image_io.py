@@ -1,4 +1,4 @@
-"""Pictures keep their format, mode, depth, alpha and metadata; errors are one line.
+"""Pictures keep their format, mode, depth, alpha and metadata, and errors are one line.
 
 Sources are written by Pillow, tifffile or by hand. Results are read by Pillow or tifffile, not by the code under test.
 """
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
+from PIL.JpegImagePlugin import get_sampling
 
 from daelab import denoise_file
 from daelab.denoising.backends import Backend
@@ -129,7 +131,7 @@ CASES: dict[str, tuple[str, Callable[[Path, dict[str, Any]], None]]] = {
 
 
 def seen(path: Path) -> tuple[np.ndarray, str]:
-    """Return the pixels of a file as an independent reader decodes them, and its mode."""
+    """Return the pixels of a file as an independent reader decodes them, and their mode."""
     if path.suffix in (".tif", ".tiff"):
         with tifffile.TiffFile(path) as file:
             page = file.pages[0]
@@ -147,7 +149,7 @@ def seen(path: Path) -> tuple[np.ndarray, str]:
 
 
 def alpha_of(path: Path) -> np.ndarray | None:
-    """Return alpha in full depth, if there is any."""
+    """Return alpha in its full depth, or None."""
     if path.suffix in (".tif", ".tiff"):
         values, mode = seen(path)
         return None if mode.endswith("()") else values[..., -1]
@@ -195,7 +197,7 @@ def test_sixteen_bits_of_png_are_exact(samples: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
 @pytest.mark.parametrize("passes", [False, True])
 def test_the_transparent_level_of_a_grey_png_is_kept(bits: int, passes: bool, tmp_path: Path) -> None:
-    """An interlaced picture has a single row, so that only four passes hold pixels."""
+    """An interlaced picture with a single row has pixels in only four of the passes."""
     levels = np.random.default_rng(0).integers(0, 2**bits, (1 if passes else 21, 16))
     key = int(levels[0, 3])
 
@@ -217,7 +219,7 @@ def test_the_transparent_level_of_a_grey_png_is_kept(bits: int, passes: bool, tm
 
 
 def interlaced(values: np.ndarray) -> bytes:
-    """Make the rows of an interlaced PNG of 8 or 16 bits by hand: Pillow does not write them."""
+    """Make the rows of an interlaced PNG of 8 or 16 bits, which Pillow does not write."""
     passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
     big = values.astype(values.dtype.newbyteorder(">"))
     return b"".join(b"\0" + row.tobytes() for x, y, dx, dy in passes for row in big[y::dy, x::dx] if row.size)
@@ -349,16 +351,39 @@ def test_the_orientation_of_a_tiff_is_kept(orientation: int, tmp_path: Path) -> 
         assert image.getexif().get(0x0112) == orientation
 
 
-@pytest.mark.parametrize(("quality", "subsampling"), [(50, 2), (90, 0), (75, 1)])
-def test_jpeg_keeps_its_quality(quality: int, subsampling: int, tmp_path: Path) -> None:
-    by_pillow("RGB")(tmp_path / "a.jpg", {"quality": quality, "subsampling": subsampling, "progressive": quality == 90})
+@pytest.mark.parametrize(
+    ("mode", "quality", "subsampling"),
+    [("RGB", 50, 2), ("RGB", 98, 0), ("RGB", 75, 1), ("L", 30, 0), ("L", 97, 0), ("CMYK", 60, 0), ("CMYK", 99, 0)],
+)
+def test_a_jpeg_keeps_at_least_its_quality(mode: str, quality: int, subsampling: int, tmp_path: Path) -> None:
+    sampling = {"subsampling": subsampling} if mode == "RGB" else {}
+    by_pillow(mode)(tmp_path / "a.jpg", {"quality": quality, "progressive": quality == 98, **sampling})
     denoise_file(tmp_path / "a.jpg", tmp_path / "b.jpg", model=DARKER)
-    from PIL.JpegImagePlugin import get_sampling
+    by_pillow(mode)(tmp_path / "c.jpg", {"quality": 95})
+    finer = "a.jpg" if quality > 95 else "c.jpg"
+    with Image.open(tmp_path / finer) as expected, Image.open(tmp_path / "b.jpg") as after:
+        assert after.quantization == expected.quantization  # type: ignore[attr-defined]
+        assert mode != "RGB" or get_sampling(after) == subsampling
+        assert bool(after.info.get("progressive")) == (quality == 98)
 
-    with Image.open(tmp_path / "a.jpg") as before, Image.open(tmp_path / "b.jpg") as after:
-        assert after.quantization == before.quantization  # type: ignore[attr-defined]
-        assert get_sampling(after) == get_sampling(before) == subsampling
-        assert bool(after.info.get("progressive")) == (quality == 90)
+
+def test_a_jpeg_of_own_tables_becomes_finer_where_it_is_coarse(tmp_path: Path) -> None:
+    # As some cameras write them: fine at low frequencies and coarse at high ones.
+    own = [[1] * 32 + [60] * 32, [3] * 64]
+    Image.fromarray(pixels(*SIDE, 3)).save(tmp_path / "a.jpg", qtables=own, subsampling=0)
+    denoise_file(tmp_path / "a.jpg", tmp_path / "b.jpg", model=DARKER)
+    with Image.open(tmp_path / "b.jpg") as after:
+        luma, chroma = after.quantization[0], after.quantization[1]  # type: ignore[attr-defined]
+    assert luma[:32] == [1] * 32
+    assert max(luma) <= 12
+    assert max(chroma) == 3
+
+
+def test_a_jpeg_of_another_format_keeps_all_of_its_color(tmp_path: Path) -> None:
+    colors = np.random.default_rng(0).integers(0, 2, (32, 32, 1)) * np.array([[[80, 0, 160]]]) + 60
+    Image.fromarray(colors.astype(np.uint8)).save(tmp_path / "a.png")
+    denoise_file(tmp_path / "a.png", tmp_path / "b.jpg", model=DARKER, strength=0)
+    assert np.abs(seen(tmp_path / "b.jpg")[0].astype(int) - colors).max() < 40
 
 
 @pytest.mark.parametrize("lossless", [True, False])
@@ -450,6 +475,18 @@ def test_an_unsupported_picture_is_not_called_broken(
     tifffile.imwrite(tmp_path / "a.tif", values, photometric=photometric)
     with pytest.raises(ValueError, match=r"a\.tif: .* not supported") as caught:
         read_picture(tmp_path / "a.tif")
+    assert "broken" not in str(caught.value)
+
+
+@pytest.mark.skipif(find_spec("imagecodecs") is not None, reason="imagecodecs reads them")
+@pytest.mark.parametrize("bits", [6, 10, 12, 14, 24])
+def test_packed_integers_are_not_called_broken(bits: int) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels(*SIDE).astype("u4"), byteorder=">")
+    bits_per_sample = struct.pack(">HHI", 258, 3, 1)
+    content = stream.getvalue().replace(bits_per_sample + b"\0\x20", bits_per_sample + bytes([0, bits]))
+    with pytest.raises(ValueError, match=f"{bits}-bit integers.* pip install imagecodecs") as caught:
+        read_picture(content)
     assert "broken" not in str(caught.value)
 
 

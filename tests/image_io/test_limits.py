@@ -60,7 +60,7 @@ def make_pages(count: int) -> bytes:
 
 
 def make_exif_of_shared_bytes() -> bytes:
-    """EXIF data in several segments, whose tags all describe the same bytes."""
+    """Make EXIF data in several segments whose tags all refer to the same bytes."""
     count = 4000
     rows = b"".join(struct.pack("<HHII", 1000 + at, 7, 60_000, 8) for at in range(count))
     exif = b"II*\0\x08\0\0\0" + struct.pack("<H", count) + rows + b"\0\0\0\0" + bytes(70_000)
@@ -74,6 +74,8 @@ STRIPS = 600_000
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "JPEG scans": (lambda: make_jpeg(scans=120), "more than 100 scans"),
     "JPEG segments": (lambda: make_jpeg(segments=b"\xff\xe5\0\x02" * 2001), "more than 2,000 segments"),
+    "JPEG padding": (lambda: make_jpeg(segments=b"\xff" * 70_000), "more than 65,536 bytes between segments"),
+    "JPEG junk": (lambda: make_jpeg()[:2] + (b"\xff" * 999 + b"\0") * 70, "more than 65,536 bytes between segments"),
     "JPEG EXIF": (lambda: make_jpeg(segments=make_exif_of_shared_bytes()), "more data than the file contains"),
     "PNG text": (lambda: make_png(chunk(b"tEXt", b"k\0v") * 2001), "more than 2,000 chunks of metadata"),
     "PNG unknown": (lambda: make_png(chunk(b"abCd") * 2001), "more than 2,000 chunks of metadata"),
@@ -127,7 +129,7 @@ def test_usual_files_are_read(name: str) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF"])
 def test_the_look_ends_at_any_cut(form: str) -> None:
-    """A file that is cut short is looked at without an error, which the decoder raises."""
+    """The check of a file that is cut short raises no error, because the decoder will raise one."""
     content = save(form)
     for length in range(0, len(content), 7):
         assert limits.check_work(io.BytesIO(content[:length])) == ""

@@ -1,4 +1,4 @@
-"""Thumbnails inside metadata, which would still show the noise, are dropped; all other metadata is kept."""
+"""Thumbnails in metadata, which would still show the noise, are dropped. All other metadata is kept."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (32, 24, 3), dtype=np.uint8)
 
 
 def make_exif(order: str = "<", behind: bytes = b"", strips: bool = False) -> bytes:
-    """An EXIF block with a description, a maker note that points to its own place, and a thumbnail."""
+    """Make an EXIF block with a description, a thumbnail, and a maker note that refers to its own position."""
     note_place, entries = 8 + 2 + 3 * 12 + 4, []
     note = struct.pack(f"{order}I", note_place) + b"a maker note"
     entries = [(0x010E, 2, 4, b"cat\0"), (0x0112, 3, 1, struct.pack(f"{order}HH", 6, 0))]

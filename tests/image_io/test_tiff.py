@@ -66,7 +66,7 @@ def test_a_large_file_is_written_as_big_tiff(order: str, tmp_path: Path, monkeyp
 
 
 def test_tags_are_kept_byte_by_byte(tmp_path: Path) -> None:
-    """Types and values that tifffile would normalize or leave out, in directories two levels deep."""
+    """The tags have types and values that tifffile would normalize or leave out, in directories two levels deep."""
     interoperability = {1: (2, b"R98\0")}
     native = {
         270: (2, b"no zero at its end"),

@@ -1,6 +1,8 @@
-"""Which values stand for black and white, and what hidden pixels are filled with."""
+"""The values that stand for black and white, and the filling of hidden pixels."""
 
 from __future__ import annotations
+
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -108,6 +110,19 @@ def test_white_is_zero_is_inverted_within_the_bits_that_are_used(tmp_path) -> No
         assert np.array_equal(read_picture(tmp_path / name).pixels, 4095 - values)
     assert np.array_equal(invert_grey(values, 65535), 65535 - values)
     assert np.array_equal(invert_grey(invert_grey(values)), values)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "i4", "f2", "f4", "f8"])
+def test_white_is_zero_is_black_is_zero_after_writing(dtype: str) -> None:
+    black = {"u": np.iinfo(dtype).max if dtype[0] == "u" else 0, "i": 100, "f": 1}[dtype[0]]
+    values = (RAMP * (2 * black if dtype[0] == "i" else black) - (black if dtype[0] == "i" else 0)).astype(dtype)
+    stream = BytesIO()
+    tifffile.imwrite(stream, values, photometric="miniswhite")
+    inverted = read_picture(stream.getvalue()).pixels
+    assert inverted.dtype == dtype
+    np.testing.assert_allclose(inverted + values.astype(float), 0 if dtype[0] == "i" else black, rtol=1e-3)
+    with tifffile.TiffFile(BytesIO(encode_to_bytes(Picture(inverted), "TIFF"))) as file:
+        assert file.pages[0].photometric == 1  # type: ignore[union-attr]
 
 
 # Filling

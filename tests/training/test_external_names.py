@@ -1,4 +1,4 @@
-"""A file may name only what ships with daelab: code, downloads and other files are named on the command line."""
+"""A file may name only what ships with daelab. Code, downloads and other files are named on the command line."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ EXTERNAL: dict[str, tuple[dict[str, Any], str]] = {
     "a folder of weights": ({"judge": {"name": "vit", "path": "/a b"}}, "'judge.path=/a b'"),
     "a teacher's file": ({"teacher": {"model": "runs/a/best.safetensors"}}, "teacher.model=runs/a/best.safetensors"),
     "a file to begin from": ({"training": {"start": "m.pt"}}, "training.start=m.pt"),
+    "a loss": ({"loss": "evil_for_daelab:make"}, "loss=evil_for_daelab:make"),
+    "a part of a loss": ({"loss": "mse + 2*evil_for_daelab:make"}, "'loss=mse + 2*evil_for_daelab:make'"),
+    "an architecture": ({"spec": "evil_for_daelab:make"}, "spec=evil_for_daelab:make"),
     "controls": ({"judge": {"name": "a:\x1b[2Jb"}}, "judge.name=VALUE"),
     "a long name": ({"judge": {"name": "x" * 5000}}, "judge.name=VALUE"),
 }
@@ -42,7 +45,7 @@ def write(path: Path, fields: dict[str, Any]) -> Path:
 
 @pytest.fixture(autouse=True)
 def _evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module in the current folder that tells when it is run."""
+    """Write a module into the current folder that records when it is run."""
     (tmp_path / "evil_for_daelab.py").write_text("raise SystemExit('its code ran')")
     monkeypatch.chdir(tmp_path)
 
@@ -66,6 +69,13 @@ def test_a_recipe_names_none(case: str, tmp_path: Path) -> None:
     assert not get_run_folder("r-1").path.exists()
 
 
+def test_a_recipe_names_no_code_in_the_table_of_an_architecture() -> None:
+    file = write(Path("r.toml"), {"spec": {"kind": "module", "factory": "evil_for_daelab:make"}})
+    with pytest.raises(ValueError) as caught:
+        load_recipe(file)
+    check_refused(str(caught.value), "r.toml", "spec=evil_for_daelab:make")
+
+
 @pytest.mark.parametrize("case", EXTERNAL)
 def test_a_run_folder_names_none(case: str) -> None:
     fields, option = EXTERNAL[case]
@@ -80,15 +90,8 @@ def test_a_run_folder_names_none(case: str) -> None:
 SPACES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "plain": lambda fields: {**fields, "seed": [1, 2]},
     "a variant": lambda fields: {"variants": {"a": fields, "b": {"seed": 1}}},
-    "a choice": lambda fields: (
-        {
-            table: {
-                key: [value, "builtin"] if key in ("name", "model", "start") else value for key, value in inner.items()
-            }
-            for table, inner in fields.items()
-        }
-        | {"seed": [1, 2]}
-    ),
+    "a variant of lists": lambda fields: {"variants": {"a": {key: [value] for key, value in fields.items()}, "b": {}}},
+    "a choice": lambda fields: {key: [value] for key, value in fields.items()} | {"seed": [1, 2]},
 }
 
 
@@ -119,7 +122,7 @@ def test_a_study_in_a_database_names_none(pictures_file: Path) -> None:
 
 
 class Silent:
-    """Ignores everything."""
+    """An observer that ignores everything."""
 
     def say(self, text: str) -> None: ...
     def trial(self, row: object, ended: int, trials: int | None, left: float | None) -> None: ...

@@ -1,4 +1,4 @@
-"""Every loss of the table is a scalar that falls as an image nears the clean one; texts add them up."""
+"""Every loss of the table is a scalar that falls as an image comes closer to the clean one, and a text adds losses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from daelab.training.losses import LOSSES, ClassifierFeatureLoss, parse_loss
+from daelab.training.self_supervised import SelfSupervisedLoss
 
 CLEAN = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.8 + 0.1
 NOISE = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(1))
@@ -71,7 +72,11 @@ def test_a_name_alone_is_the_function_itself(name: str) -> None:
     assert parse_loss(f" {name} ") is LOSSES[name]
 
 
-@pytest.mark.parametrize("a, b", list(itertools.combinations(LOSSES, 2)))
+SUMMED = [name for name, loss in LOSSES.items() if not isinstance(loss, SelfSupervisedLoss)]
+"""The losses that may be added: those of noisy images alone stand alone."""
+
+
+@pytest.mark.parametrize("a, b", list(itertools.combinations(SUMMED, 2)))
 def test_a_sum_is_weighted_and_has_a_gradient(a: str, b: str) -> None:
     image = noisy(0.1)
     total = parse_loss(f"{a} + .5*{b}")(image, CLEAN)
@@ -108,3 +113,12 @@ def test_a_wrong_text_is_one_line_that_says_why(text: str) -> None:
         parse_loss(text)
     assert str(caught.value).startswith(WRONG[text])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [("posix:abort", r"TypeError: .* takes no arguments"), ("torch:add", "a tensor of shape"), ("builtins:max", "")],
+)
+def test_a_loss_of_own_code_that_fails_is_named(function: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^loss {function}: .*{reason}"):
+        parse_loss(function)(torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 4, 4))

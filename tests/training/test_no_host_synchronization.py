@@ -1,4 +1,4 @@
-"""A training step never makes the host wait for a GPU: it reads no value of a tensor, and no size made from one."""
+"""A training step never makes the host wait for a GPU: it reads no tensor, and no size that depends on one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_un
 
 
 class WaitDetector(TorchDispatchMode):
-    """A mode that refuses operations for which the host would wait for a GPU."""
+    """A mode that refuses operations that make the host wait for a GPU."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__

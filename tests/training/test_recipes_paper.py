@@ -1,4 +1,4 @@
-"""The shipped recipes of the paper's 38 tests hold what its log says, and the networks that follow from it."""
+"""The shipped recipes of the paper's 38 tests hold the values of its log, and the networks that follow from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that was interrupted ends as one that was not, byte for byte; one that fails leaves what was good."""
+"""A resumed training equals an uninterrupted one byte for byte, and a failed one leaves its last good state."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from daelab.datasets.splits import split_dataset
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.build import build_network
+from daelab.models.layers import append_noise_level
 from daelab.models.model_file import ModelMetadata, load_network, read_model_metadata, save_model
 from daelab.models.registry import find_model_file
 from daelab.noise.base import Term, list_terms
@@ -65,7 +66,7 @@ STEPS = 4  # of an epoch: 49 training images in batches of 16
 
 @pytest.fixture
 def tiny(pictures_file: Path) -> Callable[..., Recipe]:
-    """A recipe that trains in a moment: `tiny(seed=1, ema=0.9)`, fields of the training or of the recipe."""
+    """Return a recipe that trains in a moment: `tiny(seed=1, ema=0.9)` sets fields of the training or of the recipe."""
 
     def make(**changes: Any) -> Recipe:
         training: dict[str, Any] = {"epochs": 2, "batch": 16, "lr": 0.01, "precision": "float32"}
@@ -78,7 +79,7 @@ def tiny(pictures_file: Path) -> Callable[..., Recipe]:
 
 
 class Watcher(SilentProgress):
-    """Sends a signal after a step, counted from the beginning of the watch."""
+    """An observer that sends a signal after a step, counted from the start."""
 
     def __init__(self, at: int, signum: int = signal.SIGINT) -> None:
         self.left, self.signum = at, signum
@@ -90,7 +91,7 @@ class Watcher(SilentProgress):
 
 
 def outcome(run: RunFolder) -> tuple[bytes, list[dict[str, str]]]:
-    """The best model's bytes, its run's name apart, and metrics.csv without what the clock says."""
+    """Return the best model's bytes without the name of the run, and metrics.csv without times."""
     header, tensors = read_tensors(run.best)
     stable = run.path / "stable.safetensors"
     write_tensors(stable, tensors, header | {"name": ""})
@@ -100,7 +101,7 @@ def outcome(run: RunFolder) -> tuple[bytes, list[dict[str, str]]]:
 
 
 def interrupt(wanted: Recipe, name: str, *steps: int, signum: int = signal.SIGINT) -> TrainingResult:
-    """Train, interrupted after so many steps, resumed, interrupted again, and resumed to the end."""
+    """Train, interrupt after some steps, resume, interrupt again, and resume to the end."""
     for number, at in enumerate(steps):
         with pytest.raises(TrainingInterrupted, match=f"go on with: daelab train --resume {name}"):
             fit_denoiser(wanted, name, resume=number > 0, progress=Watcher(at, signum))
@@ -266,7 +267,7 @@ def test_the_average_is_what_is_validated_and_kept(tiny: Callable[..., Recipe]) 
 
 
 def l1_of_best(wanted: Recipe, run: RunFolder) -> list[float]:
-    """Mean absolute error of the best model, on the clean training and on the clean validation images."""
+    """Return the mean absolute error of the best model on the clean training and validation images."""
     network, _ = load_network(run.best)
     parts = split_dataset(load_dataset(wanted.data.name), None, None, wanted.seed)
     clean = [torch.from_numpy(part.batch(np.arange(len(part)))).float() / 255 for part in parts]
@@ -431,27 +432,26 @@ def test_a_start_is_where_the_weights_begin(tiny: Callable[..., Recipe]) -> None
             torch.testing.assert_close(tensor, wanted[name])
 
 
-def test_a_network_grows_by_blocks_that_change_nothing_at_first(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_a_network_grows_by_parts_that_change_nothing_at_first(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
     small = {"kind": "unet", "widths": [8, 8], "blocks": [1, 1], "context": 4}
+    large = small | {"blocks": [2, 3], "decoder": [2], "conditioned": True}
     model = tmp_path / "small.safetensors"
     model.write_bytes(fit_denoiser(tiny(spec=small, epochs=1), "a").run.best.read_bytes())
-    grown = fit_denoiser(
-        tiny(spec=small | {"blocks": [2, 3], "decoder": [2]}, start=str(model), lr=1e-12, epochs=1), "b"
-    )
+    grown = fit_denoiser(tiny(spec=large, start=str(model), lr=1e-12, epochs=1), "b")
     (before, _), (after, card) = load_network(model), load_network(grown.run.best)
     assert card.spec.parameters > before.spec.parameters
     x = torch.rand(2, 3, 8, 8)
     # but for the statistics of batch norm, which move
     for network in (before.train(), after.train()):
         network.requires_grad_(False)
-    torch.testing.assert_close(after(x), before(x))
+    torch.testing.assert_close(after(append_noise_level(x, torch.rand(2))), before(x))
 
 
 # What goes wrong
 
 
 class _Spoiler(SilentProgress):
-    """Makes every loss from a step on what it should not be."""
+    """An observer that replaces every loss from a step on by a value that is not finite."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int, then: SilentProgress | None = None) -> None:
         self.left, self.monkeypatch, self.then = at, monkeypatch, then
@@ -648,7 +648,7 @@ def test_only_square_images_are_turned(tmp_path: Path) -> None:
 
 
 def quadratic(training: TrainingConfig, fused: bool) -> list[Tensor]:
-    """A few steps on a toy, with our optimiser or torch's own, unfused."""
+    """Do a few steps on a toy problem, with daelab's optimizer or torch's own, unfused."""
     torch.manual_seed(0)
     layer = nn.Linear(4, 3)
     ours = make_optimizer(layer, training)
@@ -763,7 +763,7 @@ def test_the_average_of_the_weights() -> None:
 
 
 def _weak(kind: type[Term]) -> str:
-    """A noise with each level at 0.1, or at the least that it may be."""
+    """Return a noise with each level at 0.1, or at its smallest valid value."""
     return str(kind(*(max(0.1, kind.bounds.get(field.name, (0.1, 0))[0]) for field in fields(kind))))
 
 

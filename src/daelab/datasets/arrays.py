@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from daelab._util.memory import get_free_memory
+from daelab._util.text import shorten_error
 from daelab.datasets.base import Dataset, DatasetSource, ImageSet, Pixels
 from daelab.datasets.splits import split_indices
 
@@ -20,9 +21,9 @@ KEYS = "`images` (and `labels`), or `train_images`, `test_images` (and `train_la
 def load_arrays(source: DatasetSource) -> Dataset:
     """Read `images` and optional `labels`, or `train_images`, `test_images` and so on, named as in MedMNIST.
 
-    Images are uint8, (N, H, W, 3), (N, 3, H, W) or gray (N, H, W), which becomes three equal
-    channels. Labels are any values, (N,) or (N, 1), and each distinct value is a class. Without labels
-    all images belong to one class. Without a test part, a fixed tenth of the images becomes it.
+    Images are uint8, (N, H, W, C), (N, C, H, W) or gray (N, H, W), which becomes C equal channels. C is 3 unless
+    the request says otherwise. Labels are any values, (N,) or (N, 1), and each distinct value is a class. Without
+    labels all images belong to one class. Without a test part, a fixed tenth of the images becomes it.
 
     Args:
         source: The request. Its `path` is the file.
@@ -38,7 +39,7 @@ def load_arrays(source: DatasetSource) -> Dataset:
     parts = ("train", "val", "test") if "train_images" in arrays else ("",)
     keys = {part: f"{part}_images".lstrip("_") for part in parts}
     images = {
-        part: _check_images(path, key, arrays[key])
+        part: _check_images(path, key, arrays[key], source.channels)
         for part, key in keys.items()
         if key in arrays or part not in ("val", "test")
     }
@@ -47,13 +48,16 @@ def load_arrays(source: DatasetSource) -> Dataset:
     )
 
 
-def make_dataset(images: ArrayLike, name: str = "arrays", labels: ArrayLike | None = None) -> Dataset:
+def make_dataset(
+    images: ArrayLike, name: str = "arrays", labels: ArrayLike | None = None, channels: int = 3
+) -> Dataset:
     """Make a data set of clean images in memory. A fixed tenth of them becomes the test part.
 
     Args:
-        images: uint8, (N, H, W, 3), (N, 3, H, W) or gray (N, H, W).
+        images: uint8, (N, H, W, C), (N, C, H, W) or gray (N, H, W), which becomes C equal channels.
         name: The name of the data set.
         labels: (N,) labels, each of whose values is a class. Default: all images belong to one class.
+        channels: C, the channels of an image.
 
     Raises:
         ValueError: The array has the wrong type or shape.
@@ -61,7 +65,7 @@ def make_dataset(images: ArrayLike, name: str = "arrays", labels: ArrayLike | No
     >>> make_dataset(np.zeros((20, 8, 8, 3), np.uint8)).train.size
     (8, 8)
     """
-    pixels = _check_images(Path(name), "images", np.asarray(images))
+    pixels = _check_images(Path(name), "images", np.asarray(images), channels)
     values = np.full(len(pixels), "image") if labels is None else np.asarray(labels)
     if values.shape != (len(pixels),):
         raise ValueError(f"{name}: labels must be ({len(pixels)},), one for each image, not {values.shape}")
@@ -97,7 +101,7 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     except FileNotFoundError as error:
         raise ValueError(f"npz: the file {path} does not exist") from error
     except Exception as error:  # NumPy and zipfile raise errors of nearly every class
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shorten_error(error)
         raise ValueError(f"{path} cannot be read: {reason}") from error
 
 
@@ -120,17 +124,18 @@ def _select_arrays(content: Any) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _check_images(path: Path, key: str, array: NDArray[Any]) -> Pixels:
-    """Convert any accepted layout to contiguous uint8 (N, 3, H, W)."""
+def _check_images(path: Path, key: str, array: NDArray[Any], channels: int) -> Pixels:
+    """Convert any accepted layout to contiguous uint8 (N, C, H, W)."""
     if array.dtype != np.uint8:
         raise ValueError(f"{path}: `{key}` must be uint8 from 0 to 255, not {array.dtype}")
     if array.ndim == 3:
         array = array[..., None]
-    if array.ndim == 4 and array.shape[3] in (1, 3):
+    if array.ndim == 4 and array.shape[3] in (1, channels):
         array = array.transpose(0, 3, 1, 2)
-    if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
-        raise ValueError(f"{path}: `{key}` must be (N, H, W, 3), (N, 3, H, W) or (N, H, W), not {array.shape}")
-    return np.ascontiguousarray(np.broadcast_to(array, (len(array), 3, *array.shape[2:])))
+    if array.ndim != 4 or array.shape[1] not in (1, channels) or 0 in array.shape:
+        layouts = dict.fromkeys([f"(N, H, W, {channels})", f"(N, {channels}, H, W)", "(N, H, W)"])
+        raise ValueError(f"{path}: `{key}` must be {', '.join(layouts)}, not {array.shape}")
+    return np.ascontiguousarray(np.broadcast_to(array, (len(array), channels, *array.shape[2:])))
 
 
 def _collect_labels(path: Path, arrays: Mapping[str, NDArray[Any]], counts: dict[str, int]) -> dict[str, NDArray[Any]]:

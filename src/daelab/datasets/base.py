@@ -17,6 +17,10 @@ Labels = NDArray[np.int64]
 Indices = NDArray[np.integer[Any]]
 
 
+MOST_CHANNELS = 64
+"""The largest number of channels of an image."""
+
+
 class Images(ABC):
     """Labeled images that are read in batches. Training and evaluation need nothing else of a data set."""
 
@@ -27,6 +31,8 @@ class Images(ABC):
     """The names of the classes."""
     paired: bool = False
     """Whether a batch holds six channels: a clean image, then the noisy image of the same scene."""
+    channels: int = 3
+    """The channels of an image."""
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -71,7 +77,6 @@ class Images(ABC):
             uint8 (B, 3, H, W), RGB; (B, 6, H, W) if the set is paired.
         """
 
-    @abstractmethod
     def batches(
         self,
         orders: Iterable[Indices],
@@ -80,7 +85,7 @@ class Images(ABC):
         start: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> Iterator[Pixels]:
-        """Read a stream of batches.
+        """Read a stream of batches. A set that cuts no crops needs no more than this default, which ignores the seed.
 
         The crop of the k-th image depends only on (seed, start + k). The pixels are therefore the same from
         memory and from disk, with any number of workers, and in a run that resumes in the middle.
@@ -97,6 +102,7 @@ class Images(ABC):
         Returns:
             uint8 (B, 3, H, W) for each order that is read, in order.
         """
+        return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
     def count_classes(self) -> dict[str, int]:
         """Count the images of each class, in the order of `classes`, including classes without images."""
@@ -115,7 +121,7 @@ class ImageSet(Images):
 
     name: str
     images: Pixels
-    """uint8 (N, 3, H, W), RGB, contiguous."""
+    """uint8 (N, C, H, W), contiguous; RGB if C is 3."""
     labels: Labels
     """int64 (N,)."""
     classes: tuple[str, ...]
@@ -123,11 +129,21 @@ class ImageSet(Images):
     def __post_init__(self) -> None:
         """Raise a ValueError if the images or the labels have the wrong type or shape."""
         shape = self.images.shape
-        if self.images.dtype != np.uint8 or len(shape) != 4 or shape[1] != 3:
-            raise ValueError(f"{self.name}: images must be uint8 (N, 3, H, W), not {self.images.dtype} {shape}")
+        # Three columns are the colors of images whose axes are in another order.
+        is_turned = len(shape) == 4 and shape[3] == 3 != shape[1]
+        if self.images.dtype != np.uint8 or len(shape) != 4 or is_turned or not 1 <= shape[1] <= MOST_CHANNELS:
+            raise ValueError(
+                f"{self.name}: images must be uint8 (N, C, H, W), for color images (N, 3, H, W), of at most "
+                f"{MOST_CHANNELS} channels, not {self.images.dtype} {shape}"
+            )
         if not self.images.flags.c_contiguous:
             raise ValueError(f"{self.name}: images must be contiguous; use np.ascontiguousarray")
         check_labels(self.name, self.labels, shape[0], len(self.classes))
+
+    @property
+    def channels(self) -> int:  # type: ignore[override]
+        """The channels of an image."""
+        return int(self.images.shape[1])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -143,18 +159,6 @@ class ImageSet(Images):
         del rng  # nothing is cropped
         pixels: Pixels = self.images[indices]
         return pixels
-
-    def batches(
-        self,
-        orders: Iterable[Indices],
-        seed: int | None,
-        workers: int | None = None,
-        start: int = 0,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[Pixels]:
-        """Read a stream of batches, without random crops; see `Images.batches`."""
-        del seed, workers, start
-        return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +189,8 @@ class DatasetSource:
     """Whether a set may be downloaded if it is not found."""
     train: bool = True
     """Whether the training part is needed. If not, it may be empty, which saves time."""
+    channels: int = 3
+    """The channels that images of an array should have, which tells what its axes are."""
     crop: int = 32
     """The side of a folder's crops, in pixels."""
     memory_budget: int | None = None

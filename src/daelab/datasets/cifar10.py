@@ -15,7 +15,7 @@ import numpy as np
 import platformdirs
 
 from daelab.datasets.base import Dataset, DatasetSource, ImageSet
-from daelab.datasets.download import check_md5, compute_md5, describe_altered_file, download_file, unpack_archive
+from daelab.datasets.download import check_md5, download_file, unpack_archive
 
 FOLDER = "cifar-10-batches-py"
 ARCHIVE = "cifar-10-python.tar.gz"
@@ -109,7 +109,8 @@ def _unpack_or_download(source: DatasetSource) -> Path:
             if archive is None:
                 archive = Path(part) / ARCHIVE
                 download_file(URL, archive, source.progress)
-            check_md5(archive, ARCHIVE_MD5, URL)
+            with archive.open("rb") as file:
+                check_md5(file, archive.name, ARCHIVE_MD5, URL)
             unpack_archive(archive, FOLDER, MD5, Path(part) / FOLDER)
             if not (target / FOLDER).exists():  # another process may have been faster
                 (Path(part) / FOLDER).rename(target / FOLDER)
@@ -143,9 +144,7 @@ def _read_checked(folder: Path, name: str) -> dict[bytes, Any]:
         raise ValueError(
             f"{path} cannot be read ({error.strerror}); expected the file with MD5 {MD5[name]}; get it from {URL}"
         ) from error
-    md5 = compute_md5(data)
-    if md5 != MD5[name]:
-        raise ValueError(describe_altered_file(str(path), MD5[name], md5, URL))
+    check_md5(io.BytesIO(data), str(path), MD5[name], URL)
     return unpickle(data, str(path))
 
 

@@ -52,7 +52,7 @@ class ImageCache:
         return picture
 
     def decode(self, path: Path) -> Pixels:
-        """Decode an image; see `decode_rgb`."""
+        """Decode an image without storing it; see `decode_rgb`."""
         return decode_rgb(path)
 
 

@@ -9,6 +9,7 @@ import tarfile
 import urllib.request
 import zlib
 from collections.abc import Callable, Collection
+from io import BufferedReader, BytesIO
 from pathlib import Path
 
 TIMEOUT = 30.0
@@ -39,48 +40,22 @@ def download_file(url: str, path: Path, progress: Callable[[int, int], None] | N
                 raise OSError(str(error) or type(error).__name__) from error
 
 
-def check_md5(path: Path, expected: str, url: str) -> None:
+def check_md5(file: BytesIO | BufferedReader, what: str, expected: str, url: str) -> None:
     """Check the MD5 of a file.
 
     Args:
-        path: The file.
+        file: The file, open for reading.
+        what: Its name, for the error message.
         expected: The published MD5, in hexadecimal.
         url: Where the file was published, for the error message.
 
     Raises:
         ValueError: The file has another MD5.
     """
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, _start_md5).hexdigest()
+    # The MD5 detects damage, not attacks. Saying so makes Python builds with FIPS allow it.
+    md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if md5 != expected:
-        raise ValueError(describe_altered_file(path.name, expected, md5, url))
-
-
-def describe_altered_file(what: str, expected: str, actual: str, url: str) -> str:
-    """Word the error that a file is not the published one.
-
-    Args:
-        what: The file.
-        expected: The published MD5.
-        actual: The file's MD5.
-        url: Where the file was published.
-
-    Returns:
-        One line.
-    """
-    return f"{what} is damaged or altered: expected MD5 {expected}, found {actual}; get it again from {url}"
-
-
-def compute_md5(data: bytes) -> str:
-    """Compute the MD5 of bytes.
-
-    Args:
-        data: The bytes.
-
-    Returns:
-        The MD5, in hexadecimal.
-    """
-    return _start_md5(data).hexdigest()
+        raise ValueError(f"{what} is damaged or altered: expected MD5 {expected}, found {md5}; get it again from {url}")
 
 
 def unpack_archive(archive: Path, folder: str, names: Collection[str], target: Path) -> None:
@@ -135,8 +110,3 @@ def _resume_download(url: str, path: Path, present: int, progress: Callable[[int
 
 def _get_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _start_md5(data: bytes = b"") -> hashlib._Hash:
-    # The MD5 detects damage, not attacks. Saying so makes Python builds with FIPS allow it.
-    return hashlib.md5(data, usedforsecurity=False)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -82,18 +81,6 @@ class FullImageSet(Images):
         if other is not None:
             raise ValueError(f"{self.name}: {self.paths[indices[other]]} has another size; read it by itself")
         return np.ascontiguousarray(np.stack(pictures).transpose(0, 3, 1, 2))
-
-    def batches(
-        self,
-        orders: Iterable[Indices],
-        seed: int | None,
-        workers: int | None = None,
-        start: int = 0,
-        share: tuple[int, int] = (0, 1),
-    ) -> Iterator[Pixels]:
-        """Read a stream of batches, each of images of one size; see `Images.batches`."""
-        del seed, workers, start
-        return (self.batch(order) for order in islice(orders, share[0], None, share[1]))
 
 
 def load_cbsd68(source: DatasetSource) -> Dataset:

@@ -66,7 +66,11 @@ class ImageFolder(Images):
         return self.crop, self.crop
 
     def path(self, i: int) -> Path:
-        """Return the file of the i-th image."""
+        """Return the file of an image.
+
+        Args:
+            i: The position of the image in this set.
+        """
         return self.names[int(self.places[i])]
 
     def take(self, indices: Indices) -> ImageFolder:

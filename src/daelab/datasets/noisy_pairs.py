@@ -41,7 +41,8 @@ class NoisyPairs(TorchDataset[tuple[Tensor, Tensor]]):
         place = index % len(self)
         pixels = torch.from_numpy(self.images.batch(np.array([place]))[0]).float() / 255
         if self.noise is None:
-            return pixels[3:], pixels[:3]
+            middle = self.images.channels
+            return pixels[middle:], pixels[:middle]
         # A seed of its own for each image, far from those of its neighbors.
         seed = None if self.seed is None else (self.seed * 1_000_003 + place * 7_919) % 2**62
         return self.noise(pixels, seed), pixels

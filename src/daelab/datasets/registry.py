@@ -71,6 +71,7 @@ def load_dataset(
     crop: int = 32,
     memory_budget: int | None = None,
     buffer: int | None = None,
+    channels: int = 3,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Load a data set.
@@ -85,6 +86,7 @@ def load_dataset(
         memory_budget: The bytes that a folder's decoded images may take; None means a quarter of the
             free memory. A larger folder is streamed from disk.
         buffer: The number of crops to read at once. If it is given, the folder is always streamed.
+        channels: The channels of the images in the arrays of `npz:PATH`. Images of the other sets have three.
         progress: A function that is called with (bytes done, total bytes or 0) during a download.
 
     Returns:
@@ -111,6 +113,7 @@ def load_dataset(
             crop=crop,
             memory_budget=memory_budget,
             buffer=buffer,
+            channels=channels,
             progress=progress,
         )
     )

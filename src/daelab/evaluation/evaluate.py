@@ -6,8 +6,7 @@ Shapes: images are (N, C, H, W) float32 in [0, 1].
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from daelab._util.text import replace_non_finite
 from daelab._util.work_sharing import merge_results, select_share
 from daelab.datasets.base import Images
 from daelab.evaluation.classifiers.classifier import Classifier
@@ -80,27 +80,28 @@ def iterate_noisy_batches(
     groups = images.groups(batch)
     for indices in select_share(groups) if shared else groups:
         pixels = torch.from_numpy(images.batch(indices)).to(device).float().div_(255)
-        clean, noisy = make_noisy_batch(pixels, noise, IndexedStream(indices, seed, device))
+        clean, noisy = make_noisy_batch(pixels, noise, IndexedStream(indices, seed, device), images.channels)
         yield NoisyBatch(clean, noisy, noise.component(IndexedStream(indices, seed)))
 
 
-def make_noisy_batch(pixels: Tensor, noise: Noise, stream: RandomStream) -> tuple[Tensor, Tensor]:
+def make_noisy_batch(pixels: Tensor, noise: Noise, stream: RandomStream, channels: int = 3) -> tuple[Tensor, Tensor]:
     """Return the clean images of a batch, and the noisy ones: those of the data set if it is paired.
 
     Args:
-        pixels: (N, 3, H, W) clean images, or (N, 6, H, W) pairs of a clean and a noisy image.
+        pixels: (N, C, H, W) clean images, or (N, 2 C, H, W) pairs of a clean and a noisy image.
         noise: The noise, which must be `none` for pairs.
         stream: The random numbers of the noise.
+        channels: C, the channels of an image.
 
     Raises:
         ValueError: Noise would be added to the noise that pairs have.
     """
-    clean = pixels[:, :3]
-    if pixels.shape[1] == 3:
+    clean = pixels[:, :channels]
+    if pixels.shape[1] == channels:
         return clean, noise.apply(clean, stream)
     if not isinstance(noise, Clean):
         raise ValueError(f"paired data hold noise of their own, so the noise must be none, not {noise}")
-    return clean, pixels[:, 3:]
+    return clean, pixels[:, channels:]
 
 
 @dataclass(frozen=True)
@@ -123,12 +124,17 @@ def validate_denoiser(denoise: DenoiseFunction, batches: Iterable[NoisyBatch], l
         batches: Batches of validation images.
         loss: The loss of the training.
     """
+    # A loss of noisy images alone measures the network itself.
+    of_network: Callable[[DenoiseFunction, Tensor], Tensor] | None = getattr(loss, "validate", None)
+
+    def measure_loss(denoised: Tensor, batch: NoisyBatch) -> Tensor:
+        return of_network(denoise, batch.noisy) if of_network else loss(denoised, batch.clean)
 
     def measure(batch: NoisyBatch) -> Columns:
         denoised = denoise(batch.noisy)
         return {
             # The mean of a batch counts for its images, since the last batch may be smaller.
-            "loss": loss(denoised, batch.clean)[None] * len(denoised),
+            "loss": measure_loss(denoised, batch)[None] * len(denoised),
             "error": mse(denoised, batch.clean),
             "peak": batch.clean.flatten(1).amax(1),
         }
@@ -180,7 +186,7 @@ class NoiseScores:
         """Return plain values for JSON; a number that is not finite becomes null."""
         values = {name: summary.to_dict() for name, summary in self.metrics.items()}
         judged = self.judged.summary() if self.judged else {}
-        return {"noise": self.noise, "images": self.images, **_finite(values), **judged}
+        return {"noise": self.noise, "images": self.images, **replace_non_finite(values), **judged}
 
 
 @dataclass(frozen=True)
@@ -194,6 +200,16 @@ class EvaluationScores:
     """The SHA-256 of the noisy pixels, clipped and rounded to 8 bits, image after image, channels first."""
     psnrs: Floats = field(repr=False, compare=False)
     """(N,) the PSNR in dB of each denoised image, in order."""
+    requested: Mapping[str, Floats] = field(default_factory=dict, repr=False, compare=False)
+    """(N,) the values of each denoised image, by the names of the metrics that were asked for beside the usual ones."""
+
+    def values(self, metric: str) -> Floats:
+        """Return the values of each denoised image, in order.
+
+        Args:
+            metric: `psnr`, or a metric that was asked for.
+        """
+        return self.psnrs if metric == "psnr" else self.requested[metric]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -217,6 +233,7 @@ def evaluate_denoiser(
     batch: int = EVALUATION_BATCH,
     device: torch.device | str = "cpu",
     judge: Classifier | None = None,
+    metrics: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationScores:
     """Score a denoiser on every image of a set.
@@ -229,6 +246,7 @@ def evaluate_denoiser(
         batch: The number of images in a batch.
         device: The device of the batches.
         judge: A classifier that scores the clean, the noisy and the denoised images.
+        metrics: The names of metrics beside those of every evaluation; see `check_requested_metrics`.
         progress: Called with the numbers of images done and of all images.
 
     Raises:
@@ -242,7 +260,7 @@ def evaluate_denoiser(
         denoised = denoise(batch.noisy).clamp(0, 1)
         pixels = batch.noisy.clamp(0, 1).mul(255).round().to(torch.uint8)
         columns = {"pixels": pixels, "component": batch.component, "peak": batch.clean.flatten(1).amax(1)}
-        for metric in list_metrics("image"):
+        for metric in list_metrics("image", requested=metrics):
             columns[f"noisy {metric.name}"] = metric.function(batch.noisy, batch.clean)
             columns[f"denoised {metric.name}"] = metric.function(denoised, batch.clean)
         if judge:
@@ -264,7 +282,7 @@ def evaluate_denoiser(
     columns = _columns(map(count, merge_results(map(measure, batches))))
     values = {name: column.cpu().double().numpy() for name, column in columns.items()}
     judged = _score_classes(judge, images, values, seed) if judge else None
-    return _summarize(values, noise, seed, digest.hexdigest(), judged)
+    return _summarize(values, noise, seed, digest.hexdigest(), judged, metrics)
 
 
 def _score_classes(judge: Classifier, images: Images, values: dict[str, Floats], seed: int) -> ClassifierScores:
@@ -273,14 +291,20 @@ def _score_classes(judge: Classifier, images: Images, values: dict[str, Floats],
 
 
 def _summarize(
-    values: dict[str, Floats], noise: Noise, seed: int, sha256: str, judged: ClassifierScores | None
+    values: dict[str, Floats],
+    noise: Noise,
+    seed: int,
+    sha256: str,
+    judged: ClassifierScores | None,
+    requested: Sequence[str],
 ) -> EvaluationScores:
     all_images = np.ones(len(values["peak"]), dtype=bool)
+    of_images = list_metrics("image", requested=requested)
     metrics = {
         metric.name: _summarize_batches(metric, values, seed)
         if metric.scope == "batch"
         else _summarize_images(metric, values, all_images, seed)
-        for metric in list_metrics("image", "batch")
+        for metric in list_metrics("image", "batch", requested=requested)
     }
     components = []
     for number, option in enumerate(noise.options()):
@@ -288,10 +312,11 @@ def _summarize(
         # In a small set, a rare component may have been given to no image.
         if mine.any():
             # The images of a component form no batches of their own, so it has no metric of batches.
-            parts = {metric.name: _summarize_images(metric, values, mine, seed) for metric in list_metrics("image")}
+            parts = {metric.name: _summarize_images(metric, values, mine, seed) for metric in of_images}
             components.append(NoiseScores(str(option), int(mine.sum()), parts, judged and judged.only(mine)))
     scores = NoiseScores(str(noise), len(values["peak"]), metrics, judged)
-    return EvaluationScores(scores, tuple(components), seed, sha256, values["denoised psnr"])
+    single = {name: values[f"denoised {name}"] for name in requested}
+    return EvaluationScores(scores, tuple(components), seed, sha256, values["denoised psnr"], single)
 
 
 def _summarize_images(
@@ -304,12 +329,3 @@ def _summarize_images(
 def _summarize_batches(metric: Metric, values: dict[str, Floats], seed: int) -> MetricSummary:
     noisy, denoised = (metric.function(values[f"{kind} mse"], values["peak"]) for kind in ("noisy", "denoised"))
     return summarize_metric(noisy, denoised, seed)
-
-
-def _finite(value: Any) -> Any:
-    """Replace numbers that are not finite by None, since JSON has no infinity: the PSNR of equal images."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,8 +6,9 @@ Shapes: images are (N, C, H, W) float in [0, 1]. The data range is always 1; it 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import numpy as np
@@ -17,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from daelab._util.plugins import PluginTable
+from daelab.errors import make_unknown_name_error
 from daelab.evaluation.f1 import accuracy, macro_f1, macro_f1_batch4
+from daelab.evaluation.perceptual import PYIQA, PyiqaMetric
 
 Floats = npt.NDArray[np.float64]
 
@@ -147,7 +150,7 @@ def ssim(image: Tensor, clean: Tensor, sigma: float = 1.5) -> Tensor:
 
 
 _SSIM_VALUES = 1 << 20
-"""Of a picture, whose maps of means and variances are computed at once."""
+"""The number of values of a picture whose maps of means and variances are computed at once."""
 
 
 def _choose_centers(image: Tensor) -> Tensor:
@@ -254,6 +257,8 @@ class Metric:
     """What a value describes: an image, a batch of consecutive images, or the predicted classes of a whole set."""
     detail: str = ""
     """How the value is averaged, for tables that explain it."""
+    package: str = ""
+    """The package that computes it. Such a metric is slow and needs weights, so it is computed only on request."""
 
     @property
     def heading(self) -> str:
@@ -301,6 +306,9 @@ METRICS: PluginTable[Metric] = PluginTable(
                 "macro_f1_batch4", "macro F1 of batches of 4", macro_f1_batch4, 3, scope="classes", detail="the paper's"
             ),
             Metric("accuracy", "accuracy", accuracy, digits=3, scope="classes"),
+            Metric("lpips", "LPIPS", PyiqaMetric("lpips"), direction="lower", package=PYIQA),
+            Metric("dists", "DISTS", PyiqaMetric("dists"), direction="lower", package=PYIQA),
+            Metric("niqe", "NIQE", PyiqaMetric("niqe", reference=False), 2, direction="lower", package=PYIQA),
         )
     },
     Metric,
@@ -311,10 +319,47 @@ SI_PSNR = Metric("si_psnr", "scale-invariant PSNR", si_psnr, digits=2, unit="dB"
 """A metric of two pictures alone: `daelab compare` prints it, and evaluations leave it out."""
 
 
-def list_metrics(*scopes: str) -> list[Metric]:
+def list_metrics(*scopes: str, requested: Iterable[str] = ()) -> list[Metric]:
     """Return the metrics of these scopes, in the order of `METRICS`.
 
     Args:
         *scopes: `image`, `batch` or `classes`.
+        requested: The names of metrics that are computed only on request.
     """
-    return [metric for metric in METRICS.values() if metric.scope in scopes]
+    names = tuple(requested)
+    return [
+        metric for metric in METRICS.values() if metric.scope in scopes and (not metric.package or metric.name in names)
+    ]
+
+
+def list_standard_metrics() -> list[str]:
+    """Return the names of the metrics of every evaluation."""
+    return [name for name, metric in METRICS.items() if not metric.package]
+
+
+def list_requested_metrics() -> list[str]:
+    """Return the names of the metrics that are computed only on request."""
+    return [name for name, metric in METRICS.items() if metric.package]
+
+
+def check_requested_metrics(names: Iterable[str]) -> tuple[str, ...]:
+    """Check the metrics that a user asks for beside those of every evaluation.
+
+    Args:
+        names: Their names.
+
+    Returns:
+        The names, each once.
+
+    Raises:
+        ValueError: A name is unknown, or the package of a metric is not installed.
+    """
+    names = tuple(dict.fromkeys(names))
+    for name in names:
+        if name not in list_requested_metrics():
+            raise make_unknown_name_error("metric on request", name, list_requested_metrics())
+        package = METRICS[name].package
+        if find_spec(package) is None:
+            terms = " (free for non-commercial use only)" if package == PYIQA else ""
+            raise ValueError(f"the metric {name} needs {package}{terms}: pip install {package}")
+    return names

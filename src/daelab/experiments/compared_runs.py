@@ -122,7 +122,7 @@ def read_compared_run(row: Mapping[str, Any]) -> ComparedRun:
         ValueError: The run has no recipe.
     """
     if not row["recipe"]:
-        reason = "was imported from a log" if row["status"] == "imported" else "has lost it in the ledger"
+        reason = "was imported from a log" if row["status"] == "imported" else "is damaged in the ledger"
         raise ValueError(f"run {row['name']} {reason}, so it has no recipe to compare")
     if is_classifier_recipe(row["recipe"]):
         raise ValueError(f"run {row['name']} is the training of a classifier; only denoisers can be compared")

@@ -239,8 +239,6 @@ def draw_cost_figures(compared: Comparison, out: Path) -> dict[str, Path]:
         pareto_figure(points, cost.title, METRICS["psnr"].axis, path)
         figures[
             f"PSNR against {cost.title}: points higher up and further left are better. "
-            "The line joins the points that no other point beats in both."
-            ""
-            f"{_numbers(names)}"
+            f"The line joins the points that no other point beats in both.{_numbers(names)}"
         ] = path
     return figures

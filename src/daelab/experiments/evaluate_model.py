@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.registry import load_classifier
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser
 from daelab.evaluation.image_selection import select_test_images, use_all_images
-from daelab.evaluation.metrics import METRICS
+from daelab.evaluation.metrics import METRICS, check_requested_metrics
 from daelab.experiments.reports.table import Table
 from daelab.models.model_file import round_to_half
 from daelab.noise.base import Noise
@@ -101,6 +101,7 @@ def evaluate(
     self_ensemble: bool = False,
     judge: Classifier | str | None = None,
     judge_path: str | Path | None = None,
+    metrics: Sequence[str] = (),
     data_root: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     tuning: Callable[[int, int], None] | None = None,
@@ -118,6 +119,7 @@ def evaluate(
         self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
         judge: A classifier whose macro F1 is added, or a text that `load_classifier` takes.
         judge_path: The path of the weights of the classifier `vit`.
+        metrics: Metrics that are computed only on request: `lpips`, `dists` or `niqe`, which need the package pyiqa.
         data_root: The folder of downloaded data sets.
         progress: Called with the numbers of images done and of all images.
         tuning: Called with the numbers of combinations of settings done and of all combinations.
@@ -130,6 +132,7 @@ def evaluate(
     noise = parse_noise(noise) if isinstance(noise, str) else noise
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, not {limit}")
+    metrics = check_requested_metrics(metrics)
     if isinstance(data, str):
         check_dataset_name(data)
     if isinstance(judge, str):
@@ -154,7 +157,7 @@ def evaluate(
     keep_freed_memory()
     denoise = partial(denoiser.batch, self_ensemble=self_ensemble)
     scores = evaluate_denoiser(
-        denoise, images, noise, seed=seed, device=denoiser.device, judge=judge, progress=progress
+        denoise, images, noise, seed=seed, device=denoiser.device, judge=judge, metrics=metrics, progress=progress
     )
     return ModelEvaluation(
         str(model if isinstance(model, str | Path) else denoiser.name),

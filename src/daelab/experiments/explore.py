@@ -9,16 +9,11 @@ from daelab.experiments.comparison import Comparison, compare_run_records
 from daelab.experiments.search.search import SearchProgress, SearchRequest, run_search
 from daelab.experiments.search.search_space import SearchSpace, load_search_space, parse_search_space
 from daelab.experiments.search.study import Study
-from daelab.experiments.search.trials import TrialRow
 from daelab.runs.ledger import Ledger
 
 
-class _Silent:
+class _Silent(SearchProgress):
     """An observer that ignores everything."""
-
-    def say(self, text: str) -> None: ...
-    def trial(self, row: TrialRow, ended: int, trials: int | None, left: float | None) -> None: ...
-    def count(self, done: float, total: int) -> None: ...
 
 
 def explore(

@@ -1,4 +1,4 @@
-"""The ten colour photographs that come with scikit-image and scikit-learn."""
+"""The ten color photographs that come with scikit-image and scikit-learn."""
 
 from __future__ import annotations
 

@@ -67,6 +67,8 @@ def _decode(image: Image.Image, again: Callable[[], Image.Image]) -> Picture:
         # Pillow scales the values of every PPM of more than eight bits to sixteen.
         return Picture(_convert_to_array(image, "I", np.int32).astype(np.uint16), declared_range=(0.0, 65535.0))
     if image.mode in _DTYPES:
+        if _read_tag(image, _PHOTOMETRIC) == 0:
+            raise UnsupportedSamplesError("white is zero, which Pillow ignores here")
         # Pillow opens other integers in this mode too, but not with their values.
         if image.mode == "I" and _read_layout(image) != (32, _SIGNED):
             raise UnsupportedSamplesError("integers that Pillow widens or wraps")

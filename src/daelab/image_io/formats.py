@@ -29,7 +29,7 @@ class PictureFormat:
     sample_types: tuple[str, ...] = ("u1",)
     """The types of samples that can be written, as NumPy writes them ("u2" is uint16); every type if empty."""
     channels: tuple[int, ...] = (1, 3)
-    """The numbers of channels that can be written, alpha not counted: 1 is grey, 3 is colour, 4 is CMYK."""
+    """The numbers of channels that can be written, alpha not counted: 1 is grey, 3 is color, 4 is CMYK."""
     alpha: bool = False
     """Whether alpha can be written."""
     bands: bool = False
@@ -42,8 +42,18 @@ class PictureFormat:
     """When Pillow writes indices into a palette: "kept" is for pictures that had one."""
     metadata: tuple[str, ...] = ()
     """The keys of `Picture.info` that can be written."""
+    package: str = ""
+    """The package that reads and writes it; empty for the formats that daelab always has."""
+    extra: str = ""
+    """The extra of daelab that installs the package."""
+    signature: bytes = b""
+    """A regular expression for the first bytes of a file of a format with a package."""
     encoder_options: dict[str, Any] = field(default_factory=dict)
-    """Pillow's options where the source does not say how it was encoded, such as the quality."""
+    """Pillow's options where the source does not say how it was encoded, such as the quality.
+
+    A JPEG source of less quality is written with this quality too."""
+    alpha_options: dict[str, Any] = field(default_factory=dict)
+    """Further options of Pillow for a picture with alpha."""
 
 
 FORMATS: dict[str, PictureFormat] = {}
@@ -83,7 +93,7 @@ for _row in (
         "image/jpeg",
         channels=(1, 3, 4),
         metadata=("exif", "icc_profile", "xmp", "comment", "dpi"),
-        encoder_options={"quality": 95},
+        encoder_options={"quality": 95, "subsampling": 0},
     ),
     PictureFormat(
         "WEBP",
@@ -107,6 +117,19 @@ for _row in (
         pages=True,
         metadata=("exif", "icc_profile", "xmp", "dpi"),
     ),
+    PictureFormat(
+        "AVIF",
+        "AVIF",
+        (".avif",),
+        "image/avif",
+        alpha=True,
+        metadata=("exif", "icc_profile", "xmp"),
+        encoder_options={"quality": 95, "subsampling": "4:4:4"},
+        # Otherwise alpha would be compressed with loss as well.
+        alpha_options={"quality": 100},
+    ),
+    # Pillow writes JPEG 2000 without loss by default.
+    PictureFormat("JPEG2000", "JPEG 2000", (".jp2",), "image/jp2", browser=False, alpha=True, metadata=("comment",)),
     PictureFormat("BMP", "BMP", (".bmp",), "image/bmp", palette="kept", metadata=("dpi",)),
     PictureFormat("GIF", "GIF", (".gif",), "image/gif", alpha=True, palette="always", metadata=("comment",)),
     PictureFormat(
@@ -119,8 +142,60 @@ for _row in (
         sample_types=(),
         stacks=True,
     ),
-    PictureFormat("AVIF", "AVIF", (".avif",), "image/avif", denoise=False),
-    PictureFormat("JPEG2000", "JPEG 2000", (".jp2",), "image/jp2", denoise=False, browser=False),
+    PictureFormat(
+        "HEIF",
+        "HEIC",
+        (".heic", ".heif"),
+        "image/heif",
+        train=False,
+        browser=False,
+        alpha=True,
+        metadata=("exif", "icc_profile", "xmp"),
+        package="pillow_heif",
+        extra="heic",
+        signature=rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)",
+        encoder_options={"quality": 95, "chroma": 444},
+    ),
+    PictureFormat(
+        "JXL",
+        "JPEG XL",
+        (".jxl",),
+        "image/jxl",
+        train=False,
+        browser=False,
+        alpha=True,
+        metadata=("exif", "icc_profile", "xmp"),
+        package="pylibjxl",
+        extra="jxl",
+        signature=rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
+    ),
+    PictureFormat(
+        "EXR",
+        "OpenEXR",
+        (".exr",),
+        "image/x-exr",
+        train=False,
+        browser=False,
+        sample_types=("f2", "f4", "u4"),
+        alpha=True,
+        package="OpenEXR",
+        extra="exr",
+        signature=rb"v/1\x01",
+    ),
+    PictureFormat(
+        "FITS",
+        "FITS",
+        (".fits", ".fit", ".fts"),
+        "image/fits",
+        train=False,
+        browser=False,
+        sample_types=("u1", "u2", "u4", "i2", "i4", "f4", "f8"),
+        channels=(1,),
+        pages=True,
+        package="astropy",
+        extra="fits",
+        signature=rb"SIMPLE  =",
+    ),
     PictureFormat(
         "PPM", "PPM", (".pbm", ".pgm", ".pnm", ".ppm"), "image/x-portable-anymap", denoise=False, browser=False
     ),
@@ -130,12 +205,12 @@ for _row in (
 
 
 def list_formats() -> list[PictureFormat]:
-    """Return the formats of pictures that can be denoised."""
-    return [row for row in FORMATS.values() if row.denoise]
+    """Return the formats of pictures that can be denoised without a further package."""
+    return [row for row in FORMATS.values() if row.denoise and not row.package]
 
 
 def list_suffixes() -> list[str]:
-    """Return the suffixes of pictures that can be denoised."""
+    """Return the suffixes of pictures that can be denoised without a further package."""
     return [suffix for row in list_formats() for suffix in row.suffixes]
 
 
@@ -155,7 +230,7 @@ def list_training_suffixes() -> list[str]:
 
 
 def find_format(suffix: str) -> PictureFormat | None:
-    """Return the format of a suffix, or None if no picture with it can be denoised.
+    """Return the format of a suffix, or None if no picture with it can be denoised. It may need a further package.
 
     Args:
         suffix: The suffix of a file name, with its dot, in any case.
@@ -201,7 +276,7 @@ def describe_formats() -> str:
     """Return the names of the formats that can be denoised, for help texts.
 
     >>> describe_formats()
-    'PNG, JPEG, WebP, TIFF, BMP, GIF or .npy'
+    'PNG, JPEG, WebP, TIFF, AVIF, JPEG 2000, BMP, GIF or .npy'
     """
     *others, last = (row.title for row in list_formats())
     return f"{', '.join(others)} or {last}"

@@ -23,9 +23,11 @@ MOST_CHUNKS = 2_000
 """The number of chunks, segments or blocks of metadata."""
 MOST_COMMENT = 1 << 20
 """The bytes of the comments of a GIF, which Pillow joins piece by piece."""
+MOST_PADDING = 1 << 16
+"""The bytes between the segments of a JPEG, which Pillow reads one by one."""
 _LEAST_CHUNK = 64
 """The average number of bytes in chunks of pixels, from which further chunks count as normal."""
-_JPEG_MARKER = re.compile(rb"\xff+[\x01-\xcf\xd8-\xfe]")
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """A marker of a JPEG, apart from those inside the data of a scan."""
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _DECODED_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
@@ -125,6 +127,7 @@ def _check_jpeg(data: bytes) -> str:
     counts = Counter[str]()
     exif, position = [b""], 2
     while marker := _JPEG_MARKER.search(data, position):
+        counts["bytes between segments"] += 0 if counts["scans"] else marker.start() - position
         code, position = data[marker.end() - 1], marker.end()
         if code == 0xD9:
             break
@@ -140,6 +143,9 @@ def _check_jpeg(data: bytes) -> str:
         if code == 0xE1 and segment.startswith(b"Exif\0\0"):
             exif.append(segment[6:])
         position += max(2, length)
+    else:
+        counts["bytes between segments"] += 0 if counts["scans"] else len(data) - position
+    _refuse(counts["bytes between segments"], MOST_PADDING, "bytes between segments")
     _check_exif(b"".join(exif))
     return "the first of several pictures in one file" if _FURTHER_PICTURE.search(data, position) else ""
 

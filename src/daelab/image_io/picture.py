@@ -31,7 +31,9 @@ class Picture:
     """A picture in memory: its pixels, its alpha, and everything else that its file stores."""
 
     pixels: Array
-    """(H, W) grey, (H, W, 3) color or (H, W, 4) CMYK; uint8, uint16, another integer type, or float."""
+    """(H, W) grey, (H, W, 3) color or (H, W, 4) CMYK; uint8, uint16, another integer type, or float.
+
+    An array file may hold several pictures of one size: (N, H, W, 3), or grey slices as (N, H, W, 1)."""
     alpha: Array | None = None
     """(H, W), of the type of the pixels. Denoising never changes it."""
     extra: tuple[Array, ...] = ()
@@ -219,16 +221,21 @@ def find_value_range(values: Array, declared: tuple[float, float] | None = None)
 
 
 def invert_grey(values: Array, declared_white: int = 0) -> Array:
-    """Convert unsigned integers of a picture whose white is zero to the usual ones, or back.
+    """Convert the values of a picture whose white is zero to the usual ones, or back.
 
     Args:
         values: The values, whose largest one may be black.
         declared_white: The value of black that the file declares; 0 if it declares none.
     """
-    greatest = int(values.max(initial=0))
-    black = declared_white if declared_white >= greatest else _find_white(greatest)
-    inverted: Array = values.dtype.type(black) - values
-    return inverted
+    if values.dtype.kind == "u":
+        greatest = int(values.max(initial=0))
+        black = declared_white if declared_white >= greatest else _find_white(greatest)
+        inverted: Array = values.dtype.type(black) - values
+        return inverted
+    low, high = find_value_range(values)
+    # An outlier beyond the value range could exceed the limits of the type.
+    limits = np.iinfo(values.dtype) if values.dtype.kind == "i" else np.finfo(values.dtype)
+    return np.clip(low + high - values.astype(np.float64), limits.min, limits.max).astype(values.dtype)
 
 
 def _find_white(greatest: int) -> int:

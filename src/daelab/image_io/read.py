@@ -15,11 +15,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from daelab._util.files import BoundedFile
+from daelab._util.text import shorten_error
 from daelab.image_io.bundled_photos import find_photo
 from daelab.image_io.decode import UnsupportedSamplesError, decode_page, lift_pillow_limits
-from daelab.image_io.formats import find_format, list_formats, list_training_formats
+from daelab.image_io.formats import PictureFormat, find_format, list_formats, list_training_formats
 from daelab.image_io.limits import check_work
-from daelab.image_io.orientation import EXIF_ORIENTATION, read_orientation
+from daelab.image_io.optional_formats import READERS, check_depth, find_optional_format
+from daelab.image_io.orientation import read_orientation
 from daelab.image_io.picture import Picture, UnsupportedPictureError, convert_resolution
 from daelab.image_io.png import check_png_complete, count_png_samples, read_kept_chunks
 from daelab.image_io.thumbnails import drop_exif_thumbnail, drop_xmp_thumbnails
@@ -77,7 +79,7 @@ def read_picture_size(path: Path) -> tuple[int, int]:
         (H, W) in pixels.
 
     Raises:
-        ValueError: The file is not a picture.
+        ValueError: The file is not a picture, or has too many pixels.
         FileNotFoundError: The file does not exist.
     """
     with BoundedFile(path) as stream, _explain_failure(str(path)), lift_pillow_limits():
@@ -88,8 +90,11 @@ def read_picture_size(path: Path) -> tuple[int, int]:
         else:
             image = _open(stream, training=True)
             assert image is not None
+            _check_size(image.width * image.height, MAX_PIXELS)
             size = image.height, image.width
-            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            # Pillow would decode a PNG to look for EXIF behind its pixels.
+            exif = dict(read_kept_chunks(stream)).get(b"eXIf", b"") if image.format == "PNG" else image.info.get("exif")
+            orientation = read_orientation({"exif": exif or b""})
     return size[::-1] if orientation > 4 else size
 
 
@@ -114,7 +119,13 @@ def _read(stream: IO[bytes], name: str, suffix: str, max_pixels: int, training: 
         if not head:
             raise ValueError("it is empty")
         with lift_pillow_limits():
-            picture = _read_npy(stream, max_pixels) if head == _NPY else _read_by_pillow(stream, max_pixels, training)
+            optional = None if training else find_optional_format(stream)
+            if optional is not None and optional.name in READERS:
+                picture = READERS[optional.name](stream, max_pixels, _check_size)
+            elif head == _NPY:
+                picture = _read_npy(stream, max_pixels)
+            else:
+                picture = _read_by_pillow(stream, max_pixels, training, optional)
         row = find_format(suffix)
         if row is not None and row.name != picture.form:
             misnamed = f"it is a {picture.form}, although its suffix is {suffix}"
@@ -134,7 +145,7 @@ def _explain_failure(name: str) -> Iterator[None]:
     except MemoryError:
         raise ValueError(f"{name}: the picture is too large for the free memory") from None
     except Exception as error:  # decoders raise exceptions of nearly every class
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = shorten_error(error)
         fault = "not supported" if _UNSUPPORTED.search(reason) else "a broken picture"
         raise ValueError(f"{name}: {fault}: {reason}") from None
 
@@ -150,27 +161,33 @@ def _read_npy(stream: IO[bytes], max_pixels: int) -> Picture:
     version = np.lib.format.read_magic(stream)
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = header(stream)
-    if not (len(shape) == 2 or (len(shape) in (3, 4) and shape[-1] == 3)) or dtype.kind not in "uif":
+    if not (len(shape) in (2, 3) or (len(shape) == 4 and shape[-1] == 3)) or dtype.kind not in "uif":
         raise UnsupportedPictureError(
-            f"an array must be (H, W), (H, W, 3) or (N, H, W, 3) of numbers, not {shape} of {dtype}"
+            f"an array must be (H, W), (H, W, 3), (Z, H, W) or (N, H, W, 3) of numbers, not {shape} of {dtype}"
         )
-    _check_size(math.prod(shape[: 2 if len(shape) == 2 else -1]), max_pixels)
+    is_stack = len(shape) == 3 and shape[-1] != 3
+    _check_size(math.prod(shape if is_stack or len(shape) == 2 else shape[:-1]), max_pixels)
     # The header of a hostile file may claim any shape, so the file's size decides.
     begin, end = stream.tell(), stream.seek(0, 2)
     if end - begin < math.prod(shape) * dtype.itemsize:  # checked before memory is allocated
         raise ValueError("its pixels end before its last row")
     stream.seek(0)
     # Never unpickled, since a pickle can run any code.
-    return Picture(np.load(stream, allow_pickle=False), form="NPY", stored=math.prod(shape))
+    pixels = np.load(stream, allow_pickle=False)
+    return Picture(pixels[..., None] if is_stack else pixels, form="NPY", stored=math.prod(shape))
 
 
-def _read_by_pillow(stream: IO[bytes], max_pixels: int, training: bool) -> Picture:
+def _read_by_pillow(
+    stream: IO[bytes], max_pixels: int, training: bool, optional: PictureFormat | None = None
+) -> Picture:
     # Checked before Pillow opens the file, since that may already take minutes.
     note = check_work(stream)
+    if not training:
+        check_depth(stream)
     stream.seek(0)
     if stream.read(4) in _TIFF:
         return _read_tiff(stream, max_pixels, training)
-    image = _open(stream, training)
+    image = _open(stream, training) if optional is None else Image.open(stream, formats=[optional.name])
     assert image is not None
     with image:
         _check_size(image.width * image.height, max_pixels)
@@ -181,17 +198,18 @@ def _open(stream: IO[bytes], training: bool = False) -> Image.Image | None:
     """Open a file with Pillow. None for a TIFF with a first page whose samples Pillow does not know."""
     stream.seek(0)
     is_tiff = stream.read(4) in _TIFF
-    Image.init()
-    rows = list_training_formats() if training else list_formats()
-    pillow = [row.name for row in rows if row.name in Image.OPEN]
-    stream.seek(0)
-    try:
-        # Only the formats of the table, so that no other decoder of Pillow ever sees the file.
-        return Image.open(stream, formats=["TIFF"] if is_tiff else pillow)
-    except (UnidentifiedImageError, SyntaxError):
-        if is_tiff:
-            return None
-        raise
+    names = ["TIFF"] if is_tiff else [row.name for row in (list_training_formats() if training else list_formats())]
+    # Pillow's usual decoders come first, since the import of the others takes longer than many a picture.
+    for load in (Image.preinit, Image.init):
+        load()
+        stream.seek(0)
+        try:
+            # Only the formats of the table, so that no other decoder of Pillow ever sees the file.
+            return Image.open(stream, formats=[name for name in names if name in Image.OPEN])
+        except (UnidentifiedImageError, SyntaxError):
+            if load is Image.init and not is_tiff:
+                raise
+    return None
 
 
 def _read_first_frame(stream: IO[bytes], image: Image.Image, note: str) -> Picture:

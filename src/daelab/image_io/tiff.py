@@ -74,7 +74,7 @@ class TiffDirectory:
     layered: bool
     """Whether it has layers of Photoshop."""
     declared_range: tuple[float, float] | None
-    """The values of black and white, if tags or a number of bits such as 12 say them."""
+    """The values of black and white, if they follow from tags or from a number of bits such as 12."""
     kept: Tags
     """All tags but those that say how the pixels are stored."""
 

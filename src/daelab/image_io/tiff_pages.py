@@ -110,15 +110,15 @@ def read_tiff_samples(stream: IO[bytes], number: int) -> Picture:
             _check_deflated(file, page)
         values = _decode(page)
     # White is zero in such a page, and it is the opposite everywhere else in daelab.
-    invert = page.photometric == 0 and values.dtype.kind == "u"
-    return _split(values, colors, tuple(map(int, page.extrasamples)), invert)
+    return _split(values, colors, tuple(map(int, page.extrasamples)), invert=page.photometric == 0)
 
 
 def _decode(page: Any) -> Array:
     """Return the samples of a page, (H, W, samples)."""
     try:
         values: Array = page.asarray()
-    except (KeyError, ValueError) as error:  # tifffile leaves some compressions and numbers of bits to another package
+    # tifffile leaves some compressions and numbers of bits to another package
+    except (KeyError, ValueError, NotImplementedError) as error:
         reason = str(error.args[0] if error.args else error)
         if "imagecodecs" not in reason and "not supported" not in reason and "not implemented" not in reason:
             raise
@@ -129,7 +129,7 @@ def _decode(page: Any) -> Array:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def _split(values: Array, colors: int, types: tuple[int, ...], invert: bool) -> Picture:
+def _split(values: Array, colors: int, types: tuple[int, ...], *, invert: bool) -> Picture:
     """Separate the samples of a page (H, W, samples) into pixels, alpha and further bands."""
     count = values.shape[2] - colors
     if count < 0:

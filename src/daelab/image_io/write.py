@@ -14,7 +14,8 @@ from PIL import Image
 from daelab._util.files import write_file
 from daelab.errors import make_unknown_name_error
 from daelab.image_io.formats import FORMATS, PictureFormat, find_format, list_suffixes
-from daelab.image_io.picture import Array, Picture
+from daelab.image_io.optional_formats import WRITERS, check_installed
+from daelab.image_io.picture import Array, Picture, UnsupportedPictureError
 from daelab.image_io.png import write_png
 from daelab.image_io.tiff import write_tiff
 
@@ -60,6 +61,10 @@ def check_target(path: Path, *, overwrite: bool) -> str:
     row = find_format(path.suffix)
     if row is None:
         raise make_unknown_name_error("picture format", path.suffix or path.name, list_suffixes())
+    try:
+        check_installed(row)
+    except UnsupportedPictureError as error:
+        raise ValueError(f"{path}: {error}") from None
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=True replaces it")
     return row.name
@@ -149,8 +154,15 @@ def _save_tiff(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
 
 
 def _save_npy(stream: IO[bytes], picture: Picture, _: PictureFormat) -> None:
+    # Slices (Z, H, W) have a fourth axis of one channel only in memory.
+    is_stack = picture.pixels.ndim == 4 and picture.pixels.shape[-1] == 1
     # A pickle could run code when the file is read.
-    np.save(stream, picture.pixels, allow_pickle=False)
+    np.save(stream, picture.pixels[..., 0] if is_stack else picture.pixels, allow_pickle=False)
+
+
+def _save_by_package(stream: IO[bytes], picture: Picture, row: PictureFormat) -> None:
+    check_installed(row)
+    WRITERS[row.name](stream, picture)
 
 
 def _save_by_pillow(stream: IO[bytes], picture: Picture, row: PictureFormat) -> None:
@@ -159,15 +171,32 @@ def _save_by_pillow(stream: IO[bytes], picture: Picture, row: PictureFormat) -> 
     else:
         image, options = _make_image(picture), {}
     options |= {key: picture.info[key] for key in row.metadata if key in picture.info}
-    # the tables of a source stand for its quality
-    options |= ({} if "qtables" in picture.encoding else row.encoder_options) | picture.encoding
+    options |= row.encoder_options | (row.alpha_options if picture.alpha is not None else {}) | picture.encoding
+    if "qtables" in options:
+        # Pillow would scale the tables of the source by the quality, so they must stand for it alone.
+        options["qtables"] = _refine_tables(options["qtables"], options.pop("quality"))
     image.save(stream, row.name, **options)
+
+
+def _refine_tables(tables: dict[int, list[int]], quality: int) -> dict[int, list[int]]:
+    """Return the quantization tables of a JPEG, with no entry coarser than in those of a quality.
+
+    A denoised picture has less to hide its compression in than its noisy source, so the tables of a coarse source would
+    cost a part of what denoising gained.
+    """
+    stream = BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "JPEG", quality=quality)
+    with Image.open(stream) as image:
+        finest: dict[int, list[int]] = image.quantization  # type: ignore[attr-defined]
+    # The first table is that of the brightness, and all others are those of the colors.
+    return {key: [*map(min, table, finest[min(key, 1)])] for key, table in tables.items()}
 
 
 _WRITERS: dict[str, Callable[[IO[bytes], Picture, PictureFormat], None]] = {
     "PNG": _save_png,
     "TIFF": _save_tiff,
     "NPY": _save_npy,
+    **dict.fromkeys(WRITERS, _save_by_package),
 }
 """The formats that Pillow does not write, or not in full."""
 

@@ -176,7 +176,8 @@ class Trainer:
             TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
         """
         state, epochs = self.state, self.task.epochs
-        record.start(state, self._seconds_left())
+        facts, left = self.task.describe(state), self._seconds_left()
+        record.progress.start(self.run.name, epochs, self.task.steps, facts, left)
         # If the run was killed right after its last checkpoint, the rows may still be missing from metrics.csv.
         if state.rows:
             record.rows(state)
@@ -195,7 +196,7 @@ class Trainer:
                 self._finish_epoch(record)
 
             def report(done: int, images: int) -> None:
-                record.test(done, images)
+                record.progress.test(done, images)
                 if caught:
                     raise TrainingInterrupted(self.run.name, caught[0], self.task.command)
 
@@ -214,7 +215,7 @@ class Trainer:
             self._step(batch)
             images += batch.size
             seconds = time.perf_counter() - began
-            record.step(epoch + 1, state.step - epoch * steps, images / seconds)
+            record.progress.step(epoch + 1, state.step - epoch * steps, images / seconds)
             # Each process makes one batch per round, so the agreement comes once per round (decision 18).
             if number % count_processes() == 0:
                 signum = self._agree(caught, before + seconds)
@@ -287,7 +288,7 @@ class Trainer:
             self._save(record)
         # After the checkpoint: if the run is killed in between, the resumed run writes these rows again.
         record.rows(state)
-        record.epoch(state)
+        record.progress.epoch(state.rows[-1], state.best)
 
     def _save(self, record: RunRecord) -> None:
         record.checkpoint(self.state)

@@ -17,6 +17,7 @@ from torch import Tensor
 from daelab._util.distributed import count_processes, get_rank
 from daelab._util.work_sharing import distribute_batches, select_share
 from daelab.datasets.base import Dataset, Images, ImageSet
+from daelab.datasets.grey import match_channels
 from daelab.datasets.splits import split_dataset
 from daelab.training.recipe import Recipe
 from daelab.training.seeds import derive_seed
@@ -76,6 +77,7 @@ def select_images(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
     """
     data = recipe.data
     train, val = split_dataset(dataset, data.train, data.val, recipe.seed, data.replacement)
+    train, val = (match_channels(images, recipe.spec.channels) for images in (train, val))
     height, width = train.size
     if height % recipe.spec.multiple or width % recipe.spec.multiple:
         multiple = recipe.spec.multiple
@@ -134,7 +136,12 @@ class BatchLoader:
         return (batch.float().div_(255) for batch in batches)  # each (N, C, H, W)
 
     def pairs(
-        self, transform: Callable[[Tensor, int], tuple[Tensor, Tensor]], inputs: int, epoch: int, start: int = 0
+        self,
+        transform: Callable[[Tensor, int], tuple[Tensor, Tensor]],
+        inputs: int,
+        epoch: int,
+        start: int = 0,
+        targets: int = 3,
     ) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Yield the batches of an epoch as the network is trained on them.
 
@@ -146,6 +153,7 @@ class BatchLoader:
             inputs: Channels of the network's input.
             epoch: The epoch, from 0.
             start: The first batch, from 0.
+            targets: Channels of the target images.
 
         Yields:
             The targets and the inputs of this process's part, and the number of images of the whole batch.
@@ -155,7 +163,7 @@ class BatchLoader:
         batches = (transform(clean, step) for step, clean in zip(steps, self.epoch(epoch, start), strict=True))
         sizes = [min(self.size, len(self.images) - at * self.size) for at in range(start, self.steps)]
         # The last round of an epoch may have fewer batches than there are processes.
-        none = [torch.empty(0, channels, *self.images.size, device=self.device) for channels in (3, inputs)]
+        none = [torch.empty(0, channels, *self.images.size, device=self.device) for channels in (targets, inputs)]
         for (clean, given), size in zip(distribute_batches(batches, sizes, none), sizes, strict=True):
             yield clean, given, size
 

@@ -14,11 +14,13 @@ from torch import Tensor
 
 from daelab._util.hardware import choose_precision
 from daelab._util.plugins import PluginTable, import_object, is_object_name
+from daelab._util.text import summarize_error
 from daelab.errors import make_unknown_name_error
 from daelab.evaluation.classifiers.network import ClassifierNetwork
 from daelab.evaluation.classifiers.registry import load_classifier_network
 from daelab.evaluation.evaluate import LossFunction
 from daelab.evaluation.metrics import convert_mse_to_psnr, mse, ssim
+from daelab.training.self_supervised import BlindSpotLoss, NeighborLoss, SelfSupervisedLoss, SteinLoss
 
 
 def charbonnier(image: Tensor, clean: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -106,6 +108,9 @@ _ROWS: dict[str, LossFunction] = {
     "dssim": dssim,
     "judge_features": ClassifierFeatureLoss("builtin"),
     "holdout_features": ClassifierFeatureLoss("holdout"),
+    "noise2void": BlindSpotLoss(),
+    "neighbor2neighbor": NeighborLoss(),
+    "sure": SteinLoss(),
 }
 LOSSES = PluginTable("losses", _ROWS)
 """Name -> loss. A new loss is a row of `_ROWS`, or of an installed plugin."""
@@ -126,6 +131,8 @@ def parse_loss(text: str) -> LossFunction:
     0.14
     """
     terms = [_parse_term(part) for part in text.split("+")]
+    if any(isinstance(loss, SelfSupervisedLoss) for _, loss in terms) and (len(terms) > 1 or terms[0][0] != 1):
+        raise ValueError(f"loss {text!r}: a loss of noisy images alone takes no weight and no other loss beside it")
     if len(terms) == 1 and terms[0][0] == 1:
         return terms[0][1]
 
@@ -153,9 +160,18 @@ class ImportedLoss:
         Args:
             image: Images (N, C, H, W) in [0, 1].
             clean: Clean images (N, C, H, W) in [0, 1].
+
+        Raises:
+            ValueError: The function does not exist, failed, or returned something else than one number.
         """
         self._function = self._function or import_object(self.name, "loss")
-        loss: Tensor = self._function(image, clean)
+        try:
+            loss: Tensor = self._function(image, clean)
+        except Exception as error:  # the user's code may raise anything
+            raise ValueError(f"loss {self.name}: {summarize_error(error)}") from None
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+            raise ValueError(f"loss {self.name}: it returned {got}, not a tensor of one number")
         return loss
 
 

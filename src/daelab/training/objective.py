@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from daelab.training.loader import flip_randomly, rotate_randomly, zoom_randomly
 from daelab.training.losses import parse_loss
 from daelab.training.recipe import Recipe
 from daelab.training.seeds import derive_seed
+from daelab.training.self_supervised import SelfSupervisedLoss
 
 
 class DenoisingObjective:
@@ -41,10 +44,12 @@ class DenoisingObjective:
         self.criterion = loss or parse_loss(recipe.loss)
         """The recipe's loss against the clean images alone, as validation measures it."""
         # If weights of the loss are missing, it fails here and not after the first batch.
-        blank = torch.zeros(1, 3, *size, device=device)
+        blank = torch.zeros(1, recipe.spec.channels, *size, device=device)
         value = self.criterion(blank, blank)
         if not isinstance(value, Tensor) or value.ndim:
             raise ValueError(f"loss {recipe.loss} must return a scalar tensor, the mean over the images")
+        _check_noise(recipe, blank)
+        _check_self_supervised(recipe, self.criterion, size)
         self.teacher = None
         if recipe.teacher:
             name = recipe.teacher.model
@@ -73,10 +78,25 @@ class DenoisingObjective:
             clean = rotate_randomly(clean, stream.generator)
         if training.zoom:
             clean = zoom_randomly(clean, training.zoom, stream.generator)
-        clean, noisy = make_noisy_batch(clean, self.recipe.noise, stream)
+        clean, noisy = make_noisy_batch(clean, self.recipe.noise, stream, self.recipe.spec.channels)
+        if isinstance(self.criterion, SelfSupervisedLoss):
+            # The clean images are not used at all, even if there are any.
+            return noisy, self.criterion.draw(noisy, stream.generator)
         if training.curriculum and progress < training.curriculum:
             noisy = clean.lerp(noisy, progress / training.curriculum)
         return clean, make_network_input(self.recipe.spec, clean, noisy)
+
+    def compute(self, network: Callable[[Tensor], Tensor], clean: Tensor, given: Tensor) -> Tensor:
+        """Return the loss of a batch, a scalar.
+
+        Args:
+            network: The network.
+            clean: The first of what `transform` returned: the target images.
+            given: The second: the input of the network, or what a loss of noisy images alone has drawn.
+        """
+        if isinstance(self.criterion, SelfSupervisedLoss):
+            return self.criterion.compute(network, clean, given)
+        return self.loss(network(given), clean, given)
 
     def loss(self, denoised: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
         """Return the recipe's loss, of which the teacher's share is against the teacher's output.
@@ -108,6 +128,32 @@ def make_network_input(spec: Architecture, clean: Tensor, noisy: Tensor) -> Tens
     if not spec.conditioned:
         return noisy
     return append_noise_level(noisy, (noisy - clean).square().flatten(1).mean(1).sqrt())
+
+
+def _check_self_supervised(recipe: Recipe, loss: LossFunction, size: tuple[int, int]) -> None:
+    """Raise a ValueError if a loss of noisy images alone does not fit the other fields of the recipe."""
+    if not isinstance(loss, SelfSupervisedLoss):
+        return
+    if recipe.teacher or recipe.spec.conditioned or recipe.training.curriculum:
+        raise ValueError(
+            f"loss {recipe.loss} allows no teacher, no curriculum and no network that takes the noise level"
+        )
+    multiple = loss.shrinks * recipe.spec.multiple
+    if any(side % multiple for side in size):
+        raise ValueError(f"loss {recipe.loss}: {size[0]}x{size[1]} images; their sides must be multiples of {multiple}")
+
+
+def _check_noise(recipe: Recipe, blank: Tensor) -> None:
+    """Raise a ValueError if a noise that is made for color images cannot be added to those of the recipe."""
+    if recipe.spec.channels != 3:
+        try:
+            # A mixture adds only one of its components to an image, so each component is tried.
+            shapes = [one.apply(blank, BatchStream(1, 0, blank.device)).shape for one in recipe.noise.options()]
+            same = all(shape == blank.shape for shape in shapes)
+        except Exception:  # a noise of a plugin may raise anything
+            same = False
+        if not same:
+            raise ValueError(f"noise {recipe.noise} is made for color images, not for {recipe.spec.channels} channels")
 
 
 def load_named_model(field: str, name: str) -> tuple[Network, ModelMetadata]:

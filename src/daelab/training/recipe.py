@@ -184,8 +184,8 @@ class Recipe(ConfigDocument):
 
     @model_validator(mode="after")
     def _check_fields(self) -> Recipe:
-        if self.spec.channels != 3:
-            raise ValueError(f"spec.channels is {self.spec.channels}; the images have 3 channels, RGB")
+        if self.spec.channels != 3 and self.judge:
+            raise ValueError(f"spec.channels is {self.spec.channels}; the classifier of `judge` takes 3 channels, RGB")
         crops = self.data.name.startswith(CROPPED_PREFIXES)
         if crops and self.data.crop % self.spec.multiple:
             raise ValueError(
@@ -247,9 +247,11 @@ def find_external_names(fields: Any, path: tuple[str, ...] = ()) -> Iterator[Ext
         for value in fields:
             yield from find_external_names(value, path)
     elif isinstance(fields, str):
-        field = ".".join(path)
-        if field in _EXTERNAL_FIELDS and not _EXTERNAL_FIELDS[field](fields):
-            yield field, fields
+        # The table around a field of the recipe itself is a variant of a search space.
+        for field in (".".join(path), path[-1] if path else ""):
+            if field in _EXTERNAL_FIELDS and not _EXTERNAL_FIELDS[field](fields):
+                yield field, fields
+                return
 
 
 def find_overridden_names(overrides: Iterable[str]) -> set[ExternalName]:

@@ -44,8 +44,8 @@ class NoisyValidationSet:
         height, width = images.size
         # A recipe with a buffer is for folders larger than memory, so the cache stays small.
         room = _CACHE_BYTES if recipe.data.buffer is None else _CACHE_BYTES // 16
-        # Clean and noisy images have 3 channels of 4 bytes, and each process keeps only its own share.
-        fits = 2 * 4 * 3 * height * width * len(images) <= room * count_processes()
+        # Clean and noisy images have channels of 4 bytes, and each process keeps only its own share.
+        fits = 2 * 4 * images.channels * height * width * len(images) <= room * count_processes()
         self.cache = list(self._make_batches()) if fits else None
 
     def batches(self) -> Iterator[NoisyBatch]:
@@ -58,10 +58,11 @@ class NoisyValidationSet:
             yield replace(batch, noisy=make_network_input(self.recipe.spec, batch.clean, batch.noisy))
 
     def write_samples(self, path: Path, denoise: Callable[[Tensor], Tensor], epoch: int) -> None:
-        """Write a few clean, noisy and denoised images for the report, as uint8 (N, C, H, W).
+        """Write a few clean, noisy and denoised images for the report, as uint8 (N, 3, H, W).
 
-        The file also keeps the denoised images of about one epoch in each of 1, 2-3, 4-7, 8-15, ... as `epoch_N`, so
-        that it stays small however long the training is.
+        Of other than three channels, the first three are written, and of fewer the first one three times. The file
+        also keeps the denoised images of about one epoch in each of 1, 2-3, 4-7, 8-15, ... as `epoch_N`, so that it
+        stays small however long the training is.
 
         Args:
             path: The file, in NumPy's format npz.
@@ -73,13 +74,18 @@ class NoisyValidationSet:
             denoised = denoise(batch.noisy[:SAMPLES])
         pictures = {"clean": batch.clean, "noisy": batch.noisy[:, : batch.clean.shape[1]], "denoised": denoised}
         arrays: dict[str, Any] = {
-            kind: images[:SAMPLES].clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+            kind: _show_colors(images[:SAMPLES]).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
             for kind, images in pictures.items()
         }
         history = _read_history(path)
         if epoch.bit_length() not in (int(name.removeprefix("epoch_")).bit_length() for name in history):
             history[f"epoch_{epoch}"] = arrays["denoised"]
         write_file(path, lambda part: np.savez(part, **arrays, **history))
+
+
+def _show_colors(images: Tensor) -> Tensor:
+    """Return three channels of images (N, C, H, W), to show them."""
+    return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
 
 
 def _read_history(path: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""F1 is scikit-learn's; a judge trains, resumes exactly, and answers alike from a file, ONNX or a factory."""
+"""F1 equals scikit-learn's. A classifier trains, resumes exactly, and predicts alike from a file, ONNX or code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ from daelab.evaluation.classifiers.recipe import (
     ClassifierTrainingConfig,
     list_classifier_recipes,
     load_classifier_recipe,
-    parse_classifier_recipe,
 )
 from daelab.evaluation.classifiers.registry import list_shipped_classifiers, load_classifier
 from daelab.evaluation.classifiers.vit import preprocess_for_vit
@@ -81,7 +80,7 @@ NAMES = ("red", "green", "blue")
 
 
 def coloured(count: int, seed: int, side: int = 16) -> ImageSet:
-    """Noise with one channel brighter, which is the class."""
+    """Return images of noise in which one channel is brighter, which is the class."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % 3
     images = rng.integers(0, 180, (count, 3, side, side), dtype=np.uint8)
@@ -96,7 +95,7 @@ def colours() -> Dataset:
 
 @pytest.fixture(scope="module")
 def colours_file(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The same, as a data set that a command can name."""
+    """Write these images as a data set that a command can name."""
     path = tmp_path_factory.mktemp("data") / "colours.npz"
     made = coloured(96, 0)
     np.savez(path, images=made.images, labels=np.array(NAMES)[made.labels])
@@ -104,10 +103,10 @@ def colours_file(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def tiny(**changes: object) -> ClassifierRecipe:
-    """Three epochs of six steps, of two parts each, in float32 so that every machine computes it."""
+    """Return a recipe of three epochs with six steps of two parts each, in float32, which every processor computes."""
     training = {"epochs": 3, "batch": 16, "part": 8, "lr": 0.05, "lookahead": 4, "whiten_bias_epochs": 1}
     fields = {"network": {"widths": [6, 8]}, "training": training | {"precision": "float32"} | changes}
-    return parse_classifier_recipe(fields)
+    return ClassifierRecipe.parse(fields)
 
 
 def tensors(made: ClassifierFile) -> dict[str, Tensor]:
@@ -121,7 +120,7 @@ CASES = [(count, classes, seed) for count in (1, 3, 4, 64, 203) for classes in (
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join(map(str, case)))
 def answers(request: pytest.FixtureRequest) -> tuple[np.ndarray, np.ndarray, int]:
-    """Labels and predictions, half of them right; some classes may not occur."""
+    """Return labels and predictions, half of which are right; some classes may not occur."""
     count, classes, seed = request.param
     rng = np.random.default_rng(seed)
     labels, guesses = rng.integers(0, classes, (2, count))
@@ -297,7 +296,7 @@ FILES = {"recipe.toml", "environment.json", "metrics.csv", "checkpoint.safetenso
 
 
 class Killer(SilentProgress):
-    """Sends a signal to this process after a step, counted from the beginning of the watch, or during the test."""
+    """An observer that sends a signal to this process after a step, counted from the start, or during the test."""
 
     def __init__(self, after: int = 0, *, in_test: bool = False) -> None:
         self.left, self.in_test = after, in_test
@@ -443,7 +442,7 @@ def test_the_rate_is_a_triangle() -> None:
 
 def test_only_some_images_are_learnt_where_asked(colours: Dataset) -> None:
     fields = tiny().to_dict() | {"data": {"train": 20}}
-    assert len(ClassificationTask(parse_classifier_recipe(fields), colours, CPU).images) == 20
+    assert len(ClassificationTask(ClassifierRecipe.parse(fields), colours, CPU).images) == 20
 
 
 # Recipes
@@ -481,7 +480,7 @@ def test_mistakes_in_a_recipe_are_one_line(overrides: list[str], hint: str) -> N
 
 
 class Brightest(nn.Module):
-    """Scores are the channels' means."""
+    """A classifier whose scores are the means of the channels."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean((2, 3))
@@ -555,7 +554,7 @@ CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 @pytest.fixture(scope="module")
 def vit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small random vision transformer, its labels in another order than CIFAR-10's."""
+    """Write a small random vision transformer whose labels have another order than CIFAR-10's."""
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     names = dict(enumerate(reversed(CIFAR)))
     config = transformers.ViTConfig(
@@ -766,7 +765,7 @@ SETS = ["--set=network.widths=[6, 8]", "--set=training.batch=16", "--set=trainin
 def run(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in a folder of its own: exit code, stdout, stderr."""
+    """Run a command in its own folder, and return the exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DAELAB_RUNS", "runs")
 
@@ -810,13 +809,13 @@ def test_train_judge_and_evaluate_with_it(run: Callable[..., tuple[int, str, str
 def test_a_signal_saves_and_says_how_to_go_on(colours_file: str) -> None:
     fields = tiny().to_dict() | {"data": {"name": colours_file}}
     with pytest.raises(TrainingInterrupted, match="daelab train-judge --resume j") as caught:
-        train_classifier(parse_classifier_recipe(fields), "j", progress=Killer(2))
+        train_classifier(ClassifierRecipe.parse(fields), "j", progress=Killer(2))
     assert caught.value.signum == signal.SIGTERM
     again = train_classifier(name="j", resume=True)
-    whole = train_classifier(parse_classifier_recipe(fields), "whole")
+    whole = train_classifier(ClassifierRecipe.parse(fields), "whole")
     assert all(torch.equal(value, tensors(whole.file)[name]) for name, value in tensors(again.file).items())
     with pytest.raises(ValueError, match="exists"):
-        train_classifier(parse_classifier_recipe(fields), "j")
+        train_classifier(ClassifierRecipe.parse(fields), "j")
 
 
 def test_a_run_of_the_other_kind_is_told_by_the_command_that_resumes_it(

@@ -1,4 +1,4 @@
-"""The record of a training: one process per run, and a ledger that cannot end a training."""
+"""The record of a training: one process holds it, and a failure of the ledger does not end the training."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from daelab.training.tasks.denoising import fit_denoiser
 
 @pytest.fixture
 def tiny(pictures_file: Path) -> Recipe:
-    """A recipe of three short epochs."""
+    """Return a recipe of three short epochs."""
     training = {"epochs": 3, "batch": 16, "precision": "float32"}
     return parse_recipe({"spec": {"stages": [4]}, "data": {"name": f"npz:{pictures_file}"}, "training": training})
 
 
 class AfterEpoch(SilentProgress):
-    """Calls a function after the first epoch."""
+    """An observer that calls a function after the first epoch."""
 
     def __init__(self, call: Callable[[], object]) -> None:
         self.call = call
@@ -72,7 +72,7 @@ def test_a_training_that_cannot_begin_leaves_no_folder(tiny: Recipe) -> None:
 
 @pytest.fixture
 def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URL of a ledger for which nothing is waited."""
+    """Return the URL of a ledger for which nothing waits."""
     monkeypatch.setattr(run_row, "_TIMEOUT", 0.0)
     monkeypatch.setattr(database, "PATIENCE", 0.0)
     return f"sqlite:///{tmp_path}/l.db"

@@ -1,8 +1,9 @@
-"""What trackers are told is read back by their own readers; one that fails is a line, and the training goes on."""
+"""Each tracker's records are read back by its own reader. If a tracker fails, the training continues."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def tiny(pictures_file: Path) -> Recipe:
 
 
 class Stop(SilentProgress):
-    """Ends a training after its second epoch, as a signal would."""
+    """An observer that ends a training after its second epoch, as a signal would."""
 
     def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
         if row["epoch"] == 2:
@@ -43,7 +44,7 @@ class Stop(SilentProgress):
 
 
 def interrupted(wanted: Recipe, track: str) -> None:
-    """A training that is interrupted once and resumed."""
+    """Return a training that was interrupted once and resumed."""
     with pytest.raises(TrainingInterrupted):
         train(wanted, "a", track=[track], progress=Stop())
     train(wanted, "a", track=[track], resume=True)
@@ -97,7 +98,7 @@ def test_mlflow_gets_parameters_metrics_and_files(
 
 
 class Broken:
-    """Fails at one of the moments at which a tracker is told something."""
+    """A tracker that fails at one of its calls."""
 
     def __init__(self, moment: str) -> None:
         self.moment = moment
@@ -142,3 +143,60 @@ def test_a_tracker_that_cannot_be_is_a_mistake(
     with pytest.raises(ValueError, match=message):
         train(tiny, "a", track=[text])
     assert not get_run_folder("a").path.exists()
+
+
+class Service:
+    """A stub of wandb and of trackio that records its calls."""
+
+    def __init__(self) -> None:
+        self.opened: list[dict[str, Any]] = []
+        self.rows: list[tuple[int, dict[str, float]]] = []
+        self.summary: dict[str, float] = {}
+        self.ends: list[dict[str, Any]] = []
+        self.settings: dict[str, Any] = {}
+
+    def Settings(self, **settings: Any) -> str:  # noqa: N802
+        self.settings = settings
+        return "settings"
+
+    def init(self, project: str, **options: Any) -> Service:
+        sys.stdout.write("a service that greets")
+        self.opened.append({"project": project, **options})
+        return self
+
+    def log(self, row: dict[str, float], step: int) -> None:
+        self.rows.append((step, row))
+
+    def finish(self, **how: Any) -> None:
+        self.ends.append(how)
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio"])
+def test_a_service_gets_parameters_and_metrics_and_nothing_else(
+    name: str, tiny: Recipe, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("WANDB_MODE", "WANDB_PROJECT", "WANDB_ERROR_REPORTING"):
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    service = Service()
+    monkeypatch.setitem(sys.modules, name, service)  # type: ignore[arg-type]
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda package: package)
+    interrupted(tiny, f"{name}=mine")
+    rows = get_run_folder("a").read_metrics()
+    assert [(step, row["val_loss"]) for step, row in service.rows] == [
+        (int(row["epoch"]), pytest.approx(row["val_loss"])) for row in rows
+    ]
+    first, second = service.opened
+    assert first["project"] == second["project"] == "mine"
+    assert first["name"] == "a"
+    assert first["config"]["training.batch"] == 32
+    assert second["resume"] == "allow"
+    assert first["resume"] in (None, "never")
+    assert len(service.ends) == 2
+    if name == "wandb":
+        assert first["id"] == second["id"]
+        assert (service.settings["mode"], os.environ["WANDB_ERROR_REPORTING"]) == ("offline", "false")
+        assert service.ends == [{"exit_code": 1}, {"exit_code": 0}]
+        assert service.summary["best_val_loss"] == pytest.approx(min(row["val_loss"] for row in rows))
+    else:
+        assert capsys.readouterr().out == ""

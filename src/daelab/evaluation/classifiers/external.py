@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from daelab._util.hardware import open_onnx_session, shorten_error
+from daelab._util.hardware import open_onnx_session
 from daelab._util.plugins import import_object
+from daelab._util.text import shorten_error, summarize_error
 from daelab.evaluation.classifiers.classifier import Classifier
 
 
@@ -84,7 +85,7 @@ def load_factory_classifier(text: str, device: torch.device) -> Classifier:
     try:
         network = factory()
     except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"classifier {text}: {type(error).__name__}: {shorten_error(error)}") from None
+        raise ValueError(f"classifier {text}: {summarize_error(error)}") from None
     if not isinstance(network, nn.Module):
         raise ValueError(f"classifier {text}: the function returned {type(network).__name__}, not an nn.Module")
     network = network.to(device).eval().requires_grad_(False)
@@ -94,7 +95,7 @@ def load_factory_classifier(text: str, device: torch.device) -> Classifier:
         try:
             out: Tensor = network(resize_images(x, size or tuple(x.shape[-2:])).to(device))
         except Exception as error:
-            raise ValueError(f"classifier {text}: {type(error).__name__}: {shorten_error(error)}") from None
+            raise ValueError(f"classifier {text}: {summarize_error(error)}") from None
         return out
 
     classes = tuple(str(name) for name in getattr(network, "classes", ()))

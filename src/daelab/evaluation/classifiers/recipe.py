@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -109,20 +109,4 @@ def load_classifier_recipe(
     path = files.get(name) or files.get(f"judge/{name}") or Path(source)
     if not path.is_file():
         raise FileNotFoundError(str(make_unknown_name_error("classifier recipe", name, files)))
-    return parse_classifier_recipe(read_toml(path), overrides, where=str(source))
-
-
-def parse_classifier_recipe(
-    fields: Mapping[str, Any], overrides: Iterable[str] = (), where: str = "recipe"
-) -> ClassifierRecipe:
-    """Parse a classifier recipe from plain values.
-
-    Args:
-        fields: The fields of the recipe, in tables.
-        overrides: Changes of fields as `a.b=value` texts.
-        where: The source of the fields, for error messages.
-
-    Raises:
-        ValueError: A field is unknown or its value is invalid.
-    """
-    return ClassifierRecipe.parse(fields, overrides, where)
+    return ClassifierRecipe.parse(read_toml(path), overrides, where=str(source))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from daelab._util.text import replace_non_finite
 from daelab.evaluation.f1 import (
     Ints,
     bootstrap_f1,
@@ -92,10 +92,9 @@ class ClassifierScores:
 
     def summary(self) -> dict[str, Any]:
         """Return the metrics as plain values for JSON; a number that is not finite becomes null."""
-        interval = bootstrap_f1(self.confusion("denoised"), seed=self.seed)
-        summary: dict[str, Any] = {metric.name: _plain(self.score(metric)) for metric in list_metrics("classes")}
-        summary["macro_f1"]["ci95"] = [_number(end) for end in interval]
-        return summary
+        summary: dict[str, Any] = {metric.name: self.score(metric) for metric in list_metrics("classes")}
+        summary["macro_f1"]["ci95"] = list(bootstrap_f1(self.confusion("denoised"), seed=self.seed))
+        return replace_non_finite(summary)  # type: ignore[no-any-return]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary, the classifier's name, and the metrics and confusions of each class, for JSON."""
@@ -117,11 +116,3 @@ class ClassifierScores:
     def _predictions(self, kind: str) -> Ints:
         predictions: Ints = getattr(self, kind)
         return predictions
-
-
-def _plain(values: dict[str, float]) -> dict[str, float | None]:
-    return {key: _number(value) for key, value in values.items()}
-
-
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from daelab._util.text import shorten_error
 from daelab.evaluation.classifiers.classifier import Classifier
 from daelab.evaluation.classifiers.external import resize_images
 
@@ -51,7 +52,7 @@ def load_vit(path: Path | None, device: torch.device) -> Classifier:
             raise FileNotFoundError(
                 f"classifier vit: the weights of {HUB} are not on this computer; {_describe_download()}"
             ) from None
-        reason = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        reason = shorten_error(error)
         raise ValueError(f"classifier vit: {source}: {reason}; {_describe_download()}") from None
     finally:
         logging.set_verbosity(before)

@@ -29,7 +29,9 @@ KEPT_KINDS = ("clean", "noisy", "denoised")
 """The kinds of images whose predicted classes are cached."""
 
 
-def describe_measurement(board: Board, images: Images, seed: int, asked: Iterable[str]) -> dict[str, Any]:
+def describe_measurement(
+    board: Board, images: Images, seed: int, asked: Iterable[str], metrics: Sequence[str] = ()
+) -> dict[str, Any]:
     """Describe everything that the rows of a leaderboard depend on, except the model, as plain values.
 
     Args:
@@ -37,6 +39,7 @@ def describe_measurement(board: Board, images: Images, seed: int, asked: Iterabl
         images: The test images.
         seed: The seed of the noise.
         asked: The names of the shipped classifiers.
+        metrics: The names of the metrics that were asked for beside the usual ones.
     """
     pixels = hashlib.sha256()
     for indices in images.groups(1024):
@@ -54,6 +57,8 @@ def describe_measurement(board: Board, images: Images, seed: int, asked: Iterabl
         "seed": seed,
         "judges": {name: _digest(shipped[name]) for name in asked},
         "versions": collect_versions(),
+        # The key is left out without such metrics, so that earlier measurements stay valid.
+        **({"metrics": list(metrics)} if metrics else {}),
     }
 
 
@@ -121,6 +126,7 @@ def _serialize(row: LeaderboardRow) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = {}
     for text, scores in row.scores.items():
         tensors[f"{text} psnrs"] = torch.from_numpy(scores.psnrs)
+        tensors |= {f"{text} values {name}": torch.from_numpy(values) for name, values in scores.requested.items()}
         summaries = scores.overall.metrics.values()
         tensors[f"{text} metrics"] = torch.tensor(
             [[x.noisy, x.denoised, *x.ci95] for x in summaries], dtype=torch.float64
@@ -154,7 +160,12 @@ def _parse_row(header: Mapping[str, Any], tensors: Mapping[str, Tensor], images:
         method=header["method"],
         scores={
             text: EvaluationScores(
-                scores(text), (), header["seed"], header["noisy"][text], tensors[f"{text} psnrs"].numpy()
+                scores(text),
+                (),
+                header["seed"],
+                header["noisy"][text],
+                tensors[f"{text} psnrs"].numpy(),
+                {name: tensors[f"{text} values {name}"].numpy() for name in header["of"].get("metrics", ())},
             )
             for text in header["of"]["noises"]  # the header's keys are sorted, and this list keeps the order
         },

@@ -27,6 +27,7 @@ from daelab.evaluation.classifiers.scores import ClassifierScores
 from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser, iterate_noisy_batches
 from daelab.evaluation.f1 import Ints
 from daelab.evaluation.image_selection import select_test_images, take_representative
+from daelab.evaluation.metrics import check_requested_metrics
 from daelab.experiments.leaderboard.boards import CROP_SIDE, Board, find_board
 from daelab.experiments.leaderboard.cache import RowCache, describe_measurement
 from daelab.experiments.leaderboard.row import Bytes, LeaderboardRow
@@ -71,6 +72,8 @@ class LeaderboardRequest:
     """The folder of the cache; None for no cache."""
     fresh: bool = False
     """Whether to measure everything again and ignore the cache."""
+    metrics: tuple[str, ...] = ()
+    """Metrics beside the usual ones: `lpips`, `dists` or `niqe`, which need the package pyiqa."""
 
 
 def measure_leaderboard(
@@ -90,7 +93,7 @@ def measure_leaderboard(
         ValueError: The data set has no board, or a model or a classifier cannot be loaded.
         FileNotFoundError: There is no such model, or `checkpoints` holds none.
     """
-    board = find_board(request.data)
+    board, metrics = find_board(request.data), check_requested_metrics(request.metrics)
     names = list_contenders(request, board)
     _check_contenders(names)
     say(f"loading {request.data}")
@@ -104,9 +107,9 @@ def measure_leaderboard(
     if selection:
         say(f"test images: {selection}")
     keep_freed_memory()
-    cache = RowCache(request.kept, describe_measurement(board, images, request.seed, asked), images)
+    cache = RowCache(request.kept, describe_measurement(board, images, request.seed, asked, metrics), images)
     loaded = [load_classifier(name).on(images.classes, images.name) for name in asked]
-    measurement = _Measurement(board, tuning, images, request.seed, loaded)
+    measurement = _Measurement(board, tuning, images, request.seed, loaded, metrics)
     kept = {name: path for name, path in names.items() if not request.fresh and not _is_changing(name)}
     rows = {name: row for name, path in kept.items() if (row := cache.read(name, path))}
     # Before any row is measured, so that no classifier runs on the clean images a second time.
@@ -186,6 +189,7 @@ class _Measurement:
     images: Images
     seed: int
     asked: Sequence[Classifier]
+    metrics: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         self._predictions: dict[str, tuple[Ints, Ints]] = {}
@@ -212,7 +216,13 @@ class _Measurement:
             recorder, parameters = _Recorder(denoiser), denoiser.parameters
             images = self.images if text in self.board.noises else self.unseen_images
             scores[text] = evaluate_denoiser(
-                recorder, images, noise, seed=self.seed, device=denoiser.device, progress=count
+                recorder,
+                images,
+                noise,
+                seed=self.seed,
+                device=denoiser.device,
+                metrics=self.metrics,
+                progress=count,
             )
             if text == self.board.shown:
                 crops = _cut_crops(self.board, self.images, recorder.outputs)

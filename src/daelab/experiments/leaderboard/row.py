@@ -38,13 +38,22 @@ class LeaderboardRow:
     images_per_second: float = 0.0
     """The speed under the first noise on this computer; all rows are timed alternately, in the same run."""
 
+    def values(self, metric: str, noises: Iterable[str]) -> Floats:
+        """Return the values of every image under several noises, one noise after the other.
+
+        Args:
+            metric: `psnr`, or a metric that the leaderboard was asked for.
+            noises: The text forms of the noises.
+        """
+        return np.concatenate([self.scores[noise].values(metric) for noise in noises])
+
     def psnrs(self, noises: Iterable[str]) -> Floats:
         """Return the PSNR in dB of every image under several noises, one noise after the other.
 
         Args:
             noises: The text forms of the noises.
         """
-        return np.concatenate([self.scores[noise].psnrs for noise in noises])
+        return self.values("psnr", noises)
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Lead:
     """The lead of a model over another on the same noisy images."""
 
     mean: float
-    """The difference of the PSNR in dB, mean over images."""
+    """The difference of the metric, mean over images."""
     ci95: tuple[float, float]
     """The 95% bootstrap interval of the mean, with paired resampling of the images."""
 
@@ -62,15 +71,18 @@ class Lead:
         return self.ci95[0] > 0 or self.ci95[1] < 0
 
 
-def compute_lead(row: LeaderboardRow, other: LeaderboardRow, noises: Iterable[str], seed: int = 0) -> Lead:
-    """Compute the lead of a row over another by a paired comparison of the PSNR.
+def compute_lead(
+    row: LeaderboardRow, other: LeaderboardRow, noises: Iterable[str], metric: str = "psnr", seed: int = 0
+) -> Lead:
+    """Compute the lead of a row over another by a paired comparison.
 
     Args:
         row: The row.
         other: The other row.
         noises: The text forms of the noises.
+        metric: The metric: `psnr`, or one that the leaderboard was asked for.
         seed: The seed of the bootstrap.
     """
     noises = tuple(noises)
-    differences = row.psnrs(noises) - other.psnrs(noises)
+    differences = row.values(metric, noises) - other.values(metric, noises)
     return Lead(float(differences.mean()), bootstrap_interval(differences, seed=seed))

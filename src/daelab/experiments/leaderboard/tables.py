@@ -13,7 +13,7 @@ import numpy as np
 from daelab._util.files import write_text
 from daelab.denoising.classical import CLASSICAL_PREFIX
 from daelab.evaluation.f1 import recovered_f1
-from daelab.evaluation.metrics import METRICS, Metric, list_metrics
+from daelab.evaluation.metrics import METRICS, Metric, bootstrap_interval, list_metrics
 from daelab.experiments.leaderboard.boards import CROP_SIDE, Board
 from daelab.experiments.leaderboard.figures import LeaderboardPoint, draw_leaderboard_figures
 from daelab.experiments.leaderboard.measure import NOTHING
@@ -47,7 +47,7 @@ def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str,
                 "seed": scores.seed,
                 "noisy_sha256": scores.noisy_sha256,
             }
-            for metric in _list_ranked_metrics():
+            for metric in _list_ranked_metrics(scores.requested):
                 name, summary = metric.name, scores.overall.metrics[metric.name]
                 record |= {name: summary.denoised, f"{name}_low": summary.ci95[0], f"{name}_high": summary.ci95[1]}
             record |= {
@@ -69,14 +69,14 @@ def make_records(board: Board, rows: Iterable[LeaderboardRow]) -> list[dict[str,
 
 
 def make_leaderboard_tables(board: Board, rows: Sequence[LeaderboardRow]) -> list[Table]:
-    """Return the ranking, the speed, and the PSNR under other noises, if the board has any.
+    """Return the ranking, that by each metric that was asked for, the speed, and the PSNR under other noises.
 
     Args:
         board: The board.
         rows: The rows, the best first.
     """
     others = [make_unseen_noise_table(board, rows)] if board.unseen else []
-    return [make_ranking_table(board, rows), make_speed_table(rows), *others]
+    return [make_ranking_table(board, rows), *make_requested_tables(board, rows), make_speed_table(rows), *others]
 
 
 def make_ranking_table(board: Board, rows: Sequence[LeaderboardRow]) -> Table:
@@ -118,6 +118,32 @@ def make_ranking_table(board: Board, rows: Sequence[LeaderboardRow]) -> Table:
         "difference on the same noisy images; the mark ≈ shows that its paired bootstrap interval contains zero."
     )
     return Table("Leaderboard", columns, shown, note)
+
+
+def make_requested_tables(board: Board, rows: Sequence[LeaderboardRow]) -> list[Table]:
+    """Return for each metric that was asked for the ranking by it, with the lead of each model over the next.
+
+    Args:
+        board: The board.
+        rows: The rows.
+    """
+    tables = []
+    for name in rows[0].scores[board.noises[0]].requested:
+        metric, sign = METRICS[name], -1 if METRICS[name].direction == "lower" else 1
+        ranked = sorted(rows, key=lambda row: -sign * row.values(name, board.noises).mean())
+        shown = []
+        for place, row in enumerate(ranked):
+            low, high = bootstrap_interval(row.values(name, board.noises))
+            lead = _lead(board, row, ranked[place + 1], metric) if place + 1 < len(ranked) else ""
+            values = (float(row.values(name, board.noises).mean()), low, high)
+            shown.append([place + 1, row.name, *map(metric.format, values), lead])
+        columns = ["", "model", metric.heading, "95% from", "to", "ahead of the next by"]
+        note = (
+            f"The mean {metric.title} over the same images; {metric.direction} is better. The mark ≈ shows that the "
+            "paired bootstrap interval of the lead contains zero."
+        )
+        tables.append(Table(f"Ranking by {metric.title}", columns, shown, note))
+    return tables
 
 
 def make_speed_table(rows: Sequence[LeaderboardRow]) -> Table:
@@ -184,7 +210,7 @@ def write_leaderboard(out: Path, name: str, board: Board, rows: Sequence[Leaderb
     write_text(out / "leaderboard.json", json.dumps({**facts, "rows": records}, indent=1) + "\n")
     figures = _figures(out, board, rows)
     sections = [
-        ReportSection("Ranking", tables=[make_ranking_table(board, rows)]),
+        ReportSection("Ranking", tables=[make_ranking_table(board, rows), *make_requested_tables(board, rows)]),
         ReportSection("Quality against cost", tables=[make_speed_table(rows)], figures=figures),
         *([ReportSection("Other noises", tables=[make_unseen_noise_table(board, rows)])] if board.unseen else []),
     ]
@@ -236,15 +262,16 @@ def _side_by_side(out: Path, board: Board, rows: Sequence[LeaderboardRow]) -> Re
     return ReportSection("Side by side", text, groups=groups)
 
 
-def _list_ranked_metrics() -> list[Metric]:
+def _list_ranked_metrics(requested: Iterable[str] = ()) -> list[Metric]:
     """Return the metrics that models are compared by: all but the MSE, which ranks images as the PSNR does."""
-    return [metric for metric in list_metrics("image", "batch") if metric.name != "mse"]
+    return [metric for metric in list_metrics("image", "batch", requested=requested) if metric.name != "mse"]
 
 
 def _rate(images: float) -> str:
     return f"{images:,.0f}" if images >= 10 else f"{images:.2g}"
 
 
-def _lead(board: Board, row: LeaderboardRow, other: LeaderboardRow) -> str:
-    lead = compute_lead(row, other, board.noises)
-    return f"{'' if lead.certain else '≈ '}{METRICS['psnr'].format(lead.mean)}"
+def _lead(board: Board, row: LeaderboardRow, other: LeaderboardRow, metric: Metric = METRICS["psnr"]) -> str:
+    lead = compute_lead(row, other, board.noises, metric.name)
+    mean = -lead.mean if metric.direction == "lower" else lead.mean
+    return f"{'' if lead.certain else '≈ '}{metric.format(mean)}"

@@ -23,7 +23,7 @@ def make_score_table(scores: EvaluationScores) -> Table:
         scores: The scores of a model.
     """
     rows = []
-    for metric in list_metrics("image", "batch"):
+    for metric in list_metrics("image", "batch", requested=scores.requested):
         summary = scores.overall.metrics[metric.name]
         rows.append([metric.explained, *map(metric.format, (summary.noisy, summary.denoised, *summary.ci95))])
     return Table("scores", ["", "noisy", "denoised", "95% from", "to"], rows)

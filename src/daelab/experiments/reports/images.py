@@ -74,7 +74,7 @@ def samples_figure(
     path: Path,
     titles: Sequence[str] | None = None,
 ) -> None:
-    """Draw N samples as clean, noisy and denoised pictures, each with its PSNR.
+    """Draw N samples as clean, noisy and denoised pictures, each with its PSNR. Pixels are drawn as squares.
 
     Args:
         clean: The N pictures, (N, 3, height, width) or (N, height, width, 3), uint8 or float in [0, 1].
@@ -86,26 +86,7 @@ def samples_figure(
     Raises:
         ValueError: A shape, range or number of titles is wrong, the suffix is another, or matplotlib is not installed.
     """
-    strips_figure({"clean": clean, "noisy": noisy, "denoised": denoised}, path, titles)
-
-
-def strips_figure(
-    strips: Mapping[str, NDArray[Any]], path: Path, titles: Sequence[str] | None = None, side: float = 1.2
-) -> None:
-    """Draw several versions of the same N pictures, one strip for each version, with their PSNR to the first.
-
-    Pixels are drawn as squares, without smoothing.
-
-    Args:
-        strips: The N pictures of each version by its name, (N, 3, height, width) or (N, height, width, 3), uint8 or
-            float in [0, 1]; the clean pictures come first.
-        path: The file to write, `.png` or `.svg`.
-        titles: A title for each picture.
-        side: The width of a picture, in inches.
-
-    Raises:
-        ValueError: A shape, range or number of titles is wrong, the suffix is another, or matplotlib is not installed.
-    """
+    strips = {"clean": clean, "noisy": noisy, "denoised": denoised}
     rows = {name: _batch(strip) for name, strip in strips.items()}
     if len({batch.shape for batch in rows.values()}) > 1:
         raise ValueError(f"samples differ in shape: {[batch.shape for batch in rows.values()]}")
@@ -113,10 +94,9 @@ def strips_figure(
     count, height, width, _ = first.shape
     if titles is not None and len(titles) != count:
         raise ValueError(f"{len(titles)} titles for {count} samples")
-    tall = min(2.0, max(0.5, height / width))
-    margin = 0.9 if max(map(len, rows)) < 10 else 1.6
+    side, tall = 1.2, min(2.0, max(0.5, height / width))  # the width of a picture in inches, and its proportion
     with apply_style():
-        fig = new_figure(side * count + margin, len(rows) * (side * tall + 0.2) + 0.2, "compressed")
+        fig = new_figure(side * count + 0.9, len(rows) * (side * tall + 0.2) + 0.2, "compressed")
         grid = fig.subplots(len(rows), count, squeeze=False)
         for r, (name, batch) in enumerate(rows.items()):
             for i, picture in enumerate(batch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ class _Axis:
             return
         # texts: those of the better runs are higher
         texts = [str(cell) for cell in cells]
-        means = {text: _mean([v for v, t in zip(values, texts, strict=True) if t == text]) for text in texts}
+        means = {text: statistics.fmean(v for v, t in zip(values, texts, strict=True) if t == text) for text in texts}
         order = sorted(means, key=means.__getitem__)
         at = {text: place / max(1, len(order) - 1) if len(order) > 1 else 0.5 for place, text in enumerate(order)}
         self.heights = [at[text] for text in texts]
@@ -100,10 +101,6 @@ class _Axis:
 
 def _number(cell: Any) -> bool:
     return isinstance(cell, int | float) and not isinstance(cell, bool) and math.isfinite(cell)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
 
 
 def importance_figure(shares: Mapping[str, float], path: Path) -> None:

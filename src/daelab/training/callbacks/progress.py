@@ -21,6 +21,7 @@ class TrainingProgress(Protocol):
             facts: What is trained and how, for people: title -> text.
             seconds: Seconds left of the recipe's time budget; infinity where it has none.
         """
+        return
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
         """Record a finished step.
@@ -30,6 +31,7 @@ class TrainingProgress(Protocol):
             step: The step of the epoch, from 1.
             images_per_second: The mean speed since the epoch began or was resumed.
         """
+        return
 
     def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
         """Record a finished epoch.
@@ -38,6 +40,7 @@ class TrainingProgress(Protocol):
             row: The epoch's row of metrics.csv.
             best: The best epoch so far; its number is 0 where the task has no validation.
         """
+        return
 
     def test(self, done: int, images: int) -> None:
         """Record a test of the finished network.
@@ -46,43 +49,8 @@ class TrainingProgress(Protocol):
             done: Test images scored so far.
             images: All test images.
         """
+        return
 
 
-class SilentProgress:
+class SilentProgress(TrainingProgress):
     """A progress that shows nothing; a base for observers that need only some of the calls."""
-
-    def start(self, run: str, epochs: int, steps: int, facts: dict[str, str], seconds: float = math.inf) -> None:
-        """Do nothing.
-
-        Args:
-            run: Not used.
-            epochs: Not used.
-            steps: Not used.
-            facts: Not used.
-            seconds: Not used.
-        """
-
-    def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """Do nothing.
-
-        Args:
-            epoch: Not used.
-            step: Not used.
-            images_per_second: Not used.
-        """
-
-    def epoch(self, row: dict[str, float], best: BestEpoch) -> None:
-        """Do nothing.
-
-        Args:
-            row: Not used.
-            best: Not used.
-        """
-
-    def test(self, done: int, images: int) -> None:
-        """Do nothing.
-
-        Args:
-            done: Not used.
-            images: Not used.
-        """

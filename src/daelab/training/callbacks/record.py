@@ -15,7 +15,7 @@ from daelab.runs.folder import RunFolder, write_environment
 from daelab.runs.ledger import get_utc_time
 from daelab.runs.process_lock import describe_process
 from daelab.runs.run_row import RunRow
-from daelab.training.callbacks.progress import TrainingProgress
+from daelab.training.callbacks.progress import SilentProgress, TrainingProgress
 from daelab.training.checkpoint import TrainingState
 from daelab.training.tasks.base import TrainingTask
 
@@ -90,25 +90,6 @@ class RunRecord:
                 f"the training is done and its files are in {self.run.path}, but not its row in the {error}{later}"
             ) from None
 
-    def start(self, state: TrainingState, seconds: float) -> None:
-        """Report what is trained.
-
-        Args:
-            state: The state before the first step.
-            seconds: Seconds left of the time budget; infinity where there is none.
-        """
-        self.progress.start(self.run.name, self.task.epochs, self.task.steps, self.task.describe(state), seconds)
-
-    def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """Report a step.
-
-        Args:
-            epoch: The epoch, from 1.
-            step: The step of the epoch, from 1.
-            images_per_second: The mean speed.
-        """
-        self.progress.step(epoch, step, images_per_second)
-
     def best(self, state: TrainingState) -> None:
         """Write the network of the last epoch as the best so far.
 
@@ -140,23 +121,6 @@ class RunRecord:
             **self.task.summarize(state),
         )
 
-    def epoch(self, state: TrainingState) -> None:
-        """Report the last epoch.
-
-        Args:
-            state: The state of the training.
-        """
-        self.progress.epoch(state.rows[-1], state.best)
-
-    def test(self, done: int, images: int) -> None:
-        """Report the test of the finished network.
-
-        Args:
-            done: Test images scored so far.
-            images: All test images.
-        """
-        self.progress.test(done, images)
-
     def _describe(self, state: TrainingState) -> dict[str, Any]:
         recipe = self.task.recipe
         return {
@@ -175,65 +139,18 @@ class NullRecord(RunRecord):
 
     def __init__(self) -> None:
         """Keep nothing."""
+        self.progress = SilentProgress()
 
     @contextmanager
     def opened(self, state: TrainingState) -> Iterator[None]:
-        """Do nothing.
-
-        Args:
-            state: Not used.
-        """
+        """Do nothing; see `RunRecord.opened`."""
         yield
 
-    def start(self, state: TrainingState, seconds: float) -> None:
-        """Do nothing.
-
-        Args:
-            state: Not used.
-            seconds: Not used.
-        """
-
-    def step(self, epoch: int, step: int, images_per_second: float) -> None:
-        """Do nothing.
-
-        Args:
-            epoch: Not used.
-            step: Not used.
-            images_per_second: Not used.
-        """
-
     def best(self, state: TrainingState) -> None:
-        """Do nothing.
-
-        Args:
-            state: Not used.
-        """
+        """Do nothing; see `RunRecord.best`."""
 
     def checkpoint(self, state: TrainingState) -> None:
-        """Do nothing.
-
-        Args:
-            state: Not used.
-        """
+        """Do nothing; see `RunRecord.checkpoint`."""
 
     def rows(self, state: TrainingState) -> None:
-        """Do nothing.
-
-        Args:
-            state: Not used.
-        """
-
-    def epoch(self, state: TrainingState) -> None:
-        """Do nothing.
-
-        Args:
-            state: Not used.
-        """
-
-    def test(self, done: int, images: int) -> None:
-        """Do nothing.
-
-        Args:
-            done: Not used.
-            images: Not used.
-        """
+        """Do nothing; see `RunRecord.rows`."""

@@ -2,6 +2,8 @@
 
     tensorboard[=DIR]   scalars, images, graph and hparams, into runs/NAME/tensorboard, or DIR/NAME
     mlflow[=URI]        parameters, metrics and files, to a tracking URI, or that of $MLFLOW_TRACKING_URI
+    wandb[=PROJECT]     parameters and metrics, into runs/NAME/wandb; to the service if $WANDB_MODE is online
+    trackio[=PROJECT]   parameters and metrics, into the local database of Trackio
 
 If a tracker fails, one line is printed and the training continues without it.
 """
@@ -9,10 +11,8 @@ If a tracker fails, one line is printed and the training continues without it.
 from __future__ import annotations
 
 import importlib.util
-import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,14 +24,15 @@ import numpy as np
 import torch
 
 from daelab._util.config import ConfigDocument
-from daelab._util.hardware import shorten_error
 from daelab._util.plugins import PluginTable
+from daelab._util.text import shorten_error
 from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.build import build_network
 from daelab.runs.folder import RunFolder, get_run_folder
 from daelab.training.callbacks.progress import TrainingProgress
 from daelab.training.callbacks.record import classify_end
+from daelab.training.callbacks.service_trackers import MLflow, Trackio, WandB, flatten_recipe
 from daelab.training.checkpoint import BestEpoch
 from daelab.training.recipe import Recipe
 
@@ -79,7 +80,9 @@ class TensorBoard:
             with warnings.catch_warnings():
                 # Tracing warns that it fixes the size of the images, which a graph for people may do.
                 warnings.simplefilter("ignore")
-                self.writer.add_graph(build_network(recipe.spec, 0).eval(), torch.zeros(1, 3, side, side))
+                self.writer.add_graph(
+                    build_network(recipe.spec, 0).eval(), torch.zeros(1, recipe.spec.inputs, side, side)
+                )
 
     def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
         """Write scalars under `loss`, `psnr` and so on, and the sample images of the best epoch.
@@ -108,67 +111,6 @@ class TensorBoard:
         self.writer.close()
 
 
-class MLflow:
-    """A tracker that sends parameters, metrics and, at the end, the recipe and the best model to MLflow.
-
-    The experiment is $MLFLOW_EXPERIMENT_NAME, or `daelab`.
-
-    Args:
-        place: The tracking URI. Default: $MLFLOW_TRACKING_URI.
-        run: The folder of the run.
-        recipe: The recipe of the training.
-        first: The first epoch to report, from 1; from 2 on, the MLflow run of the earlier epochs goes on.
-    """
-
-    def __init__(self, place: str | None, run: RunFolder, recipe: ConfigDocument, first: int) -> None:
-        """Find or create the MLflow run, and send the parameters."""
-        # MLflow reports to its maker unless it is told not to; a server that does not answer is not waited for.
-        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        from mlflow.entities import Metric, Param
-        from mlflow.tracking import MlflowClient
-
-        self.run, self.metric = run, Metric
-        self.client: Any = MlflowClient(place or os.environ["MLFLOW_TRACKING_URI"])
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "daelab")
-        known = self.client.get_experiment_by_name(name)
-        experiment = known.experiment_id if known else self.client.create_experiment(name)
-        tags = {"daelab.run": run.name, "daelab.recipe_sha256": recipe.sha256}
-        same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        earlier = self.client.search_runs([experiment], same, max_results=1) if first > 1 else []
-        tracked = earlier[0] if earlier else self.client.create_run(experiment, run_name=run.name, tags=tags)
-        self.id = tracked.info.run_id
-        self.client.update_run(self.id, status="RUNNING")
-        params = [Param(key, str(value)) for key, value in flatten_recipe(recipe).items()]
-        self.client.log_batch(self.id, params=params)
-
-    def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
-        """Send the row's columns as metrics.
-
-        Args:
-            row: The epoch's row of metrics.csv.
-            best: Not used.
-        """
-        now, step = time.time_ns() // 1_000_000, int(row["epoch"])
-        self.client.log_batch(self.id, [self.metric(key, float(value), now, step) for key, value in row.items()])
-
-    def end(self, status: str, best: BestEpoch) -> None:
-        """Send the run's files and its status.
-
-        Args:
-            status: The ledger's status of the run.
-            best: Not used.
-        """
-        for path in (self.run.recipe, self.run.best, self.run.metrics):
-            if path.is_file():
-                self.client.log_artifact(self.id, str(path))
-        names = {"finished": "FINISHED", "interrupted": "KILLED"}
-        self.client.set_terminated(self.id, names.get(status, "FAILED"))
-
-
 @dataclass(frozen=True)
 class TrackerKind:
     """A row of the table of trackers."""
@@ -188,6 +130,8 @@ TRACKERS = PluginTable(
     {
         "tensorboard": TrackerKind(TensorBoard, "tensorboard", "track"),
         "mlflow": TrackerKind(MLflow, "mlflow", "mlflow", "MLFLOW_TRACKING_URI"),
+        "wandb": TrackerKind(WandB, "wandb", "wandb"),
+        "trackio": TrackerKind(Trackio, "trackio", "trackio"),
     },
     TrackerKind,
 )
@@ -205,7 +149,7 @@ def parse_tracker(text: str) -> tuple[str, str | None]:
 
     >>> parse_tracker("tensorbord")
     Traceback (most recent call last):
-    ValueError: unknown tracker 'tensorbord'; did you mean 'tensorboard'? Valid: mlflow, tensorboard
+    ValueError: unknown tracker 'tensorbord'; did you mean 'tensorboard'? Valid: mlflow, tensorboard, trackio, wandb
     """
     name, _, place = text.partition("=")
     if name not in TRACKERS:
@@ -226,7 +170,6 @@ class TrackedProgress:
         recipe: The recipe of the training.
         texts: The trackers, as `parse_tracker` reads them.
         warn: A function that is called with the message of a tracker that failed.
-        runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
 
     Raises:
         ValueError: See `parse_tracker`.
@@ -238,10 +181,9 @@ class TrackedProgress:
         recipe: ConfigDocument,
         texts: Iterable[str],
         warn: Callable[[str], object] = warnings.warn,
-        runs_root: Path | None = None,
     ) -> None:
         """Check the trackers' names; they are made after the first epoch."""
-        self.progress, self.recipe, self.warn, self.runs_root = progress, recipe, warn, runs_root
+        self.progress, self.recipe, self.warn = progress, recipe, warn
         self._places = [parse_tracker(text) for text in texts]
         self.trackers: dict[str, Tracker] = {}
         self.best = BestEpoch()
@@ -256,7 +198,7 @@ class TrackedProgress:
             facts: What is trained and how, for people.
             seconds: Seconds left of the recipe's time budget.
         """
-        self.run = get_run_folder(run, self.runs_root)
+        self.run = get_run_folder(run)
         self.progress.start(run, epochs, steps, facts, seconds)
 
     def step(self, epoch: int, step: int, images_per_second: float) -> None:
@@ -318,25 +260,6 @@ class TrackedProgress:
             self.trackers.pop(name, None)
             self._places = [one for one in self._places if one[0] != name]
             self.warn(f"{name} is not reported to any more, because it failed: {shorten_error(error)}")
-
-
-def flatten_recipe(recipe: ConfigDocument) -> dict[str, str | int | float | bool]:
-    """Return the fields of a recipe that have a value, with dotted names.
-
-    Args:
-        recipe: The recipe.
-    """
-    fields: dict[str, Any] = {}
-
-    def take(prefix: str, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for key, inner in value.items():
-                take(f"{prefix}.{key}" if prefix else key, inner)
-        elif value is not None:
-            fields[prefix] = value if isinstance(value, str | int | float | bool) else str(value)
-
-    take("", recipe.to_dict())
-    return fields
 
 
 def load_sample_images(run: RunFolder) -> np.ndarray[Any, np.dtype[np.uint8]]:

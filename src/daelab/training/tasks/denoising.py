@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab._util.config import read_toml
@@ -79,7 +80,14 @@ def fit_denoiser(
         images = dataset
         if images is None:
             images = run_first_on_each_host(
-                lambda: load_dataset(data.name, data_root, crop=data.crop, buffer=data.buffer, progress=download)
+                lambda: load_dataset(
+                    data.name,
+                    data_root,
+                    crop=data.crop,
+                    buffer=data.buffer,
+                    channels=recipe.spec.channels,
+                    progress=download,
+                )
             )
         return DenoisingTask(recipe, *select_images(recipe, images), device, network, loss)
 
@@ -87,14 +95,13 @@ def fit_denoiser(
     return run_training(recipe, make_task, options)
 
 
-def load_run_recipe(name: str, overrides: Iterable[str] = (), *, runs_root: Path | None = None) -> Recipe:
+def load_run_recipe(name: str, overrides: Iterable[str] = ()) -> Recipe:
     """Return the recipe of an existing run.
 
     Args:
         name: The name of the run.
         overrides: Texts `a.b=value` that repeat the recipe's names of code or files, because the folder may be a
             stranger's.
-        runs_root: The folder of all runs. Default: $DAELAB_RUNS, or `runs`.
 
     Raises:
         FileNotFoundError: There is no such run; the message lists the others.
@@ -102,7 +109,7 @@ def load_run_recipe(name: str, overrides: Iterable[str] = (), *, runs_root: Path
             `overrides` change the recipe.
     """
     overrides = list(overrides)
-    run = get_run_folder(name, runs_root)
+    run = get_run_folder(name)
     if not run.recipe.is_file():
         names = sorted(path.parent.name for path in run.path.parent.glob("*/recipe.toml"))
         raise FileNotFoundError(f"no run {name} in {run.path.parent}; there are: {', '.join(names) or 'none'}")
@@ -208,10 +215,14 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         if not self.recipe.spec.can_start_from(metadata.spec):
             raise ValueError(
                 f"training.start: {model} is of another architecture than the recipe's spec; "
-                "a U-Net may have more blocks than it, all else is to be the same"
+                "a U-Net may add blocks to it, and the noise level as an input; all else must be the same"
             )
         # Blocks that the model lacks keep their own weights, which make them the identity.
-        state.network.load_state_dict(state.network.state_dict() | network.state_dict())
+        weights = state.network.state_dict()
+        for key, old in network.state_dict().items():
+            # Only the first layer can have more inputs than the model's: the noise level, which comes last.
+            weights[key] = F.pad(old, (0, 0, 0, 0, 0, weights[key].shape[1] - old.shape[1])) if old.ndim == 4 else old
+        state.network.load_state_dict(weights)
         if state.average:
             # Otherwise the average would still begin at the random weights.
             state.average.load_state_dict(state.network.state_dict())
@@ -269,7 +280,9 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         def transform(clean: Tensor, step: int) -> tuple[Tensor, Tensor]:
             return self.objective.transform(clean, step, progress_at(step))
 
-        for clean, noisy, size in self.loader.pairs(transform, self.recipe.spec.inputs, epoch, start):
+        for clean, noisy, size in self.loader.pairs(
+            transform, self.recipe.spec.inputs, epoch, start, self.recipe.spec.channels
+        ):
             yield DenoisingBatch(clean, noisy, size)
 
     def compute_losses(
@@ -285,7 +298,7 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         """
         clean, noisy, size = batch
         if len(clean):
-            loss = self.objective.loss(self._forward(module, noisy, progress), clean, noisy)
+            loss = self.objective.compute(lambda x: self._forward(module, x, progress), clean, noisy)
         else:
             # A process without images still takes part in the exchange of gradients, with an image that counts nothing.
             with ignore_batch_statistics():
