@@ -1,4 +1,4 @@
-"""A full disk, a folder that cannot be written to, data that vanished, memory that ends: one line, nothing lost."""
+"""A full disk, a read-only folder, missing data or memory that runs out gives one line, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ training = {{epochs = 3, batch = 8, precision = "float32"}}
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own: a small tmpfs."""
+    """Mount a small file system in memory."""
     place = tmp_path / "disk"
     place.mkdir()
     mounted = subprocess.run(
@@ -54,7 +54,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path, leave: int = 0) -> None:
-    """Fill it but for so many KiB."""
+    """Fill the disk except for some KiB."""
     free = shutil.disk_usage(disk).free // 1024
     (disk / "filler").write_bytes(bytes(1024 * (free - leave)))
 
@@ -66,14 +66,14 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mine(tmp_path: Path, pictures_file: Path) -> Path:
-    """A recipe of three epochs."""
+    """Write a recipe of three epochs."""
     path = tmp_path / "mine.toml"
     path.write_text(RECIPE.format(data=pictures_file))
     return path
 
 
 def one_line(answer: Any) -> str:
-    """The line that says what went wrong; exit code 2, no traceback."""
+    """Return the only line on stderr, after a check of exit code 2 and no traceback."""
     assert answer.code == 2, answer.err
     lines = [line for line in answer.err.splitlines() if line.startswith("daelab: ")]
     assert len(lines) == 1, answer.err
@@ -83,7 +83,7 @@ def one_line(answer: Any) -> str:
 
 
 def state(run: RunFolder) -> dict[str, Any]:
-    """Of a run, everything that must be the same."""
+    """Return everything of a run that must not change."""
     _, best = read_tensors(run.best)
     header, last = read_tensors(run.checkpoint)
     rows = [{key: value for key, value in row.items() if "second" not in key} for row in run.read_metrics()]
@@ -92,7 +92,7 @@ def state(run: RunFolder) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def untouched(tmp_path_factory: pytest.TempPathFactory, pictures_file: Path) -> dict[str, Any]:
-    """The same training where there is room."""
+    """Return the state of the same training on a disk with enough room."""
     root = tmp_path_factory.mktemp("runs")
     fields = tomllib.loads(RECIPE.format(data=pictures_file))
     return state(
@@ -269,7 +269,7 @@ daelab.cli.main()
 
 
 def test_a_process_out_of_memory(mine: Path, tmp_path: Path) -> None:
-    """The first checkpoint is there when the validation of the second epoch takes more than there is."""
+    """Memory runs out in the validation of the second epoch, when the first checkpoint exists."""
     large = ["--set", "spec.stages=[128, 128]", "--set", "training.batch=54"]
     words = [sys.executable, "-c", MEMORY, "80", "train", str(mine), "--name", "a", *large]
     environment = os.environ | {"DAELAB_RUNS": str(tmp_path / "runs"), "MALLOC_ARENA_MAX": "1"}

@@ -1,4 +1,4 @@
-"""explore and compare, as a user types them; workers that are killed lose nothing."""
+"""explore and compare as a user types them. Killed workers lose nothing."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
 
 
 def _victim(opened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    """A trial in its middle, once both workers are at work."""
+    """Return a trial that is half done, once both workers are training."""
     study = None
     for _ in range(400):
         assert process.poll() is None

@@ -1,4 +1,4 @@
-"""Many processes write one ledger while some are killed, and many clients ask one server."""
+"""Many processes write to one ledger while some are killed, and many clients use one server."""
 
 from __future__ import annotations
 

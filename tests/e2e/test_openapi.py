@@ -1,4 +1,4 @@
-"""The OpenAPI document, run by schemathesis: what it says is what is answered, whatever is sent."""
+"""The server answers any request as its OpenAPI document says; schemathesis makes the requests."""
 
 from __future__ import annotations
 

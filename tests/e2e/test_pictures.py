@@ -1,4 +1,4 @@
-"""The commands denoise, compare and noise, run as a user runs them."""
+"""The commands denoise, compare and noise as a user types them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def picture(path: str, shape: tuple[int, ...] = (20, 30, 3), **said: Any) -> Pat
 
 
 def broken() -> dict[str, bytes]:
-    """Return twenty damaged files by name; tests/denoising/test_pipeline.py explains them."""
+    """Return twenty damaged files by name. tests/denoising/test_pipeline.py explains them."""
     whole = {form: io.BytesIO() for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")}
     noise = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
     for form, stream in whole.items():

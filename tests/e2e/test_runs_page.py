@@ -1,25 +1,22 @@
-"""The tab Runs in a real browser: all runs, the page of a run, the leaderboard and studies."""
+"""The tab Runs in a real browser: the list of runs, the page of a run, the leaderboard and studies."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import importlib.util
 import os
 import re
 import signal
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pages import find_faults, ready, served
 from PIL import Image
 from sqlalchemy import insert
-from test_page import AXE, AXE_SHA512, browser, npm, page, ready, served  # noqa: F401  # fixtures are used by name
 
 from daelab.runs.ledger import Ledger, _runs
 
@@ -34,7 +31,7 @@ small,awgn(50),def456,22.75,22,1019
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with four runs, of which one trains, and a leaderboard with crops."""
+    """Return a folder with four runs, one of which is training, and a leaderboard with crops."""
     place = tmp_path_factory.mktemp("served")
     ledger = Ledger(f"sqlite:///{place / 'runs' / 'ledger.db'}")
     rates = {"alpha": 0.001, "beta": 0.01, "gamma": 0.1, "lost": 0.5}
@@ -74,7 +71,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(place: Path) -> Iterator[str]:
-    """The address of a server of this folder."""
+    """Return the address of a server of this folder."""
     with served(place) as address:
         yield address
 
@@ -83,11 +80,11 @@ def ledger_of(place: Path) -> Ledger:
     return Ledger(f"sqlite:///{place / 'runs' / 'ledger.db'}")
 
 
-def names(page: Any) -> list[str]:  # noqa: F811
+def names(page: Any) -> list[str]:
     return page.locator("#ledger tbody tr td:nth-child(2)").all_inner_texts()
 
 
-def legend(page: Any) -> str:  # noqa: F811
+def legend(page: Any) -> str:
     return page.inner_text("#legend")
 
 
@@ -103,7 +100,7 @@ def count_of(place: Any, number: int) -> None:
     playwright.sync_api.expect(place).to_have_count(number)
 
 
-def test_runs_are_sorted_filtered_and_drawn_while_one_trains(page: Any, server: str, place: Path) -> None:  # noqa: F811
+def test_runs_are_sorted_filtered_and_drawn_while_one_trains(page: Any, server: str, place: Path) -> None:
     ready(page, f"{server}#runs")
     page.wait_for_selector("#chart polyline")
     page.click("#ledger thead button:text-is('Validation loss')")
@@ -137,7 +134,7 @@ FILTERS = {
 }
 
 
-def test_filters_compare_numbers_and_texts(page: Any, server: str) -> None:  # noqa: F811
+def test_filters_compare_numbers_and_texts(page: Any, server: str) -> None:
     ready(page, f"{server}#runs")
     page.wait_for_selector("#ledger tbody tr")
     page.click("#ledger thead button:text-is('Run')")
@@ -150,7 +147,7 @@ def test_filters_compare_numbers_and_texts(page: Any, server: str) -> None:  # n
     assert page.inner_text("#ledger-note").startswith("No column is named size. Some that are: ")
 
 
-def test_an_idle_page_notices_a_training_that_begins(page: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_an_idle_page_notices_a_training_that_begins(page: Any, tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path)
     ledger.record("old", status="finished", epochs_done=2)
     with served(tmp_path) as address:
@@ -170,7 +167,7 @@ def test_an_idle_page_notices_a_training_that_begins(page: Any, tmp_path: Path) 
         assert ([row["name"] for row in changes["runs"]], changes["whole"]) == (["fresh"], False)
 
 
-def test_of_ten_thousand_runs_only_the_visible_rows_exist(page: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_of_ten_thousand_runs_only_the_visible_rows_exist(page: Any, tmp_path: Path) -> None:
     ledger = ledger_of(tmp_path)
     started = "2026-01-01T00:00:00+00:00"
     rows = [
@@ -206,7 +203,7 @@ def test_of_ten_thousand_runs_only_the_visible_rows_exist(page: Any, tmp_path: P
         assert names(page) == ["run-00000", "run-00001"]
 
 
-def test_curves_can_be_smoothed_scaled_and_read(page: Any, server: str) -> None:  # noqa: F811
+def test_curves_can_be_smoothed_scaled_and_read(page: Any, server: str) -> None:
     ready(page, f"{server}#runs/run/alpha")
     chart = page.locator("#run-chart")
     count_of(page.locator("#run-chart polyline"), 1)
@@ -228,6 +225,12 @@ def test_curves_can_be_smoothed_scaled_and_read(page: Any, server: str) -> None:
     drawn = page.locator("#run-chart polyline").get_attribute("points")
     page.uncheck("#run-curve-log")
     assert page.locator("#run-chart polyline").get_attribute("points") != drawn
+    with page.expect_download() as started:
+        page.click("#run-curve-save")
+    assert started.value.suggested_filename == "val_loss.png"
+    with Image.open(started.value.path()) as image:
+        colours = {colour for _, colour in image.convert("RGB").getcolors(1 << 20)}
+    assert {(0x00, 0x72, 0xB2), (255, 255, 255)} <= colours  # the curve, on the page's colour
     box = label.bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 50)
     assert page.inner_text("#run-legend") == "alpha 0.100000 at epoch 1"
@@ -240,7 +243,7 @@ def test_curves_can_be_smoothed_scaled_and_read(page: Any, server: str) -> None:
     assert page.inner_text("#run-legend") == "alpha 0.040000 at epoch 3"
 
 
-def test_a_run_has_a_page(page: Any, server: str) -> None:  # noqa: F811
+def test_a_run_has_a_page(page: Any, server: str) -> None:
     ready(page, f"{server}#runs")
     page.click("#ledger a:text-is('alpha')")
     page.wait_for_selector("#run-strips img")
@@ -279,7 +282,7 @@ def test_a_run_has_a_page(page: Any, server: str) -> None:  # noqa: F811
     assert not page.is_visible("#run-body")
 
 
-def test_a_leaderboard_shows_one_noise_at_a_time(page: Any, server: str) -> None:  # noqa: F811
+def test_a_leaderboard_shows_one_noise_at_a_time(page: Any, server: str) -> None:
     ready(page, f"{server}#runs/leaderboard")
     page.wait_for_selector("#board-gallery img")
     models = page.locator("#board tbody tr td:first-child")
@@ -314,7 +317,7 @@ sampler = "grid"
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of a folder with a study of four trials."""
+    """Return the address of a server of a folder with a study of four trials."""
     if importlib.util.find_spec("optuna") is None:
         pytest.skip("Optuna is not installed: pip install 'daelab[search]'")
     place = tmp_path_factory.mktemp("studied")
@@ -331,7 +334,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-def test_a_study_is_drawn_as_parallel_coordinates(page: Any, studied: str) -> None:  # noqa: F811
+def test_a_study_is_drawn_as_parallel_coordinates(page: Any, studied: str) -> None:
     ready(page, f"{studied}#runs/studies")
     page.wait_for_selector("#study-parallel polyline")
     assert page.locator("#study-parallel polyline").count() == 4
@@ -362,7 +365,7 @@ with lock_run(get_run_folder("mine").path):
 """
 
 
-def test_a_training_is_stopped_from_the_page_after_a_question(page: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_training_is_stopped_from_the_page_after_a_question(page: Any, tmp_path: Path) -> None:
     token = "a-token-of-the-tests"
     environment = os.environ | {"DAELAB_RUNS": str(tmp_path / "runs")}
     command = [sys.executable, "-c", TRAINING]
@@ -397,21 +400,8 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_no_fault_of_accessibility_in_any_view(view: str, page: Any, request: pytest.FixtureRequest) -> None:  # noqa: F811
-    package = npm(AXE)
-    assert base64.b64encode(hashlib.sha512(package.read_bytes()).digest()).decode() == AXE_SHA512
-    with tarfile.open(package) as archive:
-        file = archive.extractfile("package/axe.min.js")
-        assert file is not None
-        axe = file.read().decode()
+def test_no_fault_of_accessibility_in_any_view(view: str, page: Any, request: pytest.FixtureRequest) -> None:
     host, shown = VIEWS[view]
     ready(page, f"{request.getfixturevalue(host)}{view}")
     page.wait_for_selector(shown)
-    page.evaluate(axe)
-    for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 320)):
-        page.emulate_media(color_scheme=scheme)
-        page.set_viewport_size({"width": width, "height": 900})
-        faults = page.evaluate("axe.run().then((result) => result.violations)")
-        report = [(fault["id"], [node["html"] for node in fault["nodes"]]) for fault in faults]
-        assert (scheme, width, report) == (scheme, width, [])
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (scheme, width)
+    find_faults(page, view)

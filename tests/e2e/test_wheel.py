@@ -1,4 +1,4 @@
-"""The wheel and the source distribution: their files, their sizes, and a run of the wheel without the checkout."""
+"""The wheel and the source distribution: their files, their sizes, and commands of the installed wheel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LARGEST = 30_000_000
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build both; the wheel is built from the files of the source distribution."""
+    """Build the source distribution, and the wheel from its files."""
     place = tmp_path_factory.mktemp("built")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", place, ROOT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""What the tests of the server share."""
+"""Fixtures that the tests of the server share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daelab.web import admission
 
 
 class WorkerInThread:
-    """Does jobs in the thread that waits for them, which starts at once; `test_worker.py` tests the processes."""
+    """A worker that does jobs in the waiting thread, without a process; `test_worker.py` tests the processes."""
 
     def __init__(self) -> None:
         self.alive = self.is_ready = True
@@ -25,12 +25,12 @@ class WorkerInThread:
         return job(progress)
 
     def kill(self) -> None:
-        """A thread cannot be ended."""
+        """Do nothing, since a thread cannot be ended."""
 
     close = kill
 
 
 @pytest.fixture(autouse=True)
 def _workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work in threads. `test_worker.py` overrides this."""
+    """Use workers in threads, which `test_worker.py` overrides."""
     monkeypatch.setattr(admission, "WorkerProcess", WorkerInThread)

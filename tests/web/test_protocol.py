@@ -1,4 +1,4 @@
-"""The server on a socket: slow clients, what is not HTTP, and the headers of every answer."""
+"""The server on a socket: slow clients, bytes that are not HTTP, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parse(raw: bytes) -> Answer:
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A server in a thread that waits for slow clients as long as the test says."""
+    """Run a server in a thread that waits for slow clients as long as the test says."""
     idle = getattr(request, "param", PATIENCE)
     server = make_server(ServerSettings(ServerLimits(body=2_000_000, queue=0, idle=idle)))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -68,7 +68,7 @@ def connect(address: tuple[str, int], data: bytes) -> socket.socket:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Everything until the server closes the connection."""
+    """Return everything until the server closes the connection."""
     with connection:
         return b"".join(iter(lambda: connection.recv(1 << 16), b""))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ RECIPE = {"noise": "type-1", "data": {"name": "folder:/home/me/set", "train": 64
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    """The default ledger, with two runs."""
+    """Return the default ledger, with two runs."""
     monkeypatch.setattr(run_store, "_FRESH", 0.0)
     ledger = Ledger()
     for name, status in (("one", "finished"), ("two", "running")):
@@ -158,6 +159,18 @@ def test_damaged_samples_are_no_samples(kind: str, client: TestClient) -> None:
     assert client.get("/api/runs/one/samples/clean").status_code == 404
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
+def test_pipes_in_a_folder_hold_up_nothing(client: TestClient) -> None:
+    for name in ("samples.npz", "environment.json", "report.html", "best.safetensors", "metrics.csv"):
+        os.mkfifo(folder_of("one") / name)
+    details = client.get("/api/runs/one/details").json()
+    assert (details["environment"], details["samples"], details["report"]) == ({}, {}, False)
+    assert client.get("/api/runs/one/samples/clean").status_code == 404
+    assert client.get("/api/runs/one/report").status_code == 404
+    assert client.get("/api/runs/one").json()["curve"] == []
+    assert "one" not in {model["name"] for model in client.get("/api/models").json()}
+
+
 def test_a_report_can_run_nothing_and_names_no_folder(client: TestClient) -> None:
     page = "<dl><dt>data</dt><dd>folder:/home/me/a &amp; b</dd></dl><p>/kept</p><script>1</script>"
     (folder_of("one") / "report.html").write_text(page)
@@ -226,7 +239,7 @@ with lock_run(get_run_folder("two").path):
 
 @pytest.fixture
 def owner() -> TestClient:
-    """A client with the token of a server that has one."""
+    """Return a client that has the token of a server."""
     client = client_of(ServerSettings(token=TOKEN))
     client.headers["authorization"] = f"Bearer {TOKEN}"
     return client

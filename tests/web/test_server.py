@@ -1,4 +1,4 @@
-"""The HTTP API: the command line's bytes, bounded, guarded, nothing told that is not asked."""
+"""The HTTP API returns the bytes of the command line, within limits, and reveals nothing that was not asked for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def client() -> Iterator[TestClient]:
 
 @pytest.fixture
 def small(tmp_path: Path) -> str:
-    """The name of a model that takes no time: a run's."""
+    """Return the name of a run whose model takes no time."""
     spec = Autoencoder((Stage(2),))
     path = tmp_path / "runs" / "small" / "best.safetensors"
     path.parent.mkdir(parents=True)
@@ -427,7 +427,7 @@ def test_limits_are_checked(field: str) -> None:
 
 
 class Slow:
-    """Work that waits until it is let go, and says where it is."""
+    """Work that waits until it is released, and reports where it is."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.go, self.stopped = threading.Event(), threading.Event(), threading.Event()
@@ -445,7 +445,7 @@ class Slow:
 
 
 def in_threads(count: int, call: Callable[[int], Any]) -> list[Any]:
-    """What each call gives."""
+    """Make calls in threads, and return what each returns."""
     found: list[Any] = [None] * count
     threads = [threading.Thread(target=lambda i=i: found.__setitem__(i, call(i))) for i in range(count)]
     for thread in threads:
@@ -474,7 +474,7 @@ def test_a_full_queue_is_told_at_once_and_each_gets_its_own(monkeypatch: pytest.
 
 
 def test_time_is_bounded_between_two_tiles_and_not_for_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each tile takes less time than the limit, and all of them take more."""
+    """Each tile takes less time than the limit, and all tiles together take more."""
 
     def work(pictures: Any, progress: Any, **_: Any) -> AnswerFile:
         for done in range(1, 5):

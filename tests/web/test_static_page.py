@@ -1,8 +1,9 @@
-"""The page as static files is whole or absent. In a browser, tests/e2e/test_page.py tries it."""
+"""The page as static files is written completely or not at all; tests/e2e/test_page.py opens it in a browser."""
 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import tarfile
@@ -13,6 +14,7 @@ import pytest
 
 from daelab.cli import main
 from daelab.models.onnx import ParityError
+from daelab.web.page_identification import write_identification
 from daelab.web.static_page import RUNTIME_FILES, write_static_page
 
 REFUSED = {
@@ -47,7 +49,7 @@ def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeyp
 
 @pytest.fixture
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package with the names of the files of onnxruntime-web, which is taken for it."""
+    """Write a package with the file names of onnxruntime-web, as a stand-in."""
     path = tmp_path / "runtime.tgz"
     with tarfile.open(path, "w:gz") as archive:
         for name in RUNTIME_FILES:
@@ -58,19 +60,31 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("existed", [False, True])
-def test_a_static_page_is_whole(existed: bool, runtime: Path, tmp_path: Path) -> None:
+def test_a_static_page_is_whole(existed: bool, runtime: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
+    if existed:  # once is enough
+        monkeypatch.setattr(
+            "daelab.web.static_page.write_identification", lambda folder, models: {"models": list(models)}
+        )
     folder = tmp_path / "a" / "page"
     if existed:
         folder.mkdir(parents=True)
     page = write_static_page(folder, ["model-b-35.published-code"], runtime=runtime)
     assert page.models == ("model-b-35",)
     assert sorted(path.name for path in folder.iterdir()) == [
-        *("index.html", "models", "ort", "page.json", "samples", "static")
+        *([] if existed else ["identify"]),
+        *("index.html", "models", "offline.js", "ort", "page.json", "samples", "static"),
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["page"]
     described = json.loads((folder / "page.json").read_text())
     assert [model["file"] for model in described["models"]] == ["models/model-b-35.onnx"]
+    assert len(described["identification"]["models"]) == 1
+    # The service worker keeps every file, and changes with each of them.
+    version, files = (folder / "offline.js").read_text().splitlines()[:2]
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert set(json.loads(files.removeprefix("const FILES = ").rstrip(";"))) == names - {"offline.js"} | {"./"}
+    assert len(version) == len('const VERSION = "";') + 20
+    assert gzip.decompress((folder / "ort" / "ort-wasm-simd-threaded.wasm.packed").read_bytes()) == b""
     assert page.bytes == sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
@@ -110,3 +124,12 @@ def test_a_static_page_of_other_pictures_is_one_line(
     assert (ended.value.code, output.out, output.err.count("\n")) == (1, "", 1)
     assert "model-c.onnx was not written" in output.err
     assert list(tmp_path.iterdir()) == [runtime]
+
+
+def test_an_identification_that_differs_from_pytorch_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("daelab.web.page_identification._TOLERANCE", -1)
+    with pytest.raises(ParityError, match=r"^families.onnx was not written: onnxruntime's output differs"):
+        write_identification(tmp_path / "identify", [])

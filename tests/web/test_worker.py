@@ -1,4 +1,4 @@
-"""Worker processes: they do jobs, and are ended at the time limit whatever they do."""
+"""Worker processes do jobs and are ended at the time limit, whatever they do."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _jobs_for_workers() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def worker(_jobs_for_workers: None) -> Iterator[WorkerProcess]:
-    """A process that is not ended between the tests."""
+    """Return a worker process that lives as long as the tests."""
     process = WorkerProcess()
     yield process
     process.close()

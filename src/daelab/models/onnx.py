@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from daelab._util.files import replace_file
-from daelab._util.hardware import collect_versions, open_onnx_session, shorten_error
+from daelab._util.hardware import collect_versions, open_onnx_session
+from daelab._util.text import shorten_error
 from daelab.models.layers import INFERENCE_BATCH, AnySizeNetwork, Network, fold_batch_norms
 from daelab.models.model_file import ModelMetadata, parse_model_metadata
 
@@ -73,23 +74,36 @@ def write_onnx(path: str | Path, network: Network, metadata: ModelMetadata) -> N
 
 
 def _trace(network: Network, path: Path) -> None:
-    """Write the graph with PyTorch's tracing exporter.
+    multiple = network.spec.multiple
+    example = torch.rand(2, network.spec.inputs, 2 * multiple + 1, multiple + 2)
+    trace_graph(AnySizeNetwork(fold_batch_norms(network)), example, path, ("noisy", "clean"), (_AXES, _AXES))
+
+
+def trace_graph(
+    module: nn.Module, example: Tensor, path: Path, names: Sequence[str], axes: Sequence[dict[int, str]]
+) -> None:
+    """Write the graph of a module with PyTorch's tracing exporter.
 
     Of PyTorch's two exporters, the tracing one keeps the sizes variable and needs no further package. The newer
     one (`dynamo=True`) silently stored sizes as constants, and took ten times as long.
+
+    Args:
+        module: A module of one input.
+        example: An input. Its sizes are kept only along axes without a name.
+        path: The file to write.
+        names: The names of the input and of the outputs.
+        axes: The names of variable axes of the input, and of outputs that have some.
     """
-    multiple = network.spec.multiple
-    example = torch.rand(2, network.spec.inputs, 2 * multiple + 1, multiple + 2)
     with warnings.catch_warnings(action="ignore"):  # the exporter is deprecated, and warns about each variable size
         torch.onnx.export(
-            AnySizeNetwork(fold_batch_norms(network)).eval(),
+            module.eval(),
             (example,),
             path,
             dynamo=False,
             opset_version=OPSET,
-            input_names=["noisy"],
-            output_names=["clean"],
-            dynamic_axes={"noisy": _AXES, "clean": _AXES},
+            input_names=list(names[:1]),
+            output_names=list(names[1:]),
+            dynamic_axes=dict(zip(names, axes, strict=False)),
         )
 
 

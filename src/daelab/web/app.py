@@ -202,6 +202,8 @@ def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) ->
     from fastapi import Query, Request
     from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+    amount = partial(Query, ge=0, le=1, allow_inf_nan=False)
+
     @app.post(
         "/api/denoise",
         responses={200: _DENOISED, **_WORK},
@@ -218,10 +220,11 @@ def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) ->
                 description="Name of a model of /api/models, or automatic for the model that fits the noise.",
             ),
         ] = AUTOMATIC,
-        strength: Annotated[
-            float,
-            Query(ge=0, le=1, allow_inf_nan=False, description="How far to denoise: 0 changes nothing, 1 is all."),
-        ] = 1.0,
+        strength: Annotated[float, amount(description="How far to denoise: 0 changes nothing, 1 is all.")] = 1.0,
+        chroma: Annotated[
+            float | None, amount(description="Strength for colors alone. Default: that of strength.")
+        ] = None,
+        detail: Annotated[float, amount(description="Part of the fine detail to recover.")] = 0.0,
         self_ensemble: Annotated[
             bool, Query(description="Average the results of eight flips and rotations. It takes eight times as long.")
         ] = False,
@@ -241,7 +244,9 @@ def _add_denoise(app: "FastAPI", limits: ServerLimits, queue: AdmissionQueue) ->
             ),
         ] = "picture",
     ) -> Response:
-        options = DenoiseOptions(strength=strength, self_ensemble=self_ensemble, max_pixels=limits.pixels)
+        options = DenoiseOptions(
+            strength=strength, chroma=chroma, detail=detail, self_ensemble=self_ensemble, max_pixels=limits.pixels
+        )
         handler = partial(answer_denoise, model=model, options=options, form=form, quality=quality)
         if answer == "events":
             events = stream_events(request, queue, limits, name, handler)

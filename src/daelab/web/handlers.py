@@ -91,6 +91,8 @@ def answer_denoise(
         "model": result.model if result.why else model,
         "why": result.why,
         "strength": options.strength,
+        "chroma": options.chroma,
+        "detail": options.detail,
         "format": denoised.form,
         "media": FORMATS[denoised.form].media_type,
         "width": result.width,

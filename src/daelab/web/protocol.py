@@ -26,12 +26,20 @@ class BoundedConnection(H11Protocol):
     _reading_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start to wait for the headers of the first request."""
+        """Start to wait for the headers of the first request.
+
+        Args:
+            transport: The connection to the client.
+        """
         super().connection_made(transport)
         self._time_headers()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes of a request."""
+        """Take bytes of a request.
+
+        Args:
+            data: The bytes that arrived.
+        """
         super().data_received(data)
         self._time_headers()
 
@@ -41,26 +49,34 @@ class BoundedConnection(H11Protocol):
         self._time_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timers."""
+        """Stop the timers.
+
+        Args:
+            exc: The error that ended the connection, or None.
+        """
         for timer in (self._headers_timer, self._reading_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Start to watch a client that reads slower than the server writes."""
+        """Start watching a client that reads more slowly than the server writes."""
         super().pause_writing()
         self._time_reading()
 
     def resume_writing(self) -> None:
-        """Stop to watch it."""
+        """Stop watching the client."""
         super().resume_writing()
         if self._reading_timer is not None:
             self._reading_timer.cancel()
             self._reading_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, with the security headers that uvicorn's own answer lacks."""
+        """Refuse bytes that are not HTTP, with the security headers that uvicorn's own answer lacks.
+
+        Args:
+            msg: The reason of uvicorn, which is not sent.
+        """
         self._refuse(400, "the request is not valid HTTP")
 
     def _time_headers(self) -> None:
@@ -78,7 +94,7 @@ class BoundedConnection(H11Protocol):
         self.transport.close()
 
     def _time_reading(self) -> None:
-        """Look after the time limit whether the client has read enough of an answer, and so on."""
+        """Check after each time limit that the client has read enough of the answer since the last check."""
         most = self.transport.get_write_buffer_size() - SLOWEST_READER * self.idle
 
         def look() -> None:

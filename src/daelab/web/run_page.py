@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import inspect, text
 
+from daelab._util.files import check_ordinary_file
 from daelab._util.text import hide_passwords
 from daelab.experiments.comparison_page import compute_importances
 from daelab.experiments.explore import compare
@@ -70,11 +71,19 @@ def _show_value(value: Any) -> str | float | None:
 
 def _read_environment(folder: RunFolder | None) -> dict[str, str]:
     with suppress(OSError, ValueError, AttributeError, RecursionError):
-        if folder is not None and folder.environment.stat().st_size < _LARGEST_FILE:
-            values = flatten_fields(json.loads(folder.environment.read_text(encoding="utf-8")))
+        if folder is not None:
+            values = flatten_fields(json.loads(_read_text(folder.environment)))
             # The group only tells apart processes that were started together.
             return {key: make_public(str(value)) for key, value in values.items() if value and key != "group"}
     return {}
+
+
+def _read_text(path: Path, errors: str = "strict") -> str:
+    """Read a file of a run's folder; raise an OSError if it is no ordinary one, or a large one."""
+    check_ordinary_file(path)
+    if path.stat().st_size >= _LARGEST_FILE:
+        raise OSError(f"{path} is too large")
+    return path.read_text(encoding="utf-8", errors=errors)
 
 
 def _list_commands(row: dict[str, Any], folder: RunFolder | None) -> dict[str, str]:
@@ -108,8 +117,8 @@ def read_report(store: RunStore, name: str) -> bytes:
     store.read_row(name)
     folder = _find_folder(name)
     with suppress(OSError):
-        if folder is not None and (folder.path / "report.html").stat().st_size < _LARGEST_FILE:
-            page = (folder.path / "report.html").read_text(encoding="utf-8", errors="replace")
+        if folder is not None:
+            page = _read_text(folder.path / "report.html", errors="replace")
             return re.sub(r"(?<=<dd>)[^<]*", _hide_paths, page).encode()
     raise LookupError(f"run {name} has no report")
 
@@ -133,6 +142,7 @@ def _read_samples(folder: RunFolder | None) -> dict[str, npt.NDArray[np.uint8]]:
         if folder is None:
             return {}
         path = folder.path / "samples.npz"
+        check_ordinary_file(path)
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_SAMPLES:
                 return {}

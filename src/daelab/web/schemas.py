@@ -104,6 +104,10 @@ class DenoisedSchema(BaseModel):
     """Why this model, or none, was chosen, in one line; "" if the request named the model."""
     strength: float
     """How far the picture was denoised, from 0 to 1."""
+    chroma: float | None
+    """How far its colors were denoised, or null if as far as the picture."""
+    detail: float
+    """The part of the fine detail that was recovered, from 0 to 1."""
     format: str
     """The format of the file."""
     media: str

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daelab._util.files import check_parent_folder, write_file, write_text
+from daelab._util.files import check_new_folder, fill_new_folder, write_file, write_text
 from daelab.experiments.export_model import export_model
 from daelab.image_io.formats import list_browser_suffixes
 from daelab.models.onnx import check_onnx_installed
@@ -24,20 +24,25 @@ from daelab.web.about import describe_server, list_samples, make_thumbnail
 from daelab.web.assets import list_assets
 from daelab.web.limits import ServerLimits
 from daelab.web.model_registry import list_models
+from daelab.web.page_identification import write_identification
 from daelab.web.security import POLICY
 
 RUNTIME = "onnxruntime-web@1.30.0"
 """The npm package that runs ONNX models in a browser."""
 RUNTIME_SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 """The SHA-512 of the npm package in base64, as in npm's `dist.integrity`."""
-RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
-"""The files of the package that the page needs."""
+RUNTIME_FILES = {"ort.wasm.bundle.min.mjs": "", "ort-wasm-simd-threaded.wasm": ".packed"}
+"""The files of the package that the page needs, with the suffix of those that are compressed with gzip.
+
+Not `.gz`: some hosts send such a file as compressed, so that the browser unpacks it by itself."""
 PAGE_SAMPLES = ("astronaut", "cat", "coffee", "rocket", "galaxies")
 """The photographs that may be published: they are in the public domain or under CC0."""
+_OFFLINE = "offline.js"
+"""The service worker, which must lie beside the page."""
 _SERVER_PROMISE = "Your picture is processed on this server and not stored."
 _BROWSER_PROMISE = (
-    "Your picture does not leave this browser. This page does not identify noise, and it writes upright pictures of 8 "
-    "bits without metadata. The command daelab denoise has none of these limits."
+    "Your picture does not leave this browser. This page writes upright pictures of 8 bits without metadata; "
+    "the command daelab denoise keeps both depth and metadata."
 )
 
 
@@ -70,37 +75,17 @@ def write_static_page(folder: str | Path, models: Sequence[str] = (), *, runtime
         ParityError: A model's ONNX file gives other pictures than PyTorch.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} exists and is not an empty folder; choose another")
+    check_new_folder(folder)
     chosen = _choose_models(models)
-    check_parent_folder(folder / "index.html")
     check_onnx_installed()
     with tempfile.TemporaryDirectory() as place:
         package = Path(runtime) if runtime is not None else _fetch_runtime(Path(place))
         _check_runtime(package)
-        with _fill_folder(folder) as part:
+        with fill_new_folder(folder) as part:
             _extract(package, part / "ort")
             _write_files(part, chosen)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return StaticPage(folder, tuple(model["name"] for model in chosen), size)
-
-
-@contextmanager
-def _fill_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder. Without an error, what it holds becomes the contents of `folder`."""
-    existed = folder.exists()
-    if not existed:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    # A folder that exists may be a file system of its own, into which nothing can be renamed from outside.
-    with tempfile.TemporaryDirectory(prefix=".page-", dir=folder if existed else folder.parent) as place:
-        part = Path(place) / "page"
-        part.mkdir()
-        yield part
-        if existed:
-            for path in part.iterdir():
-                path.rename(folder / path.name)
-        else:
-            part.rename(folder)
 
 
 def _write_files(folder: Path, models: list[dict[str, Any]]) -> None:
@@ -115,13 +100,25 @@ def _write_files(folder: Path, models: list[dict[str, Any]]) -> None:
         thumbnail = make_thumbnail(name)
         assert thumbnail is not None
         _write(folder / "samples" / thumbnail.name, thumbnail.data)
-    document = {"about": _describe_page(samples), "models": models}
+    identification = write_identification(folder / "identify", [model["name"] for model in models])
+    document = {"about": _describe_page(samples), "models": models, "identification": identification}
     write_text(folder / "page.json", json.dumps(document, allow_nan=False, indent=1))
     for name, asset in list_assets().items():
         if name == "index.html":
             _write(folder / name, _adapt_html(asset.data.decode()).encode())
-        else:
+        elif name != _OFFLINE:
             _write(folder / "static" / name, asset.data)
+    _write(folder / _OFFLINE, _list_for_offline(folder) + list_assets()[_OFFLINE].data)
+
+
+def _list_for_offline(folder: Path) -> bytes:
+    """Return what the service worker needs to know: the files, and a version that changes with any of them."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    names = ["./", *(path.relative_to(folder).as_posix() for path in files)]
+    return f"const VERSION = {json.dumps(digest.hexdigest()[:20])};\nconst FILES = {json.dumps(names)};\n".encode()
 
 
 def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
@@ -187,11 +184,12 @@ def _check_runtime(package: Path) -> None:
 
 def _extract(package: Path, folder: Path) -> None:
     with tarfile.open(package) as archive:
-        for name in RUNTIME_FILES:
+        for name, suffix in RUNTIME_FILES.items():
             # Only the named files are read, so that paths inside the archive cannot lead out of the folder.
             member = archive.extractfile(f"package/dist/{name}")
             assert member is not None, name
-            _write(folder / name, member.read())
+            data = member.read()
+            _write(folder / (name + suffix), gzip.compress(data, mtime=0) if suffix else data)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,7 +1,9 @@
 // A chart of curves of runs, with its controls: which values, against what, smoothing, and the scale.
 
+import { drawChartFile } from "./chart_file.js";
 import { drawChart, look, nearest, short } from "./chart.js";
 import { h, number, s } from "./dom.js";
+import { save } from "./output.js";
 
 const UNITS = [[1, "seconds"], [60, "minutes"], [3600, "hours"]];
 
@@ -45,7 +47,8 @@ export class CurvePanel {
     this.log = h("input", { type: "checkbox", id: id("curve-log"), onchange: () => this.draw() });
     controls.push(
       h("div", { class: "row" }, h("label", { for: id("curve-smooth") }, "Smoothing"), this.smoothing),
-      h("label", { class: "check" }, this.log, "Log scale"));
+      h("label", { class: "check" }, this.log, "Log scale"),
+      h("button", { type: "button", class: "quiet", id: id("curve-save"), onclick: () => this.save() }, "Save as PNG"));
     this.key.addEventListener("change", () => this.rescale());
     this.chart = h("div", { id: id("chart"), class: "chart", tabindex: 0, role: "group", "aria-label": "Curves. The left and right arrow keys read their values." });
     this.legend = h("ul", { id: id("legend"), class: "legend", "aria-label": "Runs in the chart" });
@@ -81,6 +84,15 @@ export class CurvePanel {
     const [size, title] = UNITS.findLast(([unit]) => longest >= 2 * unit) ?? UNITS[0];
     for (const line of lines) line.points = line.points.map(([x, value]) => [x / size, value]);
     return [lines, { title }];
+  }
+
+  /** Save the chart as it is. */
+  async save() {
+    const chart = this.chart.querySelector("svg");
+    if (!chart) return;
+    const names = [...this.legend.children].map((item) => [item.textContent, item.querySelector("svg")]);
+    const { title, key } = this.column;
+    save(await drawChartFile(chart, `${title} by ${this.along.value}`, names), `${key}.png`);
   }
 
   draw() {

@@ -1,6 +1,7 @@
 // The tab Denoise: a picture is read, gets noise if asked for, and is denoised. Its settings and results are shown.
 
 import { makeAddress, readAddress } from "./address.js";
+import { BlendControls, Mixer, bake, isSame, mixture } from "./blend.js";
 import { $, h, number, say } from "./dom.js";
 import { describeModel, describeNoise, describeResult } from "./facts.js";
 import { drawHistograms } from "./histogram.js";
@@ -12,7 +13,7 @@ import { Progress } from "./progress.js";
 import { Queue } from "./queue.js";
 import { offerSamples } from "./samples.js";
 import { Viewer } from "./viewer.js";
-import { AUTOMATIC, describeRefused, explainError, findFaster, formatsOf, megapixels, percent } from "./words.js";
+import { AUTOMATIC, FULL, describeRefused, explainError, findFaster, formatsOf, isFull, megapixels } from "./words.js";
 
 const LARGE = 1_500_000;
 const FIRST_PART = 400_000;
@@ -25,9 +26,11 @@ class Denoise {
     this.backend = backend;
     this.kind = kind;
     this.viewer = new Viewer();
+    this.mixer = new Mixer(backend, this.viewer);
+    this.blend = new BlendControls(kind === "server", () => this.mixed());
     this.queue = new Queue(this);
     this.picture = null; // the picture that is open
-    this.shown = null; // the result that is shown: {picture, key, model, result, left, other}
+    this.shown = null; // the result that is shown: {picture, key, model, blend, result, left, other}
     this.opening = null;
     this.job = null;
     this.timer = 0;
@@ -50,13 +53,12 @@ class Denoise {
     $("formats").textContent = ` (${formatsOf(this.about.suffixes)}; up to ${megapixels(this.about.pixels)} megapixels)`;
     $("file").accept = this.about.suffixes.join(",");
     const option = ({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name);
-    const automatic = this.kind === "server" ? [h("option", { value: AUTOMATIC }, "Automatic (recommended)")] : [];
-    $("model").replaceChildren(...automatic, ...this.models.map(option));
+    $("model").replaceChildren(h("option", { value: AUTOMATIC }, "Automatic (recommended)"), ...this.models.map(option));
     $("left-of").append(...this.models.map(option));
     this.output = new Output(["PNG", "JPEG", "WEBP", ...(this.kind === "server" ? ["TIFF"] : [])], {
       make: () => this.makeFile(),
-      blend: () => this.blend(),
-      address: () => this.address(),
+      blend: () => this.mixer.makeFile(),
+      address: () => this.address,
       changed: () => this.mixed(),
     });
     this.listen();
@@ -75,7 +77,6 @@ class Denoise {
       if (this.picture) this.go();
     });
     for (const id of ["model", "left-of"]) $(id).addEventListener("change", () => this.changed());
-    $("strength").addEventListener("input", () => this.mixed());
   }
 
   get settings() {
@@ -83,16 +84,20 @@ class Denoise {
       noise: this.noise.value,
       model: $("model").value,
       left: $("left-of").value,
-      strength: Number($("strength").value),
+      blend: this.blend.value,
       ...this.output.settings,
     };
   }
 
+  get address() {
+    return makeAddress(this.picture?.sample, this.settings);
+  }
+
   /** Take over the settings of an address: texts, or null for what it does not say. */
-  set({ model, noise, seed, strength }) {
+  set({ model, noise, seed, blend }) {
     if (model && [...$("model").options].some(({ value }) => value === model)) $("model").value = model;
     if (noise) this.noise.set(noise, seed);
-    if (strength !== null && strength >= 0 && strength <= 1) $("strength").value = strength;
+    this.blend.set(blend);
     this.described();
   }
 
@@ -101,15 +106,9 @@ class Denoise {
     this.noise.on(sample, false);
     $("model").selectedIndex = 0;
     $("left-of").value = "";
-    $("strength").value = 1;
+    this.blend.set(FULL);
     this.output.reset();
     this.described();
-  }
-
-  address() {
-    const { noise, model, strength } = this.settings;
-    const seed = noise ? noise.seed : null;
-    return makeAddress({ sample: this.picture?.sample ?? null, model, noise: noise?.text ?? null, seed, strength: strength < 1 ? strength : null });
   }
 
   /** Open a sample with noise, or with the settings as they are. */
@@ -200,7 +199,6 @@ class Denoise {
   }
 
   described() {
-    $("strength-now").textContent = percent($("strength").value);
     describeModel($("model-facts"), this.models.find(({ name }) => name === $("model").value));
     this.tellNoise();
   }
@@ -240,10 +238,11 @@ class Denoise {
       await this.identify(picture, signal);
       this.tellNoise();
       await this.showFirstPart(picture, settings.model, signal);
-      const result = await this.denoise(picture, settings.model, signal);
-      const other = settings.left ? await this.denoise(picture, settings.left, signal) : null;
+      const baked = bake(settings.blend);
+      const result = await this.denoise(picture, settings.model, baked, signal);
+      const other = settings.left ? await this.denoise(picture, settings.left, baked, signal) : null;
       signal.throwIfAborted();
-      this.shown = { picture, key: picture.key, model: settings.model, result, left: settings.left, other };
+      this.shown = { picture, key: picture.key, model: settings.model, blend: settings.blend, result, left: settings.left, other };
       this.present();
       this.queue.take(picture, this.settings);
       this.progress.tell("Drawing the histograms");
@@ -258,7 +257,7 @@ class Denoise {
   }
 
   async identify(picture, signal) {
-    if (this.kind !== "server" || picture.noise) return;
+    if (picture.noise) return;
     this.progress.tell("Identifying the noise");
     await picture.identify(this.backend, { signal });
   }
@@ -282,24 +281,26 @@ class Denoise {
   /** Denoise the visible part of a large picture first, since the whole takes long. */
   async showFirstPart(picture, model, signal) {
     const name = model === AUTOMATIC ? picture.noise?.choice : model;
-    if (!name || picture.pixels <= LARGE || picture.results.has(model) || this.shown) return;
+    if (!name || picture.pixels <= LARGE || picture.resultOf({ model, blend: FULL }) || this.shown) return;
     const part = this.viewer.visible(FIRST_PART);
     this.progress.tell("Denoising the middle first");
     const cut = await this.backend.call("crop", { picture: picture.shown, name: "part.png", part }, { signal });
-    const { file } = await this.backend.call("denoise", { picture: cut, model: name, strength: 1 }, { signal });
+    const { file } = await this.backend.call("denoise", { picture: cut, model: name, blend: FULL }, { signal });
     this.viewer.showPart(file, [part.left, part.top], [part.width, part.height]);
   }
 
-  denoise(picture, model, signal) {
+  denoise(picture, model, blend, signal) {
     const name = model === AUTOMATIC ? picture.noise?.choice : model;
     this.progress.start("Denoising", findFaster(name, this.models));
-    return picture.denoise(this.backend, model, { signal, progress: (done, total) => this.progress.count(done, total) });
+    return picture.denoise(this.backend, model, blend, { signal, progress: (done, total) => this.progress.count(done, total) });
   }
 
   /** Show the result again after a failure. Without one, the picture alone. */
   restore() {
-    if (this.shown) this.present();
-    else this.viewer.showPart(null);
+    if (this.shown) {
+      this.blend.set(this.shown.blend);
+      this.present();
+    } else this.viewer.showPart(null);
     if (!this.shown && !$("viewer").hidden) this.viewer.label([$("tag-before").textContent, ""], true);
   }
 
@@ -313,26 +314,30 @@ class Denoise {
     this.mixed();
   }
 
-  /** Show the result at the strength of the slider. */
+  /** Show the result as the sliders say. */
   mixed() {
-    const { strength, format, quality } = this.settings;
-    $("strength-now").textContent = percent(strength);
+    const { blend, format, quality } = this.settings;
     this.queue.update();
-    this.viewer.mix(strength);
     if (!this.shown) return;
-    const { picture, model } = this.shown;
+    const { picture, model, result, other } = this.shown;
+    if (!isSame(bake(blend), bake(this.shown.blend))) {
+      this.output.hide(); // until the server has mixed it
+      this.soon();
+      return;
+    }
+    this.shown.blend = blend;
+    this.mixer.show({ source: picture.shown, result: result.shown, other: other?.shown }, blend);
     this.tell();
-    this.output.offer(picture.fileOf({ model, strength, format, quality }));
+    this.output.offer(picture.fileOf({ model, blend, format, quality }));
     if (this.job) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.measure(), PAUSE);
   }
 
   tell() {
-    const { picture, result: { report, waited }, other, measured } = this.shown;
-    const { strength } = this.settings;
-    const scores = strength === 1 ? report.scores : measured?.strength === strength ? measured.scores : null;
-    describeResult($("facts"), { report, strength, waited, other: other?.report ?? null, scored: Boolean(picture.clean && report.model), scores });
+    const { picture, blend, result: { report, waited }, other, measured } = this.shown;
+    const scores = isFull(mixture(blend)) ? report.scores : measured && isSame(measured.blend, blend) ? measured.scores : null;
+    describeResult($("facts"), { report, blend, waited, other: other?.report ?? null, scored: Boolean(picture.clean && report.model), scores });
     $("facts").hidden = false;
   }
 
@@ -340,9 +345,8 @@ class Denoise {
   async measure(signal) {
     const { shown } = this;
     if (!shown) return;
-    history.replaceState(null, "", this.address());
-    const { picture, result } = shown;
-    const { strength } = this.settings;
+    history.replaceState(null, "", this.address);
+    const { picture, result, blend } = shown;
     const histogram = async (title, source) => [title, (await this.backend.call("measure", { source }, { signal })).histogram];
     picture.histograms ??= {};
     if (picture.histograms.key !== picture.key) {
@@ -352,12 +356,12 @@ class Denoise {
     }
     const drawn = [...picture.histograms.all];
     if (result.report.model) {
-      const clean = strength < 1 && picture.clean ? picture.original : null;
-      const found = await this.backend.call("measure", { source: picture.shown, result: result.shown, strength, clean }, { signal });
+      const clean = !isFull(mixture(blend)) && picture.clean ? picture.original : null;
+      const found = await this.backend.call("measure", { source: picture.shown, result: result.shown, blend: mixture(blend), clean }, { signal });
       // The settings may have changed meanwhile.
-      if (this.shown !== shown || this.settings.strength !== strength) return;
+      if (this.shown !== shown || !isSame(this.settings.blend, blend)) return;
       drawn.push(["denoised", found.histogram]);
-      shown.measured = { strength, scores: found.scores };
+      shown.measured = { blend, scores: found.scores };
       this.tell();
     }
     drawHistograms($("histograms"), drawn);
@@ -367,7 +371,7 @@ class Denoise {
   tellNoise() {
     if (!this.picture) return;
     describeNoise($("inspection"), {
-      noise: this.picture.noise, model: $("model").value, models: this.models, added: Boolean(this.noise.value), use: (name) => this.use(name),
+      noise: this.picture.noise, model: $("model").value, models: this.models, use: (name) => this.use(name),
     });
   }
 
@@ -384,11 +388,6 @@ class Denoise {
     } finally {
       this.end(job);
     }
-  }
-
-  blend() {
-    const { picture, result } = this.shown;
-    return this.backend.call("blend", { source: picture.shown, result: result.shown, strength: this.settings.strength });
   }
 
   /** Say what is wrong, where it is seen. The picture that is open stays. */

@@ -2,7 +2,7 @@
 
 import { define, h, number } from "./dom.js";
 import { explain } from "./terms.js";
-import { AUTOMATIC, decibels, findMisfit, looksLike, madeFor, percent, similarity } from "./words.js";
+import { AUTOMATIC, decibels, describeBlend, findMisfit, looksLike, madeFor, similarity } from "./words.js";
 
 /** Show the metadata of a model, or of the automatic choice if there is none. */
 export function describeModel(list, model) {
@@ -24,13 +24,13 @@ export function describeModel(list, model) {
  * Show the facts about a result.
  *
  * @param report   The report of the backend.
- * @param strength The strength at which the result is shown.
- * @param scores   The scores at this strength, or null if they are not known yet.
+ * @param blend    How the result is mixed with its source.
+ * @param scores   The scores of the mixture, or null if they are not known yet.
  * @param scored   Whether there are scores at all.
  * @param waited   The seconds with the transfer.
  * @param other    The report on the other model's result, or null.
  */
-export function describeResult(list, { report, strength, scores, scored, waited, other }) {
+export function describeResult(list, { report, blend, scores, scored, waited, other }) {
   const pairs = [];
   if (scored) {
     const { noisy, denoised } = scores ?? {};
@@ -41,27 +41,26 @@ export function describeResult(list, { report, strength, scores, scored, waited,
       [explain("SSIM"), after ? similarity(after.ssim) : "…", h("small", {}, before ? `noisy ${similarity(before.ssim)}` : "")]);
   }
   if (report.model) {
-    const at = `strength ${percent(strength)}`;
+    const at = describeBlend(blend);
     pairs.push(["Model", report.model, h("small", {}, [at, report.why].filter(Boolean).join("; "))]);
     if (other) pairs.push(["Left of the divider", other.model || "nothing changed", h("small", {}, at)]);
     const speed = report.seconds > 0 ? `${number((report.width * report.height) / report.seconds / 1e6, 2)} megapixels/s; ${number(waited, 1)} s with the transfer` : "";
     pairs.push(["Time taken", `${number(report.seconds, 2)} s`, h("small", {}, speed)]);
   } else pairs.push(["Result", "Nothing was changed", h("small", {}, report.why)]);
-  if (report.note || report.pages > 1) pairs.push(["Note", report.note || `${report.pages} pages`]);
+  if (report.note || report.pages > 1) pairs.push(["Note", h("small", {}, report.note || `${report.pages} pages`)]);
   define(list, pairs);
 }
 
 /**
  * Show what the noise looks like, and whether the chosen model fits it.
  *
- * @param noise  The answer of noise identification, or null if this page has none.
+ * @param noise  The answer of noise identification, or null if it is not known yet.
  * @param model  The name of the chosen model.
  * @param models The models that can be chosen.
- * @param added  Whether this page added the noise.
  * @param use    A function of the name of a model, which chooses it.
  */
-export function describeNoise(place, { noise, model, models, added, use }) {
-  const misfit = findMisfit(noise, model, models, added);
+export function describeNoise(place, { noise, model, models, use }) {
+  const misfit = findMisfit(noise, model, models);
   const instead = (name) => h("button", { type: "button", class: "quiet", onclick: () => use(name) }, `Use ${name === AUTOMATIC ? "the automatic choice" : name} instead`);
   place.classList.toggle("misfit", Boolean(misfit));
   place.replaceChildren(
@@ -74,8 +73,7 @@ function details(noise) {
   const likely = Object.entries(noise.probabilities).sort(([, a], [, b]) => b - a).slice(0, 3);
   const list = h("dl", { class: "small" });
   define(list, [
-    ["Identified noise", noise.text],
-    ["Advice", noise.advice],
+    ...(noise.text ? [["Identified noise", noise.text], ["Advice", noise.advice]] : []), // the static page has no sentences
     ["Most likely kinds", likely.map(([name, share]) => `${name} ${Math.round(share * 100)}%`).join(", ")],
     ["Standard deviation", `${number(noise.sigma, 1)} of 255`],
     ["Level, gain and offset", [noise.level, noise.gain, noise.offset].map((value) => number(value, 3)).join(", ")],

@@ -2,10 +2,11 @@
 
 import * as ort from "../ort/ort.wasm.bundle.min.mjs";
 
+import { makeIdentifier } from "./identify.js";
 import { RandomStreams, addNoise, parse } from "./random_streams.js";
 import { decode, encode, mix } from "./pixels.js";
 import { scores } from "./scores.js";
-import { megapixels } from "./words.js";
+import { AUTOMATIC, looksLike, megapixels } from "./words.js";
 
 const ROOT = new URL("../", import.meta.url);
 const SIDE = 256;
@@ -13,7 +14,6 @@ const FORMATS = { PNG: ["image/png", "png"], JPEG: ["image/jpeg", "jpg"], WEBP: 
 const sessions = new Map();
 
 ort.env.wasm.numThreads = 1; // more threads need headers that plain hosts do not send
-ort.env.wasm.wasmPaths = { wasm: new URL("ort/ort-wasm-simd-threaded.wasm", ROOT).href };
 
 const there = async (path) => {
   const answer = await fetch(new URL(path, ROOT));
@@ -22,7 +22,12 @@ const there = async (path) => {
 };
 
 export async function create() {
-  const { about, models } = await (await there("page.json")).json();
+  const { about, models, identification } = await (await there("page.json")).json();
+  const identify = makeIdentifier(identification, async (name, values, shape) => {
+    const session = await opened(`identify/${name}.onnx`);
+    const outputs = await session.run({ [session.inputNames[0]]: new ort.Tensor("float32", values, shape) });
+    return Object.fromEntries(Object.entries(outputs).map(([key, { data }]) => [key, data]));
+  });
 
   async function pixelsOf(picture) {
     const image = await decode(picture).catch(() => {
@@ -45,11 +50,12 @@ export async function create() {
   /** Denoise a picture at full strength. */
   async function run(image, model, { signal, progress }) {
     const metadata = models.find(({ name }) => name === model);
-    const session = await opened(metadata);
+    const session = await opened(metadata.file);
     const result = new ImageData(image.data.slice(), image.width, image.height);
     const places = tiles(image.width, image.height);
+    const gray = isGray(image);
     for (const [at, place] of places.entries()) {
-      await denoiseTile(session, image, result, place, metadata);
+      await denoiseTile(session, image, result, place, { ...metadata, gray });
       progress(at + 1, places.length);
       await new Promise((resolve) => setTimeout(resolve)); // gives a cancellation the chance to arrive
       signal.throwIfAborted();
@@ -57,18 +63,27 @@ export async function create() {
     return result;
   }
 
-  /** Denoise a picture. `denoised` is the result at full strength as PNG, if it is known. */
-  async function denoise({ picture, clean, model, strength, format = "PNG", quality, denoised }, options) {
+  /**
+   * Denoise a picture. `noise` is what was identified in it, and `denoised` the result at full strength as PNG, if they
+   * are known.
+   */
+  async function denoise({ picture, clean, model, blend, format, quality, noise: known, denoised }, options) {
     const began = performance.now();
     const image = await pixelsOf(picture);
-    const result = mix(image, denoised ? await decode(denoised) : await run(image, model, options), strength);
-    const file = await fileOf(result, `${stem(picture.name)}_clean`, format, quality);
+    const noise = model === AUTOMATIC ? known ?? (await identify(image)) : null;
+    const chosen = noise ? noise.choice : model;
+    const result = chosen === null ? image : mix(image, denoised ? await decode(denoised) : await run(image, chosen, options), blend);
+    // A picture that nothing is changed in stays as it is.
+    const whole = chosen === null && !format;
+    const name = `${stem(picture.name)}_clean`;
+    const file = whole ? new File([picture], `${name}${picture.name.slice(stem(picture.name).length)}`, { type: picture.type }) : await fileOf(result, name, format, quality);
     const seconds = (performance.now() - began) / 1000;
-    const known = clean && (await pixelsOf(clean));
+    const truth = clean && (await pixelsOf(clean));
     const report = {
-      name: file.name, model, strength, format: format || "PNG", media: file.type, why: "", width: image.width, height: image.height, pages: 1, seconds,
-      note: `saved upright as ${format || "PNG"} without metadata; the command daelab denoise keeps format and metadata`,
-      scores: known ? { noisy: scores(image, known), denoised: scores(result, known) } : null,
+      name: file.name, model: chosen ?? "", ...blend, format: format || "PNG", media: file.type, why: noise ? looksLike(noise) : "",
+      width: image.width, height: image.height, pages: 1, seconds,
+      note: whole ? "" : `saved upright as ${format || "PNG"} without metadata; the command daelab denoise keeps format and metadata`,
+      scores: truth ? { noisy: scores(image, truth), denoised: scores(result, truth) } : null,
     };
     return { report, file };
   }
@@ -84,16 +99,24 @@ export async function create() {
     },
     preview: async ({ picture }) => fileOf(await pixelsOf(picture), stem(picture.name)),
     noise,
+    inspect: async ({ picture }) => identify(await pixelsOf(picture)),
     denoise,
   };
 }
 
-async function opened({ name, file }) {
-  if (!sessions.has(name)) {
+async function opened(file) {
+  if (!sessions.has(file)) {
+    ort.env.wasm.wasmBinary ??= await loadRuntime();
     const bytes = await (await there(file)).arrayBuffer();
-    sessions.set(name, await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }));
+    sessions.set(file, await ort.InferenceSession.create(new Uint8Array(bytes), { executionProviders: ["wasm"] }));
   }
-  return sessions.get(name);
+  return sessions.get(file);
+}
+
+/** Load onnxruntime, whose file is compressed, since not every host compresses what it sends. */
+async function loadRuntime() {
+  const { body } = await there("ort/ort-wasm-simd-threaded.wasm.packed");
+  return new Response(body.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 }
 
 function tiles(width, height) {
@@ -103,7 +126,7 @@ function tiles(width, height) {
 }
 
 /** Denoise one tile. Its window includes a halo, which makes the result equal to that of the whole picture. */
-async function denoiseTile(session, image, result, [left, top], { multiple, halo }) {
+async function denoiseTile(session, image, result, [left, top], { multiple, halo, gray }) {
   const side = (start, length) => {
     const [stop, first] = [Math.min(start + SIDE, length), Math.max(0, Math.floor((start - halo) / multiple) * multiple)];
     return [first, Math.min(length, Math.ceil((stop + halo) / multiple) * multiple), stop];
@@ -113,7 +136,21 @@ async function denoiseTile(session, image, result, [left, top], { multiple, halo
   const noisy = planes(image, x0, y0, width, height);
   const tensor = new ort.Tensor("float32", noisy, [1, 3, height, width]);
   const { clean } = await session.run({ noisy: tensor });
+  if (gray) average(clean.data);
   store(result, clean.data, left, top, right - left, bottom - top, left - x0, top - y0, width);
+}
+
+function isGray({ data }) {
+  for (let at = 0; at < data.length; at += 4) if (data[at] !== data[at + 1] || data[at] !== data[at + 2]) return false;
+  return true;
+}
+
+/** Make the channels equal, so that a gray picture gets no color. */
+function average(values) {
+  const plane = values.length / 3;
+  for (let at = 0; at < plane; at++) {
+    values[at] = values[at + plane] = values[at + 2 * plane] = (values[at] + values[at + plane] + values[at + 2 * plane]) / 3;
+  }
 }
 
 /** Return part of a picture as values (3, height, width) in [0, 1]. */

@@ -58,7 +58,7 @@ function token() {
   const given = /^#token=(.+)$/.exec(location.hash);
   if (given) {
     sessionStorage.setItem("token", decodeURIComponent(given[1]));
-    history.replaceState(null, "", location.pathname);
+    history.replaceState(null, "", location.pathname + location.search);
   }
   return sessionStorage.getItem("token") ?? "";
 }
@@ -86,5 +86,7 @@ if (kind === "server") {
 } else {
   $("tab-runs").hidden = true;
   tabs(() => {});
+  // After a reload the page works without a network. A page without https has no service worker.
+  navigator.serviceWorker?.register(new URL("../offline.js", import.meta.url));
 }
 await denoise;

@@ -1,5 +1,7 @@
 // A picture and all that is known of it: its noisy version, the identified noise, and the results by model.
 
+import { FULL, isFull } from "./words.js";
+
 const SHOWN = /^image\/(?!tiff)/;
 
 export class Picture {
@@ -20,7 +22,7 @@ export class Picture {
     const [shown, size] = await showable(noisy, call);
     const original = noise ? (await showable(this.source, call))[0] : shown;
     signal.throwIfAborted();
-    Object.assign(this, { key, noisy, shown, size, original, noise: null, results: new Map(), files: new Map() });
+    Object.assign(this, { key, noisy, shown, size, original, noise: null, results: new Map(), detailed: new Map(), files: new Map() });
   }
 
   get pixels() {
@@ -37,39 +39,52 @@ export class Picture {
     return this.noise;
   }
 
+  /** The results for this mixture. Those with recovered detail differ at each place of the slider, so few are kept. */
+  resultsOf(blend) {
+    return blend.detail ? this.detailed : this.results;
+  }
+
+  resultOf({ model, blend }) {
+    return this.resultsOf(blend)?.get(keyOf(model, blend));
+  }
+
   /** Denoise the picture: the file, its report, and a version of it that the browser can show. */
-  async denoise(backend, model, { signal, progress }) {
-    const { results } = this;
-    if (!results.has(model)) {
+  async denoise(backend, model, blend, { signal, progress }) {
+    const results = this.resultsOf(blend);
+    const key = keyOf(model, blend);
+    if (!results.has(key)) {
       const began = performance.now();
-      const { file, report } = await backend.call("denoise", { picture: this.noisy, clean: this.clean, model, strength: 1 }, { signal, progress });
-      const [shown] = await showable(file, (name, values) => backend.call(name, values, { signal }));
-      results.set(model, { file, report, shown, waited: (performance.now() - began) / 1000 });
+      const values = { picture: this.noisy, clean: this.clean, model, blend, noise: this.noise };
+      const { file, report } = await backend.call("denoise", values, { signal, progress });
+      const [shown] = await showable(file, (name, given) => backend.call(name, given, { signal }));
+      results.set(key, { file, report, shown, waited: (performance.now() - began) / 1000 });
+      if (blend.detail && results.size > 2) results.delete(results.keys().next().value);
     }
-    return results.get(model);
+    return results.get(key);
   }
 
   /** Return the file for these settings if it is there, or null. */
-  fileOf({ model, strength, format, quality }) {
-    if (strength === 1 && !format && this.results?.has(model)) return this.results.get(model).file;
-    return this.files?.get(JSON.stringify([model, strength, format, quality])) ?? null;
+  fileOf({ model, blend, format, quality }) {
+    if (!format && (isFull(blend) || blend.detail)) return this.resultOf({ model, blend })?.file ?? null;
+    return this.files?.get(keyOf(model, blend, format, quality)) ?? null;
   }
 
-  /** Return the file of the result at a strength, in a format and quality; "" is the picture's own format. */
-  async makeFile(backend, settings, options) {
-    const { model, strength, format, quality } = settings;
+  /** Return the file of a mixture, in a format and quality; "" is the picture's own format. */
+  async makeFile(backend, { model, blend, format, quality }, options) {
     const { files, noisy } = this;
-    if (strength === 1 && !format) return (await this.denoise(backend, model, options)).file;
-    const key = JSON.stringify([model, strength, format, quality]);
+    if (!format && (isFull(blend) || blend.detail)) return (await this.denoise(backend, model, blend, options)).file;
+    const key = keyOf(model, blend, format, quality);
     if (!files.has(key)) {
-      const denoised = this.results.get(model)?.file;
-      const { file } = await backend.call("denoise", { picture: noisy, model, strength, format, quality, denoised }, options);
+      const denoised = this.resultOf({ model, blend: FULL })?.file;
+      const { file } = await backend.call("denoise", { picture: noisy, model, blend, format, quality, noise: this.noise, denoised }, options);
       files.clear(); // the last one is kept
       files.set(key, file);
     }
     return files.get(key);
   }
 }
+
+const keyOf = (...values) => JSON.stringify(values);
 
 /** Return the picture itself, or as PNG if the browser does not show its format, and its size. */
 async function showable(picture, call) {

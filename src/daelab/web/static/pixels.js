@@ -16,11 +16,23 @@ function draw(bitmap, width, height, left = 0, top = 0) {
   return { canvas, context };
 }
 
-/** Mix two pictures: strength 0 is the source, and 1 is the result. */
-export function mix(source, result, strength) {
-  if (strength === 1) return result;
+// The weights of red, green and blue in the brightness, as daelab.denoising.blending has them.
+const [RED, GREEN, BLUE] = [0.299, 0.587, 0.114];
+
+/** Mix two pictures: strength 0 is the source, and 1 is the result. `chroma` is the strength for colors, or null. */
+export function mix(source, result, { strength, chroma }) {
+  if (strength === 1 && chroma === null) return result;
   const mixed = new ImageData(source.data.slice(), source.width, source.height);
-  for (let i = 0; i < mixed.data.length; i++) mixed.data[i] = source.data[i] + strength * (result.data[i] - source.data[i]);
+  const [from, to, out] = [source.data, result.data, mixed.data];
+  const colour = chroma ?? strength;
+  for (let i = 0; i < out.length; i += 4) {
+    const [red, green, blue] = [to[i] - from[i], to[i + 1] - from[i + 1], to[i + 2] - from[i + 2]];
+    const brightness = (strength - colour) * (RED * red + GREEN * green + BLUE * blue);
+    out[i] = from[i] + colour * red + brightness; // the array clamps and rounds
+    out[i + 1] = from[i + 1] + colour * green + brightness;
+    out[i + 2] = from[i + 2] + colour * blue + brightness;
+    out[i + 3] = from[i + 3] + strength * (to[i + 3] - from[i + 3]);
+  }
   return mixed;
 }
 
@@ -30,10 +42,11 @@ export async function encode(image, { type = "image/png", quality = 95 } = {}) {
   return canvas.convertToBlob({ type, quality: quality / 100 });
 }
 
-/** Return the mixture of two pictures as PNG. */
-export async function blend({ source, result, strength }) {
+/** Return the mixture of two pictures as they are shown, as a bitmap, or as PNG. */
+export async function blend({ source, result, blend: how, bitmap = false }) {
   const images = await Promise.all([source, result].map((blob) => decode(blob, { convert: true })));
-  return encode(mix(...images, strength));
+  const mixed = mix(...images, how);
+  return bitmap ? createImageBitmap(mixed) : encode(mixed);
 }
 
 /** Cut a part out of a picture, as a PNG file. */

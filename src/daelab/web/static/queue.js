@@ -3,10 +3,10 @@
 import { $, h } from "./dom.js";
 import { save } from "./output.js";
 import { Picture } from "./picture.js";
-import { explainError } from "./words.js";
+import { describeBlend, explainError, isFull } from "./words.js";
 
 /** The settings that a result depends on, as text. */
-const keyOf = ({ noise, model, strength, format, quality }) => JSON.stringify([noise, model, strength, format, quality]);
+const keyOf = ({ noise, model, blend, format, quality }) => JSON.stringify([noise, model, blend, format, quality]);
 const WAITING = "waiting", WORKING = "working", DONE = "done", FAILED = "failed";
 
 export class Queue {
@@ -104,10 +104,10 @@ export class Queue {
   }
 
   finish(item, settings, file) {
-    const report = item.picture.results.get(settings.model)?.report;
+    const report = item.picture.resultOf(settings)?.report;
     Object.assign(item, { file, key: keyOf(settings) });
     item.link.hidden = false;
-    const how = settings.strength < 1 ? `, strength ${Math.round(settings.strength * 100)} %` : "";
+    const how = isFull(settings.blend) ? "" : `, ${describeBlend(settings.blend)}`;
     this.say(item, DONE, report && !report.model ? `nothing was changed: ${report.why}` : `denoised with ${report?.model ?? settings.model}${how}`);
   }
 

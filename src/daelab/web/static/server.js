@@ -52,11 +52,12 @@ export function create(token) {
     });
   }
 
-  async function denoise({ picture, clean, model, strength, format, quality }, { signal, progress }) {
+  async function denoise({ picture, clean, model, blend, format, quality }, { signal, progress }) {
     const body = new FormData();
     body.append("picture", picture, picture.name);
     if (clean) body.append("clean", clean, clean.name);
-    const query = { model, strength, answer: "events", ...(format && { format }), ...(quality && { quality }) };
+    const { strength, chroma, detail } = blend;
+    const query = { model, strength, ...(chroma !== null && { chroma }), ...(detail && { detail }), answer: "events", ...(format && { format }), ...(quality && { quality }) };
     const answer = await ask("denoise", { query, body, signal });
     const pieces = [];
     let report = null;

@@ -10,6 +10,7 @@ export class Viewer {
     this.stage = $("stage");
     // The source and the result on each side of the divider. On the left the result is another model's, or none.
     this.images = { before: $("before"), other: $("other"), under: $("under"), after: $("after") };
+    this.painted = [$("painted-left"), $("painted")];
     this.part = $("part");
     this.place = [0, 0];
     this.urls = new Map();
@@ -53,7 +54,7 @@ export class Viewer {
     this.stage.style.setProperty("--aspect", size[0] / size[1]);
     this.label(names, single);
     if (resized || this.fitted) this.fit();
-    this.draw();
+    this.paint();
   }
 
   label(names, single) {
@@ -97,9 +98,21 @@ export class Viewer {
     return { left, top, width, height };
   }
 
-  /** Mix source and result: 0 shows the source, and 1 the result. */
+  /** Mix source and result by their opacities: 0 shows the source, and 1 the result. */
   mix(strength) {
     this.strength = strength;
+    this.paint();
+  }
+
+  /** Show bitmaps on the left and on the right in place of the pictures. Without bitmaps, the pictures are shown. */
+  paint(left = null, right = null) {
+    for (const [canvas, bitmap] of [[this.painted[0], left], [this.painted[1], right]]) {
+      canvas.hidden = !bitmap;
+      if (!bitmap) continue;
+      [canvas.width, canvas.height] = [bitmap.width, bitmap.height];
+      canvas.getContext("bitmaprenderer").transferFromImageBitmap(bitmap);
+    }
+    this.stage.classList.toggle("painted", Boolean(right));
     this.draw();
   }
 
@@ -149,7 +162,7 @@ export class Viewer {
   draw() {
     const { scale, x, y } = this.view;
     const { before, other, under, after } = this.images;
-    for (const image of [before, other, under, after, this.part]) {
+    for (const image of [before, other, under, after, ...this.painted, this.part]) {
       const [left, top] = image === this.part ? this.place : [0, 0];
       image.style.transform = `translate(${x + left * scale}px, ${y + top * scale}px) scale(${scale})`;
       image.classList.toggle("sharp", scale * devicePixelRatio >= 2);

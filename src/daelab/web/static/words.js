@@ -3,6 +3,11 @@
 import { number } from "./dom.js";
 
 export const AUTOMATIC = "automatic";
+/** How a result is mixed with its source if nothing else is chosen. `chroma` null is the same as `strength`. */
+export const FULL = { strength: 1, chroma: null, detail: 0 };
+export const isFull = ({ strength, chroma, detail }) => strength === 1 && chroma === null && !detail;
+export const describeBlend = ({ strength, chroma, detail }) =>
+  [`strength ${percent(strength)}`, chroma !== null && `colors ${percent(chroma)}`, detail && `detail ${percent(detail)}`].filter(Boolean).join(", ");
 
 const FAMILIES = {
   awgn: "fine grain",
@@ -50,20 +55,14 @@ export function madeFor(noise) {
 /**
  * Return why a chosen model does not fit a picture, and the better choice, or null.
  *
- * @param noise  The answer of noise identification, or null if this page cannot identify noise.
+ * @param noise  The answer of noise identification, or null if it is not known yet.
  * @param name   The name of the chosen model.
  * @param models The models that can be chosen.
- * @param added  Whether this page added the noise.
  */
-export function findMisfit(noise, name, models, added) {
+export function findMisfit(noise, name, models) {
   const model = models.find((one) => one.name === name);
-  if (!model?.noise) return null;
+  if (!noise || !model?.noise) return null;
   const noiseOf = (other) => models.find((one) => one.name === other)?.noise;
-  if (!noise) {
-    const better = models.find((one) => !isPaperNoise(one.noise));
-    if (added || !isPaperNoise(model.noise)) return null;
-    return { text: `Take care: ${name} was made for the paper's noise and changes the brightness of other pictures.`, better: better?.name };
-  }
   if (noise.models.some((fitting) => fitting === name || noiseOf(fitting) === model.noise)) return null;
   const better = noiseOf(noise.choice) === undefined ? AUTOMATIC : noise.choice;
   if (isPaperNoise(model.noise)) return { text: `Take care: ${name} was made for the paper's noise and changes the brightness of other pictures.`, better };

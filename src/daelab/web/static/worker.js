@@ -2,15 +2,16 @@
 
 import * as pixels from "./pixels.js";
 import { scores } from "./scores.js";
+import { FULL } from "./words.js";
 import { zip } from "./zip.js";
 
 const running = new Map();
 let functions = null;
 
-/** Return the histogram of a picture at a strength, and the scores of what is shown if the clean picture is known. */
-async function measure({ source, result = source, strength = 1, clean }) {
+/** Return the histogram of a mixture of two pictures, and the scores of what is shown if the clean picture is known. */
+async function measure({ source, result = source, blend = FULL, clean }) {
   const [before, after] = await Promise.all([source, result].map((blob) => pixels.decode(blob)));
-  const shown = pixels.mix(before, after, strength);
+  const shown = pixels.mix(before, after, blend);
   const known = clean && (await pixels.decode(clean));
   return { histogram: pixels.histogram(shown), scores: known ? { noisy: scores(before, known), denoised: scores(shown, known) } : null };
 }
