@@ -73,9 +73,15 @@ PROMISES: list[tuple[str, str, str]] = [
         "",
     ),
     (
-        "Two processes never write to one run. The second one names the process and the host of the first, and "
-        "changes nothing.",
+        "Two processes never write to one run, even if its lock file is deleted. The second one names the process and "
+        "the host of the first, and changes nothing.",
         "`tests/runs/test_process_lock.py`, `tests/training/callbacks/test_record.py`",
+        "",
+    ),
+    (
+        "A training is stopped from the page only with the server's token, and only if the ledger and the lock name "
+        "the same living process of this computer.",
+        "`tests/web/test_run_pages.py`, `tests/runs/test_process_lock.py`",
         "",
     ),
     (
@@ -105,6 +111,11 @@ PROMISES: list[tuple[str, str, str]] = [
         "",
     ),
     (
+        "Damaged sample images, environments and reports of a run are left out, and the rest of its page is shown.",
+        "`tests/web/test_run_pages.py`",
+        "",
+    ),
+    (
         "A damaged file or text of any kind ends in success or in one clear line: no traceback, crash, hang, or "
         "unbounded memory.",
         "`tests/stress/`, `tests/test_untrusted_input.py`, `tests/denoising/test_pipeline.py`",
@@ -120,6 +131,18 @@ PROMISES: list[tuple[str, str, str]] = [
         "A recipe, run folder, search space or study names no code, download or file that could run code. Only "
         "the command line and Python do.",
         "`tests/training/test_external_names.py`",
+        "",
+    ),
+    (
+        "The name of an installed package's module or function is never taken from a file, and a broken plugin hides "
+        "no other row and ends in one line.",
+        "`tests/_util/test_plugins.py`, `tests/training/test_external_names.py`, `tests/models/test_model_file.py`",
+        "",
+    ),
+    (
+        "A network or a loss of the user's own runs only if the user names it again. Its tiles equal the whole "
+        "picture, and its mistakes are one line.",
+        "`tests/models/test_external.py`, `tests/training/test_losses.py`",
         "",
     ),
     (
@@ -140,8 +163,20 @@ PROMISES: list[tuple[str, str, str]] = [
         "",
     ),
     (
+        "Strength, detail and color strength blend the result with its source within the picture's type: 0 changes "
+        "nothing, alpha is kept, and a value out of range is refused.",
+        "`tests/denoising/test_blending.py`, `tests/denoising/test_denoiser.py`",
+        "",
+    ),
+    (
+        "Names of 255 bytes, names that are not UTF-8, links in a circle, names that differ only in their case and "
+        "names that Windows reserves harm no picture and end no batch.",
+        "`tests/_util/test_files.py`, `tests/_util/test_other_systems.py`, `tests/denoising/test_sources.py`",
+        "",
+    ),
+    (
         "A picture's numbers have one range in files, arrays and training: 10 to 14 bits in 16-bit files, "
-        "outliers and white-is-zero are understood.",
+        "outliers and white-is-zero of every type are understood.",
         "`tests/image_io/test_value_range.py`, `tests/datasets/test_image_folder.py`",
         "",
     ),
@@ -182,6 +217,11 @@ PROMISES: list[tuple[str, str, str]] = [
         " no place.",
         "`tests/web/test_worker.py`, `tests/web/test_protocol.py`",
         "",
+    ),
+    (
+        "Every request, whatever its bytes, gets a status below 500, the security headers and at most one reason.",
+        "`tests/web/test_protocol.py`, `tests/stress/http_requests.py`",
+        "fuzz",
     ),
     (
         "What is sent to a server stays in memory and within limits. Other sites' pages and rebound names are "

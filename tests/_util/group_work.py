@@ -1,6 +1,7 @@
-"""What several processes do as one and one does alone; `torchrun tests/_util/group_work.py PICTURES OUT` writes it.
+"""Work that a group of processes and a single process must do alike: `torchrun tests/_util/group_work.py PICTURES OUT`.
 
-Each work is a function of the pictures' file; run in a folder of its own, with one result that can be compared.
+Each piece of work is a function of the file of pictures. It runs in a folder of its own and returns one result,
+which the test compares.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from daelab._util import hardware
 from daelab._util.distributed import count_processes, gather_values, get_rank, is_first_process, join_group, sum_values
 from daelab._util.work_sharing import merge_results, select_share, slice_share
 from daelab.datasets.registry import load_dataset
-from daelab.evaluation.classifiers.recipe import parse_classifier_recipe
+from daelab.evaluation.classifiers.recipe import ClassifierRecipe
 from daelab.evaluation.evaluate import evaluate_denoiser
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.build import build_network
@@ -57,19 +58,19 @@ def way(name: str, pictures: Path) -> Recipe:
 
 
 def train(name: str, pictures: Path) -> list[dict[str, float]]:
-    """The rows of a run."""
+    """Train a network, and return the rows of its run."""
     return fit_denoiser(way(name, pictures), name.replace(" ", "-")).rows
 
 
 def train_classifier(pictures: Path) -> list[dict[str, float]]:
-    """Return the rows of a classifier's run; its batches of 14 have three parts, of which a process gets one or two."""
+    """Return the rows of a classifier's run. Its batches of 14 have three parts, so a process gets one or two."""
     training = {"epochs": 2, "batch": 14, "part": 5, "lr": 0.1, "lookahead": 2, "precision": "float32"}
     fields = {"data": {"name": "photos", "train": 33}, "network": {"widths": [4, 6]}, "training": training}
-    return fit_classifier(parse_classifier_recipe(fields), "classifier").rows
+    return fit_classifier(ClassifierRecipe.parse(fields), "classifier").rows
 
 
 def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
-    """The batches of an epoch, put together from all processes' parts, from the second on."""
+    """Return the batches of an epoch from the second on, put together from the parts of all processes."""
     wanted = parse_recipe(
         {
             "noise": "(type-1 | poisson(5..50)) > speckle(0.1)",
@@ -90,14 +91,14 @@ def parts(pictures: Path) -> list[tuple[Tensor, Tensor]]:
 
 
 def scores(pictures: Path) -> dict[str, Any]:
-    """An evaluation, with a batch for each of some processes only."""
+    """Evaluate a denoiser on fewer batches than there are processes in the last round."""
     network = build_network(ARCHITECTURE_PRESETS["model-b-35"], 0)
     test = load_dataset(f"npz:{pictures}").train
     return evaluate_denoiser(prepare_inference(network), test, parse_noise("table-1"), batch=10).to_dict()
 
 
 def norm(pictures: Path) -> list[Tensor]:
-    """Batch norm's result, its gradients and its statistics, of 7 pictures far from zero."""
+    """Return the result, gradients and statistics of a batch norm, for 7 pictures whose mean is far from zero."""
     torch.manual_seed(0)
     x, slope = 30 + torch.randn(7, 4, 6, 6), torch.randn(7, 4, 6, 6)
     layer, mine = BatchNorm(4), slice_share(7)

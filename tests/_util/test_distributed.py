@@ -1,4 +1,4 @@
-"""Two processes do what one does: the same batches and evaluation bit for bit, the same curve but for rounding."""
+"""Two processes give the results of one: the same batches and evaluations, and the same curve except for rounding."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def album(pictures_file: Path) -> Path:
-    """A folder of pictures beside the pictures' file."""
+    """Return a folder of pictures, next to the file of pictures."""
     folder = pictures_file.parent / "album"
     if not folder.exists():
         folder.mkdir()
@@ -71,7 +71,7 @@ def album(pictures_file: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def group(pictures_file: Path, album: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What two processes made of all works."""
+    """Return what two processes computed for every work."""
     out = tmp_path_factory.mktemp("group") / "found"
     command = torchrun(HERE / "group_work.py", pictures_file, out)
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment(), check=False)
@@ -138,7 +138,7 @@ def wait_for(what: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def child_of_rank(agent: int, rank: int) -> int:
-    """The process of a rank that torchrun, the agent, has started."""
+    """Return the process of a rank that torchrun, the agent, has started."""
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole keep their permissions and their links."""
+"""A file that is replaced keeps its permissions and its links."""
 
 from __future__ import annotations
 

@@ -1,23 +1,24 @@
-"""The device that computes: what `--device` and $DAELAB_DEVICE choose, and what happens if it is not there."""
+"""The device that computes: the choice by `--device` and $DAELAB_DEVICE, and the message if the device is missing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+import typer.main
 
 from daelab._util import hardware
 from daelab._util.hardware import choose_device, get_accelerator_name, get_free_device_memory
 from daelab._util.memory import get_free_memory
+from daelab.cli import app, main
 
 Computer = Callable[..., None]
 
 
 @pytest.fixture
 def computer(monkeypatch: pytest.MonkeyPatch) -> Computer:
-    """A computer with accelerators of a kind; without a kind, it has none."""
+    """Simulate a computer with accelerators of a kind, or with none."""
     monkeypatch.delenv("DAELAB_DEVICE", raising=False)
 
     def have(kind: str = "", count: int = 0) -> None:
@@ -102,7 +103,31 @@ def test_providers_of_onnxruntime(computer: Computer, monkeypatch: pytest.Monkey
     assert choose([CUDA, CPU]) == [CPU]
 
 
+NOT_COMPUTING = {"compare", "data", "models", "noise", "plugins", "publish", "recipes"}
+"""The commands that run no network. Noise is always drawn on the CPU."""
+
+
 def test_every_command_that_computes_takes_it() -> None:
-    folder = Path(hardware.__file__).parents[1] / "cli"
-    commands = ("denoise", "evaluate", "train", "train_judge", "explore", "leaderboard", "reproduce", "serve")
-    assert all("device: Device = None" in (folder / f"{name}.py").read_text(encoding="utf-8") for name in commands)
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    run = {name: command for name, command in commands.items() if not hasattr(command, "commands")}
+    run["explore"] = commands["explore"].commands["run"]
+    panels = {
+        name: option.rich_help_panel
+        for name, command in run.items()
+        for option in command.params
+        if option.name == "device"
+    }
+    assert panels == dict.fromkeys(set(run) - NOT_COMPUTING, "Performance")
+
+
+@pytest.mark.parametrize("name", ["inspect a.png", "export model-c --onnx a.onnx", "train-judge", "adapt pictures"])
+def test_a_command_names_the_devices_that_are_there(
+    computer: Computer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    computer()
+    monkeypatch.setattr("sys.argv", ["daelab", *name.split(), "--device", "cuda:1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert said.startswith("daelab: device cuda:1 is not available: ")

@@ -1,4 +1,4 @@
-"""What differs on Windows and macOS, simulated: folders that cannot be flushed, names, case, processes."""
+"""The differences of Windows and macOS, simulated: folders that cannot be flushed, names, case, processes."""
 
 from __future__ import annotations
 

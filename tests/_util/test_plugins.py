@@ -1,4 +1,4 @@
-"""An installed package adds rows to every table; a broken one harms no other."""
+"""An installed package adds rows to every table, and a broken package harms no other."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ json.dump(answers, sys.stdout)
 
 
 def write_metadata(place: Path, name: str, version: str, rows: dict[str, dict[str, str]]) -> None:
-    """Write what an installer writes of a package."""
+    """Write the metadata of a package as an installer does."""
     folder = place / f"{name.replace('-', '_')}-{version}.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -1,4 +1,4 @@
-"""Passwords, control characters and the length of foreign texts."""
+"""Texts of foreign origin: passwords, control characters and length."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ def test_a_url_is_shown_without_its_passwords(url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["connection to 'mysql://a:secret@h/d' failed", "password=secret host=h", "token = \"se cret\"; pwd='secret x'"],
+    [
+        "connection to 'mysql://a:secret@h/d' failed",
+        "password=secret host=h",
+        "token = \"se cret\"; pwd='secret x'",
+        '{"password": "se cret", "db_passwd" : "secret"}',
+        "{'sslpassword': 'secret'}",
+        "Authorization: Bearer secret",
+    ],
 )
 def test_a_text_is_shown_without_its_passwords(text: str) -> None:
     assert "cret" not in hide_passwords(text)

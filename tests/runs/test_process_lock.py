@@ -1,7 +1,8 @@
-"""One process at a time writes to the folder of a run, and a dead process blocks nobody."""
+"""Only one process at a time writes to the folder of a run, and a dead process blocks nobody."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from daelab.runs import process_lock
 from daelab.runs.folder import get_run_folder
-from daelab.runs.process_lock import LOCK_FILE, RunInUseError, has_died, lock_run
+from daelab.runs.process_lock import LOCK_FILE, RunInUseError, find_owner, has_died, lock_run
 
 HOLD = """
 import sys
@@ -94,7 +95,25 @@ def test_a_lock_file_that_its_owner_has_just_removed_is_not_enough(
     monkeypatch.setattr(process_lock, "_lock", lock_late)
     with lock_run(folder), pytest.raises(RunInUseError), lock_run(folder):
         pytest.fail("locked twice")
-    assert len(attempts) == 3
+    assert len(attempts) == 4  # the third is the folder's
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows deletes no file that is open")
+def test_a_deleted_lock_file_lets_nobody_in(tmp_path: Path) -> None:
+    folder = tmp_path / "a"
+    with lock_run(folder):
+        (folder / LOCK_FILE).unlink()
+        with pytest.raises(RunInUseError, match="whose lock file was deleted"), lock_run(folder):
+            pytest.fail("locked twice")
+    with lock_run(folder):
+        pass
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(2**40)])
+def test_a_group_of_processes_owns_nothing(pid: int, tmp_path: Path) -> None:
+    with lock_run(tmp_path / "a"):
+        (tmp_path / "a" / LOCK_FILE).write_text(json.dumps({"host": socket.gethostname(), "pid": pid}))
+        assert find_owner(tmp_path / "a") is None
 
 
 def test_a_file_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A training goes on while its ledger is locked, gone or broken, and its row is written as soon as it can be."""
+"""A training continues while its ledger is locked, missing or broken, and its row is written later."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from daelab.runs.run_row import RunRow
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file of the ledger. Nothing is waited for."""
+    """Return the file of a ledger for which nothing waits."""
     monkeypatch.setattr(run_row, "_TIMEOUT", 0.0)
     monkeypatch.setattr(database, "PATIENCE", 0.0)
     return tmp_path / "ledger.db"
@@ -24,7 +24,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def row(file: Path) -> RunRow:
-    """The row of a run that has begun."""
+    """Return the row of a run that has begun."""
     row = RunRow(Ledger(f"sqlite:///{file}"), "a")
     row.record(status="running", comments="x")
     return row
@@ -32,7 +32,7 @@ def row(file: Path) -> RunRow:
 
 @pytest.fixture
 def other(file: Path) -> Iterator[sqlite3.Connection]:
-    """Another program that uses the ledger."""
+    """Connect another program to the ledger."""
     connection = sqlite3.connect(file, isolation_level=None)
     yield connection
     connection.close()

@@ -1,4 +1,4 @@
-"""A run's folder is whole or absent; the ledger takes the paper's log in and gives it out byte for byte."""
+"""A run's folder is complete or absent, and the ledger exports the paper's log byte for byte."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_database_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
 
 
 def change(ledger: Ledger, statement: str, *values: object) -> None:
-    """Change a ledger as another program can."""
+    """Change a ledger as another program would."""
     with sqlite3.connect(ledger.url.removeprefix("sqlite:///")) as connection:
         connection.execute(statement, values)
     connection.close()

@@ -1,4 +1,4 @@
-"""Ways to spoil a good file: at random, and past the checksums and lengths that would hide what lies behind them."""
+"""Ways to damage a good file: at random, and with corrected checksums and lengths, so that decoders read on."""
 
 from __future__ import annotations
 
@@ -23,11 +23,67 @@ _WORDS = (
     *("(", ")", "|", ">", ",", "..", "+", "*", "=", "[", "]", "{", "}", '"', "'", "#", "\n", "\r\n", "\t", ".", ";"),
     *("0", "-1", "1e9", "1e400", "nan", "inf", "9" * 30, "9" * 5000, "true", "None", "\0", "\ufeff", "é", "\u2028"),
     *("mse", "dssim", "gaussian", "real", "table-1", "poisson", "jpeg", "a.b", "[a]", "[[a]]", "training", "(" * 30),
+    # names that would run code, open a file or connect
+    *(
+        '"os:abort"',
+        '"judge:os:abort"',
+        '"hub"',
+        '"a.onnx"',
+        '"/etc/passwd"',
+        '"hf://a/b"',
+        '"~/a.safetensors"',
+        "os:abort",
+    ),
+    *("path", "factory", "name", "model", "start", "judge", "teacher", "spec", "loss"),
+)
+
+
+_REQUEST_WORDS = (
+    *(
+        "GET",
+        "HEAD",
+        "POST",
+        "OPTIONS",
+        "TRACE",
+        "CONNECT",
+        "HTTP/1.0",
+        "HTTP/2",
+        "\r\n",
+        "\r\n\r\n",
+        "\n",
+        "\0",
+        "\xff",
+    ),
+    *(
+        "Host: evil",
+        "Host: [::1",
+        "Host: localhost:99999999",
+        "Origin: http://[",
+        "Origin: null",
+        "Authorization: Basic",
+    ),
+    *("Content-Length: -1", "Content-Length: 99999999999", "Content-Length: ٣", "Transfer-Encoding: chunked"),
+    *("Expect: 100-continue", "Connection: close", "Upgrade: websocket", "If-None-Match: *", "Authorization: Basic"),
+    *("Content-Type: multipart/form-data", "multipart/form-data; boundary=", "boundary*=utf-8''%ff", "Cookie: " * 300),
+    *("%00", "%ff", "%0d%0a", "..%2f", "../", "//", "\\", "?", "&", "=", "#", "http://evil/", "a" * 5000, "%" * 99),
+    *(
+        "r",
+        "api",
+        "runs",
+        "stop",
+        "details",
+        "samples",
+        "name=",
+        "seed=9999999999999999999",
+        "strength=nan",
+        "after=inf",
+    ),
+    *("noise=", "model=automatic", "model=../r", "quality=0", "format=GIF", "answer=events", "self_ensemble=1"),
 )
 
 
 def bytewise(data: bytes, rng: random.Random) -> bytes:
-    """A few changes anywhere: bits, bytes, numbers of one to eight bytes, pieces cut, doubled, moved or put in."""
+    """Change a few places: bits, bytes, numbers of one to eight bytes; cut, double, move or insert pieces."""
     out = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4, 16))):
         at = rng.randrange(len(out) + 1)
@@ -53,26 +109,42 @@ def bytewise(data: bytes, rng: random.Random) -> bytes:
 
 
 def textual(data: bytes, rng: random.Random) -> bytes:
-    """Words put in, taken out, repeated or moved."""
-    pieces = re.findall(r"\w+|\s+|.", data.decode("utf-8", "replace"), flags=re.DOTALL)
+    """Insert, remove, repeat or move words."""
+    return _reword(data.decode("utf-8", "replace"), rng, _WORDS).encode("utf-8", "replace")
+
+
+def _reword(text: str, rng: random.Random, words: tuple[str, ...]) -> str:
+    pieces = re.findall(r"\w+|\s+|.", text, flags=re.DOTALL)
     for _ in range(rng.choice((1, 1, 2, 3, 8))):
         at = rng.randrange(len(pieces) + 1)
         way = rng.randrange(5)
         if way == 0:
-            pieces.insert(at, rng.choice(_WORDS))
+            pieces.insert(at, rng.choice(words))
         elif way == 1:
-            pieces[at : at + 1] = [rng.choice(_WORDS)]
+            pieces[at : at + 1] = [rng.choice(words)]
         elif way == 2:
             del pieces[at : at + rng.choice((1, 3, 9))]
         elif way == 3:
             pieces[at:at] = pieces[at : at + 9] * rng.choice((1, 2, 50))
         elif pieces:
             pieces.insert(at, rng.choice(pieces))
-    return "".join(pieces).encode("utf-8", "replace")
+    return "".join(pieces)
+
+
+def http_request(data: bytes, rng: random.Random) -> bytes:
+    """Damage the address, headers or body of a request, most often with the correct length of its body."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if rng.random() < 0.7:
+        head = _reword(head.decode("latin-1"), rng, _REQUEST_WORDS).encode("latin-1", "replace")
+    else:
+        body = bytewise(body, rng)
+    if rng.random() < 0.8:
+        head = re.sub(rb"(?<=Content-Length: )\d+", b"%d" % len(body), head, count=1)
+    return head + end + body
 
 
 def png_chunks(data: bytes, rng: random.Random) -> bytes:
-    """A PNG whose chunks are spoilt and have true checksums."""
+    """Damage chunks of a PNG and correct their checksums."""
     out, at = [data[:8]], 8
     spoilt = rng.randrange(8)
     while at + 12 <= len(data):
@@ -94,7 +166,7 @@ _PARTS = re.compile(
 
 
 def repeated_part(data: bytes, rng: random.Random) -> bytes:
-    """A file of which one part, such as a scan, a frame or a text, is there many times."""
+    """Repeat a part of a file many times, such as a scan, a frame or a text."""
     places = [match.start() for match in _PARTS.finditer(data)]
     at = rng.randrange(len(places) - 1)
     part = data[places[at] : places[at + 1]]
@@ -106,7 +178,7 @@ def repeated_part(data: bytes, rng: random.Random) -> bytes:
 
 
 def tensor_header(data: bytes, rng: random.Random) -> bytes:
-    """A safetensors file whose JSON is spoilt, ours inside it too, and has its true length."""
+    """Damage the JSON of a safetensors file, including daelab's own, and correct its length."""
     (length,) = struct.unpack_from("<Q", data)
     entries = json.loads(data[8 : 8 + length])
     if rng.random() < 0.7:
@@ -119,7 +191,7 @@ def tensor_header(data: bytes, rng: random.Random) -> bytes:
 
 
 def _spoilt(value: Any, rng: random.Random) -> Any:
-    """A JSON value with something inside it exchanged, lost, doubled or spoilt in turn."""
+    """Return a JSON value in which something is exchanged, lost, doubled or damaged."""
     if isinstance(value, dict) and value and rng.random() < 0.9:
         key = rng.choice(list(value))
         way = rng.randrange(8)
@@ -139,7 +211,7 @@ def _spoilt(value: Any, rng: random.Random) -> Any:
 
 
 def zip_members(data: bytes, rng: random.Random) -> bytes:
-    """A ZIP archive (.npz, .pt) one of whose members is spoilt, and has its true checksum."""
+    """Damage one member of a ZIP archive (.npz, .pt) and correct its checksum."""
     stream = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(stream, "w") as new:
         members = [(info.filename, old.read(info)) for info in old.infolist()]
@@ -152,7 +224,7 @@ def zip_members(data: bytes, rng: random.Random) -> bytes:
 
 
 def mutated(good: bytes, mutations: tuple[Mutation, ...], rng: random.Random) -> bytes:
-    """A spoilt copy, by one of the ways that know the format, or bytewise."""
+    """Damage a file in a way that knows its format, or bytewise."""
     way = rng.choice(mutations) if mutations and rng.random() < 0.7 else bytewise
     try:
         return way(good, rng)

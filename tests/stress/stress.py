@@ -1,18 +1,19 @@
-"""Spoil good files of every format, many thousand times, and see how daelab takes each: `make fuzz`.
+"""Damage good files of every format many thousand times, and check what daelab does with each: `make fuzz`.
 
     python tests/stress/stress.py --inputs 100000
 
 Each input must end in success or in one clean error: not in a traceback, a crash, a hang, or in memory without
-bound. The inputs follow from (seed, number) alone; one that fails is saved, and repeated by
+bound. The inputs depend on (seed, number) alone. An input that fails is saved, and can be repeated with
 
     python tests/stress/stress.py --seed S --only NUMBER
 
-Workers are processes of their own, so that a crash is seen, and the test goes on.
+The inputs run in worker processes, so that the test notices a crash and goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import mmap
 import os
@@ -40,12 +41,14 @@ SLOW = 5.0
 """Seconds of computing that no input of a few kilobytes may take."""
 ROOM = 1 << 30
 """Bytes that a worker may take above what it has when it begins."""
+_ARENAS = -8
+"""The number of the option M_ARENA_MAX of `mallopt`."""
 _SLOT = struct.Struct("qqdd")
 """Of each worker, seen by all: inputs done, the number of the present one, when it began, computing time until then."""
 
 
 def main() -> None:
-    """StressTest, and say what came of it."""
+    """Run the stress test, and print its result."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--inputs", type=int, default=100_000)
     options.add_argument("--seed", type=int, default=0)
@@ -66,7 +69,7 @@ def main() -> None:
 
 
 class StressTest:
-    """Inputs that follow from a seed, and where those that fail go."""
+    """A series of inputs that follow from a seed; those that fail are saved."""
 
     def __init__(self, seed: int, names: list[str], save: Path) -> None:
         torch.set_num_threads(1)
@@ -79,20 +82,20 @@ class StressTest:
                 assert fault is None, f"{name}, good input {number}: {fault}"
 
     def input(self, number: int) -> tuple[Subject, bytes]:
-        """The subject and the content of an input."""
+        """Return the subject and the content of an input."""
         rng = random.Random(f"{self.seed} {number}")
         subject = self.deck[number % len(self.deck)]
         return subject, subject.spoilt(rng)
 
     def repeat(self, number: int) -> None:
-        """One input, in this process, with whatever it raises."""
+        """Process one input in this process, and let its error pass."""
         subject, content = self.input(number)
         print(f"{subject.name}, {len(content)} bytes", file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             subject.run(Path(folder), content)
 
     def run(self, inputs: int, workers: int, *, show: bool) -> dict[str, Any]:
-        """Do inputs 0, 1, ...; count what came of them."""
+        """Process the inputs 0, 1, ..., and count the outcomes."""
         began = time.monotonic()
         shared = mmap.mmap(-1, _SLOT.size * workers)
         alive = {self._fork(worker, workers, worker, inputs, shared): worker for worker in range(workers)}
@@ -148,7 +151,9 @@ class StressTest:
         return pid
 
     def _work(self, worker: int, workers: int, first: int, inputs: int, shared: mmap.mmap) -> None:
-        """Every `workers`-th input from `first` on, in bounded memory, with a folder that is empty each time."""
+        """Process every `workers`-th input from `first` on, in bounded memory, each in an empty folder."""
+        # Each thread of the server would reserve 64 MiB of the addresses that are bounded here.
+        ctypes.CDLL(None).mallopt(_ARENAS, 1)
         taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -175,7 +180,7 @@ class StressTest:
 
 
 def _computed(pid: int) -> float:
-    """Seconds of computing of a process."""
+    """Return the seconds of processor time of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

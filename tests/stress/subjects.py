@@ -1,4 +1,4 @@
-"""What is fuzzed: for each kind of file or text some good ones, and all that daelab does with one from a stranger."""
+"""The kinds of files and texts that are fuzzed: good examples, and all that daelab does with one from a stranger."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import tifffile
@@ -24,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 import mutations
 from daelab._util.files import list_shipped_configs
 from daelab.datasets.cifar10 import unpickle
-from daelab.datasets.decoding import decode_rgb
+from daelab.datasets.decoding import count_pixels, decode_rgb
 from daelab.datasets.download import unpack_archive
 from daelab.datasets.registry import load_dataset
 from daelab.denoising.backends import Backend
@@ -37,15 +36,17 @@ from daelab.evaluation.classifiers.classifier_file import ClassifierMetadata as 
 from daelab.evaluation.classifiers.network import build_classifier as build_judge
 from daelab.evaluation.classifiers.recipe import ClassifierNetworkConfig as JudgeNetwork
 from daelab.evaluation.classifiers.recipe import list_classifier_recipes, load_classifier_recipe
-from daelab.evaluation.classifiers.registry import load_classifier
+from daelab.evaluation.classifiers.registry import CLASSIFIERS, load_classifier
 from daelab.experiments.search.search_space import list_search_spaces, load_search_space
 from daelab.image_io.formats import list_suffixes
 from daelab.image_io.picture import Picture
 from daelab.image_io.write import encode_picture
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
+from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.architectures.presets import parse_architecture
 from daelab.models.build import build_network
 from daelab.models.model_file import ModelMetadata, load_network, save_model
+from daelab.models.registry import find_shipped_model
 from daelab.noise.grammar import parse_noise
 from daelab.noise.presets import FORMULAS
 from daelab.noise.random_streams import BatchStream
@@ -55,6 +56,7 @@ from daelab.training.checkpoint import BestEpoch
 from daelab.training.losses import parse_loss
 from daelab.training.recipe import Recipe, load_recipe, parse_recipe
 from daelab.training.tasks.denoising import create_training_state
+from http_requests import good_requests, send_request
 
 MAX_PIXELS = 100_000
 CLEAN = (ValueError, OSError, FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError)
@@ -76,12 +78,12 @@ class Subject:
     """How often it is chosen, beside the others."""
 
     def spoilt(self, rng: random.Random) -> bytes:
-        """A good input, spoilt."""
+        """Return a damaged copy of a good input."""
         content = mutations.mutated(rng.choice(goods(self.name)), self.mutations, rng)
         return mutations.mutated(content, self.mutations, rng) if rng.random() < 0.2 else content
 
     def fault(self, folder: Path, content: bytes) -> str | None:
-        """None for success or one clean error; else what is wrong with how it ended."""
+        """Return None after success or one clean error, and otherwise what is wrong with the outcome."""
         try:
             self.run(folder, content)
         except KeyboardInterrupt:
@@ -96,7 +98,7 @@ class Subject:
 
 @cache
 def goods(name: str) -> list[bytes]:
-    """The good inputs of a subject, made once."""
+    """Return the good inputs of a subject, which are made once."""
     return SUBJECTS[name].good()
 
 
@@ -144,7 +146,7 @@ def _png() -> list[bytes]:
 
 
 def _low_png(bits: int) -> bytes:
-    """A grey PNG of a few bits with a transparent level."""
+    """Return a grey PNG of a few bits with a transparent level."""
     rows = b"".join(b"\0" + row.tobytes() for row in _pixels(9, bits))
 
     def chunk(name: bytes, data: bytes) -> bytes:
@@ -185,7 +187,7 @@ def _tiffs() -> list[bytes]:
     return [
         _saved("TIFF", COLOUR, exif=_exif(), icc_profile=ICC, dpi=(72, 72)),
         *(_saved("TIFF", COLOUR, compression=way) for way in ("tiff_lzw", "jpeg", "tiff_adobe_deflate", "packbits")),
-        _saved("TIFF", GREY.convert("1"), compression="group4"),
+        *(_saved("TIFF", GREY.convert("1"), compression=way) for way in ("group3", "group4", "tiff_ccitt")),
         _saved("TIFF", COLOUR.convert("CMYK")),
         _saved("TIFF", PALETTE),
         _saved("TIFF", COLOUR, save_all=True, append_images=[GREY.copy(), PALETTE.copy()]),
@@ -203,6 +205,9 @@ def _tiffs() -> list[bytes]:
         made(_pixels(9, 8).astype(np.uint16) * 16, photometric="miniswhite"),
         made(_pixels(9, 8).astype(np.int16) * 8 - 1024),
         made(np.where(np.arange(72).reshape(9, 8) == 40, np.float32(1e9), _pixels(9, 8, dtype=np.float32))),
+        made(_pixels(9, 8, dtype=np.float16), byteorder=">"),
+        made(_pixels(9, 8, dtype=np.float32), photometric="miniswhite"),
+        made(_pixels(9, 8, 3, dtype=np.uint16), photometric="rgb", compression="zlib", predictor=2, byteorder=">"),
         made(_pixels(9, 8, 5), photometric="separated", extrasamples=["unassalpha"]),
         made(_pixels(9, 8, 5), photometric="rgb", extrasamples=["unspecified", "unassalpha"]),
         _pages(),
@@ -210,7 +215,7 @@ def _tiffs() -> list[bytes]:
 
 
 def _pages() -> bytes:
-    """A TIFF with reduced copies in SubIFDs, and pages of several sizes and types."""
+    """Return a TIFF with reduced copies in SubIFDs, and pages of several sizes and types."""
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as file:
         file.write(_pixels(16, 16, 3), photometric="rgb", subifds=1)
@@ -239,19 +244,17 @@ def _npy() -> list[bytes]:
 
 
 def _picture(suffix: str, folder: Path, content: bytes) -> None:
-    """Clean it into a file of some kind, and read it as a data set does."""
+    """Denoise a picture into a file of some format, and read it as a data set does."""
     source = folder / f"source{suffix}"
     source.write_bytes(content)
     kinds = list_suffixes()
     target = folder / f"target{kinds[zlib.crc32(content) % len(kinds)]}"
     options = DenoiseOptions(max_pixels=MAX_PIXELS, overwrite=True, compare=len(content) % 8 == 0)
-    # `decode` goes by Pillow's own bound, which raises at twice as many
-    with mock.patch.object(Image, "MAX_IMAGE_PIXELS", MAX_PIXELS // 2):
-        try:
-            run_file(IDENTITY, str(source), target, options)
-        finally:
-            if suffix != ".npy":
-                decode_rgb(source)
+    try:
+        run_file(IDENTITY, str(source), target, options)
+    finally:
+        if suffix != ".npy" and count_pixels(source, 1) <= MAX_PIXELS:
+            decode_rgb(source)
 
 
 def _file(name: str, read: Callable[[Path], object], folder: Path, content: bytes) -> None:
@@ -286,7 +289,7 @@ def _models() -> list[bytes]:
 
 
 def _load_model(path: Path) -> None:
-    """As `denoise` does: the file, what its card says, a picture."""
+    """Load a model as `denoise` does: its metadata, its tensors, and one picture."""
     method = Denoiser.load(path)
     method(np.zeros((9, 10, 3), np.uint8))
     parse_noise(method.method.noise or "none")
@@ -374,7 +377,19 @@ def _unpack(folder: Path, content: bytes) -> None:
 def _recipes() -> list[bytes]:
     names = ("quick", "paper/1", "paper/38", "model-c")
     unet = b'[data]\nname = "photos"\n[spec]\nkind = "unet"\nwidths = [8, 16]\nblocks = [1, 2]\n[training]\nlr = 0.1\n'
-    return [list_shipped_configs()[name].read_bytes() for name in names] + [unet]
+    named = b'seed = 1\n[judge]\nname = "builtin"\n[teacher]\nmodel = "dae-m"\n[training]\nstart = "dae-s"\n'
+    return [list_shipped_configs()[name].read_bytes() for name in names] + [unet, named]
+
+
+def _load_recipe(path: Path) -> None:
+    """Load a recipe, and check without `find_external_names` that it names only what ships."""
+    recipe = load_recipe(path)
+    names = [recipe.training.start, recipe.teacher and recipe.teacher.model]
+    assert all(find_shipped_model(name) for name in names if name is not None), names
+    judge = recipe.judge
+    assert judge is None or (judge.path is None and judge.name.removeprefix("judge:") in CLASSIFIERS), judge
+    assert ":" not in recipe.loss, recipe.loss
+    assert not isinstance(recipe.spec, ModuleArchitecture), recipe.spec
 
 
 def _spaces() -> list[bytes]:
@@ -391,7 +406,7 @@ def _noise(text: str) -> None:
 
 def _loss(text: str) -> None:
     found = parse_loss(text)
-    if "judge_features" not in text:
+    if "judge_features" not in text and ":" not in text:  # nor code of the user
         x = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
         found(x, torch.zeros_like(x))
 
@@ -446,7 +461,7 @@ SUBJECTS: dict[str, Subject] = {
         Subject("checkpoint", _checkpoints, partial(_file, "file.safetensors", _restore), _HEADER, 2),
         Subject("paper's .pt", _paper, partial(_file, "file.pt", load_network), (mutations.zip_members,), 5),
         Subject("ONNX", _onnx, partial(_file, "file.onnx", _load_model)),
-        Subject("recipe", _recipes, partial(_file, "file.toml", load_recipe), (mutations.textual,), 5),
+        Subject("recipe", _recipes, partial(_file, "file.toml", _load_recipe), (mutations.textual,), 5),
         Subject("space", _spaces, partial(_file, "file.toml", load_search_space), (mutations.textual,), 3),
         Subject(
             "judge's recipe",
@@ -469,6 +484,7 @@ SUBJECTS: dict[str, Subject] = {
             2,
         ),
         Subject("archive", _tars, _unpack),
+        Subject("request", good_requests, send_request, (mutations.http_request,), 8),
         Subject(
             "CIFAR-10",
             lambda: [pickle.dumps({b"data": _pixels(2, 12), b"labels": [1, 2]}, protocol=3)],

@@ -1,4 +1,4 @@
-"""Spoilt files and texts end in success or in one clean error: a bounded part of what `make fuzz` does."""
+"""Damaged files and texts end in success or in one clean error: a small part of `make fuzz`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from daelab.image_io.formats import FORMATS, find_format
 from daelab.image_io.read import read_picture
 from daelab.noise.grammar import parse_noise
 from daelab.training.losses import parse_loss
+from daelab.web import security
+from daelab.web.run_store import RunStore
+from http_requests import good_requests, make_request, send_request
 from subjects import PICTURES, SUBJECTS, Subject, goods
 
 BOUNDED = settings(
@@ -56,6 +59,21 @@ def test_what_is_spoilt_was_good(name: str, tmp_path: Path) -> None:
             assert FORMATS[read_picture(content).form] is find_format(name)
         else:
             SUBJECTS[name].run(tmp_path / str(number), content)
+
+
+def test_good_requests_are_answered_and_a_failing_server_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in good_requests():
+        assert set(send_request(tmp_path, content)) == {200}
+    request = make_request("GET", "/api/runs")
+    monkeypatch.setattr(RunStore, "list_changes", lambda *_: {}["missing"])
+    with pytest.raises(AssertionError, match="status 500"):
+        send_request(tmp_path, request)
+    monkeypatch.setattr(RunStore, "list_changes", lambda *_: {})
+    monkeypatch.setattr(security, "HEADERS", {})
+    with pytest.raises(AssertionError, match="status 200 without"):
+        send_request(tmp_path, request)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork")

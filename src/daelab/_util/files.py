@@ -7,6 +7,8 @@ import io
 import os
 import re
 import secrets
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -147,6 +149,21 @@ def ignores_case(folder: Path) -> bool:
     return False
 
 
+def check_ordinary_file(path: Path) -> None:
+    """Check that a path is no pipe or device, which a stranger's folder may hold, and whose reader would wait forever.
+
+    Args:
+        path: The file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        OSError: It is a pipe, a socket or a device.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(errno.EINVAL, "not an ordinary file", str(path))
+
+
 def check_parent_folder(path: Path) -> None:
     """Check that a file or a folder can be created at a path, before long work whose result it will hold.
 
@@ -162,6 +179,47 @@ def check_parent_folder(path: Path) -> None:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     if not os.access(folder, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+
+
+def check_new_folder(folder: Path) -> None:
+    """Check that `fill_new_folder` can write a folder, before long work whose result it will hold.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        FileExistsError: It exists and is not an empty folder.
+        NotADirectoryError: The path leads through a file.
+        PermissionError: The nearest existing folder cannot be written to.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists and is not an empty folder; choose another")
+    check_parent_folder(folder / "a file")
+
+
+@contextmanager
+def fill_new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder. Without an error, what it holds becomes the contents of `folder`.
+
+    Args:
+        folder: The folder, which is new or empty.
+
+    Yields:
+        The temporary folder.
+    """
+    existed = folder.exists()
+    if not existed:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    # A folder that exists may be a file system of its own, into which nothing can be renamed from outside.
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=folder if existed else folder.parent) as place:
+        part = Path(place) / "contents"
+        part.mkdir()
+        yield part
+        if existed:
+            for path in part.iterdir():
+                path.rename(folder / path.name)
+        else:
+            part.rename(folder)
 
 
 def write_text(path: Path, text: str) -> None:

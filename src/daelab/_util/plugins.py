@@ -17,6 +17,8 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from daelab._util.text import summarize_error
+
 Value = TypeVar("Value")
 
 PLUGIN_GROUPS = ("architectures", "classifiers", "datasets", "losses", "metrics", "noises", "trackers")
@@ -56,7 +58,7 @@ class Plugin:
             elif isinstance(own, str) and own != name:
                 fault = f"it calls itself {own!r}"
         except Exception as error:  # the package's code may raise anything
-            fault = _describe_error(error)
+            fault = summarize_error(error)
         if fault:
             raise ValueError(
                 f"plugin {name} (daelab.{self.group}) of {self.package} cannot be loaded: {fault}; "
@@ -183,12 +185,7 @@ def import_object(text: str, what: str) -> Any:
         for part in path.split("."):
             found = getattr(found, part)
     except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"{what} {text}: {_describe_error(error)}") from None
+        raise ValueError(f"{what} {text}: {summarize_error(error)}") from None
     finally:
         sys.path.remove(here)
     return found
-
-
-def _describe_error(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

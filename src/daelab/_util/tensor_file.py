@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from daelab._util.files import write_file
+from daelab._util.files import check_ordinary_file, write_file
 
 _KEY = "daelab"
 _MAX_HEADER_SIZE = 4_000_000
@@ -121,6 +121,7 @@ def read_tensor_header(path: Path) -> tuple[dict[str, Any], dict[str, TensorEntr
     Raises:
         ValueError: The file was not written by daelab. The message names the file and says what is wrong.
     """
+    check_ordinary_file(Path(path))
     with Path(path).open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from html import escape
+from typing import Any
 
 LONGEST_LINE = 390
 """The number of characters of a message."""
@@ -14,8 +16,10 @@ CONTROL_CHARACTERS = re.compile(
 )
 """C0 and C1 controls, line separators, controls of the writing direction, and the bytes of a name that is not UTF-8."""
 _SECRET = r"password|passwd|passphrase|pass|pwd|secret|token|key"
-_PARAMETER = re.compile(rf"(?i)\b(\w*(?:{_SECRET})\s*=\s*)(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]*)")
-"""A parameter that is a secret, in the query of a URL or in a driver's list of parameters."""
+_PARAMETER = re.compile(
+    rf"(?i)(\b\w*(?:{_SECRET})(?:\s*=|['\"]\s*:)\s*|\bbearer\s+)(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]*)"
+)
+"""A secret: a parameter in the query of a URL, in a driver's list or in JSON, or a token in a header."""
 _LOGIN = re.compile(r"^((?:[a-z][\w+.-]*:(?://?|(?=[^@:]*:)))?+[^:]*):.*@", re.IGNORECASE | re.DOTALL)
 """User and password at the start of a URL, with or without its scheme. The password ends at the last `@`."""
 _CREDENTIALS = re.compile(r"(?i)(\b[a-z][\w+.-]*:/{0,2})([^\s:/@'\"]*):[^\s'\"]*@")
@@ -51,6 +55,47 @@ def fit_line(text: str, longest: int = LONGEST_LINE) -> str:
         return line
     # The start tells where the fault is, and the end what to do.
     return f"{line[: longest * 2 // 3]} ... {line[5 - longest // 3 :]}"
+
+
+def shorten_error(error: BaseException) -> str:
+    """Return the first line of another library's error.
+
+    Args:
+        error: The error.
+
+    Returns:
+        Its first line, or the name of its class if it has no message.
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def summarize_error(error: BaseException) -> str:
+    """Return the class of another library's error and the first line of its message, in at most 200 characters.
+
+    Args:
+        error: The error.
+
+    >>> summarize_error(KeyError("name"))
+    "KeyError: 'name'"
+    """
+    kind, line = type(error).__name__, shorten_error(error)
+    return kind if line == kind else f"{kind}: {line}"[:200]
+
+
+def replace_non_finite(value: Any) -> Any:
+    """Replace infinities and NaN in plain values by None, since JSON has neither.
+
+    Args:
+        value: A number, a text, or nested lists and dictionaries of them.
+
+    >>> replace_non_finite({"psnr": [float("inf"), 30.5]})
+    {'psnr': [None, 30.5]}
+    """
+    if isinstance(value, dict):
+        return {key: replace_non_finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [replace_non_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def hide_password(url: str) -> str:

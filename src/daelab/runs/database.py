@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from daelab._util.text import fit_line, hide_password, hide_passwords
+from daelab._util.text import fit_line, hide_password, hide_passwords, shorten_error
 from daelab.runs.folder import get_runs_root
 
 _LOCK_ID = 0x6461656D
@@ -189,7 +189,7 @@ def make_database_error(what: str, url: str, error: BaseException) -> DatabaseEr
         An error whose message is one line without passwords.
     """
     cause = getattr(error, "orig", None) or error
-    reason = (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    reason = shorten_error(cause)
     # A driver may repeat parts of the URL, and what stands before an "@" may be a password.
     reason = fit_line(re.sub(r"[^\s'\"]*@", "***@", hide_passwords(reason)), 200)
     # Only a file can be read-only, full or damaged. An operational error of a server is about the connection to it.

@@ -315,7 +315,7 @@ def _read_rows(connection: Connection, where: ColumnElement[bool] | None = None)
 
 def _read_row(stored: Mapping[Any, Any], columns: Sequence[Column[Any]]) -> dict[str, Any]:
     """Convert the stored values of a row to the types of their columns."""
-    row = {column.name: _read_value(column, stored[column.name]) for column in columns}
+    row = {one.name: None if (value := stored[one.name]) is None else _read_value(one, value) for one in columns}
     unreadable = [name for name, value in row.items() if value is None and stored[name] not in (None, "null")]
     for column in columns:
         if row[column.name] is None and not column.nullable:
@@ -326,7 +326,7 @@ def _read_row(stored: Mapping[Any, Any], columns: Sequence[Column[Any]]) -> dict
 
 
 def _read_value(column: Column[Any], value: Any) -> Any:
-    """Convert a stored value to its column's type. Return None if it is none, or is of another type."""
+    """Convert a stored value to its column's type. Return None if it is of another type."""
     if isinstance(column.type, JSON):
         try:
             value = json.loads(value) if isinstance(value, str) else value

@@ -48,10 +48,11 @@ def lock_run(folder: Path) -> Iterator[None]:
     path = folder / LOCK_FILE
     handle = _open_locked(path)
     try:
-        with suppress(OSError):  # a full disk keeps nobody from the lock; only the owner's name is missing then
-            os.ftruncate(handle, 0)
-            os.write(handle, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
-        yield
+        with _lock_folder(folder):
+            with suppress(OSError):  # a full disk keeps nobody from the lock; only the owner's name is missing then
+                os.ftruncate(handle, 0)
+                os.write(handle, json.dumps({"host": socket.gethostname(), "pid": os.getpid()}).encode())
+            yield
     finally:
         # While the lock is still held, so that no other process can lock a file that is then removed.
         with suppress(OSError):
@@ -78,10 +79,34 @@ def _open_locked(path: Path) -> int:
         except OSError as error:
             if error.errno in _NO_LOCKS:
                 return handle
-            message = f"run {path.parent.name} is in use by {_describe_owner(handle)}; wait until it has ended"
+            message = _describe_use(path.parent, _describe_owner(handle))
             os.close(handle)
-            raise RunInUseError(f"{message}, stop it, or choose another name") from None
+            raise RunInUseError(message) from None
         os.close(handle)
+
+
+@contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Lock a folder itself, whose lock file somebody may have deleted, where the system can do that."""
+    if sys.platform == "win32":  # it deletes no file that is open
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle)
+    except BlockingIOError:
+        os.close(handle)
+        raise RunInUseError(_describe_use(folder, "another process, whose lock file was deleted")) from None
+    except OSError:  # some network file systems lock only what is open for writing
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _describe_use(folder: Path, owner: str) -> str:
+    return f"run {folder.name} is in use by {owner}; wait until it has ended, stop it, or choose another name"
 
 
 def _lock(handle: int) -> None:
@@ -105,7 +130,9 @@ def _read_owner(handle: int) -> tuple[str, int] | None:
     with suppress(OSError, ValueError, LookupError, TypeError):
         os.lseek(handle, 0, os.SEEK_SET)
         owner = json.loads(os.read(handle, 1000))
-        return str(owner["host"])[:100], int(owner["pid"])
+        # Zero and negative numbers mean groups of processes.
+        if (pid := int(owner["pid"])) > 0:
+            return str(owner["host"])[:100], pid
     return None
 
 
