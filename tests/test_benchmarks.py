@@ -1,4 +1,4 @@
-"""Every benchmark runs with tiny sizes and prints one JSON document; every tool is tested somewhere."""
+"""Every benchmark runs with tiny sizes and prints one JSON document, and every tool has a test."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ SCRIPTS = {
         "--crop 32",
         "ratio images picture baselines model noise threads",
     ),
+    "threads.py": (
+        "--work denoising --others 0 --rounds 1 --seconds 0.01 --warm-up 1 --precision float32",
+        "cores works load_before machine",
+    ),
+    "start_up.py": ("--rounds 1 --only=--help", "commands"),
+    "photo_speed.py": ("--rounds 1 --megapixels 0", "methods"),
+    "cost_by_size.py": ("--only trials --sizes 3", "axes"),
     "crops_speed.py": ("--pictures 6 --crops 2 --crop 16 --batch 8 --rounds 1", "crop batch works"),
     "processes.py": (
         "--cores 0 --rounds 1 --steps 2 --warm-up 1 --batch 8 --precision float32",
@@ -46,11 +53,13 @@ ELSEWHERE = {
     "do_no_harm.py": "denoising/test_automatic.py",
     "kill_stress.py": "e2e/test_kill.py",
     "ledger_load.py": "e2e/test_load.py",
+    "performance.py": "tools/test_performance_page.py",
     "postgres.py": "e2e/test_explore.py",
     "serve_load.py": "e2e/test_load.py",
 }
 TOOLS_TESTED = {
     "audit.py": "tools/test_audit.py",
+    "before_after.py": "tools/test_site.py",
     "cards.py": "tools/test_site.py",
     "demo.py": "tools/test_shipping.py",
     "figures.py": "tools/test_site.py",
@@ -66,7 +75,7 @@ TOOLS_TESTED = {
 def test_prints_one_json_document(script: str) -> None:
     arguments, keys = SCRIPTS[script]
     command = [sys.executable, str(BENCHMARKS / script), "--data", "photos", "--json", *arguments.split()]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert result.returncode == 0, result.stderr
     document = json.loads(result.stdout)
     assert set(keys.split()) <= set(document)
@@ -80,7 +89,10 @@ def test_prints_one_json_document(script: str) -> None:
 
 
 def test_every_script_is_tested() -> None:
-    assert {path.name for path in BENCHMARKS.glob("*.py")} - {"common.py", "graphics.py"} == {*SCRIPTS, *ELSEWHERE}
+    assert {path.name for path in BENCHMARKS.glob("*.py")} - {"common.py", "graphics.py", "performance_page.py"} == {
+        *SCRIPTS,
+        *ELSEWHERE,
+    }
     assert {path.name for path in TOOLS.glob("*.py")} - {"beyond.py", "train_gain.py"} == set(TOOLS_TESTED)
     for script, test in (ELSEWHERE | TOOLS_TESTED).items():
         assert f'"{script.removesuffix(".py")}' in (ROOT / "tests" / test).read_text(encoding="utf-8"), script

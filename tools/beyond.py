@@ -1,4 +1,4 @@
-"""Tables of what lies beyond the paper, from the leaderboards and studies that the repository keeps; see results.py."""
+"""The tables of the results beyond the paper, from the leaderboards and studies in the repository; see results.py."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from daelab.models.registry import find_shipped_model
 
 ROOT = Path(__file__).parents[1]
 FAMILY = {"dae-s": (26.95, 27.3, 0.15), "dae-m": (27.3, 27.8, 0.35), "dae-l": (27.6, 28.2, 0.5)}
-"""Batch PSNR at least and aimed at, dB, and the share of the F1 lost by model-c that is to be regained."""
+"""The minimum and the goal of the batch PSNR in dB, and the goal of the closed gap (see `family`), as a share."""
 LEVELS = ("awgn(15)", "awgn(25)", "awgn(50)")
 PUBLISHED = {"CBM3D, as published": (33.52, 30.71, 27.38), "CDnCNN-B, as published": (33.89, 31.23, 27.92)}
 """PSNR on CBSD68 under `LEVELS`, dB: Zhang et al., 2017, Beyond a Gaussian denoiser."""
 STUDY = ROOT / "docs" / "results" / "frontier-cifar10" / "points.csv"
-"""What each part of dae-s buys: `daelab compare --study frontier --against frontier-0 --plot DIR`."""
+"""The study of the parts of dae-s: `daelab compare --study frontier --against frontier-0 --plot DIR`."""
 TASK = ROOT / "docs" / "results" / "task-cifar10"
-"""Weights of a classifier's features: `runs.csv` of a comparison, and `leaderboard.csv` of the same runs."""
+"""The study of the weight of a classifier's features: `runs.csv` of a comparison, and `leaderboard.csv` of its runs."""
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -108,13 +108,13 @@ def photographs(board: list[dict[str, Any]]) -> Table:
 
 
 def family(board: list[dict[str, Any]]) -> Table:
-    """Make the table of the goals of the `dae` models and of what they reach."""
+    """Make the table of the `dae` models: their scores and their goals."""
     found = {each["model"]: each for each in board}
     base = found["model-c"]["recovered_holdout"]
     rows = []
     for name, (floor, goal, share) in FAMILY.items():
         for each in (found[key] for key in (name, f"{name}.task") if key in found):
-            regained = (each["recovered_holdout"] - base) / (1 - base)
+            closed = (each["recovered_holdout"] - base) / (1 - base)
             rows.append(
                 [
                     each["model"],
@@ -122,16 +122,17 @@ def family(board: list[dict[str, Any]]) -> Table:
                     f"{floor:.2f}",
                     f"{goal:.2f}",
                     f"{100 * each['recovered_holdout']:.1f}",
-                    f"{100 * regained:.0f}",
+                    f"{100 * closed:.0f}",
                     f"{100 * share:.0f}",
                 ]
             )
-    columns = ["model", "batch PSNR, dB", "floor", "goal", "recovered, %", "regained, %", "to regain, %"]
+    columns = ["model", "batch PSNR, dB", "minimum, dB", "goal, dB", "recovered F1, %", "closed gap, %", "goal, %"]
     note = (
-        "Recovered: (F1 denoised - F1 noisy) / (F1 clean - F1 noisy) by judge:holdout, against which nothing is "
-        f"trained. Regained: the share of what model-c leaves lost by it ({100 * (1 - base):.1f}%)."
+        "The recovered F1 is (F1 denoised - F1 noisy) / (F1 clean - F1 noisy) of the classifier holdout, with which "
+        f"none of these models was trained. model-c leaves a gap of {100 * (1 - base):.1f}% to a full recovery. The "
+        "closed gap is the share of it that a model recovers."
     )
-    return Table("The family against its goals", columns, rows, note)
+    return Table("The dae models and their goals", columns, rows, note)
 
 
 def elsewhere(board: list[dict[str, Any]]) -> Table:
@@ -144,20 +145,23 @@ def elsewhere(board: list[dict[str, Any]]) -> Table:
     images = next(iter(found.values()))[noises[0]]["images"]
     rows = [[model, *(f"{by_noise[noise]['psnr']:.2f}" for noise in noises)] for model, by_noise in found.items()]
     note = (
-        f"Mean PSNR of {images:,.0f} test images, dB; noisy: of the images as they are. What stands below it makes "
-        "pictures worse. The classical methods are tuned under each noise anew; the networks are as they ship."
+        f"Mean PSNR of {images:,.0f} test images, in dB. The row noisy is that of the images without denoising, so a "
+        "model with a lower value makes them worse. The classical methods are tuned under each noise; the networks are "
+        "not trained again."
     )
     return Table("Under other noise", ["model", *noises], rows, note)
 
 
 def parts() -> Table:
-    """Make the table of what each part of `dae-s` and of its training is worth."""
+    """Make the table of what each part of `dae-s` and of its training gains."""
     with STUDY.open(encoding="utf-8", newline="") as file:
         found = list(csv.DictReader(file))
     columns = [column for column in found[0] if column != "time, times"]  # other work shared the core
     rows = [[f"{int(row[key]):,}" if row[key].isdigit() else row[key] for key in columns] for row in found]
-    note = "One thing changed at a time, the best first; ≈: no further from frontier-0 than seeds lie apart."
-    return Table("What each part buys", columns, rows, note)
+    note = (
+        "One thing is changed at a time. The mark ≈ shows that a difference from frontier-0 is within the seed range."
+    )
+    return Table("What each part gains", columns, rows, note)
 
 
 def weights() -> Table:
@@ -171,9 +175,9 @@ def weights() -> Table:
         scores = [f"{100 * each[f'recovered_{judge}']:.1f}" for judge in ("builtin", "holdout")]
         rows.append([float(weight[1]) if weight else 0.0, f"{each['psnr_batch']:.2f}", f"{each['psnr']:.2f}", *scores])
     rows.sort(key=lambda row: row[0])
-    columns = ["weight", "batch PSNR, dB", "PSNR, dB", "recovered, %, builtin", "recovered, %, holdout"]
+    columns = ["weight", "batch PSNR, dB", "PSNR, dB", "recovered F1, %, builtin", "recovered F1, %, holdout"]
     note = (
-        "dae-s taught further with the loss psnr + weight * judge_features, features of judge:builtin; judge:holdout "
-        "was never trained against."
+        "dae-s was trained further with the loss psnr + weight * judge_features, which are features of the classifier "
+        "builtin. None of these models was trained with the classifier holdout."
     )
-    return Table("Pixels against recognition", columns, [[f"{row[0]:g}", *row[1:]] for row in rows], note)
+    return Table("PSNR and recovered F1", columns, [[f"{row[0]:g}", *row[1:]] for row in rows], note)

@@ -3,8 +3,8 @@
     python tools/cards.py                     write the document and docs/images/cards/
     python tools/cards.py --only model-c.table-1 --out DIR
 
-Nothing is typed but what a model of a kind is for. Failures are measured on photographs that anybody may show: those
-of scikit-image that are in the public domain or CC0.
+No figure is typed by hand. Failures are measured on photographs that anybody may show: those of scikit-image that are
+in the public domain or CC0.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,13 +37,15 @@ from daelab.noise.grammar import parse_noise
 
 ROOT = Path(__file__).parents[1]
 BOARDS = ROOT / "docs" / "leaderboard"
+REAL_PAIRS = ROOT / "docs" / "results" / "real-photographs.json"
+"""The mean PSNR of each model on pairs of real photographs, measured by `daelab evaluate MODEL --data paired:DIR`."""
 PHOTOS = ("astronaut", "cat", "coffee", "galaxies", "retina", "rocket")
-"""NASA's and the eye are in the public domain, the others CC0."""
+"""The photographs. Those of NASA and of the eye are in the public domain; the others are CC0."""
 SIDE = 192
-"""Of the middle that is taken of a photograph, pixels."""
+"""The side of the square in the middle of a photograph that is denoised, in pixels."""
 WORST = 3
 ELSEWHERE = ("awgn(25) > quantised", "salt-and-pepper(0.05)", "poisson(30)", "gaussian(0.5, 0.05)")
-"""Noises that a card says what becomes of, beside the model's own."""
+"""The noises that a card tests the model with, beside its own."""
 
 
 def main() -> None:
@@ -56,28 +59,27 @@ def main() -> None:
         if not args.only or name in args.only:
             print(name)
             parts += model_card(name, path, args.out)
-    parts += ["## Judges and the inspector", "", *other_cards()]
+    parts += ["## Classifiers and noise identification", "", *other_cards()]
     write_text(args.out / "models.md", "\n".join(parts).rstrip() + "\n")
 
 
 HEAD = """# Model cards
 
-Written by `python tools/cards.py` from the headers of the weights, the leaderboard and the bundled photographs; not
-by hand.
+`python tools/cards.py` writes this page from the headers of the weights, the leaderboards and the bundled photographs.
 
-All weights are ours, under Apache-2.0 as daelab is. No picture that they were trained on is in any of the files.
-CIFAR-10's were gathered from the web (Krizhevsky, 2009): whether a network that has seen them suits your use is for you
-to judge. None of these models should decide about people, faces or medical pictures, and none is for evidence: what a
-network puts in the place of noise is its guess.
+All weights were trained by this project and are licensed under Apache-2.0, as daelab is. The files contain none of the
+pictures that the models were trained on. The pictures of CIFAR-10 were collected from the web (Krizhevsky, 2009), so
+decide for yourself whether a network that was trained on them suits your use. Do not use these models to decide about
+people, for medical pictures, or as evidence, because a network replaces noise by a guess.
 
-A model is for the noise on its card. Under **Not for** stands what it makes worse: a network made for bright, strong
-noise changes the brightness of a picture that has none, and takes detail away. `daelab inspect` says which noise a
-picture has. None removes blur, scratches or text.
+Use a model for the noise on its card. **Not for** lists the noises that it makes worse: a network that was trained for
+strong noise that brightens pictures also changes the brightness of a picture without it, and removes detail.
+`daelab inspect` identifies the noise in a picture. No model removes blur, scratches or text.
 """
 
 
 def sha(path: Path) -> str:
-    """Of a file's bytes, short: a card is of one file."""
+    """Return the start of the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
@@ -91,7 +93,7 @@ def ranked(name: str, data: str) -> list[dict[str, str]]:
 
 
 def model_card(name: str, path: Path, out: Path) -> list[str]:
-    """One model: what it is, what it reaches, and where it fails."""
+    """Return the card of a model as lines: what it is, how it scores, and where it fails."""
     card = read_model_metadata(path)
     noisy = parse_noise(card.noise)
     measured = photographs(Denoiser.load(path), [str(noisy), *ELSEWHERE])
@@ -105,11 +107,13 @@ def model_card(name: str, path: Path, out: Path) -> list[str]:
         *facts(card, path),
         "",
         *by_noise(name, card),
+        *on_real_pairs(name),
         *elsewhere(measured, str(noisy)),
         f"![{name}: clean, noisy, denoised](images/cards/{picture.name})",
         "",
-        f"*The worst of the bundled photographs under its own noise: clean, noisy, denoised; from the top {said}. Look "
-        "for what is gone: fine lines, texture, and what the noise had clipped.*",
+        f"*The {WORST} photographs with the lowest PSNR after denoising, under the model's own noise, each clean, "
+        f"noisy and denoised. From the top: {said}. Look at fine lines, texture, and areas that the noise has "
+        "clipped.*",
         "",
     ]
 
@@ -121,15 +125,15 @@ def facts(card: ModelMetadata, path: Path) -> list[str]:
     how = recipe.get("training", {})
     hours = training.get("epochs", 0) * training.get("seconds_per_epoch", math.nan) / 3600
     lines = {
-        "for": f"pictures under `{card.noise}`",
+        "for": f"pictures with the noise `{card.noise}`",
         "network": f"{card.spec.parameters:,} parameters, {card.spec.macs() / 1e6:.1f} M MACs for 32 x 32 pixels, "
-        f"{path.stat().st_size / 1000:,.0f} KB; sizes of any kind, padded to multiples of {card.spec.multiple}",
+        f"{path.stat().st_size / 1000:,.0f} KB; pictures of any size, padded to multiples of {card.spec.multiple}",
         "data": f"{card.data.get('name', '')}: {format_cell(split)}"
         + (f"; {card.data['terms']}" if "terms" in card.data else ""),
-        "trained": f"{how.get('optimiser', '')}, loss {recipe.get('loss', '')}, {training.get('epochs')} epochs"
+        "training": f"{how.get('optimiser', '')}, loss {recipe.get('loss', '')}, epochs: {training.get('epochs')}"
         + (f", {hours:.1f} hours" if math.isfinite(hours) else "")
         + f" on {training.get('device')}, {training.get('precision')}",
-        "made by": f"`{training['command']}`; recipe sha256 `{card.recipe_sha256[:16]}`; "
+        "command": f"`{training['command']}`; recipe sha256 `{card.recipe_sha256[:16]}`; "
         f"daelab {card.versions.get('daelab')}, torch {card.versions.get('torch')}",
         "file": f"sha256 `{sha(path)}`",
     }
@@ -137,7 +141,7 @@ def facts(card: ModelMetadata, path: Path) -> list[str]:
 
 
 def by_noise(name: str, card: ModelMetadata) -> list[str]:
-    """Test scores by component from the header; under other noises from the leaderboard."""
+    """Return the table of test scores: by component from the header, and under other noises from the leaderboard."""
     test = card.metrics.get("test")
     if not test:
         return []
@@ -155,8 +159,18 @@ def by_noise(name: str, card: ModelMetadata) -> list[str]:
         for noise, images, before, after, ssim in rows
     ]
     columns = ["noise", "images", "PSNR noisy, dB", "PSNR denoised, dB", "SSIM denoised"]
-    note = f"Test images of {test['data']}, noise seed {test['seed']}."
+    note = f"Means over test images of {test['data']}, with noise of seed {test['seed']}."
     return [Table(f"On {test['data']}", columns, cells, note).to_markdown()]
+
+
+def on_real_pairs(name: str) -> list[str]:
+    """Return the scores on pairs of real photographs, which the repository keeps without the pictures."""
+    real = json.loads(REAL_PAIRS.read_text(encoding="utf-8"))
+    scores = real["models"].get(shorten_model_name(name))
+    if scores is None:
+        return []
+    values = [f"{scores[key]:.2f} dB" for key in ("noisy", "denoised")]
+    return [f"- **on real photographs**: PSNR {values[0]} before and {values[1]} after, on {real['data']}", ""]
 
 
 def elsewhere(measured: dict[str, list[dict[str, Any]]], own: str) -> list[str]:
@@ -167,15 +181,17 @@ def elsewhere(measured: dict[str, list[dict[str, Any]]], own: str) -> list[str]:
         rows.append([noise + (" (its own)" if noise == own else ""), f"{before:.2f}", f"{after:.2f}"])
         harmed += [f"`{noise}`"] if after < before else []
     made_worse = (
-        f"pictures under {', '.join(harmed)}: it makes them worse." if harmed else "none of these was made worse."
+        f"pictures with the noise {', '.join(harmed)}, which it makes worse."
+        if harmed
+        else "none of these noises, since it makes none of them worse."
     )
-    note = f"The middle {SIDE} x {SIDE} pixels of {len(PHOTOS)} photographs, seed 0."
+    note = f"Means over the middle {SIDE} x {SIDE} pixels of {len(PHOTOS)} photographs, with noise of seed 0."
     table = Table("On photographs", ["noise", "PSNR noisy, dB", "PSNR denoised, dB"], rows, note)
     return [table.to_markdown(), f"**Not for**: {made_worse}", ""]
 
 
 def photographs(denoiser: Denoiser, noises: list[str]) -> dict[str, list[dict[str, Any]]]:
-    """Noise -> for each photograph its name, PSNR before and after, and the three pictures."""
+    """Return, for each noise, the name, the PSNR before and after, and the three pictures of each photograph."""
     return {text: list(_photographs(denoiser, text)) for text in noises}
 
 
@@ -199,7 +215,7 @@ def _psnr(picture: np.ndarray[Any, Any], clean: np.ndarray[Any, Any]) -> float:
 
 
 def mosaic(rows: list[tuple[np.ndarray[Any, Any], ...]], path: Path) -> None:
-    """Rows of pictures side by side, as WebP."""
+    """Write rows of pictures side by side, as WebP."""
     gap = 6
     height, width = len(rows) * (SIDE + gap) - gap, len(rows[0]) * (SIDE + gap) - gap
     sheet = np.full((height, width, 3), 255, np.uint8)
@@ -220,8 +236,8 @@ def other_cards() -> Iterator[str]:
         yield from (
             f"### judge:{name}",
             "",
-            f"- **for**: scoring denoisers of {card.data['name']}; classes: {', '.join(card.classes)}",
-            "- **not for**: telling what is on pictures of yours",
+            f"- **for**: scoring denoisers on {card.data['name']}; classes: {', '.join(card.classes)}",
+            "- **not for**: recognizing what your own pictures show",
             f"- **data**: {format_cell(card.data)}",
             f"- **accuracy**: {test['accuracy'][card.tta]:.2%} of {test['images']:,} clean test images",
             f"- **file**: {path.stat().st_size / 1000:,.0f} KB, sha256 `{sha(path)}`",
@@ -231,8 +247,8 @@ def other_cards() -> Iterator[str]:
     yield from (
         "### inspector",
         "",
-        "- **for**: saying which family of noise is in a picture, and about how much (`daelab inspect`)",
-        "- **not for**: pictures without any smooth place, and noise of no family in its table: it names the nearest",
+        "- **for**: identifying the family and the strength of the noise in a picture (`daelab inspect`)",
+        "- **not for**: pictures without smooth areas, and noise of another family than those in the table below",
         f"- **file**: {path.stat().st_size / 1000:,.0f} KB, sha256 `{sha(path)}`",
         "",
     )

@@ -5,8 +5,8 @@
     daelab leaderboard --data cbsd68 --data-root DIR --out docs/leaderboard/cbsd68
     python tools/results.py --report report
 
-Without --report, what came of the reproduction stays as it stands in docs/results.md. The studies are in docs/results/,
-with the commands that made them. No figure is measured here and none is typed.
+Without --report, the sections about the reproduction stay as they are in docs/results.md. The studies are in
+docs/results/, with the commands that made them. No figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from daelab.experiments.reports.noise_identification import make_identification_
 from daelab.experiments.reports.table import Table
 from daelab.models.model_file import ModelMetadata, read_model_metadata
 from daelab.models.registry import list_shipped_models, shorten_model_name
+from daelab.training.recipe import load_recipe
 from figures import README_PICTURE, draw_readme_picture
 
 ROOT = Path(__file__).parents[1]
@@ -41,25 +42,25 @@ TABLES = (
     "Every run of the study",
     "Tolerances",
 )
-"""Of the report, by the beginning of their titles, in this order."""
-DIFFERENCE = "What made the difference"
+"""The tables of the report, by the beginning of their titles, in this order."""
+DIFFERENCE = "What the schedule and the optimizer change"
 
 
 def main() -> None:
     """Write both documents."""
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--report", type=Path, help="folder that `daelab reproduce` wrote")
-    options.add_argument("--check", action="store_true", help="write nothing; fail where a document would change")
+    options.add_argument("--check", action="store_true", help="write nothing, and fail if a document would change")
     args = options.parse_args()
     boards = {name: records(path) for name, path in BOARDS.items() if path.is_file()}
     for missing in set(BOARDS) - set(boards):
         print(
-            f"README.md stays: {BOARDS[missing]} is not there; daelab leaderboard --data {missing} "
+            f"README.md is not changed: {BOARDS[missing]} is missing; daelab leaderboard --data {missing} "
             f"--out {BOARDS[missing].parent} writes it",
             file=sys.stderr,
         )
     tables = made_beyond(boards)
-    head, reproduced = reproduction(args.report) if args.report else stands()
+    head, reproduced = reproduction(args.report) if args.report else keep_reproduction()
     wanted = {ROOT / "docs" / "results.md": results(head, [*map(section, tables), *reproduced])}
     if len(boards) == len(BOARDS):
         wanted[ROOT / "README.md"] = readme([short(ranked(boards["cifar10"])), photographs(ranked(boards["cbsd68"]))])
@@ -76,9 +77,9 @@ def main() -> None:
 
 FIGURES = {
     "psnr-over-multiplications": "CIFAR-10: PSNR against multiplications per pixel; up and to the left is better",
-    "recognised-over-psnr": "CIFAR-10: what two classifiers recover of the macro F1 that noise takes, against PSNR",
+    "recognised-over-psnr": "CIFAR-10: the recovered F1 of two classifiers against PSNR",
 }
-"""Of CIFAR-10's leaderboard: name -> what it shows."""
+"""The figures of CIFAR-10's leaderboard: name -> caption."""
 
 
 def figure(name: str, path: str) -> str:
@@ -92,16 +93,16 @@ def figure(name: str, path: str) -> str:
 
 
 MORE = {
-    "The family against its goals": "\n\n".join(figure(name, f"leaderboard/cifar10/{name}.svg") for name in FIGURES),
-    "What each part buys": "How it was run, what it means and what each costs: "
-    "[results/frontier-cifar10](results/frontier-cifar10/README.md).",
-    "Pixels against recognition": "How it was run: [results/task-cifar10](results/task-cifar10/README.md).",
+    "The dae models and their goals": "\n\n".join(figure(name, f"leaderboard/cifar10/{name}.svg") for name in FIGURES),
+    "What each part gains": "[The study](results/frontier-cifar10/README.md) says how it was run, what the results "
+    "mean, and what each part costs.",
+    "PSNR and recovered F1": "[The study](results/task-cifar10/README.md) says how it was run.",
 }
-"""Behind a table, by its title."""
+"""The texts after a table, by its title."""
 
 
 def made_beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
-    """Make the tables of what goes beyond the paper: the `dae` models, their parts, photographs."""
+    """Make the tables of the results beyond the paper: the `dae` models, their parts, photographs."""
     found = []
     if "cifar10" in boards:
         board = boards["cifar10"]
@@ -119,26 +120,26 @@ def reproduction(folder: Path) -> tuple[str, list[str]]:
     """Return the line on the hardware and the sections from a report of `daelab reproduce`."""
     path = folder / "report.json"
     if not path.is_file():
-        print(f"{path} is not there; daelab reproduce --out {folder} writes it", file=sys.stderr)
+        print(f"{path} is missing; daelab reproduce --out {folder} writes it", file=sys.stderr)
         raise SystemExit(2)
     document = json.loads(path.read_text(encoding="utf-8"))
     if document["quick"]:
-        print(f"{path} is of a quick look; run daelab reproduce without --quick", file=sys.stderr)
+        print(f"{path} is that of a quick reproduction; run daelab reproduce without --quick", file=sys.stderr)
         raise SystemExit(2)
     tables = [Table(**table) for table in document["tables"]]
     found = [section(table) for title in TABLES if (table := pick(tables, title))]
     environment = document["environment"]
     head = (
-        f"The reproduction's machine: {environment['processor']}, threads: {environment['threads']}, GPU: "
+        f"The reproduction ran on: {environment['processor']}, threads: {environment['threads']}, GPU: "
         f"{environment['gpu'] or 'none'}; "
         + ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-        + f". Noisy pixels: {document['facts']['noisy pixels']}."
+        + f". Its noisy pixels: {document['facts']['noisy pixels']}."
     )
     return head, [*found, *difference(tables)]
 
 
-def stands() -> tuple[str, list[str]]:
-    """Return the same from docs/results.md as it is now."""
+def keep_reproduction() -> tuple[str, list[str]]:
+    """Return the same as `reproduction`, from docs/results.md as it is now."""
     head, *sections = re.split(
         r"^(?=## )", (ROOT / "docs" / "results.md").read_text(encoding="utf-8"), flags=re.MULTILINE
     )
@@ -184,9 +185,9 @@ def results(head: str, sections: list[str]) -> str:
     parts = [
         "# Results",
         "",
-        "Written by `python tools/results.py` from the report of `daelab reproduce`, the leaderboards "
-        "(`docs/leaderboard/`, of `daelab leaderboard`), the studies (`docs/results/`) and the headers of the weights "
-        "that ship; not by hand.",
+        "`python tools/results.py` writes this page from the report of `daelab reproduce`, the leaderboards "
+        "(`docs/leaderboard/`, written by `daelab leaderboard`), the studies (`docs/results/`) and the headers of the "
+        "weights that ship.",
         "",
         head,
         "",
@@ -197,14 +198,14 @@ def results(head: str, sections: list[str]) -> str:
         parts += [section(found), ""]
     parts += ["## How the weights were made", ""]
     for name, path in list_shipped_models().items():
-        parts += made(name, read_model_metadata(path))
+        parts += describe_training(name, read_model_metadata(path))
     for name, path in list_shipped_classifiers().items():
-        parts += judged(name, read_classifier_file(path))
+        parts += describe_classifier(name, read_classifier_file(path))
     return "\n".join(parts)
 
 
 def difference(tables: list[Table]) -> list[str]:
-    """Return the section on what made the difference; empty if the report has no study."""
+    """Return the section on the schedule and the optimizer; empty if the report has no study."""
     runs = pick(tables, "Every run of the study")
     losses = {row[0]: row[3] for row in runs.rows} if runs else {}
     if not losses:
@@ -212,18 +213,18 @@ def difference(tables: list[Table]) -> list[str]:
     paper, ours, muon = (losses[f"study/{name}"] for name in ("shallowest", "ours", "muon"))
     deep, deep_ours, deep_muon = (losses[f"study/{name}"] for name in ("increasing", "deep-ours", "deep-muon"))
     schedule = (
-        "The schedule, and the optimiser. At the same budget of ten epochs of 10,000 images, the network of test 35 "
-        f"comes to a validation loss of {paper:.5f} by the paper's constant rate with Adam; of {ours:.5f} "
-        f"({ours / paper - 1:+.0%}) by ours: AdamW, a rate that rises for the first steps and then falls along a "
-        "cosine to zero, and a moving average of the weights, which is what is validated and kept; and of "
-        f"{muon:.5f} ({muon / paper - 1:+.0%}) with Muon in AdamW's place. In the same order, the four stages of "
-        f"Model-B come to {deep:.5f}, {deep_ours:.5f} and {deep_muon:.5f}. A rate that ends at zero also ends the "
-        "leaps of the validation loss."
+        "All of these runs have ten epochs of 10,000 images. With the paper's constant learning rate and Adam, the "
+        f"network of test 35 reaches a validation loss of {paper:.5f}. With our schedule it reaches {ours:.5f} "
+        f"({ours / paper - 1:+.0%}), and with Muon instead of AdamW {muon:.5f} ({muon / paper - 1:+.0%}). Our schedule "
+        "is AdamW, a learning rate that rises in the first steps and then falls along a cosine to zero, and a moving "
+        "average of the weights, which is validated and kept. In the same order, the four stages of Model-B reach "
+        f"{deep:.5f}, {deep_ours:.5f} and {deep_muon:.5f}. When the learning rate falls to zero, the validation loss "
+        "also stops jumping from epoch to epoch."
     )
     return [f"## {DIFFERENCE}\n\n{schedule}"]
 
 
-def made(name: str, card: ModelMetadata) -> list[str]:
+def describe_training(name: str, card: ModelMetadata) -> list[str]:
     """Return the lines on the training of a shipped model, from its header."""
     data, metrics, training = card.data, card.metrics, card.training
     versions = ", ".join(f"{key} {value}" for key, value in card.versions.items())
@@ -231,27 +232,26 @@ def made(name: str, card: ModelMetadata) -> list[str]:
     time = ""
     if "seconds_per_epoch" in training:
         minutes = training["epochs"] * training["seconds_per_epoch"] / 60
-        time = (
-            f": {training['epochs']} epochs of {training['seconds_per_epoch']:.1f} s (median), {minutes:.0f} min in all"
-        )
+        time = f"; epochs: {training['epochs']}, {training['seconds_per_epoch']:.1f} s each (median), {minutes:.0f} min"
     return [
         f"### {name}",
         "",
-        f"- made by `daelab train --recipe {recipe}`, seed {card.recipe.get('seed')}; recipe sha256 "
+        f"- command: `daelab train --recipe {recipe}`, seed {card.recipe.get('seed')}; recipe sha256 "
         f"`{card.recipe_sha256[:16]}`",
-        f"- {card.recipe.get('note', '')}",
-        f"- data: {data.get('name')}, {data.get('train'):,} to train on, {data.get('val'):,} to validate on, "
+        f"- {load_recipe(recipe).note}",
+        f"- data: {data.get('name')}, {data.get('train'):,} training and {data.get('val'):,} validation images, "
         f"seed {data.get('seed')}; noise: {card.noise}",
-        *([f"- its data: {data['terms']}"] if "terms" in data else []),
-        f"- kept: epoch {metrics['epoch']}, validation loss {metrics['val_loss']:.6f}, "
+        *([f"- terms of the data: {data['terms']}"] if "terms" in data else []),
+        f"- best epoch: {metrics['epoch']}, validation loss {metrics['val_loss']:.6f}, "
         f"PSNR {metrics['val_psnr']:.2f} dB, batch PSNR {metrics['val_psnr_batch']:.2f} dB",
-        f"- {training.get('precision')} on {training.get('device')}, threads: {training.get('threads')}{time}",
+        f"- computed in {training.get('precision')} on {training.get('device')}, "
+        f"threads: {training.get('threads')}{time}",
         f"- {versions}",
         "",
     ]
 
 
-def judged(name: str, file: ClassifierFile) -> list[str]:
+def describe_classifier(name: str, file: ClassifierFile) -> list[str]:
     """Return the lines on a shipped classifier, from its header."""
     card = file.card
     test = card.metrics["test"]
@@ -260,7 +260,7 @@ def judged(name: str, file: ClassifierFile) -> list[str]:
     return [
         f"### judge:{name}",
         "",
-        f"- made by `daelab train-judge --recipe {recipe}`",
+        f"- command: `daelab train-judge --recipe {recipe}`",
         f"- {sum(t.numel() for t in file.network.parameters()):,} parameters; test-time augmentation: {card.tta}",
         f"- accuracy on {test['images']:,} test images of {card.data['name']}, by test-time augmentation: {accuracy}",
         f"- {card.training.get('epochs')} epochs, {card.training.get('precision')}",

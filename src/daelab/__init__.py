@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from daelab.datasets.noisy_pairs import NoisyPairs
     from daelab.datasets.registry import load_dataset
-    from daelab.denoising.automatic import load_model
+    from daelab.denoising.automatic import denoise, load_model
     from daelab.denoising.denoiser import Denoiser
     from daelab.denoising.noisy_images import identify_file_noise as identify_noise
     from daelab.denoising.pipeline import denoise_file
+    from daelab.denoising.stacks import denoise_stack, denoise_zarr
     from daelab.experiments.adapt import adapt
     from daelab.experiments.evaluate_model import ModelEvaluation, evaluate
     from daelab.experiments.explore import compare, explore
@@ -47,7 +48,10 @@ __all__ = [
     "Recipe",
     "adapt",
     "compare",
+    "denoise",
     "denoise_file",
+    "denoise_stack",
+    "denoise_zarr",
     "evaluate",
     "explore",
     "identify_noise",
@@ -65,7 +69,10 @@ _PLACES = {
     "Recipe": "training.recipe",
     "adapt": "experiments.adapt",
     "compare": "experiments.explore",
+    "denoise": "denoising.automatic",
     "denoise_file": "denoising.pipeline",
+    "denoise_stack": "denoising.stacks",
+    "denoise_zarr": "denoising.stacks",
     "evaluate": "experiments.evaluate_model",
     "explore": "experiments.explore",
     "identify_noise": "denoising.noisy_images",

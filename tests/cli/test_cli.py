@@ -1,4 +1,4 @@
-"""Every command's help and example, and what the shell completes, over the table of commands."""
+"""The help and the example of every command, and the completion in the shell."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def commands(group: Any, *words: str) -> Iterator[tuple[str, Any]]:
-    """Each command with the words that call it."""
+    """Return each command with the words that call it."""
     for name, one in group.commands.items():
         yield from commands(one, *words, name) if hasattr(one, "commands") else [(" ".join((*words, name)), one)]
 
@@ -90,7 +90,7 @@ def test_help_groups_options_under_headings(
 ) -> None:
     text = read_help("serve", monkeypatch, capsys)
     sections = {part.partition(":\n")[0]: part for part in text.split("\n\n")}
-    assert list(sections)[-4:] == ["Network", "Limits", "Options", "Example"]
+    assert list(sections)[-5:] == ["Network", "Limits", "Performance", "Options", "Example"]
     assert "--allow-host NAME" in sections["Network"]
     assert "--max-body SIZE" in sections["Limits"]
     assert "--help" in sections["Options"]
@@ -121,7 +121,7 @@ Completed = Callable[[str], list[str]]
 
 @pytest.fixture
 def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Completed:
-    """What bash is offered at the end of a line, in a folder with one run."""
+    """Return what bash offers at the end of a line, in a folder with one run."""
     (tmp_path / "runs/mine-1").mkdir(parents=True)
     (tmp_path / "runs/mine-1/recipe.toml").touch()
     monkeypatch.setattr(sys, "argv", ["daelab"])

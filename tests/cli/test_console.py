@@ -1,4 +1,4 @@
-"""What reaches the terminal: foreign text is escaped, errors are one line, and libraries are silent."""
+"""The output on the terminal: foreign text is escaped, errors are one line, and libraries are silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands about runs: whatever the ledger holds is shown, and a wrong database is one clear line."""
+"""The commands about runs show whatever the ledger holds, and report a wrong database in one clear line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command in a folder of its own: exit code, stdout, stderr."""
+    """Run a command in its own folder, and return the exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def command(*words: str) -> tuple[int, str, str]:

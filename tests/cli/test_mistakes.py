@@ -1,4 +1,4 @@
-"""Mistakes that users make with every command: each is answered by one short line that says what to do."""
+"""Every mistake that a user makes is answered by one short line that says what to do."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "an unknown option": ("train --epoch 3", "unknown option '--epoch'; did you mean '--epochs'? Valid: "),
     "an unknown short option": (
         "inspect -q a.png",
-        "unknown option '-q'; did you mean '-h'? Valid: --help, --json, -h",
+        "unknown option '-q'; did you mean '-h'? Valid: --device, --help, --json, -h",
     ),
     "an option without its value": ("denoise a.png --tile", "option '--tile' requires an argument; `daelab "),
     "a switch with a value": ("denoise a.png --recursive=3", "option '--recursive' does not take a value"),
@@ -68,6 +68,12 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "standard input into a folder": ("denoise - --out folder/", "needs the name of a file"),
     "a part beyond the last": ("denoise a.png --shard 3/2", "I must be from 1 to N, not 3/2"),
     "no part": ("denoise a.png --shard half", "--shard must be I/N, such as 2/8"),
+    "a chroma beyond one": ("denoise a.png --model model-c --out c.png --chroma 2", "chroma must lie in [0, 1]"),
+    "a detail below zero": ("denoise a.png --model model-c --out c.png --detail -1", "detail must lie in [0, 1]"),
+    "a strength above one": (
+        "denoise a.png --model model-c --out c.png --strength 1.5",
+        "strength must lie in [0, 1]",
+    ),
     "a strength beyond one": ("denoise a.png --model model-c --out c.png --strength 3", "strength must lie in [0, 1]"),
     "a tile of no size": ("denoise a.png --tile 0", "tile must be at least 1 pixel"),
     "memory in apples": ("denoise a.png --memory apples", "memory must be an amount such as 512MB"),
@@ -156,7 +162,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make the files that the mistakes name."""
+    """Write the files that the mistakes name."""
     root = tmp_path_factory.mktemp("mistakes")
     for name in ("a.png", "b.png"):
         Image.fromarray(np.full((9, 7, 3), 100, np.uint8)).save(root / name)
@@ -170,7 +176,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def answer(workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command in the workspace, and return its only line on stderr."""
+    """Return a function that runs a command in the workspace and returns its only line on stderr."""
     monkeypatch.chdir(workspace)
 
     def run(*words: str) -> str:

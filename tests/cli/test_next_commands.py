@@ -1,4 +1,4 @@
-"""A command that is printed can be pasted: it names the program, the data, the runs and the ledger as the user did."""
+"""A printed command can be pasted into the shell: it names the program, the data, the runs and the ledger."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 
 from daelab.cli import console
 from daelab.cli.console import format_command, print_error
+from daelab.cli.train import _name_evaluation
+from daelab.runs.folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
 def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A shell without variables of daelab, in which `daelab` is on the path."""
+    """Prepare a shell without variables of daelab, in which `daelab` is on the path."""
     for name in ("DAELAB_RUNS", "DAELAB_DATA", "DAELAB_LEDGER", "DAELAB_DEVICE"):
         monkeypatch.delenv(name, raising=False)
     program = tmp_path / "bin" / "daelab"
@@ -74,3 +76,14 @@ def test_the_advice_of_an_error_is_completed(
         "daelab: interrupted and saved; go on with: env DAELAB_RUNS=my/runs daelab train --resume a",
         "daelab: photo: daelab with: daelab",
     ]
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments"),
+    [('"mynets:Small"', ["mynets:Small@small", "--data", "photos"]), ('"model-c"', ["small", "--data", "photos"])],
+)
+def test_the_evaluation_of_a_users_network_names_its_code(spec: str, arguments: list[str], tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "small")
+    run.path.mkdir()
+    run.recipe.write_text(f'spec = {spec}\ndata = {{ name = "photos" }}\n')
+    assert _name_evaluation(run) == arguments

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from daelab import denoise, denoise_file
@@ -121,6 +122,21 @@ def test_each_choice_is_described_once() -> None:
     assert describe_choices([noisy]) == ("best", noisy.why)
     assert describe_choices([clean, clean]) == ("", clean.why)
     assert describe_choices([clean, noisy, clean, noisy]) == ("best", f"{clean.why} | {noisy.why}")
+
+
+@pytest.mark.parametrize("black", [False, True])
+def test_the_colors_of_cmyk_decide_for_its_black(black: bool, tmp_path: Path) -> None:
+    """A picture has one noise, and black ink that is not used stays so."""
+    photo = read_picture("photo:cat").pixels[:96, :96]
+    inks = np.dstack([255 - photo, (255 - photo).min(axis=2) // 2 if black else np.zeros((96, 96))])
+    inks = inks + np.random.default_rng(0).normal(0, 25, inks.shape) * ([1, 1, 1, 1] if black else [1, 1, 1, 0])
+    tifffile.imwrite(tmp_path / "a.tif", inks.clip(0, 255).astype(np.uint8), photometric="separated")
+    done = denoise_file(tmp_path / "a.tif", tmp_path / "b.tif")
+    assert done.why.count("Denoised with") == 1
+    assert "|" not in done.why
+    before, after = (read_picture(tmp_path / name).pixels for name in ("a.tif", "b.tif"))
+    assert np.array_equal(before[..., 3], after[..., 3]) is not black
+    assert not np.array_equal(before[..., :3], after[..., :3])
 
 
 def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Classical methods: read and printed alike, tuned as declared, better than the noise they are given."""
+"""Classical methods: they are parsed as they are printed, tuned over their grid, and improve the noisy image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OURS = [name for name in CLASSICAL_METHODS if name != "bm3d"]
 
 
 def whole(name: str) -> ConfiguredMethod:
-    """With the middle of each row of the grid, uncorrected."""
+    """Return a method with the middle value of each setting's grid, without the correction of gain and offset."""
     return ConfiguredMethod(
         name, {key: row[len(row) // 2] for key, row in CLASSICAL_METHODS[name].grid.items()}, (1.0, 0.0)
     )

@@ -1,4 +1,4 @@
-"""The estimate of what denoising would gain, and the recognition of graphics."""
+"""The estimate of the gain of denoising, and the recognition of graphics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures are compared upright, page by page, in one range; what cannot be scored is refused by its name."""
+"""Pictures are compared upright, page by page and in one range; one that cannot be scored is refused by name."""
 
 from __future__ import annotations
 

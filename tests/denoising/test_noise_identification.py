@@ -1,4 +1,4 @@
-"""The inspector tells the families of noise apart, on pictures it has not seen, and says honestly what fits."""
+"""Noise identification distinguishes the families on unseen pictures, and recommends only models that fit."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from daelab.denoising.noise_identification.families import (
     was_trained_for,
 )
 from daelab.denoising.noise_identification.features import COUNT, PATCH_SIDE, compute_features, extract_patches
+from daelab.denoising.noise_identification.identify import _sigma
 from daelab.denoising.noise_identification.network import (
     NoiseEstimator,
     NoiseIdentifier,
@@ -134,7 +135,7 @@ def test_features_of_several_pictures_are_those_of_each() -> None:
 
 @pytest.fixture(scope="module")
 def small() -> NoiseIdentifier:
-    """Trained on little."""
+    """Return a noise identification that was trained on few examples."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(noise_identification, "TEST", 200)
         return train_noise_identifier(["photos"], examples=600)
@@ -355,6 +356,18 @@ def test_a_model_fits_what_it_was_trained_for(trained: str, text: str, fit: bool
     kind = classify_noise(parse_noise(text))
     assert kind is not None
     assert was_trained_for(parse_noise(trained), kind, effect_of(text)) is fit
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 13), (64, 51), (1200, 1025)])
+def test_the_estimate_of_the_level_is_that_of_scikit_image(size: tuple[int, int]) -> None:
+    from skimage.restoration import estimate_sigma
+
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    top, left = ((side - 1024) // 2 if side > 1024 else 0 for side in size)
+    middle = pixels[top : top + 1024, left : left + 1024] / 255
+    expected = estimate_sigma(middle, channel_axis=-1, average_sigmas=True)
+    assert _sigma(torch.from_numpy(pixels).permute(2, 0, 1), 255) == pytest.approx(expected, rel=1e-6)
+    assert (_sigma(torch.full((3, *size), 7, dtype=torch.uint8), 255) or 0) < 1e-6
 
 
 def test_the_models_named_are_those_whose_card_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Denoising of files: what is written where, what is skipped, what fails, and what the errors say."""
+"""Denoising of files: where results are written, what is skipped, what fails, and what the errors say."""
 
 from __future__ import annotations
 
@@ -242,6 +242,7 @@ def test_workers_report_in_order(workers: int, tmp_path: Path) -> None:
         (["*.nothing"], {}, "no picture in"),
         (["."], {}, "no picture in"),
         (["a.png", "b.png"], {"out": Path("x.png")}, "need a folder"),
+        (["a.png"], {"suffix": "/../b"}, "--suffix /../b: a part of a file name has no slash"),
         (["a.png"], {"form": "wepb"}, "did you mean 'webp'"),
         (["a.png"], {"out": Path("x.xyz")}, "unknown picture format '.xyz'"),
     ],

@@ -1,4 +1,4 @@
-"""Pixels of every type as arrays that denoisers take, and back: ranges, outliers, and what alpha hides."""
+"""Pixels of every type become arrays that denoisers take, and back: ranges, outliers, and hidden pixels."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_outliers_pass_and_the_rest_is_as_without_them(dtype: type) -> None:
 
 
 def hidden(below: object, dtype: str) -> Picture:
-    """A noisy disc on a hidden ground."""
+    """Return a noisy disc on a background that alpha hides."""
     y, x = np.mgrid[:64, :64] - 32
     seen = y**2 + x**2 < 500
     noise = np.random.default_rng(0).random((64, 64, 3))

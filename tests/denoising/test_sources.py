@@ -1,4 +1,4 @@
-"""Which files a batch reads, what it names that it does not read, and where results may go."""
+"""The files that a batch reads, those that it names without reading them, and where results may be written."""
 
 from __future__ import annotations
 

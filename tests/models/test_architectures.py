@@ -1,4 +1,4 @@
-"""The layer table reproduces the paper's figures row by row; every preset reads back from its shapes."""
+"""The layer table reproduces the paper's figures, and every preset is inferred from its shapes."""
 
 from __future__ import annotations
 
@@ -228,6 +228,7 @@ GROWN: dict[str, tuple[Architecture, bool]] = {
     "more in the decoder": (UNet((8, 16), (1, 2), (2,)), False),
     "narrower": (UNet((8, 12), (1, 2)), False),
     "another number of levels": (UNet((8,), (1,)), False),
+    "one that takes the noise level": (UNet((8, 16), (1, 2), conditioned=True), False),
     "another kind": (ARCHITECTURE_PRESETS["model-c"], False),
 }
 
@@ -236,4 +237,5 @@ GROWN: dict[str, tuple[Architecture, bool]] = {
 def test_a_unet_grows_from_one_of_fewer_blocks(case: str) -> None:
     other, grows = GROWN[case]
     assert UNet((8, 16), (1, 2)).can_start_from(other) is grows
+    assert not grows or UNet((8, 16), (1, 2), conditioned=True).can_start_from(other)
     assert ARCHITECTURE_PRESETS["model-c"].can_start_from(other) is (case == "another kind")

@@ -1,4 +1,4 @@
-"""A user's own module as a network: what tiling must know of it, its file, and who may name it."""
+"""A user's module as a network: how it is tiled and stored, and who may name it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def weigh(image, clean):
 
 @pytest.fixture
 def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
-    """A module of the user in the current folder."""
+    """Write a module of the user into the current folder."""
     import importlib
     import sys
 
@@ -144,7 +144,7 @@ MISTAKES = {
     "multiple": (lambda: Denoiser(blur, multiple=0), "multiple must be a whole number"),
     "multiple of text": (lambda: Denoiser(blur, multiple="2"), "multiple must be a whole number"),
     "halo": (lambda: Denoiser(blur, halo=-1), "halo must be"),
-    "halo of a backend": (lambda: Denoiser(Denoiser(blur).method, halo=3), "those of a backend are its own"),
+    "halo of a backend": (lambda: Denoiser(Denoiser(blur).method, halo=3), "a backend has its own"),
     "no such module": (lambda: daelab.load_model("nosuch:make"), "model nosuch:make: ModuleNotFoundError"),
     "no such function": (lambda: daelab.load_model("nets:make"), "model nets:make: AttributeError"),
     "a number": (lambda: daelab.load_model("nets:make_number"), "returned int"),

@@ -1,4 +1,4 @@
-"""A model file gives back what was saved, and one that is damaged, foreign or hostile is refused in a line."""
+"""A model file returns what was saved. A damaged, foreign or hostile file is refused in one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def same(a: nn.Module, b: nn.Module) -> bool:
 
 
 def trained(name: str) -> Network:
-    """A network whose statistics have moved, in channels-last order, as a training leaves it."""
+    """Return a network in channels-last order whose statistics have moved, as after a training."""
     network = build_network(ARCHITECTURE_PRESETS[name], seed=1)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network(torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
@@ -318,6 +318,14 @@ def test_every_shipped_model_loads_by_name(name: str) -> None:
     assert (command, option) == ("daelab train", " --recipe ")
     assert load_recipe(made).sha256 == card.recipe_sha256
     assert network.spec == card.spec
+
+
+def test_a_file_does_not_take_the_place_of_a_shipped_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("dae-s", "model-c"):
+        Path(name).touch()
+        assert find_model_file(name).parent != Path()
+    assert find_model_file("./dae-s") == Path("dae-s")
 
 
 def test_a_name_that_is_no_model() -> None:

@@ -1,4 +1,4 @@
-"""Every preset's module equals one of plain torch layers, keeps float64, and depends on its radius alone."""
+"""Every preset's network equals one of plain torch layers, keeps float64, and depends on its radius only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ every_unet = pytest.mark.parametrize("spec", UNETS.values(), ids=list(UNETS))
 
 
 def lively(spec: Architecture, dtype: torch.dtype = torch.float32) -> Network:
-    """A network whose norms have statistics of their own and whose weights are not zero, as a trained one."""
+    """Return a network whose norms have statistics and whose weights are not zero, as after a training."""
     network = build_network(spec, seed=1).to(dtype)
     generator = torch.Generator().manual_seed(2)
     for module in network.modules():
@@ -63,7 +63,7 @@ def noise(*shape: int) -> Tensor:
 
 
 class Plain(nn.Module):
-    """The paper's network, section 3.3, of torch's own layers; its tensors have the same names."""
+    """The paper's network (section 3.3) from torch's own layers, with the same names of tensors."""
 
     def __init__(self, spec: Autoencoder) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ def test_inference_equals_the_module(spec: Architecture, dtype: torch.dtype, tol
 
 
 def positive(spec: Architecture) -> Network:
-    """A network in float64 in which no path cancels another and no ReLU is shut: every reach shows."""
+    """Return a network in float64 in which no path cancels another and every ReLU is open: the whole reach shows."""
     network = build_network(spec).double().eval()
     for name, tensor in network.state_dict().items():
         if name.endswith("weight") and tensor.ndim == 4:
@@ -182,7 +182,7 @@ def positive(spec: Architecture) -> Network:
 
 
 def far_enough(spec: Architecture) -> int:
-    """A multiple of the spec's that is farther than the radius."""
+    """Return a multiple of the architecture's size multiple that is larger than its radius."""
     return (spec.radius // spec.multiple + 1) * spec.multiple
 
 

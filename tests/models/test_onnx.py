@@ -1,4 +1,4 @@
-"""An ONNX file gives the pictures of the model it was made of, at any size, and knows what it is."""
+"""An ONNX file gives the same pictures as its model at any size, and holds the model's metadata."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
-from daelab.models.layers import Network, fold_batch_norms
+from daelab.models.layers import Network, append_noise_level, fold_batch_norms
 from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
 from daelab.models.onnx import PARITY_TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_networks
 from daelab.models.registry import list_shipped_models
@@ -33,7 +33,7 @@ pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
 
 def lively(spec: Architecture) -> Network:
-    """A network whose pictures vary, however deep it is, and whose norms have statistics."""
+    """Return a network whose pictures vary, however deep it is, and whose norms have statistics."""
     network = build_network(spec)
     generator = torch.Generator().manual_seed(1)
     for parameter in network.parameters():
@@ -48,7 +48,7 @@ def lively(spec: Architecture) -> Network:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every architecture as a model file; the shipped models below have the presets' channels."""
+    """Write every architecture as a model file, with the channels of the presets for shipped models."""
     folder = tmp_path_factory.mktemp("models")
     for name, spec in NARROW_PRESETS.items():
         card = ModelMetadata(spec, name, "type-1", recipe_sha256="ab" * 32, versions=collect_versions())
@@ -58,7 +58,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def made(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportedModel]:
-    """The same, written as ONNX."""
+    """Write the same models as ONNX files."""
     folder = tmp_path_factory.mktemp("onnx")
     return {name: export_model(path, folder / f"{name}.onnx") for name, path in files.items()}
 
@@ -97,10 +97,12 @@ SIZES = [(1, 1), (7, 200), (33, 31), (64, 64), (150, 97)]
 @pytest.mark.parametrize("name", list_shipped_models())
 def test_every_shipped_model_gives_the_pictures_of_pytorch(name: str, tmp_path: Path) -> None:
     exported = export_model(name, tmp_path / "model.onnx")
-    run, denoiser = OnnxModel(exported.path), Denoiser.load(name)
+    run = OnnxModel(exported.path)
+    denoiser = Denoiser.load(name, sigma=25.5 if run.metadata.spec.conditioned else None)
     for size in SIZES:
         x = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(7))
-        torch.testing.assert_close(run(x), denoiser.batch(x), rtol=PARITY_TOLERANCE, atol=PARITY_TOLERANCE)
+        given = append_noise_level(x, torch.tensor([0.1, 0.1])) if denoiser.method.conditioned else x
+        torch.testing.assert_close(run(given), denoiser.batch(x), rtol=PARITY_TOLERANCE, atol=PARITY_TOLERANCE)
 
 
 CONTEXTS = {
@@ -183,7 +185,7 @@ def test_pictures_that_are_no_numbers_do_not_pass() -> None:
 
 
 def foreign(path: Path) -> None:
-    """A file that some other program wrote."""
+    """Write a file as another program would."""
     helper = onnx.helper
     entry, out = (helper.make_tensor_value_info(name, 1, ["n", 3, "h", "w"]) for name in ("x", "y"))
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "copy", [entry], [out])
@@ -192,7 +194,7 @@ def foreign(path: Path) -> None:
 
 
 def changed(path: Path, **fields: object) -> None:
-    """One of ours with another card."""
+    """Write one of daelab's files with other metadata."""
     foreign(path)
     model = onnx.load(path)
     card = ModelMetadata(ARCHITECTURE_PRESETS["model-c"]).to_dict() | fields

@@ -1,10 +1,11 @@
-"""Weights of other people's networks, by a stub of spandrel: its loader, its descriptor and its size rules."""
+"""Weights of other people's networks, tested with a stub of spandrel."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from daelab.cli import main
 
 
 class DnCNN(nn.Module):
-    """A network in the manner of DnCNN: it computes the noise, and takes away what it computed."""
+    """A network like DnCNN, which estimates the noise and subtracts it."""
 
     def __init__(self, channels: int = 3) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ Install = Callable[..., None]
 
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """Put a spandrel in place whose networks have these rules."""
+    """Replace spandrel by a stub whose networks have these size rules."""
 
     def put(*, scale: int = 1, **rules: Any) -> None:
         class Loader:
@@ -74,6 +75,47 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
         monkeypatch.setitem(sys.modules, "spandrel", module)
 
     return put
+
+
+@pytest.fixture
+def real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Return the real spandrel, with a stub of torchvision, which the denoising networks do not use."""
+    if find_spec("spandrel") is None or find_spec("einops") is None:
+        pytest.skip("spandrel is not installed")
+    functional = ModuleType("torchvision.transforms.functional")
+    for name in ("InterpolationMode", "rotate", "normalize"):
+        setattr(functional, name, None)
+    for name in ("torchvision", "torchvision.transforms"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, functional.__name__, functional)
+
+
+def make_dncnn(channels: int, norms: bool) -> nn.Module:
+    """Make a DnCNN whose tensors are named as in the files of its authors."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(channels, 8, 3, padding=1), nn.ReLU()]
+    for _ in range(6):
+        layers += [nn.Conv2d(8, 8, 3, padding=1), *([nn.BatchNorm2d(8)] * norms), nn.ReLU()]
+    network = nn.Module()
+    network.model = nn.Sequential(*layers, nn.Conv2d(8, channels, 3, padding=1))
+    return network.eval()
+
+
+@pytest.mark.usefixtures("real")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("channels", "norms"), [(3, False), (3, True), (1, False)])
+def test_the_real_spandrel_runs_a_dncnn(channels: int, norms: bool, tmp_path: Path) -> None:
+    network = make_dncnn(channels, norms)
+    torch.save(network.state_dict(), tmp_path / "DnCNN.pth")
+    denoiser = daelab.load_model(tmp_path / "DnCNN.pth")
+    x = torch.rand(1, 3, 50, 37)
+    images = x.reshape(-1, channels, 50, 37)
+    due = (images - network.model(images)).detach().clamp(0, 1).reshape(x.shape)  # as spandrel limits it
+    inner = (..., slice(8, -8), slice(8, -8))  # at the edges, daelab mirrors the picture
+    torch.testing.assert_close(denoiser.batch(x)[inner], due[inner], atol=1e-5, rtol=0)
+    torch.save({"a.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="knows no architecture with these tensors"):
+        daelab.load_model(tmp_path / "other.pth")
 
 
 def save(path: Path, channels: int = 3, wrapper: str = "") -> DnCNN:

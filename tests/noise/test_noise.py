@@ -1,4 +1,4 @@
-"""Every noise of the table keeps the contract; text and value are two forms of one thing."""
+"""Every noise of the table keeps the contract, and text and value are two forms of the same noise."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def levels(low: float, high: float) -> st.SearchStrategy[float | LevelRange]:
 
 
 def single() -> st.SearchStrategy[Noise]:
-    """Any term, with levels inside its bounds, numbers or ranges."""
+    """Draw any noise with levels inside its bounds, as numbers or ranges."""
     made = []
     for kind in list_terms().values():
         bounds = [kind.bounds.get(field.name, (-9.0, 9.0)) for field in fields(kind)]
@@ -89,7 +89,7 @@ def single() -> st.SearchStrategy[Noise]:
 
 
 def ordered(kind: type, numbers: tuple[float | LevelRange, ...]) -> Noise:
-    """uniform(low, high) wants them in order; for the others any order is as good."""
+    """Sort the levels of uniform(low, high); for other noises any order is valid."""
     if [field.name for field in fields(kind)] == ["low", "high"]:
         numbers = tuple(sorted(numbers, key=lambda n: n.low if isinstance(n, LevelRange) else n))
     try:
@@ -267,7 +267,7 @@ def test_a_chain_after_a_mixture_draws_afresh(source: BatchStream | IndexedStrea
 
 
 def test_a_mixture_leaves_the_others_draws_alone() -> None:
-    """What an image gets after a mixture does not depend on what its neighbours drew in it."""
+    """The numbers that an image gets after a mixture do not depend on what other images drew in it."""
     noise = parse_noise("(none | gaussian(0, 0.1) > gaussian(0, 0.1) | (none | speckle(0.1))) > speckle(0.1)")
     whole = indexed(noise, list(range(24)))
     assert torch.equal(torch.cat([indexed(noise, [i]) for i in range(24)]), whole)
@@ -396,7 +396,7 @@ def test_poisson_counts_follow_the_exact_distribution(rate: float) -> None:
 
 @pytest.fixture(scope="module")
 def photograph() -> np.ndarray:
-    """uint8 (H, W, 3), sides no multiples of 16."""
+    """Return a photograph, uint8 (H, W, 3), whose sides are no multiples of 16."""
     with Image.open(find_photo("astronaut")) as image:
         return np.asarray(image.convert("RGB").crop((100, 20, 349, 201)))
 
@@ -410,7 +410,7 @@ def uniform_grey(value: float) -> Tensor:
 
 
 def shifted(noise: Tensor, down: int, right: int) -> float:
-    """The correlation of values so far apart."""
+    """Return the correlation of values at a distance."""
     height, width = noise.shape[-2:]
     a, b = noise[..., : height - down, : width - right], noise[..., down:, right:]
     return float((a * b).mean() / noise.square().mean())
@@ -455,7 +455,7 @@ def test_a_cameras_variance_in_linear_light_is_gain_y_plus_read_squared(value: f
 
 
 def test_few_photons_are_counted() -> None:
-    """At 20 electrons for white, a sensor gives 21 values, and not a Gaussian's."""
+    """With 20 electrons at white, a sensor gives 21 distinct values."""
     light = to_linear(parse_noise("camera(0.05, 0)").apply(uniform_grey(0.3), BatchStream(8, 0)))
     counts = light / 0.05
     assert torch.allclose(counts, counts.round(), atol=1e-3)

@@ -1,4 +1,4 @@
-"""The camera's pipeline: what the sensor's noise becomes, and that no step changes the picture itself."""
+"""The camera's pipeline: what it makes of the sensor's noise, and that no step changes the clean image."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_row_noise_is_the_same_along_a_row_or_a_column() -> None:
 
 
 def test_white_is_clipped_by_the_sensor_before_black() -> None:
-    """The brightest value that a sensor can measure is that of white, so noise there only darkens."""
+    """A sensor measures nothing brighter than white, so noise at white only darkens."""
     noisy = apply("raw(0.001, 0.01, 0, 1, 1, 0, 0)", grey(1.0))
     assert float(noisy.max()) == pytest.approx(1)
     assert 0.1 < float((noisy < 0.999).float().mean()) < 0.9

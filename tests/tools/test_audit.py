@@ -1,4 +1,4 @@
-"""Licences of dependencies, and the document on reliability."""
+"""The licences of dependencies, and the page on reliability."""
 
 from __future__ import annotations
 

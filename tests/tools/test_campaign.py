@@ -1,4 +1,4 @@
-"""The campaign on a lent GPU, rehearsed on the CPU."""
+"""The training campaign for a GPU, rehearsed on the CPU."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Run its cells in one namespace, and ask each last value for what a notebook shows of it."""
+    """Run the cells in one namespace, and ask the last value of each for what a notebook shows."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("daelab.experiments.train.write_run_report", lambda run: None)
     document = json.loads(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The handbook's site builds without a warning, asks nobody for anything, and every link in it leads somewhere."""
+"""The handbook's site builds without a warning, loads nothing from elsewhere, and all of its links work."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def script(name: str) -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # its dataclasses look there
     spec.loader.exec_module(module)
     return module
 
 
 class Page(HTMLParser):
-    """What a page links to, what it loads, and what can be linked to in it."""
+    """A parser that collects the links of a page, the files that it loads, and the anchors in it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -53,7 +54,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site as `make docs` does, from a copy in which no figure is drawn yet."""
+    """Build the site as `make docs` does, from a copy without figures."""
     pytest.importorskip("zensical")
     pytest.importorskip("matplotlib")
     pytest.importorskip("sklearn")
@@ -109,7 +110,7 @@ def test_the_api_and_every_command_are_on_their_pages(site: Path) -> None:
 
 
 def shipped() -> dict[str, Path]:
-    """All weights that ship, by the title of their card."""
+    """Return the files of all weights that ship, by the title of their card."""
     judges = {f"judge:{name}": path for name, path in list_shipped_classifiers().items()}
     return {**list_shipped_models(), **judges, "inspector": find_shipped_identifier()}
 
@@ -131,8 +132,8 @@ def test_a_card_says_what_a_model_is_for_and_shows_where_it_fails(
     script("cards").main()
     text = (tmp_path / "models.md").read_text(encoding="utf-8")
     card = text.partition("## model-b-35.published-code\n")[2].partition("\n## ")[0]
-    assert "**for**: pictures under `published-code`" in card
-    assert "**Not for**: pictures under `awgn(25) > quantised`" in card
+    assert "**for**: pictures with the noise `published-code`" in card
+    assert "**Not for**: pictures with the noise `awgn(25) > quantised`" in card
     assert card.count("| type-1 |") == 1
     with Image.open(tmp_path / "images/cards/model-b-35.published-code.webp") as picture:
         assert picture.size == (3 * 192 + 12, 3 * 192 + 12)
@@ -169,3 +170,20 @@ def test_the_pictures_of_the_readme_are_there_and_small() -> None:
         with Image.open(DOCS / "images" / f"{name}.png") as picture:
             assert picture.mode == "P"
         assert (DOCS / "images" / f"{name}.png").stat().st_size < limit
+
+
+def test_the_pictures_before_and_after_are_drawn_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("skimage")
+    tool = script("before_after")
+    assert {path.stem for path in tool.FOLDER.iterdir()} == set(tool.EXAMPLES)
+    assert all(path.stat().st_size <= tool.LARGEST_FILE for path in tool.FOLDER.iterdir())
+    monkeypatch.setattr(tool, "load_model", lambda name: lambda noisy, strength=0: noisy * strength)
+    pixels = tool.draw(tool.Example("cat", "gaussian(0, 0.1)", (5, 9), (40, 30), ({}, {"strength": 1}), enlarged=2))
+    assert pixels.shape == (80, 3 * 60 + 2 * tool.GAP, 3)
+    noisy, black, same = (pixels[:, start : start + 60] for start in range(0, pixels.shape[1], 60 + tool.GAP))
+    assert (noisy == same).all()
+    assert noisy.any()
+    assert not black.any()
+    tool.save(pixels, tmp_path / "new" / "a.webp")
+    with Image.open(tmp_path / "new" / "a.webp") as picture:
+        assert picture.size == (pixels.shape[1], 80)

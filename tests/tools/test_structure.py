@@ -1,4 +1,4 @@
-"""The structure of the package: its packages, imports and sizes stay within limits, and public names are unique."""
+"""The structure of the package: packages, imports and sizes stay within limits, and public names are unique."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SAME_NAMES = {
     "adapt": COMMAND,
     "app": "Typer's name for a group of commands",
     "compare": COMMAND,
+    "denoise": COMMAND,
     "evaluate": COMMAND,
     "log": "the logger `daelab.web`, as the standard library names it",
     "main": "the entry point of a program: the command line, and a worker process of the server",
@@ -125,11 +126,26 @@ def test_names_and_docstrings_are_found(modules: list[Any]) -> None:
     assert structure.list_public_names(two) == {"LIMIT", "OTHER", "half"}
     assert structure.find_duplicate_names(modules) == {"LIMIT": ["one", "two"]}
     documented = {
-        function.name: structure.has_documented_arguments(function)
+        name: structure.has_documented_arguments(function)
         for module in (one, two)
-        for function in structure.list_public_functions(module)
+        for name, function in structure.list_public_functions(module).items()
     }
-    assert documented == {"double": True, "method": None, "half": False}
+    assert documented == {"double": True, "Thing.method": None, "half": False}
+
+
+def test_arguments_are_documented_by_a_section_a_link_or_the_help_of_a_command() -> None:
+    texts = {
+        "one": ONE,
+        "high.three": 'def linked(value):\n    """Return twice a value; see `double`."""\n\n\n'
+        'def lost(value):\n    """Return a value; see `half`."""\n',
+        "cli.four": 'def four(value):\n    """Run."""\n\n\n@app.command("six")\ndef five(value):\n    """Run."""\n',
+    }
+    missing = structure.find_missing_arguments([structure.Module(name, text) for name, text in texts.items()])
+    assert missing == {"one.double": False, "high.three.linked": False, "high.three.lost": True}
+
+
+def test_every_public_function_documents_its_arguments(figures: dict[str, Any]) -> None:
+    assert figures["lists"]["args_share"] == []
 
 
 def test_the_whole_is_measured(modules: list[Any]) -> None:

@@ -27,6 +27,7 @@ from daelab.cli.models import models
 from daelab.cli.noise import noise
 from daelab.cli.plugins import plugins
 from daelab.cli.process import limit_spinning, run_guarded, silence_libraries
+from daelab.cli.publish import publish
 from daelab.cli.recipes import recipes
 from daelab.cli.reproduce import reproduce
 from daelab.cli.serve import serve
@@ -44,7 +45,7 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 COMMANDS: dict[str, tuple[typer.Typer | Callable[..., None], ...]] = {
-    "Denoise pictures": (denoise, inspect, noise, serve, export),
+    "Denoise pictures": (denoise, inspect, noise, serve, export, publish),
     "Train and evaluate": (train, adapt, evaluate, compare, train_judge, train_inspector),
     "Experiments": (explore.app, ledger.app, leaderboard, reproduce),
     "Show what is available": (models, recipes, data, plugins),

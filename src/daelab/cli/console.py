@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from daelab._util.distributed import read_world
-from daelab._util.text import escape_control_characters, fit_line, hide_password
+from daelab._util.text import escape_control_characters, fit_line, hide_password, replace_non_finite
 
 if TYPE_CHECKING:
     from daelab.experiments.reports.table import Table
@@ -147,15 +147,7 @@ def print_json(value: Any) -> None:
     Args:
         value: Plain values. Infinities and NaN, which JSON does not have, become null.
     """
-    print_document(json.dumps(_replace_non_finite(value), indent=2, allow_nan=False, ensure_ascii=False))
-
-
-def _replace_non_finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _replace_non_finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_non_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    print_document(json.dumps(replace_non_finite(value), indent=2, allow_nan=False, ensure_ascii=False))
 
 
 def format_count(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +12,18 @@ import typer
 from daelab._util.distributed import count_processes, join_group
 from daelab.cli.console import print_error, print_json, print_result, show_progress
 from daelab.cli.help import complete_models
-from daelab.cli.options import Device
+from daelab.cli.options import PERFORMANCE, Device
 from daelab.cli.pictures import FILES, OTHER, Format, JsonOutput, Out, OverwriteFiles, Recursive, read_out, run_pictures
 from daelab.image_io.formats import describe_formats
 
 if TYPE_CHECKING:
     from daelab.denoising.automatic import AnyDenoiser
+    from daelab.denoising.batch import BatchRequest
     from daelab.denoising.pipeline import DenoiseOptions, DenoiseResult
     from daelab.denoising.tiling import ProgressCallback
 
-MODEL, QUALITY, PERFORMANCE = "Model", "Quality", "Performance"
+ZARR = ".zarr"
+MODEL, QUALITY = "Model", "Quality"
 """Further headings of the help."""
 
 _Pictures = Annotated[
@@ -79,14 +82,38 @@ Force = Annotated[
 Sigma = Annotated[
     float | None,
     typer.Option(
-        help="Noise level in 8-bit steps, for a model of yours that takes it (spec.conditioned). "
-        "No shipped model does. Default: estimated from each picture.",
+        help="Noise level in 8-bit steps, for a model that takes it: photo-s.level, or one of yours with "
+        "spec.conditioned. Default: estimated from each picture.",
         rich_help_panel=MODEL,
     ),
 ]
 Strength = Annotated[
     float,
-    typer.Option(help="Strength of the denoising, from 0 (none) to 1 (full).", rich_help_panel=QUALITY),
+    typer.Option(
+        help="Strength of the denoising, from 0 (none) to 1 (full), or up to 2 for a model that takes --sigma.",
+        rich_help_panel=QUALITY,
+    ),
+]
+_Chroma = Annotated[
+    float | None,
+    typer.Option(
+        help="Strength for the colors alone, from 0 to 1. Default: that of --strength.", rich_help_panel=QUALITY
+    ),
+]
+Detail = Annotated[
+    float,
+    typer.Option(
+        help="Part of the fine detail to recover from the source, from 0 (none) to 1.", rich_help_panel=QUALITY
+    ),
+]
+Neighbors = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Slices on each side of a stack that the model sees as further channels: 1 for a color model. "
+        "Default: 0, each slice alone.",
+        rich_help_panel=QUALITY,
+    ),
 ]
 SelfEnsembleOption = Annotated[
     bool,
@@ -144,6 +171,9 @@ def denoise(
     force: Force = False,
     sigma: Sigma = None,
     strength: Strength = 1.0,
+    chroma: _Chroma = None,
+    detail: Detail = 0.0,
+    neighbors: Neighbors = 0,
     self_ensemble: SelfEnsembleOption = False,
     tile: Tile = None,
     memory: Memory = None,
@@ -155,6 +185,7 @@ def denoise(
 ) -> None:
     """Denoise pictures. Mode, bit depth, alpha and metadata are kept.
 
+    Multi-page files and arrays (Z, H, W) are denoised slice by slice; the folder of a zarr array needs --out.
     Pictures whose output file exists are skipped. Files of other formats in a folder are counted and named. The exit
     code is 1 if some of several pictures failed.
 
@@ -162,19 +193,20 @@ def denoise(
     """
     from daelab.denoising.automatic import load_denoiser
     from daelab.denoising.batch import BatchRequest, parse_shard
-    from daelab.denoising.pipeline import DenoiseOptions, run_file
+    from daelab.denoising.pipeline import DenoiseOptions
 
-    options = DenoiseOptions(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
+    options = DenoiseOptions(
+        strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels, chroma, detail, neighbors
+    )
+    load = partial(load_denoiser, model, tile=tile, memory=memory, sigma=sigma, force=force)
     if "-" in pictures:
-        if count_processes() > 1:
-            raise ValueError("standard input (-) is one picture; start daelab without torchrun")
-        if len(pictures) > 1 or in_place or compare or uncertainty or (as_json and out is None):
-            raise ValueError(
-                "standard input (-) takes no other pictures and no --in-place, --compare or --uncertainty, "
-                "and --json only with --out"
-            )
-        denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, force=force)
-        _denoise_stream(denoiser, options, out, form, as_json)
+        _check_stream(len(pictures) == 1 and not (in_place or compare or uncertainty or (as_json and out is None)))
+        _denoise_stream(load(blend=options.blend), options, out, form, as_json)
+        return
+    if any(Path(text).suffix == ZARR for text in pictures):
+        if len(pictures) > 1 or out is None or strip or compare or uncertainty or in_place or suffix or form:
+            raise ValueError("an array of zarr is denoised alone, into the new folder --out; it takes no file options")
+        _denoise_zarr(load(), options, pictures[0], out, as_json)
         return
     folder, is_folder = read_out(out)
     request = BatchRequest(
@@ -189,12 +221,52 @@ def denoise(
         shard=parse_shard(shard),
     )
     # loaded before the pictures, so that a wrong name is one error and not one for each picture
-    denoiser = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, workers=workers, force=force)
+    _denoise_files(load(workers=workers, blend=options.blend), options, request, workers, as_json, model)
+
+
+def _denoise_files(
+    denoiser: AnyDenoiser, options: DenoiseOptions, request: BatchRequest, workers: int, as_json: bool, model: str
+) -> None:
+    """Denoise the pictures of a request, and print what became of each."""
+    from daelab.denoising.pipeline import run_file
 
     def work(source: str, target: Path, progress: ProgressCallback) -> DenoiseResult:
         return run_file(denoiser, source, target, options, progress)
 
     run_pictures(request, work, workers, as_json, {"model": model})
+
+
+def _check_stream(alone: bool) -> None:
+    if count_processes() > 1:
+        raise ValueError("standard input (-) is one picture; start daelab without torchrun")
+    if not alone:
+        raise ValueError(
+            "standard input (-) takes no other pictures and no --in-place, --compare or --uncertainty, "
+            "and --json only with --out"
+        )
+
+
+def _denoise_zarr(denoiser: AnyDenoiser, options: DenoiseOptions, source: str, out: str, as_json: bool) -> None:
+    """Denoise an array of zarr."""
+    from daelab.denoising.denoiser import Denoiser
+    from daelab.denoising.stacks import denoise_zarr
+
+    if not isinstance(denoiser, Denoiser):
+        raise ValueError("an array of zarr needs a model that is named, such as --model photo-s")
+    with show_progress("denoising", "slices") as progress:
+        shape = denoise_zarr(
+            denoiser,
+            source,
+            out,
+            neighbors=options.neighbors,
+            blend=options.blend,
+            self_ensemble=options.self_ensemble,
+            progress=progress,
+        )
+    if as_json:
+        print_json({"model": denoiser.name, "source": source, "result": out, "shape": list(shape)})
+    else:
+        print_result(f"{source} -> {out}: {' x '.join(map(str, shape))}")
 
 
 def _denoise_stream(

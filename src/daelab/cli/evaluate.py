@@ -50,6 +50,12 @@ Judge = Annotated[
         " (whose code is run). Default: none."
     ),
 ]
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric", help="Metric to compute as well: {requested_metrics}. Needs the package pyiqa. Can be repeated."
+    ),
+]
 Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Also write the model to this file, with the scores in its header."),
@@ -70,6 +76,7 @@ def evaluate(
     seed: Seed = 0,
     judge: Judge = None,
     judge_path: JudgePath = None,
+    metric: Metrics = None,
     self_ensemble: SelfEnsemble = False,
     data_root: DataRoot = None,
     device: Device = None,  # noqa: ARG001
@@ -105,6 +112,7 @@ def evaluate(
             "limit": limit,
             "seed": seed,
             "self_ensemble": self_ensemble,
+            "metrics": metric or (),
             "data_root": data_root,
             "progress": progress,
             "tuning": tuning,

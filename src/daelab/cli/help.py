@@ -25,7 +25,8 @@ _TABLES = {
     "classifiers": ("daelab.evaluation.classifiers.registry", "CLASSIFIERS"),
     "datasets": ("daelab.datasets.registry", "DATASETS"),
     "losses": ("daelab.training.losses", "LOSSES"),
-    "metrics": ("daelab.evaluation.metrics", "METRICS"),
+    "metrics": ("daelab.evaluation.metrics", "list_standard_metrics"),
+    "requested_metrics": ("daelab.evaluation.metrics", "list_requested_metrics"),
     "noises": ("daelab.noise.grammar", "list_terms"),
     "presets": ("daelab.noise.grammar", "PRESETS"),
 }
@@ -135,7 +136,8 @@ class HelpfulCommand(TyperCommand):
             record = parameter.get_help_record(ctx)
             heading = "Arguments" if parameter.param_type_name == "argument" else "Options"
             if parameter.name == "help" and len(sections) > 1:
-                heading = list(sections)[-1]  # or it would stand alone under a heading
+                # `--help` joins another section, because it would be alone in a section of its own.
+                heading = heading if heading in sections else list(sections)[-1]
             if record is not None:
                 filled = record[0], fill_names(record[1])
                 sections.setdefault(getattr(parameter, "rich_help_panel", None) or heading, []).append(filled)
@@ -207,7 +209,6 @@ Environment:
   DAELAB_DATA    Folder of CIFAR-10 and cbsd68. --data-root takes precedence.
   DAELAB_RUNS    Folder of the runs. Default: runs.
   DAELAB_LEDGER  Database URL of the ledger. --ledger takes precedence.
-  DAELAB_DEVICE  Device that computes. --device takes precedence.
   DAELAB_DEVICE  Device that computes, such as cpu or cuda:1. --device takes precedence.
   DAELAB_TOKEN   Token that visitors of `daelab serve` must give.
   DAELAB_DEBUG   If set to anything, errors show their traceback.

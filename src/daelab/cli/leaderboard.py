@@ -8,19 +8,22 @@ from typing import Annotated
 import typer
 
 from daelab.cli.console import print_json, print_note, print_result, print_table, show_progress
+from daelab.cli.evaluate import Metrics
 from daelab.cli.help import complete_models
 from daelab.cli.options import DataRoot, Device, Json, Seed
 
+_Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Shipped models, runs, model files, baseline:NAME, or package.module:factory. Default: the "
+        "shipped models made for such images, and classical methods.",
+        autocompletion=complete_models,
+    ),
+]
+
 
 def leaderboard(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Shipped models, runs, model files, baseline:NAME, or package.module:factory. Default: the "
-            "shipped models made for such images, and classical methods.",
-            autocompletion=complete_models,
-        ),
-    ] = None,
+    models: _Models = None,
     data: Annotated[str, typer.Option(help="Data set of the test images: {boards}.")] = "cifar10",
     out: Annotated[
         Path | None,
@@ -41,6 +44,7 @@ def leaderboard(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Measure everything again, even if --out has earlier measurements.")
     ] = False,
+    metric: Metrics = None,
     as_json: Json = False,
 ) -> None:
     """Rank models and classical methods on the same images.
@@ -58,7 +62,15 @@ def leaderboard(
     elif fresh:
         raise ValueError("--fresh needs --out DIR: only a folder holds earlier measurements")
     request = LeaderboardRequest(
-        data, data_root, tuple(models or ()), paper_checkpoints, limit, seed, out and out / "measured", fresh
+        data,
+        data_root,
+        tuple(models or ()),
+        paper_checkpoints,
+        limit,
+        seed,
+        out and out / "measured",
+        fresh,
+        tuple(metric or ()),
     )
     with show_progress("images") as count:
         shape, rows = measure_leaderboard(request, print_note, count)

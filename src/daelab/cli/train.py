@@ -147,12 +147,15 @@ def _print_training(result: TrainingResult) -> None:
     page = run.path / "report.html"
     if page.exists():
         print_result(f"  report   {page}")
-    print_result(f"  next     {format_command('evaluate', run.name, *_name_test_data(run))}")
+    print_result(f"  next     {format_command('evaluate', *_name_evaluation(run))}")
 
 
-def _name_test_data(run: RunFolder) -> list[str]:
-    """Return the option that evaluates a run on test images of its own data; nothing for the default."""
+def _name_evaluation(run: RunFolder) -> list[str]:
+    """Return the arguments that evaluate a run on test images of its own data."""
     from daelab.training.recipe import load_recipe
 
-    name = load_recipe(run.recipe, trusted=True).data.name
-    return [] if name == "cifar10" else ["--data", {"cbsd432": "cbsd68"}.get(name, name)]
+    recipe = load_recipe(run.recipe, trusted=True)
+    # A network of the user is named with its code, since no file may name code.
+    factory, name = getattr(recipe.spec, "factory", ""), recipe.data.name
+    model = f"{factory}@{run.name}" if factory else run.name
+    return [model, *([] if name == "cifar10" else ["--data", {"cbsd432": "cbsd68"}.get(name, name)])]

@@ -4,6 +4,7 @@ Modules:
 
     denoiser              `Denoiser`: a picture or a batch in, the denoised one out
     backends              what denoises: a network, an ONNX file or a classical method, and what tiling must know of it
+    blending              the mixture of the denoised picture with its source
     named_models          the networks that users name: files, runs, and code of their own
     tiling                denoising tile by tile, with the result of the full image
     classical             classical methods, tuned and evaluated as the networks are

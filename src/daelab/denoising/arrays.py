@@ -10,33 +10,21 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from daelab._util.hardware import shorten_error
+from daelab._util.text import shorten_error
 from daelab.denoising.tiling import TilePlace
 
 _Array = npt.NDArray[Any]
 
 
-def check_strength(strength: float) -> None:
-    """Check the strength of denoising.
-
-    Args:
-        strength: The strength.
-
-    Raises:
-        ValueError: It is not a number from 0 to 1.
-    """
-    if not (isinstance(strength, int | float | np.number) and 0 <= strength <= 1):
-        raise ValueError(f"strength must lie in [0, 1], not {strength}")
-
-
-def convert_to_array(image: npt.ArrayLike) -> _Array:
+def convert_to_array(image: npt.ArrayLike, channels: int = 3) -> _Array:
     """Convert what users have to an array of an image or a batch.
 
     Args:
         image: An array, a tensor, an image of Pillow, or nested lists.
+        channels: The channels that a network takes, beside the three of color pictures.
 
     Returns:
-        (H, W), (H, W, 3) or (N, H, W, 3); integers or floats.
+        (H, W), (H, W, C) or (N, H, W, C); integers or floats.
 
     Raises:
         ValueError: It is another kind of object, or an array of another shape or type.
@@ -53,8 +41,11 @@ def convert_to_array(image: npt.ArrayLike) -> _Array:
         raise ValueError(f"an image must be an array of numbers: {shorten_error(error)}") from None
     if array.dtype.kind not in "uif":
         raise ValueError(f"an image must have integers or floats, not {array.dtype}")
-    if array.ndim != 2 and not (array.ndim in (3, 4) and array.shape[-1] == 3):
-        raise ValueError(f"an image must be (H, W), (H, W, 3) or (N, H, W, 3), not {array.shape}")
+    if array.ndim != 2 and not (array.ndim in (3, 4) and array.shape[-1] in (3, channels)):
+        raise ValueError(
+            f"an image must be (H, W), (H, W, {channels}) or (N, H, W, {channels}), not {array.shape}; "
+            "denoise_stack takes (Z, H, W)"
+        )
     return array
 
 
@@ -102,19 +93,15 @@ def _keep_grey(denoised: Tensor, grey: Tensor) -> Tensor:
 class ArrayJob:
     """A picture or a batch as `split_planes` returns it, and its denoised version."""
 
-    def __init__(self, plane: _Array, device: torch.device, strength: float) -> None:
+    def __init__(self, plane: _Array, device: torch.device, channels: int = 3) -> None:
         """Allocate the result.
 
         Args:
-            plane: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
+            plane: (H, W), (H, W, C) or (N, H, W, C); uint8, uint16 or floats in [0, 1].
             device: The device that computes.
-            strength: From 0 (unchanged) to 1 (fully denoised).
-
-        Raises:
-            ValueError: The strength is not from 0 to 1.
+            channels: C.
         """
-        check_strength(strength)
-        self.device, self.strength = device, strength
+        self.device, self.channels = device, channels
         self.scale = np.iinfo(plane.dtype).max if plane.dtype.kind == "u" else 1
         self.denoised = np.empty(plane.shape, plane.dtype)
         self.spreads: npt.NDArray[np.float32] | None = None
@@ -132,7 +119,7 @@ class ArrayJob:
         # Only the window is converted to float32, so that the picture is never copied as a whole.
         window = np.array(self.inputs[place.images, place.rows, place.columns], np.float32, order="C")
         x = torch.from_numpy(window).to(self.device).div_(self.scale).permute(0, 3, 1, 2)
-        return x.expand(-1, 3, -1, -1)  # a grayscale image as three equal channels
+        return x.expand(-1, self.channels, -1, -1)  # a grayscale image as equal channels
 
     def store(self, place: TilePlace, denoised: Tensor, spread: Tensor | None) -> None:
         """Store a part of the denoised images; see `StoreFunction`.
@@ -142,9 +129,6 @@ class ArrayJob:
             denoised: Its denoised pixels.
             spread: Its uncertainty map, with self-ensemble.
         """
-        if self.strength < 1:
-            # The noisy pixels are fetched again, since the window that was denoised had a halo.
-            denoised = torch.lerp(self.fetch(place), denoised, self.strength)
         if self.inputs.shape[3] == 1:
             denoised = denoised.mean(1, keepdim=True)
         denoised = _keep_grey(denoised, self.grey[place.images])
@@ -165,3 +149,25 @@ def _view_as_batch(image: _Array) -> _Array:
     if image.ndim == 2:
         return image[None, :, :, None]
     return image if image.ndim == 4 else image[None]
+
+
+def estimate_noise_level(x: Tensor) -> Tensor:
+    """Estimate the standard deviation of zero-mean white noise in each image.
+
+    It is the median size of the finest diagonal details of Haar's wavelet, divided by 0.6745 (Donoho and Johnstone,
+    1994).
+
+    Args:
+        x: (N, C, H, W) images in [0, 1].
+
+    Returns:
+        (N,) on the CPU; 0 for images of less than 2x2 pixels.
+    """
+    # The wavelet takes pixels in blocks of 2x2, so an odd last row or column is left out.
+    height, width = (side // 2 * 2 for side in x.shape[2:])
+    if not height or not width:
+        return torch.zeros(len(x))
+    x = x[..., :height, :width]
+    details = x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]
+    # A detail is a sum of four pixels, so its standard deviation is twice that of the noise.
+    return details.flatten(1).abs().median(1).values.div(2 * 0.6745).cpu()

@@ -16,11 +16,12 @@ from torch import Tensor
 from daelab._util.hardware import choose_device
 from daelab._util.memory import parse_memory_size
 from daelab.denoising.arrays import convert_to_array
+from daelab.denoising.blending import FULL, Blend
 from daelab.denoising.denoiser import Denoiser, check_tile
 from daelab.denoising.noise_identification.gain import load_gain_estimator
 from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
 from daelab.denoising.noise_identification.network import load_noise_identifier
-from daelab.denoising.planes import split_planes
+from daelab.denoising.planes import PixelPlanes, split_planes
 from daelab.denoising.tiling import ProgressCallback
 from daelab.image_io.picture import Picture
 
@@ -64,6 +65,8 @@ class AutomaticDenoiser:
         image: npt.ArrayLike,
         *,
         strength: float = 1.0,
+        chroma: float | None = None,
+        detail: float = 0.0,
         self_ensemble: bool = False,
         progress: ProgressCallback | None = None,
     ) -> _Array:
@@ -71,7 +74,9 @@ class AutomaticDenoiser:
 
         Args:
             image: A picture or a batch; see `Denoiser.__call__`.
-            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            strength: A number from 0, the unchanged picture, to 1, the denoised one; see `Blend`.
+            chroma: The strength for the two color-difference channels. Default: that of `strength`.
+            detail: The part of the brightness detail to recover from the source, from 0 to 1.
             self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
             progress: Called with (tiles done, tiles in total).
 
@@ -79,9 +84,8 @@ class AutomaticDenoiser:
             The denoised picture or batch, of the same shape and type.
         """
         planes = split_planes(Picture(convert_to_array(image)))
-        denoised = denoise_image(
-            planes.arrays[0], self, strength=strength, self_ensemble=self_ensemble, progress=progress
-        )
+        blend = Blend(strength, chroma, detail)
+        denoised = denoise_image(planes.arrays[0], self, blend=blend, self_ensemble=self_ensemble, progress=progress)
         return planes.join([denoised.pixels])
 
     @property
@@ -148,6 +152,7 @@ def load_denoiser(
     sigma: float | None,
     workers: int = 1,
     force: bool = False,
+    blend: Blend = FULL,
 ) -> AnyDenoiser:
     """Load the denoiser of a model, or the automatic one.
 
@@ -158,17 +163,21 @@ def load_denoiser(
         sigma: The noise level in 8-bit steps, for a model that takes it.
         workers: The number of pictures that are denoised at once.
         force: Whether the automatic denoiser denoises every picture, even if it looks clean.
+        blend: How results will be mixed with their sources.
 
     Raises:
         FileNotFoundError: No model has this name.
-        ValueError: A number is out of range, or the model takes no sigma.
+        ValueError: A number is out of range, or the model does not take the noise level that a number is about.
     """
     # The workers compute at the same time, so each gets its part of the memory.
     share = None if memory is None else max(1, parse_memory_size(memory) // max(1, workers))
     if str(model) not in AUTOMATIC_NAMES:
-        return Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
+        denoiser = Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
+        blend.check_model(denoiser.name, denoiser.method.conditioned)
+        return denoiser
+    blend.check_model(AUTOMATIC, conditioned=False)
     if sigma is not None:
-        raise ValueError("sigma needs a model that takes it; name one, or leave sigma out")
+        raise ValueError("sigma needs a model that takes it; name one, such as photo-s.level, or leave sigma out")
     return AutomaticDenoiser(tile=tile, memory=share, force=force)
 
 
@@ -183,9 +192,10 @@ def load_model(
     """Load a denoiser.
 
     Args:
-        name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, a classical
-            method with all its settings (`baseline:median,size=3,raw`), or `automatic`, which chooses the shipped model
-            that fits the noise of each picture.
+        name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, a model of
+            the hub (`hf://OWNER/NAME`), which this downloads, a classical method with all its settings
+            (`baseline:median,size=3,raw`), or `automatic`, which chooses the shipped model that fits the noise of each
+            picture.
         device: The device, which computes in float32. Default: the GPU if there is one. `automatic` takes no device.
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory of a tile, in bytes or as text; see `Denoiser`.
@@ -205,6 +215,42 @@ def load_model(
     return load_denoiser(name, tile=tile, memory=memory, sigma=sigma)
 
 
+def denoise(
+    image: npt.ArrayLike,
+    *,
+    model: AnyDenoiser | str | Path = AUTOMATIC,
+    strength: float = 1.0,
+    chroma: float | None = None,
+    detail: float = 0.0,
+    self_ensemble: bool = False,
+    sigma: float | None = None,
+    force: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Any:
+    """Denoise a picture or a batch in memory, by the model that `daelab denoise` would choose.
+
+    Args:
+        image: A picture or a batch; see `Denoiser.__call__`.
+        model: A denoiser, or a name that `load_model` takes. For many pictures, load a denoiser once.
+        strength: From 0 (unchanged) to 1 (fully denoised), or up to 2 for a model that takes the noise level.
+        chroma: The strength for the two color-difference channels, from 0 to 1. Default: that of `strength`.
+        detail: The part of the brightness detail to recover from the source, from 0 (none) to 1.
+        self_ensemble: Whether to average over the eight flips and rotations, which takes eight times as long.
+        sigma: The standard deviation of the noise in 8-bit steps, for a model that takes it.
+        force: Whether to denoise a picture that would be left unchanged, if no model is named.
+        progress: Called with (tiles done, tiles in total).
+
+    Returns:
+        The denoised picture or batch, of the same shape and type.
+
+    >>> denoise(np.zeros((16, 16), np.uint8)).shape
+    (16, 16)
+    """
+    if isinstance(model, str | Path):
+        model = load_denoiser(model, tile=None, memory=None, sigma=sigma, force=force)
+    return model(image, strength=strength, chroma=chroma, detail=detail, self_ensemble=self_ensemble, progress=progress)
+
+
 @dataclass(frozen=True)
 class DenoisedImage:
     """A denoised image or stack of images, and how the models were chosen."""
@@ -222,7 +268,7 @@ def denoise_image(
     denoiser: AnyDenoiser,
     *,
     sample: _Array | None = None,
-    strength: float = 1.0,
+    blend: Blend = FULL,
     self_ensemble: bool = False,
     uncertainty: bool = False,
     progress: ProgressCallback | None = None,
@@ -233,7 +279,7 @@ def denoise_image(
         image: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
         denoiser: A denoiser, or the automatic one.
         sample: The part of the image that noise identification looks at. Default: the image.
-        strength: From 0 (unchanged) to 1 (fully denoised).
+        blend: How the result is mixed with the image.
         self_ensemble: Whether to average over the eight flips and rotations.
         uncertainty: Whether to return the uncertainty map, which implies the self-ensemble.
         progress: Called with (tiles done, tiles in total).
@@ -241,29 +287,54 @@ def denoise_image(
     Returns:
         The denoised image, the uncertainty map, and the identified noise.
     """
-    options: dict[str, Any] = {"self_ensemble": self_ensemble, "uncertainty": uncertainty, "progress": progress}
+    options: dict[str, Any] = {
+        "blend": blend,
+        "self_ensemble": self_ensemble,
+        "uncertainty": uncertainty,
+        "progress": progress,
+    }
     if isinstance(denoiser, Denoiser):
-        return DenoisedImage(*denoiser.denoise_plane(image, strength=strength, **options))
+        return DenoisedImage(*denoiser.denoise_plane(image, **options))
     if image.ndim < 4:
         noise = denoiser.identify(image if sample is None else sample)
         if noise.choice is None:
             return DenoisedImage(image, None, (noise,))
-        chosen, part = denoiser.load(noise.choice), noise.strength * strength
-        return DenoisedImage(*chosen.denoise_plane(image, strength=part, **options), (noise,))
-    noises = tuple(denoiser.identify(one) for one in image)
+        return DenoisedImage(*denoiser.load(noise.choice).denoise_plane(image, **options), (noise,))
+    noises = tuple(denoiser.identify(one[..., 0] if one.shape[-1] == 1 else one) for one in image)
     # Images without a model keep their pixels, and their uncertainty is zero.
     pixels, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
     has_spread = False
     # images of the same choice are denoised together
-    for name, part in dict.fromkeys((noise.choice, noise.strength) for noise in noises):
+    for name in dict.fromkeys(noise.choice for noise in noises):
         if name is not None:
-            places = [place for place, noise in enumerate(noises) if (noise.choice, noise.strength) == (name, part)]
-            pixels[places], spread = denoiser.load(name).denoise_plane(
-                image[places], strength=part * strength, **options
-            )
+            places = [place for place, noise in enumerate(noises) if noise.choice == name]
+            pixels[places], spread = denoiser.load(name).denoise_plane(image[places], **options)
             if spread is not None:
                 spreads[places], has_spread = spread, True
     return DenoisedImage(pixels, spreads if has_spread else None, noises)
+
+
+def denoise_planes(planes: PixelPlanes, denoiser: AnyDenoiser, **options: Any) -> list[DenoisedImage]:
+    """Denoise the planes of a page. Their noise is one, so the colors of CMYK decide for its black too.
+
+    Args:
+        planes: The planes.
+        denoiser: A denoiser, or the automatic one.
+        **options: The options of `denoise_image`.
+    """
+    first = denoise_image(planes.arrays[0], denoiser, sample=planes.samples[0], **options)
+    images = [first]
+    for plane in planes.arrays[1:]:
+        chosen = denoiser
+        if isinstance(denoiser, AutomaticDenoiser):
+            choice = first.noises[0].choice
+            # Black that is not used at all has no noise, and must not get any ink.
+            if choice is None or plane.min() == plane.max():
+                images.append(DenoisedImage(plane, None))
+                continue
+            chosen = denoiser.load(choice)
+        images.append(denoise_image(plane, chosen, **options))
+    return images
 
 
 def describe_choices(noises: Sequence[IdentifiedNoise]) -> tuple[str, str]:

@@ -16,6 +16,9 @@ from daelab.models.external import Halo, wrap_module
 from daelab.models.layers import Network, prepare_inference
 from daelab.models.model_file import ModelMetadata
 from daelab.models.onnx import OnnxModel
+from daelab.noise.base import LevelRange
+from daelab.noise.camera import Awgn
+from daelab.noise.grammar import parse_noise
 
 CPU_DEVICE = torch.device("cpu")
 """The default device of a backend."""
@@ -27,9 +30,9 @@ class Backend:
 
     name: str
     run: Callable[[Tensor], Tensor]
-    """A function of (N, 3, H, W) float32 in [0, 1] on `device` to the same; H and W are multiples of `multiple`.
+    """A function from and to (N, C, H, W) float32 in [0, 1] on `device`; H and W are multiples of `multiple`.
 
-    It does not change its input. If it is `conditioned`, the noise level is a fourth channel of its input.
+    It does not change its input. If it is `conditioned`, the noise level is a further channel of its input.
     """
     multiple: int = 1
     """The number of pixels that height and width must be multiples of."""
@@ -50,6 +53,8 @@ class Backend:
     """Whether the method takes the noise level as an input."""
     network: Network | None = None
     """The network as it was trained; None for a classical method or an ONNX file."""
+    channels: int = 3
+    """C, the channels of the pictures."""
     note: str = ""
     """How the halo of a user's own module was found, and how certain it is."""
 
@@ -58,6 +63,13 @@ class Backend:
         assert self.multiple >= 1
         assert self.bytes_per_pixel >= 1
         assert self.halo is None or (self.halo >= 0 and self.halo % self.multiple == 0)
+
+    @property
+    def largest_sigma(self) -> float:
+        """The largest noise level that a conditioned method was trained for, in 8-bit steps."""
+        trained = parse_noise(self.noise).options() if self.noise else ()
+        sigmas = [noise.sigma for noise in trained if isinstance(noise, Awgn)]
+        return max((sigma.high if isinstance(sigma, LevelRange) else sigma for sigma in sigmas), default=255.0)
 
 
 def make_network_backend(network: Network, card: ModelMetadata, device: torch.device | str | None = None) -> Backend:
@@ -74,16 +86,21 @@ def make_network_backend(network: Network, card: ModelMetadata, device: torch.de
 
 
 def make_module_backend(
-    module: nn.Module | Callable[[Tensor], Tensor], *, multiple: int | None = None, halo: Halo = "measured"
+    module: nn.Module | Callable[[Tensor], Tensor],
+    *,
+    multiple: int | None = None,
+    halo: Halo = "measured",
+    channels: int | None = None,
 ) -> Backend:
     """Make the backend of a user's own module or function, on the module's device.
 
     Args:
-        module: A module or a function of (N, 3, H, W) float32 in [0, 1] to the same shape.
+        module: A module or a function of (N, C, H, W) float32 in [0, 1] to the same shape.
         multiple: The number of pixels that height and width must be multiples of. Default: it is measured.
         halo: The pixels around a tile, `measured`, or None for whole pictures.
+        channels: C, the channels of the pictures. Default: the module's attribute `channels`, or else 3.
     """
-    network, tiling = wrap_module(module, multiple=multiple, halo=halo)
+    network, tiling = wrap_module(module, multiple=multiple, halo=halo, channels=channels)
     device = next((parameter.device for parameter in network.parameters()), CPU_DEVICE)
     name = getattr(module, "__name__", type(module).__name__)
     return replace(make_network_backend(network, ModelMetadata(network.spec, name), device), note=tiling.note)
@@ -104,15 +121,10 @@ def make_backend(card: ModelMetadata, run: Callable[[Tensor], Tensor], device: t
 
     Args:
         card: The model's metadata.
-        run: The function of (N, C, H, W) to (N, 3, H, W).
+        run: The function of (N, `spec.inputs`, H, W) to (N, `spec.channels`, H, W).
         device: The device that `run` computes on.
-
-    Raises:
-        ValueError: The model does not take pictures of three channels.
     """
     spec = card.spec
-    if spec.channels != 3:
-        raise ValueError(f"{card.name or 'the model'} takes {spec.channels} channels; a denoiser takes pictures of 3")
     return Backend(
         name=card.name,
         run=run,
@@ -123,6 +135,7 @@ def make_backend(card: ModelMetadata, run: Callable[[Tensor], Tensor], device: t
         parameters=spec.parameters,
         noise=card.noise,
         conditioned=spec.conditioned,
+        channels=spec.channels,
     )
 
 

@@ -122,6 +122,8 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
     Raises:
         ValueError: Options contradict each other, or a format is unknown.
     """
+    if request.suffix and Path(f"a{request.suffix}").name != f"a{request.suffix}":
+        raise ValueError(f"--suffix {request.suffix}: a part of a file name has no slash; name a folder with --out")
     if request.in_place and (request.out or request.suffix or request.form or request.overwrite):
         raise ValueError("--in-place replaces each source; it takes no --out, --suffix, --format or --overwrite")
     if request.out is not None:

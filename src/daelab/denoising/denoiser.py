@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from daelab._util.hardware import get_free_device_memory
 from daelab._util.memory import parse_memory_size
 from daelab._util.text import format_html_table
-from daelab.denoising.arrays import ArrayJob, TensorJob, convert_to_array
+from daelab.denoising.arrays import ArrayJob, TensorJob, convert_to_array, estimate_noise_level
 from daelab.denoising.backends import Backend, make_module_backend, make_network_backend, make_onnx_backend
+from daelab.denoising.blending import FULL, Blend
 from daelab.denoising.classical import parse_classical_method
 from daelab.denoising.named_models import find_model, load_tiled_network
 from daelab.denoising.planes import split_planes
@@ -41,12 +42,14 @@ class Denoiser:
     """A denoiser of pictures.
 
     Args:
-        method: A backend; or an nn.Module or a function of (N, 3, H, W) float32 in [0, 1] to the same shape.
+        method: A backend; or an nn.Module or a function of (N, C, H, W) float32 in [0, 1] to the same shape.
         multiple: The number of pixels of which height and width must be multiples, for a module or a function.
             Default: its attribute `multiple`, or else it is measured.
         halo: The pixels around a tile that a result depends on, for a module or a function. None computes whole
             pictures. Default: its attribute `halo`, or else the reach of its gradient on random pictures; `repr` says
             how certain that is.
+        channels: C, for a module or a function. Default: its attribute `channels`, or else 3. A network of one channel
+            takes each channel of a picture as a grey one.
         tile: The side of a tile in pixels, without its halo. Default: up to 512.
         memory: The memory that computing a tile may take, in bytes or as text ("512MB"), beside the picture and the
             result. Default: a quarter of the free memory.
@@ -63,6 +66,7 @@ class Denoiser:
         *,
         multiple: int | None = None,
         halo: Halo = "measured",
+        channels: int | None = None,
         tile: int | None = None,
         memory: int | str | None = None,
         sigma: float | None = None,
@@ -70,13 +74,14 @@ class Denoiser:
         """Check the settings; see the class."""
         check_tile(tile)
         if not isinstance(method, Backend):
-            method = make_module_backend(method, multiple=multiple, halo=halo)
-        elif multiple is not None or halo != "measured":
-            raise ValueError("multiple and halo are for a module or a function; those of a backend are its own")
+            method = make_module_backend(method, multiple=multiple, halo=halo, channels=channels)
+        elif multiple is not None or halo != "measured" or channels is not None:
+            raise ValueError("multiple, halo and channels are for a module or a function; a backend has its own")
         if sigma is not None and not method.conditioned:
             raise ValueError(f"{method.name} takes no sigma: it was trained for all noise levels at once")
-        if sigma is not None and not 0 <= sigma <= 255:
-            raise ValueError(f"sigma must lie in [0, 255], not {sigma:g}")
+        if sigma is not None and not 0 <= sigma <= method.largest_sigma:
+            limits = f"[0, {method.largest_sigma:g}], the levels that {method.name} was trained for"
+            raise ValueError(f"sigma must lie in {limits}, not {sigma:g}")
         self.method, self.sigma = method, sigma
         self._tile = tile
         self._memory = None if memory is None else parse_memory_size(memory)
@@ -95,8 +100,9 @@ class Denoiser:
 
         Args:
             name: A model file, the name of a shipped model, the name of a run, an ONNX file of `daelab export`, a
-                classical method with all its settings (`baseline:median,size=3,raw`; see `classical`), or code of
-                yours, which this runs: `package.module:factory`, or `package.module:factory@MODEL` with weights.
+                model of the hub (`hf://OWNER/NAME`), which this downloads, a classical method with all its settings
+                (`baseline:median,size=3,raw`; see `classical`), or code of yours, which this runs:
+                `package.module:factory`, or `package.module:factory@MODEL` with weights.
             device: The device, which computes in float32. Default: the GPU if there is one.
             tile: The side of a tile in pixels; see the class.
             memory: The memory of a tile, in bytes or as text; see the class.
@@ -168,6 +174,8 @@ class Denoiser:
         image: npt.ArrayLike,
         *,
         strength: float = 1.0,
+        chroma: float | None = None,
+        detail: float = 0.0,
         self_ensemble: bool = False,
         progress: ProgressCallback | None = None,
     ) -> Any:
@@ -177,7 +185,9 @@ class Denoiser:
             image: (H, W), (H, W, 3) or (N, H, W, 3), or a tensor (3, H, W) or (N, 3, H, W); integers or floats. Black
                 and white are 0 and 1 for floats within [0, 1]; see `find_value_range` for other values. Outliers stay
                 as they are.
-            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            strength: A number from 0, the unchanged picture, to 1, the denoised one; see `Blend`.
+            chroma: The strength for the two color-difference channels. Default: that of `strength`.
+            detail: The part of the brightness detail to recover from the source, from 0 to 1.
             self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
             progress: Called with the numbers of tiles done and of all tiles.
 
@@ -188,53 +198,68 @@ class Denoiser:
         Raises:
             ValueError: The shape or the type is another, or a value is NaN or infinite.
         """
-        if isinstance(image, Tensor) and image.ndim in (3, 4) and image.shape[-3] == 3 and image.shape[-1] != 3:
+        blend = Blend(strength, chroma, detail)
+        channels = (3, self.method.channels)
+        is_image = isinstance(image, Tensor) and image.ndim in (3, 4)
+        if isinstance(image, Tensor) and is_image and image.shape[-3] in channels and image.shape[-1] not in channels:
             channels_last = image.movedim(-3, -1).contiguous()
-            denoised = self._denoise_array(channels_last, strength, self_ensemble, False, progress)[0]
+            denoised = self._denoise_array(channels_last, blend, self_ensemble, False, progress)[0]
             return torch.from_numpy(denoised).movedim(-1, -3).contiguous().to(image.device)
-        return self._denoise_array(image, strength, self_ensemble, False, progress)[0]
+        return self._denoise_array(image, blend, self_ensemble, False, progress)[0]
 
     def with_spread(
-        self, image: npt.ArrayLike, *, strength: float = 1.0, progress: ProgressCallback | None = None
+        self,
+        image: npt.ArrayLike,
+        *,
+        strength: float = 1.0,
+        chroma: float | None = None,
+        detail: float = 0.0,
+        progress: ProgressCallback | None = None,
     ) -> tuple[_Array, npt.NDArray[np.float32]]:
         """Denoise by self-ensemble, and also return how much the eight results differ at each pixel.
 
         Args:
             image: A picture or a batch; see `__call__`.
-            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            strength: A number from 0, the unchanged picture, to 1, the denoised one; see `Blend`.
+            chroma: The strength for the two color-difference channels. Default: that of `strength`.
+            detail: The part of the brightness detail to recover from the source, from 0 to 1.
             progress: Called with the numbers of tiles done and of all tiles.
 
         Returns:
             the denoised picture or batch, and the uncertainty map, (H, W) or (N, H, W): the standard deviation of the
             eight results for a range of [0, 1], root mean square over the channels.
         """
-        denoised, spread = self._denoise_array(image, strength, True, True, progress)
+        denoised, spread = self._denoise_array(image, Blend(strength, chroma, detail), True, True, progress)
         assert spread is not None
         return denoised, spread
 
     def _denoise_array(
         self,
         image: npt.ArrayLike,
-        strength: float,
+        blend: Blend,
         self_ensemble: bool,
         uncertainty: bool,
         progress: ProgressCallback | None,
     ) -> tuple[_Array, npt.NDArray[np.float32] | None]:
-        planes = split_planes(Picture(convert_to_array(image)))
+        array = convert_to_array(image, self.method.channels)
+        # `split_planes` takes (H, W, 4) for CMYK, so an array of bands becomes a batch of one.
+        is_single = array.ndim == 3 and array.shape[2] != 3
+        planes = split_planes(Picture(array[None] if is_single else array))
         denoised, spread = self.denoise_plane(
             planes.arrays[0],
-            strength=strength,
+            blend=blend,
             self_ensemble=self_ensemble,
             uncertainty=uncertainty,
             progress=progress,
         )
-        return planes.join([denoised]), spread
+        joined = planes.join([denoised])
+        return (joined[0], None if spread is None else spread[0]) if is_single else (joined, spread)
 
     def denoise_plane(
         self,
         plane: _Array,
         *,
-        strength: float = 1.0,
+        blend: Blend = FULL,
         self_ensemble: bool = False,
         uncertainty: bool = False,
         progress: ProgressCallback | None = None,
@@ -242,8 +267,8 @@ class Denoiser:
         """Denoise an array that `split_planes` returned.
 
         Args:
-            plane: (H, W), (H, W, 3) or (N, H, W, 3); uint8, uint16 or floats in [0, 1].
-            strength: A number from 0, the unchanged picture, to 1, the denoised one.
+            plane: (H, W), (H, W, C) or (N, H, W, C); uint8, uint16 or floats in [0, 1].
+            blend: How the result is mixed with the array.
             self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
             uncertainty: Return the uncertainty map, which implies the self-ensemble.
             progress: Called with the numbers of tiles done and of all tiles.
@@ -251,9 +276,24 @@ class Denoiser:
         Returns:
             the denoised array, and the uncertainty map if it was asked for; see `with_spread`.
         """
-        job = ArrayJob(plane, self.device, strength)
+        colors = 1 if plane.ndim == 2 else plane.shape[-1]
+        if colors > 1 and self.method.channels == 1:
+            denoised, spreads = self.denoise_plane(
+                np.moveaxis(plane, -1, 0).reshape(-1, *plane.shape[-3:-1], 1),
+                blend=blend,
+                self_ensemble=self_ensemble,
+                uncertainty=uncertainty,
+                progress=progress,
+            )
+            by_channel = denoised.reshape(colors, *plane.shape[:-1])
+            spread = None if spreads is None else spreads.reshape(by_channel.shape)
+            # The root mean square over the channels, as for a network that takes them together.
+            spread = None if spread is None else np.sqrt(np.square(spread).mean(0))
+            return np.ascontiguousarray(np.moveaxis(by_channel, 0, -1)), spread
+        self._check_channels(colors)
+        job = ArrayJob(plane, self.device, self.method.channels)
         job.spreads = np.empty(job.outputs.shape[:3], np.float32) if uncertainty else None
-        self._denoise(job, self_ensemble or uncertainty, progress)
+        self._denoise(job, blend, self_ensemble or uncertainty, progress)
         spreads = job.spreads
         return job.denoised, spreads if spreads is None or plane.ndim == 4 else spreads[0]
 
@@ -261,26 +301,36 @@ class Denoiser:
         """Denoise a batch of tensors.
 
         Args:
-            x: (N, 3, H, W) float32 in [0, 1], of any height and width.
+            x: (N, C, H, W) float32 in [0, 1], of any height and width.
             progress: Called with the numbers of tiles done and of all tiles.
             self_ensemble: Average over the eight flips and rotations, which takes eight times as long.
 
         Returns:
-            (N, 3, H, W) on the device of the denoiser.
+            (N, C, H, W) on the device of the denoiser.
         """
+        if self.method.channels == 1 and x.shape[1] > 1:
+            grey = x.reshape(-1, 1, *x.shape[2:])
+            return self.batch(grey, progress, self_ensemble=self_ensemble).reshape(x.shape)
+        self._check_channels(x.shape[1], batch=True)
         job = TensorJob(x, self.device)
-        self._denoise(job, self_ensemble, progress)
+        self._denoise(job, FULL, self_ensemble, progress)
         return job.out
 
-    def _denoise(self, job: ArrayJob | TensorJob, self_ensemble: bool, progress: ProgressCallback | None) -> None:
-        side = self._side(self_ensemble)
-        fetch = self._fetch_with_level(job) if self.method.conditioned else job.fetch
-        denoise_tiles(
-            self.method, job.shape, fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress
-        )
+    def _check_channels(self, channels: int, *, batch: bool = False) -> None:
+        """Raise a ValueError if the pictures have channels that the backend does not take; grey arrays are repeated."""
+        if channels != self.method.channels and (batch or channels != 1):
+            raise ValueError(f"{self.name} takes pictures of {self.method.channels} channels, not {channels}")
 
-    def _fetch_with_level(self, job: ArrayJob | TensorJob) -> FetchFunction:
-        """Return a function that fetches parts of the pictures together with the noise level of each picture."""
+    def _denoise(
+        self, job: ArrayJob | TensorJob, blend: Blend, self_ensemble: bool, progress: ProgressCallback | None
+    ) -> None:
+        method = blend.apply(self.method)
+        side = self._side(method, self_ensemble)
+        fetch = self._fetch_with_level(job, max(1.0, blend.strength)) if method.conditioned else job.fetch
+        denoise_tiles(method, job.shape, fetch, job.store, side=side, self_ensemble=self_ensemble, progress=progress)
+
+    def _fetch_with_level(self, job: ArrayJob | TensorJob, factor: float) -> FetchFunction:
+        """Return a function that fetches parts of the pictures, each with a multiple of its picture's noise level."""
         count, height, width = job.shape
         if self.sigma is not None:
             levels = torch.full((count,), self.sigma / 255)
@@ -291,14 +341,16 @@ class Denoiser:
             # The level is estimated once from the middle of each picture, so that all of its tiles are denoised alike.
             middle = TilePlace(slice(0, count), _middle(height), _middle(width))
             levels = estimate_noise_level(job.fetch(middle))
+        # Beyond the levels that it was trained for, a network removes anything.
+        levels = (factor * levels).clamp_max(self.method.largest_sigma / 255)
         return lambda place: append_noise_level(job.fetch(place), levels[place.images])
 
-    def _side(self, self_ensemble: bool) -> int:
+    def _side(self, method: Backend, self_ensemble: bool) -> int:
         """Return the side of a tile without its halo: the requested one, or less if the memory is short."""
-        multiple, halo = self.method.multiple, self.method.halo or 0
+        multiple, halo = method.multiple, method.halo or 0
         memory = get_free_device_memory(self.device) // 4 if self._memory is None else self._memory
         # A self-ensemble keeps its eight results until they are averaged.
-        pixel = self.method.bytes_per_pixel + (8 * 12 if self_ensemble else 0)
+        pixel = method.bytes_per_pixel + (8 * 12 if self_ensemble else 0)
         # The halo is computed too, so it counts toward the memory of a tile although its pixels are dropped.
         allowed = (math.isqrt(memory // pixel) - 2 * halo) // multiple * multiple
         # Tiles begin at multiples of the network's stride, or they would be computed on another grid than the full
@@ -319,28 +371,6 @@ def check_tile(tile: int | None) -> None:
     """
     if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1):
         raise ValueError(f"tile must be at least 1 pixel, and a whole number, not {tile}")
-
-
-def estimate_noise_level(x: Tensor) -> Tensor:
-    """Estimate the standard deviation of zero-mean white noise in each image.
-
-    It is the median size of the finest diagonal details of Haar's wavelet, divided by 0.6745 (Donoho and Johnstone,
-    1994).
-
-    Args:
-        x: (N, C, H, W) images in [0, 1].
-
-    Returns:
-        (N,) on the CPU; 0 for images of less than 2x2 pixels.
-    """
-    # The wavelet takes pixels in blocks of 2x2, so an odd last row or column is left out.
-    height, width = (side // 2 * 2 for side in x.shape[2:])
-    if not height or not width:
-        return torch.zeros(len(x))
-    x = x[..., :height, :width]
-    details = x[..., ::2, ::2] - x[..., 1::2, ::2] - x[..., ::2, 1::2] + x[..., 1::2, 1::2]
-    # A detail is a sum of four pixels, so its standard deviation is twice that of the noise.
-    return details.flatten(1).abs().median(1).values.div(2 * 0.6745).cpu()
 
 
 def _middle(side: int) -> slice:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from daelab.errors import make_unknown_name_error
 from daelab.models.external import ExternalNetwork, load_factory, split_model_name, wrap_module
+from daelab.models.hub import HUB_MODEL_FILE, download_hub_model, is_hub_name
 from daelab.models.layers import Network
 from daelab.models.model_file import ModelMetadata, load_network
 from daelab.models.registry import find_model_file, list_shipped_models
@@ -16,11 +17,15 @@ def find_model(name: str | Path) -> Path:
     """Find the file of a model.
 
     Args:
-        name: A path, the name of a shipped model, or the name or the folder of a run.
+        name: A path, the name of a shipped model, the name or the folder of a run, a folder of `daelab publish`, or a
+            model of the hub (`hf://OWNER/NAME`), which this downloads. Names that come from a file are looked up by
+            `find_model_file` instead, so that no file can start a download.
 
     Raises:
         FileNotFoundError: There is no such model or run.
     """
+    if is_hub_name(name):
+        return download_hub_model(str(name))
     try:
         # A file or a shipped model comes before a run, so that a run cannot hide a shipped model of the same name.
         return find_model_file(name)
@@ -29,8 +34,9 @@ def find_model(name: str | Path) -> Path:
     runs = {path.parent.name: path for path in get_runs_root().glob("*/best.safetensors")}
     if str(name) in runs:
         return runs[str(name)]
-    if (inside := Path(name) / "best.safetensors").is_file():
-        return inside
+    for inside in (Path(name) / "best.safetensors", Path(name) / HUB_MODEL_FILE):
+        if inside.is_file():
+            return inside
     valid = [*list_shipped_models(), *runs]
     if not valid:
         raise FileNotFoundError(f"there is no model {name}: the file does not exist, and no run has a model yet")

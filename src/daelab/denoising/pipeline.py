@@ -16,18 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 from daelab._util.files import write_file
-from daelab.denoising.arrays import check_strength
 from daelab.denoising.automatic import (
     AUTOMATIC,
     LEFT_UNCHANGED,
     AnyDenoiser,
-    denoise_image,
+    denoise_planes,
     describe_choices,
     load_denoiser,
 )
+from daelab.denoising.blending import Blend
+from daelab.denoising.denoiser import Denoiser
 from daelab.denoising.noise_identification.identify import IdentifiedNoise
 from daelab.denoising.planes import join_spreads, split_planes
 from daelab.denoising.side_files import COMPARISON, UNCERTAINTY, join_side_by_side, make_uncertainty_picture
+from daelab.denoising.stacks import denoise_slices
 from daelab.denoising.tiling import ProgressCallback
 from daelab.image_io.formats import parse_format
 from daelab.image_io.picture import Picture
@@ -53,10 +55,18 @@ class DenoiseOptions:
     compare: bool = False
     uncertainty: bool = False
     max_pixels: int = MAX_PIXELS
+    chroma: float | None = None
+    detail: float = 0.0
+    neighbors: int = 0
 
     def __post_init__(self) -> None:
         """Check the numbers, so that a wrong one is an error even if no picture is denoised."""
-        check_strength(self.strength)
+        _ = self.blend
+
+    @property
+    def blend(self) -> Blend:
+        """How the denoised picture is mixed with its source."""
+        return Blend(self.strength, self.chroma, self.detail)
 
 
 @dataclass(frozen=True)
@@ -108,7 +118,7 @@ class DenoisedPicture:
     spread: _Floats | None
     """The uncertainty map of the first page, if it was asked for."""
     unchanged: bool
-    """Whether the file of the source is the result, since to encode it again could only lose something."""
+    """Whether the result is the source file, byte for byte; encoding the picture again could lose quality."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +141,8 @@ def denoise_file(
     *,
     model: AnyDenoiser | str | Path = AUTOMATIC,
     strength: float = 1.0,
+    chroma: float | None = None,
+    detail: float = 0.0,
     self_ensemble: bool = False,
     overwrite: bool = False,
     in_place: bool = False,
@@ -140,6 +152,7 @@ def denoise_file(
     max_pixels: int = MAX_PIXELS,
     tile: int | None = None,
     memory: int | str | None = None,
+    sigma: float | None = None,
     force: bool = False,
     progress: ProgressCallback | None = None,
 ) -> DenoiseResult:
@@ -150,7 +163,9 @@ def denoise_file(
         dst: The file to write, in the format of its suffix. Default: `NAME_clean` beside the source.
         model: A denoiser, or a name that `load_model` takes. Default: noise identification chooses a shipped model for
             each page, and leaves pages unchanged that look clean or that no model was trained for.
-        strength: From 0 (unchanged) to 1 (fully denoised).
+        strength: From 0 (unchanged) to 1 (fully denoised), or up to 2 for a model that takes the noise level.
+        chroma: The strength for the two color-difference channels, from 0 to 1. Default: that of `strength`.
+        detail: The part of the brightness detail to recover from the source, from 0 (none) to 1.
         self_ensemble: Whether to average over the eight flips and rotations, which takes eight times as long.
         overwrite: Whether to replace `dst` if it exists.
         in_place: Whether to replace `src` itself.
@@ -161,6 +176,7 @@ def denoise_file(
         max_pixels: The largest picture to accept, in pixels. It is checked from the file header.
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile, in bytes or as text ("512MB"); see `Denoiser`.
+        sigma: The standard deviation of the noise in 8-bit steps, for a model that takes it.
         force: Whether to denoise a picture that would be left unchanged, if no model is named.
         progress: Called with (tiles done, tiles in total) of each page.
 
@@ -187,8 +203,10 @@ def denoise_file(
     if not in_place and is_same_file(src, dst):
         raise ValueError(f"{dst} is the source itself; in_place=True replaces it")
     if isinstance(model, str | Path):
-        model = load_denoiser(model, tile=tile, memory=memory, sigma=None, force=force)
-    options = DenoiseOptions(strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels)
+        model = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, force=force)
+    options = DenoiseOptions(
+        strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels, chroma, detail
+    )
     return run_file(model, str(src), dst, options, progress)
 
 
@@ -217,7 +235,7 @@ def run_file(
     for place in side_files.values():
         check_target(place, overwrite=options.overwrite)
     picture = read_picture(source, max_pixels=options.max_pixels)
-    # What the note says, such as further frames, exists in no other file, so it would be lost.
+    # The note names what the result lacks, such as further frames; replacing the file would lose it.
     if picture.note and is_same_file(Path(source), target):
         raise ValueError(f"{source}: it cannot be replaced ({picture.note}); write another file with --out")
     denoised = denoise_picture(picture, denoiser, options, form=form, name=source, progress=progress)
@@ -301,34 +319,32 @@ def denoise_picture(
         ValueError: The format cannot hold the picture, or its pixels cannot be denoised.
     """
     picture = picture.stripped() if options.strip else picture
-    pixels, spreads = [], []
+    pixels, spreads = list[npt.NDArray[Any]](), list[_Floats | None]()
     noises: list[IdentifiedNoise] = []
     notes = [picture.note]
     try:
         # Checked before denoising, so that a format that cannot hold the result fails at once.
         check_format_holds(picture, form)
-        for page in picture.layers:
+        slices = _denoise_as_stack(denoiser, picture, options)
+        pixels += slices
+        spreads += [None] * len(slices)
+        for page in () if slices else picture.layers:
             planes = split_planes(page)
             notes.append(planes.note)
-            images = [
-                denoise_image(
-                    plane,
-                    denoiser,
-                    sample=sample,
-                    strength=options.strength,
-                    self_ensemble=options.self_ensemble,
-                    uncertainty=options.uncertainty,
-                    progress=progress,
-                )
-                for plane, sample in zip(planes.arrays, planes.samples, strict=True)
-            ]
+            images = denoise_planes(
+                planes,
+                denoiser,
+                blend=options.blend,
+                self_ensemble=options.self_ensemble,
+                uncertainty=options.uncertainty,
+                progress=progress,
+            )
             pixels.append(planes.join([image.pixels for image in images]))
             spreads.append(join_spreads([image.spread for image in images]))
             noises.extend(noise for image in images for noise in image.noises)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
     model, why = describe_choices(noises)
-    # no model was chosen for any page
     status = LEFT_UNCHANGED if noises and not model else DENOISED
     # Another format, or a file without metadata, must be written even if no pixel changed.
     unchanged = status == LEFT_UNCHANGED and picture.form == form and not options.strip
@@ -345,6 +361,15 @@ def denoise_picture(
         largest_spread=None if spreads[0] is None else float(spreads[0].max()),
     )
     return DenoisedPicture(result, picture.with_layer_pixels(pixels), spreads[0], unchanged)
+
+
+def _denoise_as_stack(denoiser: AnyDenoiser, picture: Picture, options: DenoiseOptions) -> list[npt.NDArray[Any]]:
+    """Return the denoised layers of a stack whose slices are denoised with their neighbors; none without neighbors."""
+    if not options.neighbors:
+        return []
+    if not isinstance(denoiser, Denoiser) or options.uncertainty:
+        raise ValueError("neighbors need a model that is named, and allow no uncertainty map")
+    return denoise_slices(denoiser, picture, options.neighbors, options.blend, options.self_ensemble)
 
 
 def is_same_file(one: Path, other: Path) -> bool:

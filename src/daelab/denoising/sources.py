@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from daelab.image_io.formats import find_format
+from daelab.image_io.optional_formats import is_installed
 
 
 @dataclass
@@ -110,7 +111,9 @@ def _expand(pattern: str) -> Iterator[Path]:
 def _sort_files(files: Iterable[Path], found: FoundFiles) -> FoundFiles:
     for file in files:
         if not file.name.startswith("."):
-            is_picture = find_format(file.suffix) is not None and file.is_file()
+            row = find_format(file.suffix)
+            # A format whose package is not installed is counted among those that are not read.
+            is_picture = row is not None and is_installed(row) and file.is_file()
             (found.pictures if is_picture else found.unread).append(file)
     return FoundFiles(sorted(found.pictures), sorted(found.unread), sorted(found.not_entered))
 

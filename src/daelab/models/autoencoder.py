@@ -14,7 +14,14 @@ class AutoencoderNetwork(Network):
     """An auto-encoder, which runs layer after layer."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) in [0, 1] to the same shape; H and W are multiples of `spec.multiple`."""
+        """Denoise images.
+
+        Args:
+            x: The images (N, C, H, W) in [0, 1]; H and W are multiples of `spec.multiple`.
+
+        Returns:
+            The denoised images, of the same shape.
+        """
         for name in self.after:
             x = self.run(name, x)
         return x

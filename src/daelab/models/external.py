@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from daelab._util.hardware import shorten_error
 from daelab._util.plugins import import_object, is_object_name, name_object
+from daelab._util.text import summarize_error
+from daelab.models.architectures.base import check_whole_number
 from daelab.models.architectures.external import ExternalArchitecture, ModuleArchitecture
 from daelab.models.layers import Network
 
@@ -34,7 +35,13 @@ class ExternalNetwork(Network):
         self.module = spec.build() if module is None else module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, H, W) to the same shape.
+        """Denoise images.
+
+        Args:
+            x: The images (N, 3, H, W) in [0, 1].
+
+        Returns:
+            The output of the module, of the same shape.
 
         Raises:
             ValueError: The module returned something else.
@@ -55,7 +62,11 @@ class FunctionModule(nn.Module):
         self.function = function
 
     def forward(self, x: Tensor) -> Tensor:
-        """Call the function."""
+        """Call the function.
+
+        Args:
+            x: The images (N, 3, H, W).
+        """
         return self.function(x)
 
 
@@ -102,7 +113,7 @@ def load_factory(text: str) -> nn.Module:
     try:
         made = factory()
     except Exception as error:  # the user's code may raise anything
-        raise ValueError(f"model {text}: {type(error).__name__}: {shorten_error(error)}") from None
+        raise ValueError(f"model {text}: {summarize_error(error)}") from None
     if not callable(made):
         raise ValueError(f"model {text}: it returned {type(made).__name__}, not an nn.Module or a function of images")
     return _as_module(made)
@@ -114,15 +125,17 @@ def wrap_module(
     *,
     multiple: int | None = None,
     halo: Halo = "measured",
+    channels: int | None = None,
 ) -> tuple[ExternalNetwork, Tiling]:
     """Give a module the interface of daelab's networks.
 
     Args:
-        module: A module or a function of (N, 3, H, W) float32 in [0, 1] to the same shape. It is not copied.
+        module: A module or a function of (N, C, H, W) float32 in [0, 1] to the same shape. It is not copied.
         factory: The name of the function or class that makes the module. Default: that of its class.
         multiple: The number of pixels of which height and width must be multiples. Default: the module's attribute
             `multiple`, or else it is measured.
         halo: The pixels around a tile, `measured`, or None. Default: the module's attribute `halo`, or else measured.
+        channels: C, the channels of the images. Default: the module's attribute `channels`, or else 3.
 
     Raises:
         ValueError: A number is out of range, or the module does not map images to images of the same shape.
@@ -130,15 +143,17 @@ def wrap_module(
     inner = _as_module(module)
     multiple = getattr(module, "multiple", None) if multiple is None else multiple
     halo = getattr(module, "halo", halo) if halo == "measured" else halo
+    channels = getattr(module, "channels", 3) if channels is None else channels
     check_tiling(multiple, halo)
+    check_whole_number(channels, "channels", 1, 64)
     training = inner.training
     inner.eval()
     try:
         tiling = Tiling(multiple or 1, halo, "given") if multiple and halo != "measured" else None
-        tiling = tiling or measure_tiling(inner, multiple)
+        tiling = tiling or measure_tiling(inner, multiple, channels)
         if halo != "measured":
             tiling = Tiling(tiling.multiple, halo and -(-halo // tiling.multiple) * tiling.multiple, "given")
-        macs = _count_macs(inner, tiling.multiple)
+        macs = _count_macs(inner, tiling.multiple, channels)
     finally:
         inner.train(training)
     spec = ModuleArchitecture(
@@ -147,6 +162,7 @@ def wrap_module(
         tiling.halo,
         macs,
         sum(parameter.numel() for parameter in inner.parameters()),
+        channels,
     )
     return ExternalNetwork(spec, inner), tiling
 
@@ -167,7 +183,7 @@ def check_tiling(multiple: Any, halo: Any) -> None:
         raise ValueError(f"halo must be a number of pixels, 'measured' or None for whole pictures, not {halo!r}")
 
 
-def measure_tiling(module: nn.Module, multiple: int | None = None) -> Tiling:
+def measure_tiling(module: nn.Module, multiple: int | None = None, channels: int = 3) -> Tiling:
     """Measure which sizes a network takes, and how far an output pixel depends on the input.
 
     The reach is that of the gradient on random pictures. It is then checked: a tile with this halo must equal the same
@@ -176,6 +192,7 @@ def measure_tiling(module: nn.Module, multiple: int | None = None) -> Tiling:
     Args:
         module: The network, in evaluation mode.
         multiple: The multiple of the sides, if it is known.
+        channels: The channels of the images.
 
     Raises:
         ValueError: The network takes no picture of about 192 x 192 pixels.
@@ -183,12 +200,12 @@ def measure_tiling(module: nn.Module, multiple: int | None = None) -> Tiling:
     fitting, error = 0, "images of another shape"
     for step in [multiple] if multiple else [2**power for power in range(LARGEST_MULTIPLE.bit_length())]:
         side = step * (max(_SIDE // step, 3) | 1)
-        x = _make_random_picture(module, side)
+        x = _make_random_picture(module, channels, side)
         try:
             with torch.no_grad():
                 out = module(x)
         except Exception as problem:  # a network may raise anything for a size that it does not take
-            error = f"{type(problem).__name__}: {shorten_error(problem)}"[:200]
+            error = summarize_error(problem)
             continue
         if not isinstance(out, Tensor) or out.shape != x.shape:
             continue
@@ -204,8 +221,8 @@ def measure_tiling(module: nn.Module, multiple: int | None = None) -> Tiling:
     if not fitting:
         name = name_object(_unwrap(module))
         raise ValueError(
-            f"{name} does not map a picture (1, 3, {_SIDE}, {_SIDE}) to one of the same shape ({error}); "
-            "if it needs sides of another multiple, give multiple=N"
+            f"{name} does not map a picture (1, {channels}, {_SIDE}, {_SIDE}) to one of the same shape ({error}); "
+            "if it needs other channels or sides of another multiple, give channels=C or multiple=N"
         )
     return Tiling(fitting, None, "on a random picture, a pixel depends on all of it")
 
@@ -216,7 +233,7 @@ def _measure_reach(module: nn.Module, x: Tensor, step: int) -> int | None:
     first = side // 2 // step * step
     reach = 0
     for seed in range(2):
-        x = _make_random_picture(module, side, seed).requires_grad_()
+        x = _make_random_picture(module, x.shape[1], side, seed).requires_grad_()
         try:
             with torch.enable_grad():
                 cell = module(x)[..., first : first + step, first : first + step]
@@ -253,21 +270,21 @@ def _compare_tile(module: nn.Module, x: Tensor, out: Tensor, step: int, halo: in
     return max(differences)
 
 
-def _count_macs(module: nn.Module, multiple: int) -> int:
+def _count_macs(module: nn.Module, multiple: int, channels: int) -> int:
     """Return the multiply-accumulates for each pixel; 0 if they cannot be counted."""
     side = max(64 // multiple, 1) * multiple
     counter = FlopCounterMode(display=False)
     try:
         with torch.no_grad(), counter:
-            module(_make_random_picture(module, side))
+            module(_make_random_picture(module, channels, side))
     except Exception:  # a network may take no picture of this size
         return 0
     return round(counter.get_total_flops() / 2 / side**2)
 
 
-def _make_random_picture(module: nn.Module, side: int, seed: int = 0) -> Tensor:
+def _make_random_picture(module: nn.Module, channels: int, side: int, seed: int = 0) -> Tensor:
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(seed)).to(device)
+    return torch.rand(1, channels, side, side, generator=torch.Generator().manual_seed(seed)).to(device)
 
 
 def _as_module(value: Any) -> nn.Module:

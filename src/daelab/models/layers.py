@@ -27,7 +27,15 @@ class PatchConvTranspose2d(nn.ConvTranspose2d):
     """A transposed 2x2 convolution of stride 2. In training it is one matrix product that gives 2x2 patches."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Map (N, C, H, W) to (N, K, 2H, 2W)."""
+        """Apply the convolution.
+
+        Args:
+            x: The input (N, C, H, W).
+            output_size: (2H, 2W), or None; see `torch.nn.ConvTranspose2d`.
+
+        Returns:
+            The output (N, K, 2H, 2W).
+        """
         if not self.training:
             return super().forward(x, output_size)
         n, c, h, w = x.shape
@@ -41,7 +49,15 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
     """A transposed 3x3 convolution of stride 1 and padding 1. In training it is the equal plain convolution."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """Map (N, C, H, W) to (N, K, H, W)."""
+        """Apply the convolution.
+
+        Args:
+            x: The input (N, C, H, W).
+            output_size: (H, W), or None; see `torch.nn.ConvTranspose2d`.
+
+        Returns:
+            The output (N, K, H, W).
+        """
         if not self.training:
             return super().forward(x, output_size)
         # With stride 1, a transposed convolution equals a plain one whose kernel is mirrored and whose channels are
@@ -66,7 +82,14 @@ class ThinConv2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs) if bias is None else bias.clone())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, K, H, W)."""
+        """Apply the convolution.
+
+        Args:
+            x: The input (N, C, H, W).
+
+        Returns:
+            The output (N, K, H, W).
+        """
         left, middle, right = self.columns(x).chunk(3, 1)  # each (N, K, H, W)
         out = middle + self.bias.view(-1, 1, 1)
         out[..., 1:] += left[..., :-1]
@@ -123,7 +146,14 @@ class AnySizeNetwork(nn.Module):
         self.multiple = network.spec.multiple
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to the same shape, for any height and width."""
+        """Denoise images.
+
+        Args:
+            x: The images (N, C, H, W) in [0, 1], of any height and width.
+
+        Returns:
+            The denoised images, of the same shape.
+        """
         height, width = x.shape[2], x.shape[3]
         padded = x.index_select(2, self._mirror_places(x, height)).index_select(3, self._mirror_places(x, width))
         denoised: Tensor = self.network(padded)

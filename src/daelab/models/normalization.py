@@ -19,7 +19,11 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each pixel."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize (N, C, H, W)."""
+        """Normalize a batch.
+
+        Args:
+            x: The batch (N, C, H, W).
+        """
         # `nn.LayerNorm` normalizes the last axis, so the channels are moved there and back.
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
@@ -28,7 +32,11 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch norm with the statistics of the whole batch, however many processes share it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalize (N, C, H, W)."""
+        """Normalize a batch.
+
+        Args:
+            x: The batch (N, C, H, W).
+        """
         if not self.training or count_processes() == 1:
             return super().forward(x)
         assert self.running_mean is not None

@@ -54,7 +54,8 @@ def find_model_file(name: str | Path) -> Path:
     Raises:
         FileNotFoundError: Neither exists. The message lists the names and the nearest match.
     """
-    path = Path(name) if Path(name).is_file() else find_shipped_model(str(name))
-    if path is None:
+    # What ships comes first, since a recipe may name it, and a file of the current folder must not take its place.
+    path = find_shipped_model(str(name)) or Path(name)
+    if not path.is_file():
         raise FileNotFoundError(str(make_unknown_name_error("model", str(name), list_shipped_models())))
     return path

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from daelab._util.hardware import shorten_error
+from daelab._util.text import summarize_error
 from daelab.models.external import ExternalNetwork, wrap_module
 
 
@@ -32,7 +32,14 @@ class SpandrelModule(nn.Module):
         self.multiple = rules.multiple_of or 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, 3, H, W) to the same shape; a network of one channel takes each channel as a picture."""
+        """Denoise images. A network of one channel takes each channel as a picture.
+
+        Args:
+            x: The images (N, 3, H, W) in [0, 1].
+
+        Returns:
+            The denoised images, of the same shape.
+        """
         height, width = x.shape[2:]
         if self._square or min(height, width) < self._minimum:
             side = max(height, width) if self._square else 0
@@ -59,7 +66,10 @@ def load_spandrel_network(path: Path, state: Mapping[str, Tensor]) -> ExternalNe
 
         descriptor = ModelLoader(device=torch.device("cpu")).load_from_state_dict(dict(state))
     except Exception as error:  # spandrel and torchvision raise errors of many classes
-        reason = f"{type(error).__name__}: {shorten_error(error)}"[:200]
+        reason = summarize_error(error)
+        # spandrel says so without a text.
+        if type(error).__name__ == "UnsupportedModelError":
+            reason = "it knows no architecture with these tensors"
         raise ValueError(f"{path}: spandrel does not load it: {reason}") from None
     if descriptor.scale != 1 or descriptor.input_channels not in (1, 3):
         raise ValueError(

@@ -34,7 +34,14 @@ class UNetwork(Network):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, `spec.inputs`, H, W) in [0, 1] to (N, C, H, W); H and W are multiples of `spec.multiple`."""
+        """Denoise images.
+
+        Args:
+            x: The images and noise maps (N, `spec.inputs`, H, W) in [0, 1]; H and W are multiples of `spec.multiple`.
+
+        Returns:
+            The denoised images (N, C, H, W).
+        """
         spec, last = self.spec, len(self.spec.widths) - 1
         picture = x[:, : spec.channels]
         if spec.saturated:

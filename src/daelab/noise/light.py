@@ -13,13 +13,21 @@ from daelab.noise.random_streams import RandomStream
 
 
 def to_linear(x: Tensor) -> Tensor:
-    """Convert sRGB to linear light, clipped to [0, 1]."""
+    """Convert sRGB to linear light.
+
+    Args:
+        x: Values of sRGB, which are clipped to [0, 1].
+    """
     x = x.clamp(0, 1)
     return torch.where(x <= 0.04045, x / 12.92, _raise_to_power((x + 0.055) / 1.055, 2.4))
 
 
 def to_srgb(y: Tensor) -> Tensor:
-    """Convert linear light to sRGB, clipped to [0, 1]."""
+    """Convert linear light to sRGB.
+
+    Args:
+        y: Linear light, which is clipped to [0, 1].
+    """
     y = y.clamp(0, 1)
     return torch.where(y <= 0.0031308, 12.92 * y, 1.055 * _raise_to_power(y, 1 / 2.4) - 0.055).clamp_(0, 1)
 
@@ -30,7 +38,17 @@ def _raise_to_power(x: Tensor, exponent: float) -> Tensor:
 
 
 def expose(y: Tensor, gain: float | Tensor, read: float | Tensor, stream: RandomStream) -> Tensor:
-    """Simulate a sensor on linear light in [0, 1]: shot noise and read noise, which may leave [0, 1]."""
+    """Simulate a sensor: add shot noise and read noise.
+
+    Args:
+        y: Linear light in [0, 1].
+        gain: The value of one photon.
+        read: The standard deviation of the read noise.
+        stream: The source of random numbers.
+
+    Returns:
+        The noisy linear light, which may leave [0, 1].
+    """
     return (stream.poisson(y / gain) * gain).add_(stream.normal(*y.shape[1:]).mul_(read))
 
 
@@ -51,7 +69,16 @@ def draw_phases(term: str, x: Tensor, stream: RandomStream) -> Tensor:
 
 
 def make_bayer_masks(height: int, width: int, device: torch.device) -> Tensor:
-    """Return (4, 3, height, width), 1 where a channel is measured, for the four phases of RGGB."""
+    """Return which channel each pixel measures, for the four phases of RGGB.
+
+    Args:
+        height: The height of the mosaic, in pixels.
+        width: Its width.
+        device: The device of the masks.
+
+    Returns:
+        (4, 3, height, width), 1 where a channel is measured and 0 elsewhere.
+    """
     phase = torch.arange(4, device=device)
     row = (torch.arange(height, device=device) + (phase // 2)[:, None])[:, :, None] % 2
     column = (torch.arange(width, device=device) + (phase % 2)[:, None])[:, None, :] % 2
@@ -59,7 +86,11 @@ def make_bayer_masks(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def sum_neighbors(planes: Tensor) -> Tensor:
-    """Sum the samples (N, 3, H, W) of a mosaic around each pixel with bilinear weights, unnormalized."""
+    """Sum the samples of a mosaic around each pixel with bilinear weights, which are not normalized.
+
+    Args:
+        planes: The samples (N, 3, H, W), 0 where a channel was not measured.
+    """
     padded = F.pad(planes, (1, 1, 1, 1))
     green, both = padded[:, 1:2], padded[:, ::2]
     across = green[..., 1:-1, :-2] + green[..., 1:-1, 2:]

@@ -112,7 +112,15 @@ class NoiseFilter(Term):
 
     @abstractmethod
     def filter_noise(self, noise: Tensor, stream: RandomStream) -> Tensor:
-        """Filter noise (N, 3, H, W), which may be negative."""
+        """Filter noise.
+
+        Args:
+            noise: The noise (N, 3, H, W), which may be negative.
+            stream: The source of random numbers.
+
+        Returns:
+            The filtered noise, of the same shape.
+        """
 
 
 @dataclass(frozen=True)

@@ -31,23 +31,55 @@ class RandomStream(Protocol):
         ...
 
     def uniform(self, *shape: int) -> Tensor:
-        """Draw (N, *shape) float32, uniform in [0, 1)."""
+        """Draw uniform numbers.
+
+        Args:
+            shape: The shape of the numbers of one image.
+
+        Returns:
+            (N, *shape) float32 in [0, 1).
+        """
         ...
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw (N, *shape) float32, standard normal."""
+        """Draw standard normal numbers.
+
+        Args:
+            shape: The shape of the numbers of one image.
+
+        Returns:
+            (N, *shape) float32.
+        """
         ...
 
     def poisson(self, rate: Tensor) -> Tensor:
-        """Draw Poisson counts, as float32, of the rates `rate` (N, ...)."""
+        """Draw Poisson counts.
+
+        Args:
+            rate: The rates (N, ...), at least 0.
+
+        Returns:
+            The counts as float32, of the same shape.
+        """
         ...
 
     def pick(self, options: int) -> Tensor:
-        """Choose one of `options` numbers for each image, uniformly: (N,) int64 on the CPU."""
+        """Choose a number for each image, uniformly.
+
+        Args:
+            options: The number of choices.
+
+        Returns:
+            (N,) int64 on the CPU, each in [0, options).
+        """
         ...
 
     def take(self, index: Tensor) -> RandomStream:
-        """Return the source for a subset of the images, whose positions are `index` (M,) int64 on the CPU."""
+        """Return the source for a subset of the images.
+
+        Args:
+            index: The positions of the images, (M,) int64 on the CPU.
+        """
         ...
 
 
@@ -76,23 +108,23 @@ class BatchStream:
         return self.images
 
     def uniform(self, *shape: int) -> Tensor:
-        """Draw (N, *shape) float32, uniform in [0, 1)."""
+        """Draw uniform numbers; see `RandomStream.uniform`."""
         return torch.rand(self.images, *shape, generator=self.generator, device=self.device)
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw (N, *shape) float32, standard normal."""
+        """Draw standard normal numbers; see `RandomStream.normal`."""
         return torch.randn(self.images, *shape, generator=self.generator, device=self.device)
 
     def poisson(self, rate: Tensor) -> Tensor:
-        """Draw Poisson counts, as float32, of the rates `rate` (N, ...)."""
+        """Draw Poisson counts; see `RandomStream.poisson`."""
         return torch.poisson(rate, generator=self.generator)
 
     def pick(self, options: int) -> Tensor:
-        """Choose one of `options` numbers for each image, uniformly: (N,) int64 on the CPU."""
+        """Choose a number for each image, uniformly; see `RandomStream.pick`."""
         return torch.randint(options, (self.images,), generator=self.host)
 
     def take(self, index: Tensor) -> BatchStream:
-        """Return the source for the images at `index` (M,); both sources share the generators."""
+        """Return a source that shares the generators; see `RandomStream.take`."""
         part = BatchStream.__new__(BatchStream)
         part.images, part.device = len(index), self.device
         part.host, part.generator = self.host, self.generator
@@ -121,14 +153,14 @@ class IndexedStream:
         return len(self.indices)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Draw (N, *shape) float32, uniform in [0, 1)."""
+        """Draw uniform numbers; see `RandomStream.uniform`."""
         count = math.prod(shape)
         words = self._draw_words(-(-count // 4), self.device)
         # With more bits than the 24 of float32, a number could be rounded up to 1.
         return _to_unit_interval(words, 24).float().flatten(1)[:, :count].reshape(len(self), *shape)
 
     def normal(self, *shape: int) -> Tensor:
-        """Draw (N, *shape) float32, standard normal."""
+        """Draw standard normal numbers; see `RandomStream.normal`."""
         # Box and Muller, 1958. It is computed in float64, so that the float32 results are the same
         # on all hardware, except for one rounding in half a billion.
         count = math.prod(shape)
@@ -140,16 +172,16 @@ class IndexedStream:
         return pair.float().flatten(1)[:, :count].reshape(len(self), *shape)
 
     def poisson(self, rate: Tensor) -> Tensor:
-        """Draw Poisson counts, as float32, of the rates `rate` (N, ...)."""
+        """Draw Poisson counts; see `RandomStream.poisson`."""
         return _invert_poisson(self.uniform(*rate.shape[1:]).double(), rate.double()).float()
 
     def pick(self, options: int) -> Tensor:
-        """Choose one of `options` numbers for each image, uniformly: (N,) int64 on the CPU."""
+        """Choose a number for each image, uniformly; see `RandomStream.pick`."""
         words = self._draw_words(1, torch.device("cpu"))
         return (words[:, 0, 0] * options) >> 32
 
     def take(self, index: Tensor) -> IndexedStream:
-        """Return the source for the images at `index` (M,). Later draws from either source never repeat each other."""
+        """Return a source such that later draws from either never repeat each other; see `RandomStream.take`."""
         part = IndexedStream(self.indices[index], self.seed, self.device)
         part.stream = self.stream
         self.parts.append(part)

@@ -155,23 +155,45 @@ _FLAT = 1e-4
 """The variance of clean pixels below which a picture counts as flat."""
 
 
+@dataclass(frozen=True)
+class CoveredNoise:
+    """The pictures that a training noise covers: of some families, and of about its brightness and strength."""
+
+    families: tuple[str, ...]
+    """The families."""
+    shift: tuple[float, float]
+    """The least and the greatest `NoiseEffect.shift`."""
+    level: tuple[float, float]
+    """The least and the greatest `NoiseEffect.level`."""
+
+    def holds(self, effect: NoiseEffect) -> bool:
+        """Return whether an effect lies within the limits.
+
+        Args:
+            effect: The effect of a picture's noise.
+        """
+        return self.shift[0] <= effect.shift <= self.shift[1] and self.level[0] <= effect.level <= self.level[1]
+
+
+def list_covered(noise: Noise) -> tuple[CoveredNoise, ...]:
+    """Return what each component of a training noise covers. A noise with ranges covers all between its extremes.
+
+    Args:
+        noise: The noise that a model was trained under.
+    """
+    return tuple(_measure_cover(option) for option in _leaves(noise) if _list_families(option))
+
+
 def was_trained_for(noise: Noise, kind: str, effect: NoiseEffect) -> bool:
     """Return whether a training noise covers a picture: the same family, and about the same brightness and strength.
-
-    A noise with ranges covers everything between its extremes.
 
     Args:
         noise: The noise that a model was trained under.
         kind: The family of the picture's noise.
         effect: The effect of the picture's noise.
     """
-    for option in _leaves(noise):
-        if classify_noise(option) in _ALIKE.get(kind, (kind,)):
-            low, high = _extremes(option)
-            shift_fits = low.shift - _BRIGHTNESS <= effect.shift <= high.shift + _BRIGHTNESS
-            if shift_fits and low.level / _STRENGTH - _FAINT <= effect.level <= high.level * _STRENGTH:
-                return True
-    return False
+    # Only the components of this family are measured, which takes time.
+    return any(kind in _list_families(option) and _measure_cover(option).holds(effect) for option in _leaves(noise))
 
 
 def covers_family(noise: Noise, kind: str) -> bool:
@@ -191,6 +213,19 @@ def _leaves(noise: Noise) -> Iterator[Noise]:
 
 
 @cache
+def _list_families(noise: Noise) -> tuple[str, ...]:
+    """Return the families of pictures that a noise without components may cover."""
+    own = classify_noise(noise)
+    return tuple(kind for kind in FAMILIES if own in _ALIKE.get(kind, (kind,)))
+
+
+@cache
+def _measure_cover(noise: Noise) -> CoveredNoise:
+    low, high = _extremes(noise)
+    shift = (low.shift - _BRIGHTNESS, high.shift + _BRIGHTNESS)
+    return CoveredNoise(_list_families(noise), shift, (low.level / _STRENGTH - _FAINT, high.level * _STRENGTH))
+
+
 def _extremes(noise: Noise) -> tuple[NoiseEffect, NoiseEffect]:
     """Return the smallest and the largest effect on a gray ramp over many draws, as level and offset."""
     ramp = torch.linspace(0, 1, 256).expand(64, 3, 4, 256)

@@ -188,8 +188,8 @@ def compute_gain_features(x: Tensor, smooth: Tensor) -> Tensor:
 
 def _measure_places(sizes: Tensor, edges: Tensor) -> Tensor:
     """Return how large the details are in flat and in busy blocks, their quantiles, and whether they follow edges."""
-    ranked, count = sizes[edges.argsort()], len(sizes)
-    tenth, third, half = -(-count // 10), -(-count // 3), -(-2 * count // 3)
+    ranked, count = sizes[edges.argsort()], sizes.shape[0]
+    tenth, third, half = (count + 9) // 10, (count + 2) // 3, (2 * count + 2) // 3
     parts = [ranked[:tenth], ranked[:third], ranked[count // 3 : half], ranked[2 * count // 3 :]]
     means = torch.stack([part.mean() for part in parts])
     follow = _correlate(sizes, (edges + _LEAST).log())
@@ -259,8 +259,8 @@ def _correlate(a: Tensor, b: Tensor) -> Tensor:
 def _measure_frequencies(x: Tensor) -> Tensor:
     """Return the share of zeros and the size of low, middle and high frequencies in the blocks of JPEG's grid."""
     tiles = x.unfold(2, _BLOCK, _BLOCK).unfold(3, _BLOCK, _BLOCK)
-    waves = torch.einsum("ui,nchwij,vj->nchwuv", _BASIS, tiles, _BASIS).abs()
-    order = torch.arange(_BLOCK)[:, None] + torch.arange(_BLOCK)
+    waves = torch.einsum("ui,nchwij,vj->nchwuv", _BASIS, tiles, _BASIS).abs().flatten(-2)
+    order = (torch.arange(_BLOCK)[:, None] + torch.arange(_BLOCK)).flatten()
     bands = [waves[..., (order >= low) & (order <= high)] for low, high in ((1, 3), (4, 7), (8, 14))]
     shares = [(band < 0.75).float().mean() for band in bands]
     return torch.stack([*shares, *((band.mean() + _LEAST).log() for band in bands)])
@@ -281,6 +281,6 @@ def _measure_steps(x: Tensor) -> Tensor:
     ratios = []
     for steps in (x.diff(dim=-1).abs().mean((0, 1, 2)), x.diff(dim=-2).abs().mean((0, 1, 3))):
         places = F.pad(steps, (0, 1), value=torch.nan).reshape(-1, _BLOCK).nanmean(0)
-        ratio = ((places + _LEAST) / (places.nanmean() + _LEAST)).log()
-        ratios += [ratio.nan_to_num(0).amax(), ratio[-1].nan_to_num(0)]
+        ratio = ((places + _LEAST) / (places.nanmean() + _LEAST)).log().nan_to_num(0)
+        ratios += [ratio.amax(), ratio[-1]]
     return torch.stack(ratios)

@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _COLOURS = 256
-"""The largest number of colours of a picture with a palette, such as a GIF."""
+"""The largest number of colors of a picture with a palette, such as a GIF."""
 _GRAYS = 8
 """The largest number of shades of gray that count as few; a faint gray picture with noise has more."""
 _EQUAL = 0.35
 """The share of exactly equal neighbors, where a picture is not flat, above which it is drawn."""
 _BLOCK = 8
-_SAMPLE = 4096
-"""The number of pixels whose colours are counted first."""
 
 
 def is_graphic(tiles: Tensor) -> bool:
-    """Return whether a picture is drawn: it has few colours, or exactly equal pixels next to its edges.
+    """Return whether a picture is drawn: it has few colors, or exactly equal pixels next to its edges.
 
-    Noise makes nearly every pixel differ from its neighbors, so a picture with noise is not recognised as drawn.
+    Noise makes nearly every pixel differ from its neighbors, so a picture with noise is not recognized as drawn.
 
     Args:
         tiles: (T, 3, h, w), parts of the picture, with its own values.
     """
-    return _has_few_colours(tiles) or _has_flat_runs(tiles)
+    # Floats are rounded as in files of 16 bits, since the test needs whole values.
+    return bool(find_graphic((tiles if not tiles.is_floating_point() else tiles.mul(65535).round()).long()))
 
 
-def _has_few_colours(tiles: Tensor) -> bool:
-    # Floats are told apart as files of 16 bits tell them.
-    values = (tiles if not tiles.is_floating_point() else tiles.mul(65535).round()).long()
-    red, green, blue = (channel.flatten().numpy() for channel in values.unbind(1))
-    few = min(_COLOURS, len(red) // 8)
-    if (red == green).all() and (red == blue).all():
-        return len(np.unique(red)) <= min(few, _GRAYS)
-    return len(np.unique((red << 32) | (green << 16) | blue)) <= few
+def find_graphic(tiles: Tensor) -> Tensor:
+    """Return whether a picture is drawn, by tensor operations alone, so that it can be traced.
+
+    Args:
+        tiles: (T, 3, h, w) int64, parts of the picture.
+
+    Returns:
+        () bool.
+    """
+    return _has_few_colours(tiles) | _has_flat_runs(tiles)
 
 
-def _has_flat_runs(tiles: Tensor) -> bool:
+def _has_few_colours(tiles: Tensor) -> Tensor:
+    red, green, blue = tiles.unbind(1)
+    is_gray = ((red == green) & (red == blue)).all()
+    colours = torch.unique((red * 65536 + green) * 65536 + blue).shape[0]
+    few = torch.where(is_gray, _GRAYS, _COLOURS).clamp(max=red.numel() // 8)
+    has_few: Tensor = few >= colours
+    return has_few
+
+
+def _has_flat_runs(tiles: Tensor) -> Tensor:
     """Return whether many pixels are equal to their left neighbor in blocks that are not flat."""
     equal = (tiles[..., 1:] == tiles[..., :-1]).all(1, keepdim=True).float()
     blocks = F.avg_pool2d(equal, min(_BLOCK, *equal.shape[2:]))
-    busy = blocks[blocks < 1]
-    return bool(len(busy) and busy.mean() > _EQUAL)
+    busy = (blocks < 1).float()
+    return (blocks * busy).sum() > _EQUAL * busy.sum()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ from daelab.denoising.noise_identification.graphics import is_graphic
 from daelab.denoising.noise_identification.network import NoiseIdentifier, load_noise_identifier
 from daelab.models.model_file import read_model_metadata
 from daelab.models.registry import list_shipped_models, shorten_model_name
+from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
 
 
@@ -146,6 +149,8 @@ GAIN = 0.2
 
 Of 20 pairs of real photographs for validation, 17 noisy ones reach it and no clean one; the highest of these has -0.4.
 """
+LEAST_SHARE = 0.01
+"""The probability above which a family counts when models are looked for."""
 FAINT = -0.3
 """The expected gain in dB above which a picture counts as faintly noisy."""
 
@@ -203,15 +208,39 @@ def _pixels(image: npt.ArrayLike) -> tuple[torch.Tensor, int]:
     return (x.expand(3, -1, -1) if x.ndim == 2 else x.permute(2, 0, 1)), white
 
 
-def _find_photo_model() -> str | None:
-    """Return the shipped model of the highest PSNR that was trained for every noise of photographs."""
+def rank_shipped_models() -> list[tuple[str, Noise]]:
+    """Return the shipped models with their training noise: the highest PSNR first, then the lowest cost.
+
+    Models that take the noise level are left out: they are for users who know it.
+    """
     models = []
     for name, path in list_shipped_models().items():
-        card = read_model_metadata(path)
-        noise = parse_noise(card.noise or "none")
-        if all(covers_family(noise, family) for family in ("awgn", "camera", "processed")):
-            models.append((-(card.psnr or 0), card.spec.macs(), shorten_model_name(name)))
-    return min(models)[2] if models else None
+        psnr, multiplications, noise = _read_rank(path)
+        if noise:
+            models.append((-psnr, multiplications, shorten_model_name(name), noise))
+    return [(name, noise) for _, _, name, noise in sorted(models, key=lambda model: model[:3])]
+
+
+@functools.cache
+def _read_rank(path: Path) -> tuple[float, int, Noise | None]:
+    """Return the PSNR, the cost and the training noise of a shipped model. They are read once for all pictures."""
+    card = read_model_metadata(path)
+    noise = parse_noise(card.noise) if card.noise and not card.spec.conditioned else None
+    return card.psnr or 0, card.spec.macs(), noise
+
+
+def suits_photographs(noise: Noise) -> bool:
+    """Return whether a model of this training noise was trained for every noise of photographs.
+
+    Args:
+        noise: The noise that it was trained under.
+    """
+    return all(covers_family(noise, family) for family in ("awgn", "camera", "processed"))
+
+
+def _find_photo_model() -> str | None:
+    """Return the shipped model of the highest PSNR that was trained for every noise of photographs."""
+    return next((name for name, noise in rank_shipped_models() if suits_photographs(noise)), None)
 
 
 def _find_models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[str, ...]:
@@ -220,15 +249,12 @@ def _find_models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[
     All families count by their probability: that the noise is one of the paper's types is often more certain than
     which of them it is.
     """
-    models = []
-    for name, path in list_shipped_models().items():
-        card = read_model_metadata(path)
-        trained = parse_noise(card.noise or "none")
-        share = sum(p for family, p in probabilities.items() if p > 0.01 and was_trained_for(trained, family, effect))
-        if card.noise and share > 0.5:
-            # Models of the same PSNR are ordered by their cost, and then by name.
-            models.append((-(card.psnr or 0), card.spec.macs(), shorten_model_name(name)))
-    return tuple(name for _, _, name in sorted(models))
+    likely = {family: share for family, share in probabilities.items() if share > LEAST_SHARE}
+    return tuple(
+        name
+        for name, noise in rank_shipped_models()
+        if sum(share for family, share in likely.items() if was_trained_for(noise, family, effect)) > 0.5
+    )
 
 
 def _sigma(x: torch.Tensor, white: int) -> float | None:

@@ -114,18 +114,24 @@ class ModuleArchitecture(ExternalArchitecture):
     halo: int | None = None
     macs_per_pixel: int = 0
     parameters: int = 0
+    channels: int = 3
 
     def __post_init__(self) -> None:
         """Raise a ValueError if a field is wrong."""
         if not isinstance(self.factory, str) or not is_object_name(self.factory):
             raise ValueError(f"spec: factory must have the form package.module:name, not {str(self.factory)[:80]!r}")
         check_whole_number(self.multiple, "multiple", 1, 4096)
+        check_whole_number(self.channels, "channels", 1, 64)
         if self.halo is not None:
             check_whole_number(self.halo, "halo", 0, _LARGEST)
             if self.halo % self.multiple:
                 raise ValueError(f"spec: halo is {self.halo}, which is no multiple of {self.multiple}")
         for name in ("macs_per_pixel", "parameters"):
             check_whole_number(getattr(self, name), name, 0, 1 << 53)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert the architecture to plain values; three channels are not named, as in earlier files."""
+        return {key: value for key, value in super().to_dict().items() if (key, value) != ("channels", 3)}
 
     def build(self) -> Any:
         """Refuse, since the name comes from a file; see `load_factory` for names that the user gives."""

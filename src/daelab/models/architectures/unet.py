@@ -129,7 +129,9 @@ class UNet(Architecture):
         return Layer(name, inputs, outputs, kernel, bias=self.bias, **options)
 
     def can_start_from(self, other: Architecture) -> bool:
-        """Return whether the other U-Net differs only in having fewer blocks, since a new block begins as the identity.
+        """Return whether the other U-Net differs only in having fewer blocks or no noise level as an input.
+
+        A new block begins as the identity, and the weights of a new input begin at zero.
 
         Args:
             other: The architecture whose weights the network would start from.
@@ -139,7 +141,9 @@ class UNet(Architecture):
         """
         if not isinstance(other, UNet) or len(other.widths) != len(self.widths):
             return False
-        if replace(other, blocks=self.blocks, decoder=self.decoder) != self:
+        # The clipped values are the last inputs, so a new level would take their place.
+        conditioned = other.conditioned or (self.conditioned and not self.saturated)
+        if replace(other, blocks=self.blocks, decoder=self.decoder, conditioned=conditioned) != self:
             return False
         pairs = zip(self.blocks + self.decoder, other.blocks + other.decoder, strict=True)
         return all(mine >= theirs for mine, theirs in pairs)
