@@ -2,7 +2,7 @@
 # make test         run ruff, mypy and every test; takes under 10 minutes
 # make lint         run ruff and mypy
 # make docs         draw the figures and build the handbook into site/; open site/index.html
-# make fuzz         try 100,000 damaged files and texts; takes minutes; FUZZ="--seed 1" changes them
+# make fuzz         try 100,000 damaged files and texts; takes up to an hour; FUZZ="--seed 1" changes them
 # make audit        check the licences and the known vulnerabilities of all dependencies; AUDIT=--offline: licences only
 # make benchmarks   measure speed and memory, and write the tables of docs/performance.md; takes an hour at most
 # make structure    print the figures of the code base: packages, imports, sizes, documentation

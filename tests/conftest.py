@@ -1,4 +1,4 @@
-"""What tests share: runs of their own, a tiny image set, and the data that only some machines have."""
+"""Fixtures that all tests share: separate runs, a tiny image set, and data that only some computers have."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the runs or the ledger of whoever starts it."""
+    """Hide the user's runs and ledger from the tests."""
     monkeypatch.setenv("DAELAB_RUNS", str(tmp_path / "runs"))
     monkeypatch.delenv("DAELAB_LEDGER", raising=False)
 
 
 @pytest.fixture(autouse=True)
 def _no_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiny trainings would pay for a gigabyte of them, and gain nothing."""
+    """Switch off huge pages: a tiny training would pay for a gigabyte of them and gain nothing."""
     monkeypatch.setattr(hardware, "KEEPS_FREED_MEMORY", False)
 
 
 def smooth_pictures(count: int, side: int = 16) -> np.ndarray:
-    """uint8 (N, 3, side, side): coloured waves, which a small network learns in seconds."""
+    """Return colored waves, uint8 (N, 3, side, side), which a small network learns in seconds."""
     rng = np.random.default_rng(0)
     at = np.linspace(0, 1, side)
     fx, fy, phase = rng.uniform(0, 4, (3, count, 3, 1, 1))
@@ -49,21 +49,21 @@ def smooth_pictures(count: int, side: int = 16) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def pictures() -> ImageSet:
-    """60 pictures of 16 x 16."""
+    """Return 60 pictures of 16 x 16 pixels."""
     images = smooth_pictures(60)
     return ImageSet("waves", images, np.arange(len(images)) % 2, ("even", "odd"))
 
 
 @pytest.fixture(scope="session")
 def pictures_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same as a file, for recipes: `npz:PATH`; six of them are its test part."""
+    """Write these pictures as `npz:PATH` for recipes. Six of them are the test part."""
     path = tmp_path_factory.mktemp("data") / "waves.npz"
     np.savez(path, images=smooth_pictures(60))
     return path
 
 
 class _Page(HTMLParser):
-    """What a report's page holds: tags, addresses, captions, and the rows of each table beside its CSV."""
+    """A parser that collects the tags, addresses and captions of a report's page, and each table with its CSV."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -101,9 +101,7 @@ class _Page(HTMLParser):
 
 @pytest.fixture(scope="session")
 def sound_page() -> Callable[[Path], None]:
-    """Hold a page to what all reports promise: of the one template, self-contained, every figure explained, every
-    table's data there to take away.
-    """
+    """Return a function that checks what all reports promise: one template, no other files, captions, CSV tables."""
     template = resources.files("daelab.experiments.reports").joinpath("page.html").read_text(encoding="utf-8")
 
     def check(path: Path) -> None:
@@ -128,7 +126,7 @@ def sound_page() -> Callable[[Path], None]:
 
 @pytest.fixture(scope="session")
 def parsed() -> Callable[..., None]:
-    """Parse the arguments after `daelab` as the command line does, and run nothing."""
+    """Return a function that parses the arguments after `daelab` as the command line does, without running anything."""
     import typer.main
 
     from daelab.cli import app
@@ -153,7 +151,7 @@ def parsed() -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def cifar_root() -> Path:
-    """The folder that holds CIFAR-10."""
+    """Return the folder that holds CIFAR-10."""
     for root in (os.environ.get("DAELAB_DATA"), REPOSITORY / ".data"):
         if root and find_cifar10(Path(root)):
             return Path(root)
@@ -162,7 +160,7 @@ def cifar_root() -> Path:
 
 @pytest.fixture(scope="session")
 def paper() -> Path:
-    """The folder of what the paper's author published: 35.pt, 37.pt, 38.pt, tests_fully.csv."""
+    """Return the folder of the files that the paper's author published: 35.pt, 37.pt, 38.pt, tests_fully.csv."""
     folder = os.environ.get("DAELAB_PAPER")
     if not folder:
         pytest.skip("$DAELAB_PAPER does not name the folder of the paper's files")

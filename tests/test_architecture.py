@@ -1,4 +1,4 @@
-"""The architecture: which package may import which, no cycles, no hidden imports, and the size budgets."""
+"""The architecture: allowed imports, no cycles, no hidden imports, and limits of size."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def module_of(path: Path) -> str:
 
 
 def list_imports(tree: ast.AST) -> Iterator[tuple[int, str, bool]]:
-    """Yield the line, the dotted name, and whether it stands inside a function, of every import of daelab."""
+    """Yield every import of daelab: its line, its dotted name, and whether it is inside a function."""
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             for node in ast.walk(function):
@@ -131,7 +131,7 @@ def test_every_package_is_in_the_table() -> None:
 
 
 def test_no_cycle_inside_a_package() -> None:
-    """Follow every import from module to module; a module that reaches itself is in a cycle."""
+    """Follow every import from module to module. A module that reaches itself is in a cycle."""
     modules = {module_of(path): path for path in FILES}
     graph = {}
     for module, path in modules.items():
@@ -161,7 +161,7 @@ def test_the_map_names_every_package() -> None:
 
 
 def loaded(code: str) -> set[str]:
-    """Of the heavy libraries, those that are imported once `code` has run."""
+    """Return the heavy libraries that are imported once `code` has run."""
     code = f"import sys\n{code}\nprint('\\n', *(name for name in {HEAVY} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())

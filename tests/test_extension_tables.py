@@ -39,7 +39,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command in a folder of its own: exit code, stdout, stderr."""
+    """Return a function that runs a command in its own folder and returns the exit code, stdout and stderr."""
     monkeypatch.chdir(tmp_path)
 
     def command(*words: str) -> tuple[int, str, str]:
@@ -53,7 +53,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 @pytest.fixture
 def helped(run: Run) -> Callable[[str], str]:
-    """The help of a command, on one line."""
+    """Return a function that returns the help of a command on one line."""
 
     def show(command: str) -> str:
         code, out, _ = run(command, "--help")
@@ -117,7 +117,7 @@ def test_a_metric_is_on_the_leaderboard_and_in_the_report(contrast: Metric, tmp_
 
 
 def test_a_noise_is_in_help_and_has_a_text_form() -> None:
-    """In a process of its own: a subclass cannot be taken back."""
+    """The test runs in a separate process, since a subclass cannot be removed again."""
     code = (
         "import sys; from daelab.cli import main; from tests.test_extension_tables import define_ripples;"
         "kept = define_ripples(); sys.argv = ['daelab', *sys.argv[1:]]; main()"

@@ -1,4 +1,4 @@
-"""The Python surface, and what importing it costs."""
+"""The public names of the package, and what importing it loads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file from a stranger is never more than a file: refused by its header, in one line, and nothing in it runs."""
+"""A file from a stranger is only data: a bad one is refused by its header in one line, and nothing in it runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPEC = ARCHITECTURE_PRESETS["model-b-35"]
 
 
 def refused(path: Path, read: Callable[[Path], object]) -> str:
-    """What the one line says after the file's name."""
+    """Return what the error says after the file's name."""
     with pytest.raises(ValueError) as caught:
         read(path)
     assert type(caught.value) is ValueError
@@ -104,7 +104,7 @@ def test_a_lying_header_is_refused_before_anything_is_allocated(
 
 
 def judges_file(path: Path, **changes: object) -> Path:
-    """A judge's file whose card is changed."""
+    """Write a classifier's file with other metadata."""
     header, _ = read_tensor_header(list_shipped_classifiers()["photos"])
     _, tensors = read_tensors(list_shipped_classifiers()["photos"])
     save_file(tensors, path, metadata={"daelab": json.dumps(header | changes)})
@@ -171,13 +171,13 @@ ZEROS = zlib.compress(bytes(50_000_000))
 
 
 def jpeg(exif: bytes) -> bytes:
-    """A JPEG with an EXIF block."""
+    """Return a JPEG with an EXIF block."""
     body = b"Exif\0\0" + exif
     return JPEG[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + JPEG[2:]
 
 
 def tiff(entries: list[tuple[int, int, int, int]], tail: bytes = b"", following: int = 0) -> bytes:
-    """A little TIFF of one directory at 8."""
+    """Return a small TIFF with one directory at byte 8."""
     packed = b"".join(struct.pack("<HHII", *one) for one in entries)
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + struct.pack("<I", following) + tail
 
@@ -229,7 +229,7 @@ def test_a_picture_that_is_refused(name: str, tmp_path: Path) -> None:
 
 
 def _peak() -> int:
-    """The most memory that this process has had, in bytes."""
+    """Return the largest memory that this process has used, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
@@ -266,7 +266,7 @@ def test_an_odd_picture_is_read_and_written_or_refused_in_one_line(name: str, ta
 
 
 def test_a_picture_of_a_data_set_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pillow gives PostScript to Ghostscript, whatever the file is named."""
+    """Pillow would give PostScript to Ghostscript, whatever the name of the file."""
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
     (tmp_path / "a.png").write_bytes(REFUSED["postscript.png"][0])
     assert "not a picture" in refused(tmp_path / "a.png", decode_rgb)
@@ -314,19 +314,19 @@ def test_an_override_without_measure(override: str) -> None:
 
 @cache
 def trees() -> dict[str, ast.Module]:
-    """File -> what it says, of the whole package."""
+    """Return the syntax tree of every file of the package."""
     files = sorted(PACKAGE.rglob("*.py"))
     return {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in files}
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """(file, what is called, the call) of every call in the package."""
+    """Return (file, name of the function, call) for every call in the package."""
     for file, tree in trees().items():
         yield from ((file, ast.unparse(node.func), node) for node in ast.walk(tree) if isinstance(node, ast.Call))
 
 
 def imported() -> Iterator[tuple[str, str]]:
-    """(file, module) of every import in the package."""
+    """Return (file, module) for every import in the package."""
     for file, tree in trees().items():
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

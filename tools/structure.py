@@ -12,6 +12,7 @@ import argparse
 import ast
 import io
 import json
+import re
 import statistics
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
@@ -241,16 +242,41 @@ def has_documented_arguments(function: Function) -> bool | None:
     return "Args:" in (ast.get_docstring(function) or "")
 
 
-def list_public_functions(module: Module) -> list[Function]:
-    """Return the public functions of a module and the public methods of its public classes.
+def list_public_functions(module: Module) -> dict[str, Function]:
+    """Return the public functions of a module and the public methods of its public classes, by `name` or `Class.name`.
 
     Args:
         module: the module.
     """
     classes = [node for node in module.tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
-    bodies = [module.tree.body, *(node.body for node in classes)]
-    functions = [node for body in bodies for node in body if isinstance(node, Function)]
-    return [function for function in functions if not function.name.startswith("_")]
+    bodies = {"": module.tree.body} | {f"{node.name}.": node.body for node in classes}
+    functions = {
+        f"{prefix}{node.name}": node for prefix, body in bodies.items() for node in body if isinstance(node, Function)
+    }
+    return {name: function for name, function in functions.items() if not function.name.startswith("_")}
+
+
+def find_missing_arguments(modules: Iterable[Module]) -> dict[str, bool]:
+    """Return whether the documentation of its arguments is missing, for each public function that takes some.
+
+    A method may name the one that it implements instead: "see `Noise.apply`". The functions of commands are left out,
+    since `--help` documents their options.
+
+    Args:
+        modules: the modules of the package.
+    """
+    functions = {
+        (module.name, name): node for module in modules for name, node in list_public_functions(module).items()
+    }
+    documented = {name for (_, name), node in functions.items() if has_documented_arguments(node)}
+    missing = {}
+    for (module, name), function in functions.items():
+        decorators = " ".join(map(ast.unparse, function.decorator_list))
+        is_command = "app.command" in decorators or module == f"cli.{name}"
+        if not is_command and (has := has_documented_arguments(function)) is not None:
+            links = re.findall(r"[Ss]ee `([\w.]+)`", ast.get_docstring(function) or "")
+            missing[f"{module}.{name}"] = not (has or documented.intersection(links))
+    return missing
 
 
 def measure_structure(modules: Iterable[Module] | None = None) -> dict[str, Any]:
@@ -268,8 +294,7 @@ def measure_structure(modules: Iterable[Module] | None = None) -> dict[str, Any]
     files = [len(module.text.splitlines()) for module in modules]
     bodies = sorted(count_body_lines(function) for module in modules for function in module.functions)
     code = sum(module.code_lines for module in modules)
-    documented = [has_documented_arguments(one) for module in modules for one in list_public_functions(module)]
-    shares = [one for one in documented if one is not None]
+    missing = find_missing_arguments(modules)
     duplicates = find_duplicate_names(modules)
     engines = [module.name for module in modules if ".backward(" in module.text]
     return {
@@ -283,7 +308,7 @@ def measure_structure(modules: Iterable[Module] | None = None) -> dict[str, Any]
         "function_median": statistics.median(bodies),
         "function_p90": bodies[int(0.9 * len(bodies))],
         "function_max": bodies[-1],
-        "args_share": sum(shares) / max(len(shares), 1),
+        "args_share": 1 - sum(missing.values()) / max(len(missing), 1),
         "comments_per_100": 100 * sum(module.comment_count for module in modules) / code,
         "duplicate_names": len(duplicates),
         "engines": len(engines),
@@ -292,6 +317,7 @@ def measure_structure(modules: Iterable[Module] | None = None) -> dict[str, Any]
             "cycles": find_cycles(packages) + find_cycles(graph),
             "duplicate_names": duplicates,
             "engines": engines,
+            "args_share": [name for name in missing if missing[name]],
         },
     }
 
@@ -315,6 +341,7 @@ def main() -> None:
     for name, places in figures["lists"]["duplicate_names"].items():
         print(f"  {name}: {', '.join(places)}")
     print(f"  engines: {', '.join(figures['lists']['engines'])}")
+    print(f"  undocumented arguments: {', '.join(figures['lists']['args_share']) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from daelab.training.recipe import load_recipe
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Flat pictures, with noise that is independent."""
+    """Write flat pictures with independent noise."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("daelab.experiments.train.write_run_report", lambda run: None)
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The default choice is evaluated as a model is, and on pairs, which have noise of their own."""
+"""The automatic choice is evaluated as a model is, also on pairs with real noise."""
 
 from __future__ import annotations
 

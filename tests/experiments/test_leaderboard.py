@@ -1,4 +1,4 @@
-"""The leaderboard: one set of noisy pixels for all, leads in pairs, every judge on the same denoised images."""
+"""The leaderboard gives every model the same noisy pixels, pairs the leads, and classifies the same denoised images."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_the_page_and_the_csv(
 
 
 def measure(folder: Path, *models: str, **options: Any) -> tuple[list[LeaderboardRow], list[str]]:
-    """Rows, best first, and which models were evaluated for them."""
+    """Return the rows, best first, and which models were evaluated for them."""
     said: list[str] = []
     request = LeaderboardRequest("photos", models=models, **{"limit": 12, "kept": folder, **options})
     _, rows = measure_leaderboard(request, said.append, lambda done, images: None)

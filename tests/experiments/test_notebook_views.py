@@ -1,4 +1,4 @@
-"""What a notebook shows of a denoiser, an evaluation and a comparison."""
+"""The view of a denoiser, an evaluation and a comparison in a notebook."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def frame(rows: list[list[object]], columns: list[str]) -> SimpleNamespace:
 
 @pytest.fixture
 def pandas(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Put a pandas of one class in place, since it need not be installed."""
+    """Replace pandas by a stub with one class, since it need not be installed."""
     return lambda: monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=frame))
 
 

@@ -1,4 +1,4 @@
-"""The reproduction measures, draws and judges; what is missed is said, and nothing foreign is overwritten."""
+"""The reproduction measures, draws and checks. It reports missed tolerances and overwrites no foreign files."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Watcher:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, cifar_root: Path) -> tuple[Measurements, Watcher]:
-    """A reproduction of 96 images, with trainings that last two steps."""
+    """Run a reproduction with 96 images and trainings of two steps."""
     watcher, out = Watcher(), tmp_path_factory.mktemp("reproduce") / "report"
     with pytest.MonkeyPatch.context() as patch:
         for module in (measure, comparisons, reproduce):
@@ -219,7 +219,7 @@ def test_documents_are_written_from_a_whole_report_only(made: tuple[Measurements
     nothing = run(tmp_path)
     assert nothing.returncode == 2
     assert "daelab reproduce" in nothing.stderr
-    assert "quick look" in run(source.parent).stderr
+    assert "quick reproduction" in run(source.parent).stderr
     document = json.loads(source.read_text()) | {"quick": False}
     (tmp_path / "report.json").write_text(json.dumps(document))
     done = run(tmp_path)

@@ -1,4 +1,4 @@
-"""Figures are files of the right kind and always the same bytes; a page needs nothing but itself."""
+"""Figures are files of the right format with reproducible bytes, and a page needs no other file."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ FIGURES = [_noise, _balance, _curves, _samples]
 
 
 def _texts(svg: Path) -> list[str]:
-    """The texts of an SVG figure, which matplotlib leaves as comments beside their outlines."""
+    """Return the texts of an SVG figure, which matplotlib writes as comments beside the outlines."""
     parser = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
     tree = ElementTree.parse(svg, parser)
     return [
@@ -297,7 +297,7 @@ def test_a_row_of_another_length_is_refused() -> None:
 
 
 class _Page(HTMLParser):
-    """A page's tags, the addresses in it, and its visible text."""
+    """A parser that collects the tags, the addresses and the visible text of a page."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A space is data; a study loses nothing; what is compared says what seeds alone would do."""
+"""A search space is data, a study loses no trial, and a comparison reports differences within the seed range."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytest.importorskip("optuna")
 
 
 class Watcher:
-    """Keeps what it is told."""
+    """An observer that records its calls."""
 
     def __init__(self) -> None:
         self.said: list[str] = []
@@ -57,13 +57,13 @@ class Watcher:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
-    """A page for each of many tiny runs would take longer than they do."""
+    """Switch off the page of each run, which would take longer than the tiny runs."""
     if not request.node.name.startswith("test_a_page_"):
         monkeypatch.setattr("daelab.experiments.reports.style.find_spec", lambda name: None)
 
 
 def tiny(file: Path, **fields: Any) -> dict[str, Any]:
-    """A space of trials that take a fraction of a second."""
+    """Return a search space whose trials take a fraction of a second."""
     training_ = {"epochs": 2, "batch": 16, "lr": 0.01, "precision": "float32"} | fields.pop("training", {})
     found = {"data": {"name": f"npz:{file}"}, "spec": {"stages": [4]}, "training": training_, **fields}
     if not fields:
@@ -331,6 +331,30 @@ def test_pruners_end_what_lags_behind(pictures_file: Path) -> None:
         assert any(study.prunes(made, poor, epoch, 10.0, 9) for epoch in (1, 2, 3)) is (pruner != "none")
 
 
+def test_to_take_a_trial_reads_the_study_equally_often_at_any_size(
+    pictures_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = parse_search_space(tiny(pictures_file, explore={"sampler": "random", "minutes": 60}, seed=[1, 2]))
+    study = Study("grows", None).create(made)
+    reads: list[int] = []
+    read = study._trials
+
+    def count() -> Any:
+        reads.append(len(reads))
+        return read()
+
+    monkeypatch.setattr(study, "_trials", count)
+    costs = []
+    for _ in range(6):
+        before = len(reads)
+        trial = study.take(made)
+        costs.append(len(reads) - before)
+        assert trial is not None
+        study.finish(trial, made, dict.fromkeys(("psnr", "loss", "macs", "parameters", "images_per_second"), 1.0))
+    assert [row.seed for row in study.rows()] == [0] * 6
+    assert len(set(costs)) == 1
+
+
 def test_a_pruned_trial_is_a_run_that_could_go_on(pictures_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Study, "prunes", lambda self, space, trial, *_: trial.number == 1)
     study = searched(tiny(pictures_file))
@@ -369,7 +393,7 @@ def test_budgets_of_epochs_and_minutes(pictures_file: Path) -> None:
 
 
 def dead(study: Study, number: int) -> None:
-    """Let a trial be one of a process that is no more."""
+    """Make a trial belong to a process that has ended."""
     study.note(number, owner=describe_process() | {"born": "1+1"})
 
 
@@ -492,7 +516,7 @@ def test_a_password_is_never_shown() -> None:
 
 
 def written(name: str, psnr: float | None, status: str = "finished", **fields: Any) -> None:
-    """A run that only the ledger knows."""
+    """Record a run in the ledger alone."""
     own = {key: fields.pop(key) for key in ("noise", "data") if key in fields}
     images = fields.pop("val_size", None)
     made = parse_recipe(

@@ -1,4 +1,4 @@
-"""A study outlives a locked database, a run that another process trains, and what other programs wrote into it."""
+"""A study survives a locked database, a run that another process trains, and changes by other programs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ optuna = pytest.importorskip("optuna")
 
 
 class Watcher:
-    """Ignores everything."""
+    """An observer that ignores everything."""
 
     def say(self, text: str) -> None: ...
     def trial(self, row: object, ended: int, trials: int | None, left: float | None) -> None: ...
@@ -37,7 +37,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def space(pictures_file: Path) -> SearchSpace:
-    """Two trials of two epochs."""
+    """Return a search space with two trials of two epochs."""
     fields: dict[str, Any] = {"data": {"name": f"npz:{pictures_file}"}, "spec": {"stages": [4]}, "seed": [1, 2]}
     fields |= {"training": {"epochs": 2, "batch": 16, "precision": "float32"}, "explore": {"sampler": "grid"}}
     return parse_search_space(fields)
@@ -83,7 +83,7 @@ def test_a_trial_goes_on_while_the_database_is_locked(space: SearchSpace, monkey
 
 
 def connect_hurried(url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Connect to the storage of studies, which waits for no lock."""
+    """Connect to the storage of studies without waiting for locks."""
     monkeypatch.setattr(storage, "LOCK_TIMEOUT", 0.0)
     return storage.connect_study_storage(url)
 
