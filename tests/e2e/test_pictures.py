@@ -109,8 +109,15 @@ def test_an_existing_file_as_out_is_an_error(small: Run) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--strength", "2"], "strength must lie in [0, 1], not 2.0"),
-        (["--strength", "nan"], "strength must lie in [0, 1], not nan"),
+        (
+            ["--strength", "2"],
+            "strength must lie in [0, 1] for {}, not 2; a model that takes the noise level, such as photo-s.level, "
+            "allows up to 2",
+        ),
+        (
+            ["--strength", "nan"],
+            "strength must lie in [0, 1], or in [1, 2] for a model that takes the noise level, not nan",
+        ),
         (["--tile", "0"], "tile must be at least 1 pixel, and a whole number, not 0"),
     ],
 )
@@ -119,7 +126,7 @@ def test_a_wrong_number_is_an_error_even_if_nothing_is_left_to_do(options: list[
     picture("a_clean.png")
     for model in ("photo-s", "automatic"):
         answer = run("denoise", "a.png", "--model", model, *options)
-        assert (answer.code, answer.out, answer.err) == (2, "", f"daelab: {message}\n")
+        assert (answer.code, answer.out, answer.err) == (2, "", f"daelab: {message.format(model)}\n")
 
 
 def test_a_second_run_skips_what_was_denoised(small: Run) -> None:

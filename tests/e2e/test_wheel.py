@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LARGEST = 30_000_000
+LARGEST, LARGEST_SOURCES = 30_000_000, 40_000_000
+"""The largest sizes of the wheel, and of the sources with tests and handbook, in bytes."""
 """The largest size of each of the two, in bytes."""
 
 
@@ -61,7 +62,7 @@ def test_the_sdist_holds_the_sources_alone(sdist: Path) -> None:
     assert {name for name in names if "/" not in name} == files
     assert {name.partition("/")[0] for name in names if "/" in name} == folders
     assert not [name for name in names if "__pycache__" in name or (name.startswith("docs/") and name.endswith(".svg"))]
-    assert sdist.stat().st_size < LARGEST
+    assert sdist.stat().st_size < LARGEST_SOURCES
 
 
 def test_both_are_fit_for_an_index(built: Path) -> None:

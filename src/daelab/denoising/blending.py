@@ -91,8 +91,8 @@ class Blend:
             ValueError: It cannot.
         """
         if self.strength > 1 and not conditioned:
-            reason = "which does not take the noise level, as photo-s.level does"
-            raise ValueError(f"strength must lie in [0, 1] for {name}, {reason}, not {self.strength:g}")
+            more = f"a model that takes the noise level, such as photo-s.level, allows up to {MAX_STRENGTH:g}"
+            raise ValueError(f"strength must lie in [0, 1] for {name}, not {self.strength:g}; {more}")
 
     def mix(self, source: Tensor, denoised: Tensor) -> Tensor:
         """Mix a denoised picture with its source.
