@@ -111,7 +111,7 @@ Neighbors = Annotated[
     typer.Option(
         min=0,
         help="Slices on each side of a stack that the model sees as further channels: 1 for a color model. "
-        "Default: 0, each slice alone.",
+        "0 denoises each slice alone.",
         rich_help_panel=QUALITY,
     ),
 ]
