@@ -37,6 +37,18 @@ def read_threads(work: str) -> Callable[[dict[str, Any], str], float | None]:
     return lambda found, state: found["works"][work][str(STATES[state])]["default"]["to_best"]
 
 
+def make_photo_goal(model: str, most: float) -> Goal:
+    """Return the goal for a model for photographs."""
+    return Goal(
+        f"photographs with {model}, one thread: CPU seconds per megapixel",
+        "photographs",
+        lambda found, _: found["methods"][model]["cpu_seconds_per_megapixel"],
+        most,
+        "The network runs near the processor's peak, so only a smaller network would change this.",
+        is_least=False,
+    )
+
+
 GOALS = (
     Goal(
         "training of Model-C, bf16: times the speed of a plain loop",
@@ -83,22 +95,8 @@ GOALS = (
         "",
         is_least=False,
     ),
-    Goal(
-        "photographs with photo-s, one thread: CPU seconds per megapixel",
-        "photographs",
-        lambda found, _: found["methods"]["photo-s"]["cpu_seconds_per_megapixel"],
-        1.0,
-        "The network runs near the processor's peak, so only a smaller network would change this.",
-        is_least=False,
-    ),
-    Goal(
-        "photographs with photo-m, one thread: CPU seconds per megapixel",
-        "photographs",
-        lambda found, _: found["methods"]["photo-m"]["cpu_seconds_per_megapixel"],
-        3.0,
-        "The network runs near the processor's peak, so only a smaller network would change this.",
-        is_least=False,
-    ),
+    make_photo_goal("photo-s", 1.0),
+    make_photo_goal("photo-m", 3.0),
     Goal(
         "inference of Model-C: times the speed of the plain module that keeps freed memory too",
         "inference",

@@ -136,7 +136,9 @@ def test_the_noise_level_stays_within_those_of_the_training() -> None:
 @pytest.mark.parametrize("model", ["automatic", "model-b-35"])
 def test_a_strength_above_one_needs_a_model_that_takes_the_noise_level(model: str) -> None:
     blend = Blend(1.5)
-    with pytest.raises(ValueError, match=rf"^strength must lie in \[0, 1\] for {model}.*, not 1\.5; a model that takes"):
+    with pytest.raises(
+        ValueError, match=rf"^strength must lie in \[0, 1\] for {model}.*, not 1\.5; a model that takes"
+    ):
         load_denoiser(model, tile=None, memory=None, sigma=None, blend=blend)
 
 
@@ -169,3 +171,9 @@ def test_files_keep_alpha_and_type(mode: str, tmp_path: Path) -> None:
     if before.alpha is not None:
         assert after.alpha is not None
         assert np.array_equal(after.alpha, before.alpha)
+
+
+@pytest.mark.parametrize("options", [{"sigma": 20}, {"force": True}])
+def test_what_a_loaded_denoiser_would_ignore_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="sigma and force are for a model's name"):
+        daelab.denoise(make_image("grey"), model=BLUR, **options)

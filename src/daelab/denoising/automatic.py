@@ -243,11 +243,16 @@ def denoise(
     Returns:
         The denoised picture or batch, of the same shape and type.
 
+    Raises:
+        ValueError: A number is out of range, or `sigma` or `force` is given with a denoiser that is loaded.
+
     >>> denoise(np.zeros((16, 16), np.uint8)).shape
     (16, 16)
     """
     if isinstance(model, str | Path):
         model = load_denoiser(model, tile=None, memory=None, sigma=sigma, force=force)
+    elif sigma is not None or force:
+        raise ValueError("sigma and force are for a model's name; a denoiser has its own")
     return model(image, strength=strength, chroma=chroma, detail=detail, self_ensemble=self_ensemble, progress=progress)
 
 

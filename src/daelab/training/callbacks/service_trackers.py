@@ -79,7 +79,22 @@ class MLflow:
         self.client.set_terminated(self.id, names.get(status, "FAILED"))
 
 
-class WandB:
+class _OpenRun:
+    """A run of a tracker that takes the values of an epoch at once."""
+
+    tracked: Any
+
+    def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
+        """Record the row's columns.
+
+        Args:
+            row: The epoch's row of metrics.csv.
+            best: Not used.
+        """
+        self.tracked.log(dict(row), step=int(row["epoch"]))
+
+
+class WandB(_OpenRun):
     """A tracker that records parameters and metrics with Weights & Biases.
 
     Nothing leaves the computer unless $WANDB_MODE is `online`; `wandb sync` uploads the folder later.
@@ -108,7 +123,7 @@ class WandB:
             x_disable_machine_info=True,
             x_save_requirements=False,
         )
-        self.tracked: Any = wandb.init(
+        self.tracked = wandb.init(
             project=place or os.environ.get("WANDB_PROJECT", PROJECT),
             name=run.name,
             id=f"{run.name}-{recipe.sha256[:8]}",
@@ -117,15 +132,6 @@ class WandB:
             resume="allow" if first > 1 else None,
             settings=settings,
         )
-
-    def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
-        """Record the row's columns.
-
-        Args:
-            row: The epoch's row of metrics.csv.
-            best: Not used.
-        """
-        self.tracked.log(dict(row), step=int(row["epoch"]))
 
     def end(self, status: str, best: BestEpoch) -> None:
         """Record the scores of the best epoch and the status.
@@ -139,7 +145,7 @@ class WandB:
         self.tracked.finish(exit_code=int(status != "finished"))
 
 
-class Trackio:
+class Trackio(_OpenRun):
     """A tracker that records parameters and metrics in the local database of Trackio, in $TRACKIO_DIR.
 
     Args:
@@ -157,7 +163,7 @@ class Trackio:
         with contextlib.redirect_stdout(io.StringIO()):
             # The module closes the run, since it would close it again at the end of the process, and print so.
             self._close = trackio.finish
-            self.tracked: Any = trackio.init(
+            self.tracked = trackio.init(
                 place or PROJECT,
                 name=run.name,
                 config=flatten_recipe(recipe),
@@ -166,15 +172,6 @@ class Trackio:
                 auto_log_gpu=False,
                 auto_log_cpu=False,
             )
-
-    def epoch(self, row: Mapping[str, float], best: BestEpoch) -> None:
-        """Record the row's columns.
-
-        Args:
-            row: The epoch's row of metrics.csv.
-            best: Not used.
-        """
-        self.tracked.log(dict(row), step=int(row["epoch"]))
 
     def end(self, status: str, best: BestEpoch) -> None:
         """Close the run.
