@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from daelab._util.hardware import has_native_bf16
@@ -129,3 +130,11 @@ def run_loop(recipe: Recipe, data_root: str | None, watch: SilentProgress) -> No
     with tempfile.TemporaryDirectory(prefix="daelab-bench-") as folder, suppress(Stop):
         ledger = Ledger(f"sqlite:///{Path(folder) / 'ledger.db'}")
         fit_denoiser(recipe, "bench", runs_root=Path(folder), data_root=data_root, ledger=ledger, progress=watch)
+
+
+def measure_load(seconds: float = 2.0) -> float:
+    """Return how many cores other programs keep busy, on average over some seconds.
+
+    The load average would still count what this program has computed in the minutes before.
+    """
+    return psutil.cpu_percent(seconds) / 100 * (psutil.cpu_count() or 1)

@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 
-from common import count_cores, occupy_cores
+from common import count_cores, measure_load, occupy_cores
 from daelab._util.files import write_text
 from daelab._util.hardware import has_native_bf16
 from performance_page import STATES, write_page
@@ -72,7 +72,7 @@ def run_step(name: str, others: int, extra: list[str]) -> dict[str, Any] | str:
     command = [sys.executable, f"benchmarks/{script}", "--json", *arguments, *extra]
     # Compiled modules are kept, as in an installed package.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    load = os.getloadavg()[0]
+    load = measure_load()
     with occupy_cores(others):
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, start_new_session=True

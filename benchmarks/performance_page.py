@@ -10,7 +10,7 @@ from typing import Any
 STATES = {"idle": 0, "loaded": 1}
 """The number of other busy processes in each state of the machine."""
 QUIET = 0.5
-"""The load average up to which a machine counts as idle."""
+"""The number of busy cores up to which a machine counts as idle."""
 
 Documents = dict[str, Any]
 """What a benchmark printed, by the state of the machine; a text where it did not end in time."""
@@ -293,10 +293,10 @@ def write_page(page: str, data: dict[str, Any]) -> str:
 
 
 def describe_load(loads: list[float]) -> str:
-    """Describe the load averages before benchmarks, in a sentence."""
+    """Describe how many cores were busy before benchmarks, in a sentence."""
     if not loads or max(loads) <= QUIET:
         return "No other program computed."
     return (
-        f"Other programs computed too (load average {min(loads):.1f} to {max(loads):.1f} before the benchmarks), so "
+        f"Other programs computed too ({min(loads):.1f} to {max(loads):.1f} cores before the benchmarks), so "
         "idle means busy with these, and only ratios and CPU seconds count."
     )

@@ -20,7 +20,18 @@ from typing import Any
 import torch
 
 import train_speed
-from common import TRAIN, count_cores, occupy_cores, parser, pick_data, run_loop, show, table, whole_batches
+from common import (
+    TRAIN,
+    count_cores,
+    measure_load,
+    occupy_cores,
+    parser,
+    pick_data,
+    run_loop,
+    show,
+    table,
+    whole_batches,
+)
 from daelab.cli.process import limit_spinning
 from daelab.denoising.denoiser import Denoiser
 from train_speed import Commanded, Commands, Reply, Worker, serve, training_recipe
@@ -121,11 +132,12 @@ def main() -> None:
         return
     args.data = pick_data(args)
     arguments = [*sys.argv[1:], "--data", args.data]
+    load = measure_load()
     works = {
         work: {others: measure(args, arguments, work, int(others)) for others in args.others.split(",")}
         for work in ([args.work] if args.work else WORKS)
     }
-    found = {"cores": count_cores(), "load_before": os.getloadavg()[0], "batch": args.batch, "works": works}
+    found = {"cores": count_cores(), "load_before": load, "batch": args.batch, "works": works}
     show(found, human(found), args.json)
 
 

@@ -69,7 +69,7 @@ def test_a_benchmark_that_did_not_end_says_so(page: ModuleType) -> None:
 
 
 def test_a_table_names_the_machine_and_how_idle_it_was(page: ModuleType) -> None:
-    for load, sentence in ((0.1, "No other program computed."), (3.0, "load average 3.0 to 3.0")):
+    for load, sentence in ((0.1, "No other program computed."), (3.0, "3.0 to 3.0 cores")):
         text = page.write_page(
             "before <!-- measured: start-up --> old <!-- end --> after",
             machine(start_up={"idle": start_up(0.4, load)}),

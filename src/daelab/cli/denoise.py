@@ -205,7 +205,7 @@ def denoise(
         return
     if any(Path(text).suffix == ZARR for text in pictures):
         if len(pictures) > 1 or out is None or strip or compare or uncertainty or in_place or suffix or form:
-            raise ValueError("an array of zarr is denoised alone, into the new folder --out; it takes no file options")
+            raise ValueError("name one zarr array and a new folder as --out, without the options of picture files")
         _denoise_zarr(load(), options, pictures[0], out, as_json)
         return
     folder, is_folder = read_out(out)
@@ -252,7 +252,7 @@ def _denoise_zarr(denoiser: AnyDenoiser, options: DenoiseOptions, source: str, o
     from daelab.denoising.stacks import denoise_zarr
 
     if not isinstance(denoiser, Denoiser):
-        raise ValueError("an array of zarr needs a model that is named, such as --model photo-s")
+        raise ValueError("a zarr array needs a model that is named, such as --model photo-s")
     with show_progress("denoising", "slices") as progress:
         shape = denoise_zarr(
             denoiser,

@@ -43,7 +43,7 @@ def publish(
     published = publish_model(model, folder, license_name=license_name)
     if published.local_paths:
         shown = ", ".join(published.local_paths)[:200]
-        print_note(f"the metadata name files of this computer, which readers will see: {shown}")
+        print_note(f"the metadata names files of this computer, which readers will see: {shown}")
     if as_json:
         print_json({"model": model, "folder": str(folder), "files": list(published.files)})
         return

@@ -143,7 +143,7 @@ def _read_jxl(stream: IO[bytes], max_pixels: int, check_size: CheckSize) -> Pict
     facts = codec.probe(data)
     check_size(facts["width"] * facts["height"], max_pixels)
     if facts["bits_per_sample"] != 8 or facts["exponent_bits_per_sample"] or facts["have_animation"]:
-        raise UnsupportedPictureError("JPEG XL of other than 8 bits and animations are not supported")
+        raise UnsupportedPictureError("JPEG XL with an animation, or of other than 8 bits, is not supported")
     values, metadata = codec.decode(data, metadata=True)
     colors = facts["color_channels"]
     # A grey picture without alpha has no axis of channels.
