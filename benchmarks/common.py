@@ -91,6 +91,16 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_COMPUTE = """
+import os
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(1_000_000):
+        pass
+"""
+"""A program that computes without a pause until the process that started it is gone, even if that was killed."""
+
+
 @contextmanager
 def occupy_cores(count: int) -> Iterator[None]:
     """Let other processes compute without a pause meanwhile, each on whatever core the system gives it.
@@ -98,7 +108,7 @@ def occupy_cores(count: int) -> Iterator[None]:
     Args:
         count: The number of processes; 0 leaves the machine as it is.
     """
-    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
+    others = [subprocess.Popen([sys.executable, "-c", _COMPUTE]) for _ in range(count)]
     try:
         yield
     finally:
