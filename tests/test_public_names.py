@@ -88,7 +88,7 @@ def test_a_wrong_name_is_an_attribute_error() -> None:
         daelab.nosuch  # noqa: B018
 
 
-@pytest.mark.parametrize("code", ["import daelab", "import daelab.cli", "import daelab.datasets"])
+@pytest.mark.parametrize("code", ["import daelab", "import daelab.cli, daelab.datasets, daelab.runs.ledger"])
 def test_imports_without_torch(code: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; assert 'torch' not in sys.modules"],

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from daelab._util.files import write_text
-from daelab.runs.folder import describe_environment
+from daelab.runs.environment import describe_environment
 
 ROOT = Path(__file__).parents[1]
 KEPT, DOCUMENT = ROOT / "docs" / "reliability.json", ROOT / "docs" / "reliability.md"

@@ -14,7 +14,8 @@ import pytest
 
 from daelab._util.files import replace_file, write_text
 from daelab.experiments.reports.ledger import make_ledger_table
-from daelab.runs.folder import METRIC_COLUMNS, choose_run_name, get_run_folder, write_environment
+from daelab.runs.environment import write_environment
+from daelab.runs.folder import METRIC_COLUMNS, choose_run_name, get_run_folder
 from daelab.runs.ledger import PAPER_COLUMNS, Ledger
 from daelab.runs.process_lock import describe_process
 

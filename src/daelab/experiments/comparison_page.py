@@ -17,7 +17,7 @@ from daelab.experiments.fields import format_field_value, shorten_field_names
 from daelab.experiments.reports.charts import curves_figure, pareto_figure
 from daelab.experiments.reports.page import ReportSection, write_markdown, write_page
 from daelab.experiments.reports.search_charts import importance_figure, parallel_figure
-from daelab.runs.folder import describe_environment
+from daelab.runs.environment import describe_environment
 
 _MOST_CURVES = 10
 """The largest number of points whose curves are drawn."""

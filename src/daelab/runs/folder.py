@@ -1,4 +1,4 @@
-"""The folder of a run, and the environment that a result depends on besides its recipe.
+"""The folder of a run.
 
 runs/NAME/
     recipe.toml  environment.json  metrics.csv  checkpoint.safetensors  best.safetensors
@@ -11,18 +11,13 @@ import csv
 import io
 import json
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from daelab._util.distributed import count_processes, get_group_id
 from daelab._util.files import TEMPORARY_NAME, is_reserved_name, write_text
-from daelab._util.hardware import collect_versions, get_accelerator_name
 
 METRIC_COLUMNS = (
     "epoch",
@@ -175,54 +170,3 @@ def find_runs_of_group(group: str | None, under: Path | None = None) -> list[str
             if json.loads(path.read_text(encoding="utf-8")).get("group") == group:
                 names.append(path.parent.name)
     return names
-
-
-def describe_environment() -> dict[str, Any]:
-    """Describe the environment that a result may depend on: versions, processor, threads, commit and more."""
-    import torch
-
-    return {
-        "versions": collect_versions(),
-        # without the kernel's build, which may contain the host's name
-        "platform": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
-        "processor": _get_processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "processes": count_processes(),
-        "group": get_group_id(),
-        "gpu": get_accelerator_name(),
-        "git_commit": _get_git_commit(),
-    }
-
-
-def write_environment(run: RunFolder) -> None:
-    """Write environment.json.
-
-    Args:
-        run: The run's folder.
-    """
-    write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
-
-
-def _get_processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _get_git_commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, if any."""
-    package = Path(__file__).parent
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(package), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip() or None

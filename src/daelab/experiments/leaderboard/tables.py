@@ -23,7 +23,7 @@ from daelab.experiments.reports.page import PictureGroup, ReportSection, make_sl
 from daelab.experiments.reports.table import Table
 from daelab.image_io.picture import Picture
 from daelab.image_io.write import write_picture
-from daelab.runs.folder import describe_environment
+from daelab.runs.environment import describe_environment
 
 CROPS_FOLDER = "crops"
 """The folder, next to the files of a leaderboard, with a PNG file for each crop and model: CROP/MODEL.png."""

@@ -27,7 +27,8 @@ from daelab.experiments.reports.page import check_report_folder, make_slug, writ
 from daelab.experiments.reports.table import Table
 from daelab.models.model_file import load_network
 from daelab.models.registry import find_shipped_model
-from daelab.runs.folder import describe_environment, get_run_folder
+from daelab.runs.environment import describe_environment
+from daelab.runs.folder import get_run_folder
 from daelab.runs.ledger import Ledger
 from daelab.training.callbacks.progress import TrainingProgress
 from daelab.training.recipe import load_recipe

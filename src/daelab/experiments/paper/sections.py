@@ -35,7 +35,7 @@ from daelab.models.architectures.autoencoder import Autoencoder
 from daelab.models.registry import find_shipped_model
 from daelab.noise.grammar import parse_noise
 from daelab.noise.random_streams import IndexedStream
-from daelab.runs.folder import describe_environment
+from daelab.runs.environment import describe_environment
 from daelab.training.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:

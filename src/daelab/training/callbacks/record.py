@@ -11,7 +11,8 @@ from daelab._util.distributed import LostProcessError
 from daelab._util.files import write_text
 from daelab.errors import describe_error
 from daelab.runs.database import DatabaseError
-from daelab.runs.folder import RunFolder, write_environment
+from daelab.runs.environment import write_environment
+from daelab.runs.folder import RunFolder
 from daelab.runs.ledger import get_utc_time
 from daelab.runs.process_lock import describe_process
 from daelab.runs.run_row import RunRow
