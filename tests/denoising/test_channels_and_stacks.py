@@ -239,7 +239,7 @@ def test_zarr_that_is_absent_is_one_line(
     monkeypatch.setattr("daelab.denoising.stacks.find_spec", lambda name: None)
     cases = {
         ("--model", "model-c", "--out", "b.zarr"): "pip install 'daelab[zarr]'",
-        ("--model", "model-c"): "into a new folder that --out names",
+        ("--model", "model-c"): "into a new folder (--out)",
         ("--model", "model-c", "--out", "b.zarr", "--strip"): "a zarr array is denoised alone",
         ("--out", "b.zarr"): "a model that is named",
     }

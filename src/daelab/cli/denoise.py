@@ -205,9 +205,7 @@ def denoise(
         return
     if any(Path(text).suffix == ZARR for text in pictures):
         if len(pictures) > 1 or out is None or strip or compare or uncertainty or in_place or suffix or form:
-            raise ValueError(
-                "a zarr array is denoised alone, into a new folder that --out names, without options of picture files"
-            )
+            raise ValueError("a zarr array is denoised alone, into a new folder (--out), without picture options")
         _denoise_zarr(load(), options, pictures[0], out, as_json)
         return
     folder, is_folder = read_out(out)
