@@ -71,6 +71,7 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--same-images", type=int, default=64, help="of them, those that PSNR is measured on")
     found.add_argument("--rounds", type=int, default=5)
     found.add_argument("--seconds", type=float, default=2.0, help="of each process in each round, at least")
+    found.add_argument("--learned", nargs="+", choices=LEARNED, default=LEARNED, help="forms of the network")
     found.add_argument("--baselines", nargs="*", help="classical methods; bm3d too where it is installed")
     found.add_argument("--megapixels", type=float, default=12.0, help="of the picture; 0: none")
     found.add_argument("--crop", type=int, default=256, help="side of what the classical methods get of it")
@@ -169,7 +170,7 @@ def memory() -> dict[str, float]:
 def names(args: argparse.Namespace) -> list[str]:
     """Return the names of everything that is compared."""
     extra = ["bm3d"] if importlib.util.find_spec("bm3d") else []
-    return [*LEARNED, *([*CLASSICAL, *extra] if args.baselines is None else args.baselines)]
+    return [*args.learned, *([*CLASSICAL, *extra] if args.baselines is None else args.baselines)]
 
 
 def prepare(args: argparse.Namespace) -> dict[str, str]:
@@ -321,7 +322,7 @@ def human(found: dict[str, Any]) -> str:
 def goals(found: dict[str, Any]) -> list[str]:
     """Return the goals for the test images beside what was measured."""
     rows = found["images"]
-    best = max(OURS, key=lambda name: rows[name]["megapixels_per_second"])
+    best = max(rows.keys() & OURS, key=lambda name: rows[name]["megapixels_per_second"])
     lines = []
     for other, wanted in GOALS.items():
         if other in rows:
@@ -368,7 +369,7 @@ def main() -> None:
             found["picture"] = measure(args, arguments, "picture")
         if args.large:
             found["large"] = large(args)
-    best = max(found["images"][name]["ratio"][PLAIN] for name in OURS)
+    best = max(found["images"][name]["ratio"][PLAIN] for name in found["images"].keys() & OURS)
     show(found | {"ratio": best}, human(found), args.json)
 
 

@@ -6,10 +6,12 @@ import base64
 import csv
 import io
 import os
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -36,6 +38,34 @@ def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch off huge pages: a tiny training would pay for a gigabyte of them and gain nothing."""
     monkeypatch.setattr(hardware, "KEEPS_FREED_MEMORY", False)
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Return a function that runs `main` of a module with arguments, here: a process would import for two seconds."""
+
+    def run(module: str, *words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", [module, *map(str, words)])
+        capsys.readouterr()
+        variables, code = dict(os.environ), None
+        try:
+            import_module(module).main()
+        except SystemExit as end:
+            code = end.code
+        finally:
+            torch.set_num_threads(1)
+            os.environ.clear()
+            os.environ.update(variables)
+        out, err = capsys.readouterr()
+        return Answer(code, out, err) if isinstance(code, int) else Answer(int(bool(code)), out, err + (code or ""))
+
+    return run
 
 
 def smooth_pictures(count: int, side: int = 16) -> np.ndarray:

@@ -8,11 +8,15 @@ Numbers must be equal to the last digit on the kind of processor that made the f
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import math
 import shutil
+import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -45,6 +49,28 @@ def read_fixture(name: str) -> Any:
 EXACT = make.describe_processor() == read_fixture("processor.json")
 """Whether the last digits must agree too."""
 OUTPUTS = read_fixture("outputs.json")
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the Python code of `make` in this process: a process for each command would import for minutes in all."""
+    monkeypatch.setattr(make, "run_python", run_python_here)
+
+
+def run_python_here(folder: Path, *words: str) -> str:
+    """Run `python -m daelab ...` or `python -c CODE ...` in a folder, and return its standard output."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as output:
+        patch.chdir(folder)
+        for name, value in make.environment(folder).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", [words[0], *words[2:]])
+        code = None
+        try:
+            exec(words[1], {}) if words[0] == "-c" else import_module(f"{words[1]}.cli").main()
+        except SystemExit as end:
+            code = end.code
+    assert not code, f"{' '.join(words)} ended with exit code {code}:\n{output.getvalue()}"
+    return output.getvalue()
 
 
 @pytest.fixture

@@ -119,23 +119,20 @@ def test_a_metric_is_on_the_leaderboard_and_in_the_report(contrast: Metric, tmp_
 def test_a_noise_is_in_help_and_has_a_text_form() -> None:
     """The test runs in a separate process, since a subclass cannot be removed again."""
     code = (
-        "import sys; from daelab.cli import main; from tests.test_extension_tables import define_ripples;"
-        "kept = define_ripples(); sys.argv = ['daelab', *sys.argv[1:]]; main()"
+        "import json, sys; from daelab.cli import app; from tests.test_extension_tables import define_ripples;"
+        "kept = define_ripples();"
+        "[print(app(words, standalone_mode=False) or '', end='\\f') for words in json.loads(sys.argv[1])]"
     )
+    words = ["evaluate", "baseline:median,size=3,raw", "--data", "photos", "--limit", "2", "--noise"]
+    commands = [["noise", "--help"], [*words, "ripples(0.1) | none", "--json"], [*words, "ripples(0.1) | none"]]
+    command = [sys.executable, "-c", code, json.dumps(commands)]
     root = Path(__file__).parents[1]
-
-    def call(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words], cwd=root, capture_output=True, text=True, check=True
-        )
-        return " ".join(done.stdout.split())
-
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    text, scores, table, _ = done.stdout.split("\f")
     assert "ripples" not in list_terms()
-    assert ", ripples. The presets are" in call("noise", "--help")
-    words = ("evaluate", "baseline:median,size=3,raw", "--data", "photos", "--limit", "2")
-    scores = json.loads(call(*words, "--noise", "ripples(0.1) | none", "--json"))
-    assert scores["components"][0]["noise"] == "ripples(0.1)"
-    assert "ripples(0.1)" in call(*words, "--noise", "ripples(0.1) | none")
+    assert ", ripples. The presets are" in " ".join(text.split())
+    assert json.loads(scores)["components"][0]["noise"] == "ripples(0.1)"
+    assert "ripples(0.1)" in table
 
 
 def define_ripples() -> type[Term]:

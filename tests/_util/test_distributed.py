@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pickle
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import group_work as work
 import numpy as np
 import pytest
 import torch
@@ -30,12 +30,6 @@ from daelab.training.recipe import parse_recipe
 from daelab.training.tasks.denoising import fit_denoiser, load_run_recipe
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("group_work", HERE / "group_work.py")
-assert _spec is not None
-assert _spec.loader is not None
-work = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(work)
-
 CLOSE = {
     "train judge": 3e-2,
     "train sgd": 1e-5,

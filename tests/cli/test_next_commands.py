@@ -6,13 +6,14 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daelab.cli import console
 from daelab.cli.console import format_command, print_error
-from daelab.cli.train import _name_evaluation
-from daelab.runs.folder import RunFolder
+from daelab.experiments.fields import name_evaluation, name_model
+from daelab.training.recipe import parse_recipe
 
 
 @pytest.fixture(autouse=True)
@@ -78,12 +79,19 @@ def test_the_advice_of_an_error_is_completed(
     ]
 
 
+SIZES = {"kind": "module", "factory": "mynets:Small", "multiple": 1, "halo": 2}
+
+
 @pytest.mark.parametrize(
-    ("spec", "arguments"),
-    [('"mynets:Small"', ["mynets:Small@small", "--data", "photos"]), ('"model-c"', ["small", "--data", "photos"])],
+    ("fields", "arguments"),
+    [
+        ({"spec": "mynets:Small"}, ["mynets:Small@small"]),
+        ({"spec": SIZES, "data": {"name": "photos"}}, ["mynets:Small@small", "--data", "photos"]),
+        ({"spec": "model-c", "data": {"name": "cbsd432"}}, ["small", "--data", "cbsd68"]),
+        ({}, ["small"]),
+    ],
 )
-def test_the_evaluation_of_a_users_network_names_its_code(spec: str, arguments: list[str], tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "small")
-    run.path.mkdir()
-    run.recipe.write_text(f'spec = {spec}\ndata = {{ name = "photos" }}\n')
-    assert _name_evaluation(run) == arguments
+def test_the_evaluation_of_a_users_network_names_its_code(fields: dict[str, Any], arguments: list[str]) -> None:
+    for one in fields, parse_recipe(fields).to_dict():
+        assert name_evaluation("small", one) == arguments
+        assert name_model("small", one) == arguments[0]

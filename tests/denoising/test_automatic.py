@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,6 @@ from daelab.models.build import build_network
 from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.grammar import parse_noise
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "do_no_harm.py"
 
 
 def photo(text: str = "none", name: str = "cat", side: int = 160) -> np.ndarray:
@@ -315,16 +314,16 @@ def test_the_server_makes_the_same_choice(tmp_path: Path) -> None:
 SOME = ("none", "awgn(5) > quantised", "awgn(25) > quantised", "camera(0.003, 0.003)", "jpeg(70)", "jpeg(90)", "type-1")
 
 
-def no_harm(*words: str) -> dict[str, Any]:
+def no_harm(run_main: Callable[..., Any], *words: str) -> dict[str, Any]:
     words = (*words, *(word for text in SOME for word in ("--noise", text)))
-    done = subprocess.run([sys.executable, str(SCRIPT), "--json", *words], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    document: dict[str, Any] = json.loads(done.stdout)
+    done = run_main("do_no_harm", "--json", *words)
+    assert done.code == 0, done.out + done.err
+    document: dict[str, Any] = json.loads(done.out)
     return document
 
 
-def test_no_bundled_photograph_is_made_worse() -> None:
-    document = no_harm("--data", "photos", "--every", "3")
+def test_no_bundled_photograph_is_made_worse(run_main: Callable[..., Any]) -> None:
+    document = no_harm(run_main, "--data", "photos", "--every", "3")
     clean = next(row for row in document["rows"] if row["noise"] == "none")
     assert clean["models"] == {LEFT_UNCHANGED: document["pictures"]}
     assert all(row["worst_change"] >= -0.2 for row in document["rows"])
@@ -332,15 +331,15 @@ def test_no_bundled_photograph_is_made_worse() -> None:
     assert papers["mean_change"] > 3
 
 
-def test_no_picture_of_cbsd68_is_made_worse() -> None:
+def test_no_picture_of_cbsd68_is_made_worse(run_main: Callable[..., Any]) -> None:
     root = os.environ.get("DAELAB_PHOTOS")
     if not root:
         pytest.skip("$DAELAB_PHOTOS does not name the folder that holds cbsd68")
-    document = no_harm("--data-root", root, "--every", "34")
+    document = no_harm(run_main, "--data-root", root, "--every", "34")
     assert document["pictures"] == 2
 
 
-def test_harm_sets_the_exit_code(tmp_path: Path) -> None:
+def test_harm_sets_the_exit_code(tmp_path: Path, run_main: Callable[..., Any]) -> None:
     """The benchmark fails for a model that blackens pictures and claims to be trained for their noise."""
     spec = SPECS["model-b-35"]
     network = build_network(spec, 0)
@@ -349,10 +348,9 @@ def test_harm_sets_the_exit_code(tmp_path: Path) -> None:
     card = ModelMetadata(spec, "black", "awgn(0..55) | real", metrics={"val_psnr": 99.0})
     save_model(tmp_path / "black.safetensors", network, card)
     words = ["--data", "photos", "--every", "9", "--noise", "awgn(25) > quantised", "--model"]
-    command = [sys.executable, str(SCRIPT), *words, str(tmp_path / "black.safetensors")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stderr
-    assert "lost more than 0.2 dB under: awgn(25)" in done.stdout
+    done = run_main("do_no_harm", *words, tmp_path / "black.safetensors")
+    assert done.code == 1, done.err
+    assert "lost more than 0.2 dB under: awgn(25)" in done.out
 
 
 def test_load_model_takes_the_word_automatic() -> None:

@@ -52,6 +52,12 @@ def test_a_broken_link_is_named(tmp_path: Path) -> None:
     assert [path.name for path in find_files("album", True, None).unread] == ["b.png", "c.png"]
 
 
+def test_results_beside_their_sources_are_no_sources_whatever_the_suffix(tmp_path: Path) -> None:
+    plant(tmp_path, "a.JPG", "a_clean.JPG", "b.tif", "b_clean.png", "c.fits", "c_clean.png", "d_clean.png")
+    found = [job.source for job in plan_batch(BatchRequest(["*.*"]))]
+    assert [name for name in found if "clean" in name] == ["d_clean.png"]
+
+
 def test_what_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     plant(tmp_path, "album/a.png", "album/.hidden", *(f"album/{number}.heic" for number in range(6)), "album/x/b.png")
     request = BatchRequest(["album", "album/a.png"])

@@ -4,46 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-
-from daelab.cli import main
 
 pytest.register_assert_rewrite("pages", "browsers")  # so that they say what differs
 from browsers import launched, watched  # noqa: E402
 
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+def run(run_main: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Return a function that runs a command in its own folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("DAELAB_RUNS", "DAELAB_LEDGER"):
         monkeypatch.delenv(name, raising=False)
-
-    monkeypatch.setenv("DAELAB_DEVICE", "auto")  # `--device` changes it
-
-    def command(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["daelab", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), out, err)
-
-    return command
+    return partial(run_main, "daelab.cli")
 
 
 def _find_browsers() -> list[str]:

@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
+import postgres
+
 pytest.importorskip("optuna")
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SPACE = """
 note = "Two networks, two seeds each"
 
@@ -119,12 +120,7 @@ def server() -> Any:
         pytest.skip("PostgreSQL is not installed: Debian's package is `postgresql`")
     if importlib.util.find_spec("psycopg") is None:
         pytest.skip("psycopg is not installed: pip install 'daelab[postgres]'")
-    spec = importlib.util.spec_from_file_location("postgres", BENCHMARKS / "postgres.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.server()
+    return postgres.server()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -138,7 +134,7 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
     from daelab.experiments.search.study import Study
     from daelab.runs.folder import get_run_folder
 
-    small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=80", "--set", "data.val=20")
+    small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=40", "--set", "data.val=10")
     command = [sys.executable, "-m", "daelab", "explore", "explore/depth", "--trials", str(trials), "--workers", "2"]
     with (tmp_path / "err").open("w+") as err:
         process = subprocess.Popen([*command, *small, "--storage", url], stdout=subprocess.PIPE, stderr=err, text=True)
@@ -168,18 +164,18 @@ def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
 def _victim(opened: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     """Return a trial that is half done, once both workers are training."""
     study = None
-    for _ in range(400):
+    for _ in range(1200):
         assert process.poll() is None
         try:
             study = study or opened()
         except ValueError:  # it is not there yet
-            time.sleep(1)
+            time.sleep(0.5)
             continue
         running = [row for row in study.rows() if row.state == "running" and row.owner]
         middle = [row for row in running if 1 <= row.epochs <= 2]
         if len({row.owner["pid"] for row in running}) == 2 and middle:
             return middle[0]
-        time.sleep(0.3)
+        time.sleep(0.1)
     raise AssertionError("the workers never began")
 
 

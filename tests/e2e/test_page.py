@@ -80,7 +80,7 @@ def test_a_dropped_picture_comes_back_as_the_command_line_gives_it(page: Any, se
     for _ in range(40):
         page.keyboard.press("ArrowLeft")
     done(page)
-    assert page.inner_text("#strength-now") == "60 %"
+    assert page.inner_text("#strength-now") == "60%"
     weaker = denoise_file(source, tmp_path / "weaker.png", model=page.input_value("#model"), strength=0.6)
     assert downloaded(page)[1] == Path(weaker.result).read_bytes()
 
@@ -214,7 +214,7 @@ def test_ones_own_picture_starts_clean_after_another(page: Any, server: str) -> 
     done(page)
     assert not page.is_checked("#noise-on")
     assert page.input_value("#model") == "automatic"
-    assert page.inner_text("#strength-now") == "100 %"
+    assert page.inner_text("#strength-now") == "100%"
     assert page.inner_text("#tag-before") == "Original"
 
 
@@ -322,8 +322,8 @@ def test_strength_is_shown_told_and_saved_alike(page: Any, server: str, tmp_path
     page.on("request", lambda request: asked.append(urllib.parse.urlsplit(request.url).path))
     slide(page, 0.5)
     opacities = page.evaluate("['under', 'after'].map((id) => document.getElementById(id).style.opacity)")
-    assert (opacities, page.inner_text("#strength-now")) == (["0.5", "0.5"], "50 %")
-    assert "strength 50 %" in page.inner_text("#facts")
+    assert (opacities, page.inner_text("#strength-now")) == (["0.5", "0.5"], "50%")
+    assert "strength 50%" in page.inner_text("#facts")
     done(page)
     assert not [path for path in asked if path.startswith("/api/")]  # it is mixed in the browser
     weaker = denoise_file(source, tmp_path / "weaker.png", strength=0.5)
@@ -336,7 +336,7 @@ def test_strength_is_shown_told_and_saved_alike(page: Any, server: str, tmp_path
     scores = {}
     for strength in (1, 0.5):
         slide(page, strength)
-        expect(page.locator("#facts"), re.compile(rf"strength {100 * strength:.0f} %"))
+        expect(page.locator("#facts"), re.compile(rf"strength {100 * strength:.0f}%"))
         expect(page.locator("#facts"), re.compile(r"PSNR\s*\d+\.\d\d dB"))
         scores[strength] = page.inner_text("#facts dd >> nth=0")
     assert scores[1] != scores[0.5]
@@ -366,14 +366,14 @@ def test_colors_and_detail_are_shown_told_and_saved_alike(page: Any, server: str
     pixels = wanted(strength=0.5, chroma=1)
     shown = np.array(page.evaluate(PAINTED)).reshape(96, 128, 4)[..., :3]
     assert np.abs(shown - pixels).max() <= 1  # the steps of 8 bits of the full result
-    assert "strength 50 %, colors 100 %" in page.inner_text("#facts")
+    assert "strength 50%, colors 100%" in page.inner_text("#facts")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(downloaded(page)[1]))), pixels)
     page.locator("#strength").fill("1")  # both alike
     assert not page.is_visible("#painted")
     page.locator("#detail").fill("0.5")
     done(page)
     pixels = wanted(detail=0.5)
-    assert "strength 100 %, detail 50 %" in page.inner_text("#facts")
+    assert "strength 100%, detail 50%" in page.inner_text("#facts")
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(downloaded(page)[1]))), pixels)
     after = page.evaluate(SIDES)[1]
     assert np.array_equal(np.array(after["data"]).reshape(96, 128, 4)[..., :3], pixels)
@@ -473,7 +473,7 @@ def test_many_pictures_have_a_result_or_a_reason_each(page: Any, server: str, tm
     slide(page, 0.5)
     page.click("#again")
     expect(page.locator("#queue-state"), re.compile("4 of 5 pictures denoised, 1 failed"))
-    assert page.locator("#queue-list small").all_inner_texts()[2].endswith(", strength 50 %")
+    assert page.locator("#queue-list small").all_inner_texts()[2].endswith(", strength 50%")
 
 
 def test_two_models_a_format_and_an_address(page: Any, server: str) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from daelab.cli import main
+from daelab.datasets.registry import load_dataset
 from daelab.denoising.denoiser import Denoiser
+from daelab.experiments import adapt as experiment
 from daelab.experiments.adapt import adapt
-from daelab.training.recipe import load_recipe
+from daelab.training.loader import select_images
+from daelab.training.objective import DenoisingObjective
+from daelab.training.recipe import Recipe, load_recipe
 
 
 @pytest.fixture
@@ -29,20 +35,45 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "noisy"
 
 
-def test_the_result_is_a_model_like_any_other(folder: Path) -> None:
-    adapted = adapt(folder, "photo-s", minutes=0.01, name="mine")
-    assert adapted.correlation == pytest.approx(0, abs=0.1)
-    assert adapted.warning == ""
+def test_the_result_is_a_model_like_any_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["daelab", "adapt", "noisy", "--minutes", "0.01", "--name", "mine", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert report["run"] == "mine"
+    assert report["correlation"] == pytest.approx(0, abs=0.1)
+    assert "correlated" not in captured.err
     picture = np.asarray(Image.open(folder / "3.png").convert("RGB"))
     denoised = Denoiser.load("mine")(picture)
     assert denoised.std() < picture.std() / 2
     # Its folder names nothing but its pictures, and its recipe can be read again.
-    assert load_recipe(adapted.training.run.recipe).training.start == "photo-s"
+    assert load_recipe(Path(report["model"]).with_name("recipe.toml")).training.start == "photo-s"
 
 
-def test_smooth_noise_is_a_warning(folder: Path) -> None:
+@pytest.mark.parametrize("loss", ["noise2void", "neighbor2neighbor", "sure"])
+def test_each_loss_of_noisy_images_adapts(loss: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+
+    def train(recipe: Recipe, name: str) -> Any:
+        # Checks that the images of the recipe suit its loss.
+        images = select_images(recipe, load_dataset(recipe.data.name, crop=recipe.data.crop))[0]
+        DenoisingObjective(recipe, images.size, torch.device("cpu"))
+        found.append(recipe)
+        return None
+
+    monkeypatch.setattr(experiment, "train", train)
+    adapt("noisy", "photo-s", minutes=0.01, loss=loss)
+    assert [(recipe.loss, recipe.training.start, str(recipe.noise)) for recipe in found] == [(loss, "photo-s", "none")]
+
+
+def test_smooth_noise_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in folder.iterdir():
         Image.open(path).resize((280, 280), Image.Resampling.BILINEAR).save(path)
+    monkeypatch.setattr(experiment, "train", lambda recipe, name: None)
     adapted = adapt(folder, "photo-s", minutes=0.005, name="mine")
     assert "the noise of neighboring pixels is correlated (0." in adapted.warning
 
@@ -51,6 +82,12 @@ MISTAKES = {
     "no such folder": (("nosuch",), "nosuch"),
     "no such model": (("noisy", "--start", "photo-x"), "did you mean 'photo-s'"),
     "no time": (("noisy", "--minutes", "0"), "--minutes must be above 0"),
+    "a loss of clean images": (
+        ("noisy", "--loss", "mse"),
+        "unknown loss of noisy images alone 'mse'",
+    ),
+    "a mistyped loss": (("noisy", "--loss", "noise2viod"), "did you mean 'noise2void'"),
+    "a sum of losses": (("noisy", "--loss", "sure + l1"), "Valid: neighbor2neighbor, noise2void, sure"),
 }
 
 
@@ -66,14 +103,3 @@ def test_a_mistake_is_one_line(
     assert (ended.value.code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
-
-
-def test_the_command_names_the_model(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["daelab", "adapt", "noisy", "--minutes", "0.005", "--name", "mine", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    report = json.loads(capsys.readouterr().out)
-    assert Path(report["model"]).is_file()

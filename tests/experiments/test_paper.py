@@ -6,8 +6,6 @@ import html
 import json
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -210,22 +208,23 @@ def test_speeds_are_scaled_to_the_papers_sizes(made: tuple[Measurements, Watcher
         assert one.seconds > one.row.train / one.images_per_second
 
 
-def test_documents_are_written_from_a_whole_report_only(made: tuple[Measurements, Watcher], tmp_path: Path) -> None:
-    def run(folder: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(TOOLS / "results.py"), "--report", str(folder), "--check"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+def test_documents_are_written_from_a_whole_report_only(
+    made: tuple[Measurements, Watcher], tmp_path: Path, run_main: Callable[..., Any]
+) -> None:
+    def run(folder: Path) -> Any:
+        return run_main("results", "--report", folder, "--check")
 
     source = made[0].request.out / "report.json"
     nothing = run(tmp_path)
-    assert nothing.returncode == 2
-    assert "daelab reproduce" in nothing.stderr
-    assert "quick reproduction" in run(source.parent).stderr
+    assert nothing.code == 2
+    assert "daelab reproduce" in nothing.err
+    assert "quick reproduction" in run(source.parent).err
     document = json.loads(source.read_text()) | {"quick": False}
     (tmp_path / "report.json").write_text(json.dumps(document))
     done = run(tmp_path)
     # measured on 96 images, the figures are others
-    assert done.returncode == 1, done.stderr
-    assert "docs/results.md" in done.stdout
+    assert done.code == 1, done.err
+    assert "docs/results.md" in done.out
 
 
 def test_retraining_takes_the_shipped_recipes(

@@ -466,7 +466,7 @@ def test_a_picture_of_another_format_than_its_suffix_is_read_with_a_note(tmp_pat
 
 @pytest.mark.parametrize(
     ("photometric", "channels", "dtype"),
-    [("cielab", 3, "u1"), ("cielab", 3, "u2"), ("cfa", 1, "u2"), ("minisblack", 1, "c8")],
+    [("cielab", 3, "u1"), ("cielab", 3, "u2"), ("minisblack", 1, "c8")],
 )
 def test_an_unsupported_picture_is_not_called_broken(
     photometric: str, channels: int, dtype: str, tmp_path: Path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,22 +10,10 @@ from typing import Any
 
 import pytest
 
+import audit
+import reliability
+
 TOOLS = Path(__file__).parents[2] / "tools"
-
-
-def load_script(name: str) -> Any:
-    """Import a script of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def audit() -> Any:
-    return load_script("audit")
 
 
 @pytest.mark.parametrize(
@@ -45,17 +32,17 @@ def audit() -> Any:
         ("", False),
     ],
 )
-def test_a_licence_is_allowed_or_not(expression: str, allowed: bool, audit: Any) -> None:
+def test_a_licence_is_allowed_or_not(expression: str, allowed: bool) -> None:
     assert audit.is_allowed("some-package", expression) is allowed
 
 
-def test_every_dependency_has_an_allowed_licence(audit: Any) -> None:
+def test_every_dependency_has_an_allowed_licence() -> None:
     packages = audit.list_needed_packages()
     assert {"torch", "numpy", "pillow", "safetensors", "sqlalchemy", "pydantic-core"} <= set(packages)
     assert [name for name in packages if not audit.is_allowed(name, audit.read_licence(name))] == []
 
 
-def test_an_audit_without_its_service_says_so(audit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_audit_without_its_service_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """pip-audit reports success when its service skips every package."""
 
     def answer(*dependencies: dict[str, Any]) -> None:
@@ -75,7 +62,6 @@ def test_an_audit_without_its_service_says_so(audit: Any, monkeypatch: pytest.Mo
 
 
 def test_the_document_is_what_the_script_writes() -> None:
-    reliability = load_script("reliability")
     kept = json.loads(reliability.KEPT.read_text(encoding="utf-8"))
     assert reliability.DOCUMENT.read_text(encoding="utf-8") == reliability.document(kept)
     for _, tested, _ in reliability.PROMISES:

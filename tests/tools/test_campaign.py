@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import os
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from types import ModuleType
 
+import campaign
 import pytest
 
 from daelab.models.model_file import load_network
@@ -19,17 +18,6 @@ from daelab.training.recipe import load_recipe
 SCRIPT = Path(__file__).parents[2] / "tools" / "gpu" / "campaign.py"
 if sys.platform == "win32":
     pytest.skip("the campaign forks processes", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def campaign() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("campaign", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["campaign"] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def rehearse(out: Path, *options: str, limit: int = 600) -> str:
@@ -46,7 +34,7 @@ def read_names(out: Path) -> list[str]:
         return [row["name"] for row in csv.DictReader(file)]
 
 
-def test_the_whole_plan_is_rehearsed(tmp_path: Path, campaign: ModuleType) -> None:
+def test_the_whole_plan_is_rehearsed(tmp_path: Path) -> None:
     plan = campaign.read_plan(SCRIPT.with_name("plan.toml"))
     rehearse(tmp_path)
     assert read_names(tmp_path) == [run.name for run in plan]
@@ -89,16 +77,14 @@ def test_nothing_starts_when_the_time_is_over(tmp_path: Path) -> None:
         ('[[run]]\nname = "a"\nrecipe = "quick"\nminutes = 1\n' * 2, "run a"),
     ],
 )
-def test_a_mistake_in_the_plan_is_named(text: str, hint: str, tmp_path: Path, campaign: ModuleType) -> None:
+def test_a_mistake_in_the_plan_is_named(text: str, hint: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=hint):
         campaign.read_plan(path)
 
 
-def test_a_second_run_starts_only_beside_one_that_leaves_room(
-    campaign: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_second_run_starts_only_beside_one_that_leaves_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     one = campaign.Campaign([], tmp_path, 100.0, tmp_path, False)
     assert one.has_room()
     planned = campaign.PlannedRun("a", "quick", 1.0)

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import pytest
+import performance_page
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
 KIND = "AVX9 with bf16, 2 cores"
-
-
-@pytest.fixture(scope="module")
-def page() -> ModuleType:
-    """The module that writes the page, which needs no PyTorch."""
-    place = ROOT / "benchmarks" / "performance_page.py"
-    spec = importlib.util.spec_from_file_location("performance_page", place)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def start_up(over_torch: float, load: float = 0.1) -> dict[str, Any]:
@@ -44,33 +28,35 @@ def machine(**steps: Any) -> dict[str, Any]:
     return {KIND: {"torch": "2.99", "date": "2030-01-31", "steps": named}}
 
 
-def test_the_page_is_what_the_figures_say(page: ModuleType) -> None:
+def test_the_page_is_what_the_figures_say() -> None:
     data = json.loads((ROOT / "docs" / "performance.json").read_text(encoding="utf-8"))
-    assert page.write_page(PAGE, data) == PAGE
+    assert performance_page.write_page(PAGE, data) == PAGE
 
 
-def test_every_region_is_on_the_page_once(page: ModuleType) -> None:
-    assert sorted(re.findall(r"<!-- measured: ([\w-]+) -->", PAGE)) == sorted(page.REGIONS)
-    assert PAGE.count("<!-- end -->") == len(page.REGIONS)
+def test_every_region_is_on_the_page_once() -> None:
+    assert sorted(re.findall(r"<!-- measured: ([\w-]+) -->", PAGE)) == sorted(performance_page.REGIONS)
+    assert PAGE.count("<!-- end -->") == len(performance_page.REGIONS)
 
 
-def test_a_missed_goal_is_computed_and_explained(page: ModuleType) -> None:
-    found = page.format_goals(machine(start_up={"idle": start_up(0.75), "loaded": start_up(0.4)})[KIND]["steps"])
+def test_a_missed_goal_is_computed_and_explained() -> None:
+    found = performance_page.format_goals(
+        machine(start_up={"idle": start_up(0.75), "loaded": start_up(0.4)})[KIND]["steps"]
+    )
     assert "| `daelab --help`: CPU seconds | at most 0.3 | 0.15 | 0.15 |" in found
     assert "| at most 0.5 | 0.75 | 0.40 |" in found
     (missed,) = re.findall("^Missed: .*", found, re.MULTILINE)
     assert "The goal is 0.5; measured 0.75 (50%) idle. Most of it is the work itself" in missed
 
 
-def test_a_benchmark_that_did_not_end_says_so(page: ModuleType) -> None:
+def test_a_benchmark_that_did_not_end_says_so() -> None:
     steps = machine(start_up={"idle": start_up(0.4), "loaded": "not finished in 300 s"})[KIND]["steps"]
-    assert "| 0.40 | not finished in 300 s |" in page.format_goals(steps)
-    assert "not finished" in page.format_training({"training-float32": {"idle": "not finished in 300 s"}})
+    assert "| 0.40 | not finished in 300 s |" in performance_page.format_goals(steps)
+    assert "not finished" in performance_page.format_training({"training-float32": {"idle": "not finished in 300 s"}})
 
 
-def test_a_table_names_the_machine_and_how_idle_it_was(page: ModuleType) -> None:
+def test_a_table_names_the_machine_and_how_idle_it_was() -> None:
     for load, sentence in ((0.1, "No other program computed."), (3.0, "3.0 to 3.0 cores")):
-        text = page.write_page(
+        text = performance_page.write_page(
             "before <!-- measured: start-up --> old <!-- end --> after",
             machine(start_up={"idle": start_up(0.4, load)}),
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -21,17 +20,6 @@ from daelab.models.registry import list_shipped_models
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-
-
-def script(name: str) -> Any:
-    """Import a script of tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # its dataclasses look there
-    spec.loader.exec_module(module)
-    return module
 
 
 class Page(HTMLParser):
@@ -63,8 +51,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("zensical.toml", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, place)
     (place / "src").symlink_to(ROOT / "src")
-    assert script("figures").draw_handbook_figures(place)
-    handbook = script("handbook")
+    assert import_module("figures").draw_handbook_figures(place)
+    handbook = import_module("handbook")
     handbook.ROOT = place
     handbook.main()
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
@@ -121,7 +109,7 @@ def test_there_is_a_card_of_the_weights_as_they_are(name: str) -> None:
     card = text.partition(f"# {name}\n")[2].partition("\n## ")[0]
     told = "python tools/cards.py writes it anew"
     assert card, f"docs/models.md has no card of {name}; {told}"
-    assert script("cards").sha(shipped()[name]) in card, f"the card of {name} is of other weights; {told}"
+    assert import_module("cards").sha(shipped()[name]) in card, f"the card of {name} is of other weights; {told}"
 
 
 def test_a_card_says_what_a_model_is_for_and_shows_where_it_fails(
@@ -129,7 +117,7 @@ def test_a_card_says_what_a_model_is_for_and_shows_where_it_fails(
 ) -> None:
     pytest.importorskip("skimage")
     monkeypatch.setattr(sys, "argv", ["cards.py", "--only", "model-b-35.published-code", "--out", str(tmp_path)])
-    script("cards").main()
+    import_module("cards").main()
     text = (tmp_path / "models.md").read_text(encoding="utf-8")
     card = text.partition("## model-b-35.published-code\n")[2].partition("\n## ")[0]
     assert "**for**: pictures with the noise `published-code`" in card
@@ -140,7 +128,7 @@ def test_a_card_says_what_a_model_is_for_and_shows_where_it_fails(
 
 
 def test_the_figure_of_the_readme_is_there_and_small(tmp_path: Path) -> None:
-    figures = script("figures")
+    figures = import_module("figures")
     name = figures.README_PICTURE.as_posix()
     assert name in (ROOT / "README.md").read_text(encoding="utf-8")
     with Image.open(ROOT / name) as picture:
@@ -159,11 +147,11 @@ def test_a_figure_without_data_is_named(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "page.md").write_text("![A figure](unknown.svg)")
     with pytest.raises(SystemExit, match=r"docs/unknown\.svg is shown on a page"):
-        script("figures").draw_handbook_figures(tmp_path)
+        import_module("figures").draw_handbook_figures(tmp_path)
 
 
 def test_the_pictures_of_the_readme_are_there_and_small() -> None:
-    limit = script("screenshots").LARGEST
+    limit = import_module("screenshots").LARGEST
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     for name in ("page-light", "page-dark", "page-phone", "report"):
         assert f"docs/images/{name}.png" in readme
@@ -174,7 +162,7 @@ def test_the_pictures_of_the_readme_are_there_and_small() -> None:
 
 def test_the_pictures_before_and_after_are_drawn_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("skimage")
-    tool = script("before_after")
+    tool = import_module("before_after")
     assert {path.stem for path in tool.FOLDER.iterdir()} == set(tool.EXAMPLES)
     assert all(path.stat().st_size <= tool.LARGEST_FILE for path in tool.FOLDER.iterdir())
     monkeypatch.setattr(tool, "load_model", lambda name: lambda noisy, strength=0: noisy * strength)

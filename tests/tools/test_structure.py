@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+
+import structure
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "structure.py"
 
@@ -26,19 +25,6 @@ SAME_NAMES = {
     "serve": COMMAND,
     "train": COMMAND,
 }
-
-
-def load_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("structure", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["structure"] = module  # where dataclasses look up annotations
-    spec.loader.exec_module(module)
-    return module
-
-
-structure: Any = load_script()
 
 
 @pytest.fixture(scope="module")
