@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageFilter
 
 from daelab._util.tensor_file import write_tensors
 from daelab.denoising.automatic import AutomaticDenoiser, denoise_image
@@ -26,8 +26,6 @@ from daelab.denoising.noise_identification.graphics import is_graphic
 from daelab.denoising.noisy_images import make_noisy
 from daelab.image_io.read import read_picture
 from daelab.noise.grammar import parse_noise
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from graphics import GRAPHICS, make_graphics
 
 TEXTURES = ("sand", "foliage", "gradient", "scanned text", "line art")
@@ -142,6 +140,15 @@ def test_graphics_of_other_types_are_graphics(convert: type) -> None:
 def test_a_noisy_photograph_is_no_graphic(noise: str, gray: bool) -> None:
     image = photo(noise)
     assert not is_graphic(to_tiles(np.repeat(image[..., 1:2], 3, axis=2) if gray else image))
+
+
+@pytest.mark.parametrize("noise", ["none", "awgn(2)"])
+def test_a_photograph_out_of_focus_is_no_graphic_even_when_compressed(noise: str) -> None:
+    blurred = Image.fromarray(photo()).filter(ImageFilter.GaussianBlur(12))
+    image = make_noisy(np.asarray(blurred), parse_noise(f"{noise} > jpeg(70)"), 0)
+    equal = (image[:, 1:] == image[:, :-1]).all(2).mean()
+    assert equal > 0.3
+    assert not is_graphic(to_tiles(image))
 
 
 def test_a_noisy_picture_of_few_shades_is_no_graphic() -> None:

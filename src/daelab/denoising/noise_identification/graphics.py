@@ -10,8 +10,14 @@ _COLOURS = 256
 """The largest number of colors of a picture with a palette, such as a GIF."""
 _GRAYS = 8
 """The largest number of shades of gray that count as few; a faint gray picture with noise has more."""
-_EQUAL = 0.35
-"""The share of exactly equal neighbors, where a picture is not flat, above which it is drawn."""
+_EQUAL = 0.25
+"""The share of exactly equal neighbors in blocks of high contrast above which a picture is drawn.
+
+Of 472 photographs, clean, noisy and as JPEG files of quality 30 and more, the highest share is 0.22. That of
+screenshots, terminals, line art, plots and scanned text is 0.29 or more.
+"""
+_CONTRAST = 0.25
+"""The range of values in a block, relative to white, from which its contrast is high."""
 _BLOCK = 8
 
 
@@ -24,19 +30,21 @@ def is_graphic(tiles: Tensor) -> bool:
         tiles: (T, 3, h, w), parts of the picture, with its own values.
     """
     # Floats are rounded as in files of 16 bits, since the test needs whole values.
-    return bool(find_graphic((tiles if not tiles.is_floating_point() else tiles.mul(65535).round()).long()))
+    values = tiles.mul(65535).round() if tiles.is_floating_point() else tiles
+    return bool(find_graphic(values.long(), 255 if tiles.dtype == torch.uint8 else 65535))
 
 
-def find_graphic(tiles: Tensor) -> Tensor:
+def find_graphic(tiles: Tensor, white: int = 255) -> Tensor:
     """Return whether a picture is drawn, by tensor operations alone, so that it can be traced.
 
     Args:
         tiles: (T, 3, h, w) int64, parts of the picture.
+        white: The value of white.
 
     Returns:
         () bool.
     """
-    return _has_few_colours(tiles) | _has_flat_runs(tiles)
+    return _has_few_colours(tiles) | _has_equal_neighbors(tiles, white)
 
 
 def _has_few_colours(tiles: Tensor) -> Tensor:
@@ -48,9 +56,14 @@ def _has_few_colours(tiles: Tensor) -> Tensor:
     return has_few
 
 
-def _has_flat_runs(tiles: Tensor) -> Tensor:
-    """Return whether many pixels are equal to their left neighbor in blocks that are not flat."""
+def _has_equal_neighbors(tiles: Tensor, white: int) -> Tensor:
+    """Return whether many pixels are equal to their left neighbor in blocks of high contrast.
+
+    In blocks of low contrast they are, too, in photographs that are out of focus or compressed.
+    """
     equal = (tiles[..., 1:] == tiles[..., :-1]).all(1, keepdim=True).float()
-    blocks = F.avg_pool2d(equal, min(_BLOCK, *equal.shape[2:]))
-    busy = (blocks < 1).float()
-    return (blocks * busy).sum() > _EQUAL * busy.sum()
+    side = min(_BLOCK, *equal.shape[2:])
+    values = tiles[..., 1:].amax(1, keepdim=True).float()
+    contrast = F.max_pool2d(values, side) + F.max_pool2d(-values, side)
+    busy = (contrast >= _CONTRAST * white).float()
+    return (F.avg_pool2d(equal, side) * busy).sum() > _EQUAL * busy.sum()
