@@ -45,8 +45,9 @@ lint: $(READY)
 test: $(READY)
 	@$(MAKE) --no-print-directory --jobs 2 lint suite
 
+# One process more than there are cores, since tests of servers, browsers and subprocesses often wait.
 suite: $(READY)
-	$(BIN)/pytest --numprocesses 2
+	$(BIN)/pytest --numprocesses 3
 
 docs: $(READY)
 	$(BIN)/python tools/figures.py
