@@ -6,8 +6,9 @@
 
 Harm is the largest loss in PSNR. Gain missed is what the best shipped model for photographs would have added to the
 pictures, but the decision did not. Pictures are files of 8 bits, so each is known to a rounding: its error counts 1/12
-of a step squared more than what is seen, and a clean one has 58.9 dB before anything is done to it. A compressed
-picture is its own truth, since compression is no noise. Exit code 1 where any picture loses more than `LOSS`.
+of a step squared more than what is seen, and a clean one has 58.9 dB before anything is done to it. The truth of a
+compressed picture is what was compressed; "untouched" tells whether it came back as it was. Exit code 1 where any
+picture loses more than `LOSS`.
 """
 
 from __future__ import annotations
@@ -184,8 +185,7 @@ def noisy_pairs(name: str, pictures: list[Bytes]) -> Iterator[Pair]:
             noise, finish = name.removesuffix(f", {ending}"), ending
     for place, clean in enumerate(pictures):
         noisy = make_noisy(clean, parse_noise(noise), 0, place)
-        truth = noisy if noise.startswith("jpeg") else clean
-        yield finished(noisy, finish), finished(truth, finish)
+        yield finished(noisy, finish), finished(clean, finish)
 
 
 def finished(image: Bytes, finish: str) -> Bytes:

@@ -155,6 +155,22 @@ def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.Mo
     assert denoise_file(saved(tmp_path / "a.png", photo("camera(0.01, 0.005)"))).model == "small"
 
 
+def test_heavy_noise_gets_a_model_for_telephones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = {}
+    for name, psnr, noise in (("daylight", 31.0, "awgn(0..55) | real"), ("telephone", 30.0, "real | camera-pipeline")):
+        files[name] = tmp_path / f"{name}.safetensors"
+        metadata = ModelMetadata(SPECS["model-b-35"], name, noise, metrics={"test": {"psnr": {"denoised": psnr}}})
+        save_model(files[name], build_network(SPECS["model-b-35"], 0), metadata)
+    for module in ("models.registry", "denoising.noise_identification.identify"):
+        monkeypatch.setattr(f"daelab.{module}.list_shipped_models", lambda: files)
+    noises = {
+        "camera(0.003, 0.003) > quantised": "daylight",
+        "raw(0.05, 0.02, 0.002, 2, 1.6, 0.6, 0.3) > jpeg(85)": "telephone",
+        "salt-and-pepper-pixels(0.02) > quantised": "telephone",
+    }
+    assert {noise: identify_file_noise(photo(noise)).choice for noise in noises} == noises
+
+
 # The results
 
 
@@ -345,7 +361,7 @@ def test_harm_sets_the_exit_code(tmp_path: Path, run_main: Callable[..., Any]) -
     network = build_network(spec, 0)
     for parameter in network.parameters():
         parameter.data.zero_()
-    card = ModelMetadata(spec, "black", "awgn(0..55) | real", metrics={"val_psnr": 99.0})
+    card = ModelMetadata(spec, "black", "real | camera-pipeline", metrics={"val_psnr": 99.0})
     save_model(tmp_path / "black.safetensors", network, card)
     words = ["--data", "photos", "--every", "9", "--noise", "awgn(25) > quantised", "--model"]
     done = run_main("do_no_harm", *words, tmp_path / "black.safetensors")

@@ -22,10 +22,12 @@ from daelab.denoising.noise_identification.gain import REMOVER, compute_gain_fea
 from daelab.denoising.noise_identification.graphics import find_graphic
 from daelab.denoising.noise_identification.identify import (
     GAIN,
+    HEAVY,
     LEAST_SHARE,
     NOISY,
     rank_shipped_models,
     suits_photographs,
+    suits_telephones,
 )
 from daelab.denoising.noise_identification.network import decode_effects, load_noise_identifier
 from daelab.models.layers import AnySizeNetwork, fold_batch_norms
@@ -110,12 +112,14 @@ def write_identification(folder: Path, models: Collection[str]) -> dict[str, Any
         "brightness": BRIGHTNESS_FAMILIES,
         "noisy": NOISY,
         "gain": GAIN,
+        "heavy": HEAVY,
         "least_share": LEAST_SHARE,
         "smallest_tile": SMALLEST_TILE,
         "models": [
             {
                 "name": name,
                 "photographs": suits_photographs(noise),
+                "telephones": suits_telephones(noise),
                 "covers": [vars(covered) for covered in list_covered(noise)],
             }
             for name, noise in rank_shipped_models()

@@ -206,6 +206,19 @@ def covers_family(noise: Noise, kind: str) -> bool:
     return any(classify_noise(option) == kind for option in _leaves(noise))
 
 
+def includes_sensor_noise(noise: Noise) -> bool:
+    """Return whether a noise, or a component of it, is a sensor's noise as a camera develops it.
+
+    Args:
+        noise: The noise.
+    """
+    return any(
+        isinstance(step, Raw)
+        for option in _leaves(noise)
+        for step in (option.steps if isinstance(option, Chain) else (option,))
+    )
+
+
 def _leaves(noise: Noise) -> Iterator[Noise]:
     """Yield the components of a mixture, and those of mixtures in it."""
     for option in noise.options():

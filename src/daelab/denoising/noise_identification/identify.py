@@ -18,6 +18,7 @@ from daelab.denoising.noise_identification.families import (
     UNTOUCHED_FAMILIES,
     NoiseEffect,
     covers_family,
+    includes_sensor_noise,
     was_trained_for,
 )
 from daelab.denoising.noise_identification.features import extract_patches
@@ -149,6 +150,8 @@ GAIN = 0.2
 
 Of 20 pairs of real photographs for validation, 14 noisy ones reach it and no clean one; the highest of these has -1.1.
 """
+HEAVY = 20.0
+"""The standard deviation of noise, in 8-bit steps, from which a model for the noise of telephones is chosen."""
 LEAST_SHARE = 0.01
 """The probability above which a family counts when models are looked for."""
 FAINT = -0.3
@@ -180,7 +183,7 @@ def identify_noise(
     expected, deviation = estimator.estimate(tiles.float().div(white))
     drawn = is_graphic(tiles)
     models = () if family in UNTOUCHED_FAMILIES or drawn else _find_models(shares, effect)
-    photo = _find_photo_model() or (models[0] if models else None)
+    photo = _find_photo_model(is_heavy(family, deviation)) or (models[0] if models else None)
     fitting = None
     if models and sum(shares[name] for name in BRIGHTNESS_FAMILIES) >= NOISY:
         fitting = models[0]
@@ -238,9 +241,30 @@ def suits_photographs(noise: Noise) -> bool:
     return all(covers_family(noise, family) for family in ("awgn", "camera", "processed"))
 
 
-def _find_photo_model() -> str | None:
+def suits_telephones(noise: Noise) -> bool:
+    """Return whether a model of this training noise was also trained for the heavy noise of telephones.
+
+    Args:
+        noise: The noise that it was trained under.
+    """
+    return suits_photographs(noise) and includes_sensor_noise(noise)
+
+
+def is_heavy(family: str, deviation: float) -> bool:
+    """Return whether noise calls for a model for telephones, which also removes dust and dead pixels better.
+
+    Args:
+        family: The family of the noise.
+        deviation: Its standard deviation in 8-bit steps.
+    """
+    return family == "salt-and-pepper" or deviation >= HEAVY
+
+
+def _find_photo_model(heavy: bool) -> str | None:
     """Return the shipped model of the highest PSNR that was trained for every noise of photographs."""
-    return next((name for name, noise in rank_shipped_models() if suits_photographs(noise)), None)
+    models = [(name, noise) for name, noise in rank_shipped_models() if suits_photographs(noise)]
+    first = [name for name, noise in models if heavy and suits_telephones(noise)]
+    return next(iter([*first, *(name for name, _ in models)]), None)
 
 
 def _find_models(probabilities: dict[str, float], effect: NoiseEffect) -> tuple[str, ...]:

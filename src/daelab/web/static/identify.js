@@ -40,7 +40,9 @@ export function choose(tables, values, found, { expected, sigma, graphics }) {
   const likely = tables.families.filter((kind) => probabilities[kind] > tables.least_share);
   const fits = (model) => sum(likely.filter((kind) => covers(model, kind))) > 0.5;
   let models = untouched || graphics ? [] : tables.models.filter(fits).map(({ name }) => name);
-  const photo = tables.models.find(({ photographs }) => photographs)?.name ?? models[0] ?? null;
+  const heavy = family === "salt-and-pepper" || sigma >= tables.heavy;
+  const photographic = tables.models.filter(({ photographs }) => photographs);
+  const photo = ((heavy && photographic.find(({ telephones }) => telephones)) || photographic[0])?.name ?? models[0] ?? null;
   const worth = expected >= tables.gain && !graphics;
   const fitting = models.length && sum(tables.brightness) >= tables.noisy ? models[0] : null;
   if (!fitting && photo && worth) models = [...new Set([photo, ...models])];
