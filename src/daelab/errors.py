@@ -61,3 +61,18 @@ def make_unknown_name_error(what: str, name: str, valid: Iterable[str], prefix: 
     more = [f"and {len(names) - _MOST_NAMES:,} more"] if len(names) > _MOST_NAMES else []
     listed = ", ".join(names[:_MOST_NAMES] + more) or "none"
     return ValueError(f"unknown {what} {prefix + shown!r}{hint} Valid: {listed}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether memory ran out.
+
+    Args:
+        error: An error of Python, PyTorch or ONNX Runtime. The last two have no type of their own for a CPU.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(KeyError("a"))
+    (True, False)
+    """
+    hints = ("allocate memory", "not enough memory", "out of memory", "bad_alloc")
+    # PyTorch's type for GPUs is known by its name, since it is not imported here.
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or any(hint in str(error).lower() for hint in hints)

@@ -7,11 +7,17 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daelab._util.plugins import PLUGIN_GROUPS, PluginTable, list_plugins, name_object
+from daelab.datasets.registry import DATASETS, load_dataset
+from daelab.evaluation.classifiers.registry import CLASSIFIERS, load_classifier
+from daelab.models.architectures.external import ExternalArchitecture
+from daelab.models.build import build_network
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 FIELDS = tomllib.loads((EXAMPLE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -145,3 +151,23 @@ def test_objects_have_names() -> None:
     assert name_object(Path) == "pathlib:Path"
     assert name_object(PluginTable("losses", {})) == "daelab._util.plugins:PluginTable"
     assert name_object(lambda x: x).endswith(":test_objects_have_names.locals.lambda")
+
+
+@dataclass(frozen=True)
+class Three(ExternalArchitecture):
+    kind = "three"
+
+    def build(self) -> Any:
+        return 3
+
+
+def test_a_row_that_returns_something_else_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DATASETS, "three", lambda source: 3)
+    with pytest.raises(ValueError, match="data set three: its loader returned int, not a Dataset"):
+        load_dataset("three")
+    monkeypatch.setitem(CLASSIFIERS, "three", lambda path, device: 3)
+    with pytest.raises(ValueError, match="classifier three: its loader returned int, not a Classifier"):
+        load_classifier("three")
+    for use in (lambda: Three().parameters, lambda: build_network(Three(), 0)):
+        with pytest.raises(ValueError, match="architecture three: build returned int, not an nn.Module"):
+            use()

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from daelab._util.plugins import import_object
 from daelab.cli.console import (
     escape_control_characters,
     format_count,
@@ -116,6 +118,19 @@ def test_every_error_is_one_line(
     assert out == ""
     assert err.startswith(said)
     assert err.count("\n") == bool(said)
+
+
+def test_a_failure_of_the_users_code_names_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "foreign_net.py").write_text("import foreign_helper\n\ndef run(x):\n    return foreign_helper.run(x)\n")
+    (tmp_path / "foreign_helper.py").write_text("def run(x):\n    return {}[x]\n")
+    assert run_guarded(partial(import_object("foreign_net:run", "model"), "gain")) == 2
+    place = "foreign_helper.py, line 2, in run: KeyError: 'gain'"
+    assert capsys.readouterr().err == f"daelab: {place}; this is not daelab's code; DAELAB_DEBUG=1 shows more\n"
+    # What daelab does with its results is not its failure.
+    assert run_guarded(fail(KeyError("gain"))) == INTERNAL_ERROR
 
 
 def test_the_traceback_is_shown_for_debugging(monkeypatch: pytest.MonkeyPatch) -> None:

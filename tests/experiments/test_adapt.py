@@ -15,6 +15,7 @@ from PIL import Image
 from daelab.cli import main
 from daelab.datasets.registry import load_dataset
 from daelab.denoising.denoiser import Denoiser
+from daelab.denoising.named_models import find_model
 from daelab.experiments import adapt as experiment
 from daelab.experiments.adapt import adapt
 from daelab.training.loader import select_images
@@ -76,6 +77,27 @@ def test_smooth_noise_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(experiment, "train", lambda recipe, name: None)
     adapted = adapt(folder, "photo-s", minutes=0.005, name="mine")
     assert "the noise of neighboring pixels is correlated (0." in adapted.warning
+
+
+def test_it_starts_from_anything_that_a_user_can_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    monkeypatch.setattr(experiment, "train", lambda recipe, name: found.append(recipe))
+    weights = find_model("model-c").read_bytes()
+    for path in Path("runs/mine/best.safetensors"), Path("published/model.safetensors"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(weights)
+    Path("adapted_nets.py").write_text("from torch import nn\n\nmake = lambda: nn.Conv2d(3, 3, 3, 1, 1)\n")
+    monkeypatch.syspath_prepend(folder.parent)
+    for start in ("mine", "published", "model-c", "adapted_nets:make"):
+        adapt("noisy", start, minutes=0.01)
+    names = [recipe.training.start for recipe in found]
+    assert [Path(name).resolve() for name in names[:2]] == [
+        Path("runs/mine/best.safetensors").resolve(),
+        Path("published/model.safetensors").resolve(),
+    ]
+    assert names[2:] == ["model-c", "adapted_nets:make"]
+    assert found[0].spec == found[1].spec == found[2].spec
+    assert found[3].spec.to_dict()["factory"] == "adapted_nets:make"
 
 
 MISTAKES = {

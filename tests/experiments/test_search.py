@@ -464,6 +464,22 @@ def test_missing_data_fails_no_trial(tmp_path: Path) -> None:
     assert Study("tiny").open().counts()["waiting"] == 2
 
 
+def test_a_network_of_the_user_is_searched(
+    pictures_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "searched_nets.py").write_text(
+        "from torch import nn\n\ndef make():\n    return nn.Conv2d(3, 3, 3, 1, 1)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fields = tiny(pictures_file, spec="searched_nets:make", training={"epochs": 1, "lr": [0.01, 0.02]})
+    study = searched(fields)
+    assert [row.state for row in study.rows()] == ["finished"] * 2
+    assert load_recipe(get_run_folder("tiny-0").recipe, trusted=True).spec.halo == 1
+    # The database may be a stranger's, so its code is named again.
+    with pytest.raises(ValueError, match="spec is 'searched_nets:make', but a file may name only what ships"):
+        run_search(SearchRequest(None, "tiny", resume=True), Watcher())
+
+
 def test_a_full_disk_puts_the_trial_back(pictures_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "runs/tiny-0/best.safetensors")

@@ -215,6 +215,14 @@ def test_the_preview_of_a_raw_is_never_taken_for_it(tmp_path: Path) -> None:
         read_picture(tmp_path / "b.nef")
 
 
+def test_further_raw_pictures_of_a_file_are_told(tmp_path: Path) -> None:
+    pytest.importorskip("rawpy")
+    with tifffile.TiffWriter(tmp_path / "a.dng") as writer:
+        for _ in range(2):
+            writer.write(LIGHT, photometric="cfa", extratags=describe(), metadata=None)
+    assert read_picture(tmp_path / "a.dng").note == "its mosaic was demosaicked; one of 2 raw pictures in one file"
+
+
 def test_damaged_and_too_large_raws_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("rawpy")
     source = write_raw(tmp_path / "a.dng")

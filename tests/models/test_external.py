@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,8 @@ from daelab.datasets.arrays import make_dataset
 from daelab.denoising.denoiser import Denoiser
 from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.architectures.presets import parse_architecture
-from daelab.models.external import split_model_name, wrap_module
-from daelab.models.model_file import load_network, read_model_metadata
+from daelab.models.external import ExternalNetwork, split_model_name, wrap_module
+from daelab.models.model_file import load_network, read_model_metadata, save_model
 from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import load_recipe, parse_recipe
 
@@ -163,6 +164,11 @@ def test_a_mistake_is_one_line(case: str, nets: object) -> None:
     assert len(str(caught.value)) < 400
 
 
+def test_a_network_without_weights_is_not_trained(nets: object, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="the network has no weights to train"):
+        daelab.train("quick", "weightless", network=nets.Centered, dataset=images, report=False)
+
+
 def test_a_file_is_no_code_because_its_name_has_a_colon(nets: object, tmp_path: Path) -> None:
     (tmp_path / "nets:Plain").write_bytes(b"")
     assert split_model_name("nets:Plain") == (None, "nets:Plain")
@@ -185,6 +191,13 @@ def test_a_module_trains_and_its_file_loads_only_by_its_name(nets: object, image
         daelab.load_model("own")
     with pytest.raises(ValueError, match="holds the weights of nets:Plain, not of nets:Other"):
         daelab.load_model("nets:Other@own")
+    # The class of a notebook may have moved into a module since.
+    network, metadata = load_network(run.best, nets.Plain())
+    spec = replace(metadata.spec, factory="__main__:Plain")
+    save_model(Path("notebook.safetensors"), ExternalNetwork(spec, network.module), metadata)
+    assert daelab.load_model("nets:Plain@notebook.safetensors").method.halo == 2
+    with pytest.raises(ValueError, match="holds the weights of __main__:Plain, not of nets:Other"):
+        daelab.load_model("nets:Other@notebook.safetensors")
     denoiser = daelab.load_model("nets:Plain@own")
     assert daelab.evaluate(denoiser, make_dataset(images)).scores.overall.noise == "gaussian(0, 0.1)"
     module = nets.Plain().eval()

@@ -33,6 +33,10 @@ EXTERNAL: dict[str, tuple[dict[str, Any], str]] = {
     "a loss": ({"loss": "evil_for_daelab:make"}, "loss=evil_for_daelab:make"),
     "a part of a loss": ({"loss": "mse + 2*evil_for_daelab:make"}, "'loss=mse + 2*evil_for_daelab:make'"),
     "an architecture": ({"spec": "evil_for_daelab:make"}, "spec=evil_for_daelab:make"),
+    "several names": (
+        {"spec": "evil_for_daelab:make", "loss": "evil_for_daelab:make"},
+        "spec=evil_for_daelab:make --set loss=evil_for_daelab:make",
+    ),
     "controls": ({"judge": {"name": "a:\x1b[2Jb"}}, "judge.name=VALUE"),
     "a long name": ({"judge": {"name": "x" * 5000}}, "judge.name=VALUE"),
 }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import sysconfig
+import traceback
 import warnings
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping, ValuesView
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ Value = TypeVar("Value")
 
 PLUGIN_GROUPS = ("architectures", "classifiers", "datasets", "losses", "metrics", "noises", "trackers")
 """The tables that a package can add rows to; its entry points are of the group `daelab.GROUP`."""
+_foreign_packages: set[str] = set()
+"""The packages of plugins and of the user from which something was imported."""
 _OBJECT_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
@@ -50,6 +54,7 @@ class Plugin:
             ValueError: The package's code failed, or the row is of another type or name. The message is one line.
         """
         name, fault = self.point.name, ""
+        _foreign_packages.add(self.point.module.partition(".")[0])
         try:
             row = self.point.load()
             own = getattr(row, "kind", getattr(row, "name", name))
@@ -177,6 +182,7 @@ def import_object(text: str, what: str) -> Any:
         ValueError: The module or the name does not exist, or the module's code failed.
     """
     module, _, path = text.partition(":")
+    _foreign_packages.add(module.partition(".")[0])
     # The installed command does not search the current folder for modules, as `python` does.
     here = str(Path.cwd())
     sys.path.insert(0, here)
@@ -189,3 +195,25 @@ def import_object(text: str, what: str) -> Any:
     finally:
         sys.path.remove(here)
     return found
+
+
+def find_foreign_code(error: BaseException) -> str:
+    """Return the place in the code of a plugin or of the user that failed, or nothing if daelab's own code failed.
+
+    Args:
+        error: The error. It is that of the last of them that the calls went through.
+
+    >>> find_foreign_code(KeyError("gain"))
+    ''
+    """
+    files = [getattr(sys.modules.get(package), "__file__", None) for package in _foreign_packages]
+    # What they import from their own folder is theirs too.
+    folders = {Path(file).parent for file in files if file} - {Path(sysconfig.get_path("purelib"))}
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        package, file = str(frame.f_globals.get("__name__")).partition(".")[0], Path(frame.f_code.co_filename)
+        if package == "daelab":
+            place = ""
+        elif package in _foreign_packages or folders.intersection(file.parents):
+            place = f"{file.name}, line {line}, in {frame.f_code.co_name}"
+    return place

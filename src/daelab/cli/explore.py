@@ -257,12 +257,13 @@ def _print_counts(study: Study) -> None:
 
 
 def _print_best(study: Study) -> None:
+    from daelab.experiments.fields import name_evaluation
     from daelab.experiments.search.search_space import format_point
 
-    name = study.space.base.get("data", {}).get("name", "cifar10")
-    data = [] if name == "cifar10" else ["--data", name]
+    space = study.space
     for point in study.best():
         goals = ", ".join(f"{goal} {value:.4g}" for goal, value in point.values.items())
         seeds = f", mean of {len(point.runs)} seeds" if len(point.runs) > 1 else ""
         print_result(f"{format_point(point.point)}: {goals}{seeds}")
-        print_result(f"  best run   {point.runs[0]}; next: {format_command('evaluate', point.runs[0], *data)}")
+        evaluation = name_evaluation(point.runs[0], space.recipe(point.point).to_dict())
+        print_result(f"  best run   {point.runs[0]}; next: {format_command('evaluate', *evaluation)}")

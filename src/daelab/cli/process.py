@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,9 +13,11 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from daelab._util.distributed import LostProcessError, was_reported
+from daelab._util.plugins import find_foreign_code
+from daelab._util.text import summarize_error
 from daelab.cli.console import print_error
 from daelab.cli.help import describe_usage_error
-from daelab.errors import describe_error
+from daelab.errors import describe_error, is_out_of_memory
 
 INTERNAL_ERROR = 70
 """The exit code for a fault of daelab itself: EX_SOFTWARE of sysexits.h."""
@@ -135,8 +136,11 @@ def _handle_other_error(error: Exception) -> int:
         return 2
     if os.environ.get("DAELAB_DEBUG"):
         raise error
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         print_error("out of memory; use a smaller batch (training.batch), or close other programs")
+        return 2
+    if place := find_foreign_code(error):
+        _print_error_once(f"{place}: {summarize_error(error)}; this is not daelab's code; DAELAB_DEBUG=1 shows more")
         return 2
     print_error(
         f"a fault of daelab itself: {type(error).__name__}: {error}; DAELAB_DEBUG=1 shows where. Please report it."
@@ -148,11 +152,3 @@ def _print_error_once(message: str) -> None:
     """Print an error unless another process of the group has printed it."""
     if not was_reported(message):
         print_error(message)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    # torch raises its own type for GPUs only; on a CPU it is a RuntimeError, which its text alone tells apart
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and re.search(r"out of memory|not enough memory|can't allocate memory|bad_alloc", str(error)) is not None
-    )

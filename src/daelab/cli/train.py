@@ -23,7 +23,6 @@ from daelab.cli.help import complete_recipes
 from daelab.cli.options import Changes, DataRoot, Device, Json, LedgerUrl, Resume, RunName
 
 if TYPE_CHECKING:
-    from daelab.runs.folder import RunFolder
     from daelab.training.engine import TrainingResult
     from daelab.training.recipe import Recipe
 
@@ -140,6 +139,9 @@ def _describe_result(result: TrainingResult) -> dict[str, Any]:
 
 
 def _print_training(result: TrainingResult) -> None:
+    from daelab.experiments.fields import name_evaluation
+    from daelab.training.recipe import load_recipe
+
     best, run = result.best, result.run
     print_result(f"run {run.name}: {format_count(len(result.rows), 'epoch')} in {format_duration(result.seconds)}")
     print_result(f"  best     epoch {best.epoch}: validation loss {best.val_loss:.6f}, PSNR {best.val_psnr:.2f} dB")
@@ -147,15 +149,5 @@ def _print_training(result: TrainingResult) -> None:
     page = run.path / "report.html"
     if page.exists():
         print_result(f"  report   {page}")
-    print_result(f"  next     {format_command('evaluate', *_name_evaluation(run))}")
-
-
-def _name_evaluation(run: RunFolder) -> list[str]:
-    """Return the arguments that evaluate a run on test images of its own data."""
-    from daelab.training.recipe import load_recipe
-
-    recipe = load_recipe(run.recipe, trusted=True)
-    # A network of the user is named with its code, since no file may name code.
-    factory, name = getattr(recipe.spec, "factory", ""), recipe.data.name
-    model = f"{factory}@{run.name}" if factory else run.name
-    return [model, *([] if name == "cifar10" else ["--data", {"cbsd432": "cbsd68"}.get(name, name)])]
+    evaluation = name_evaluation(run.name, load_recipe(run.recipe, trusted=True).to_dict())
+    print_result(f"  next     {format_command('evaluate', *evaluation)}")

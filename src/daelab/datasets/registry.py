@@ -104,16 +104,19 @@ def load_dataset(
     kind, colon, path = check_dataset_name(name).partition(":")
     if kind == HANDED_OVER:
         raise ValueError(f"data set {name} was handed over in Python, and no file holds it; give it as dataset= again")
-    return DATASETS[f"{kind}:PATH" if colon else kind](
-        DatasetSource(
-            path=Path(path).expanduser(),
-            root=None if root is None else Path(root).expanduser(),
-            download=download,
-            train=train,
-            crop=crop,
-            memory_budget=memory_budget,
-            buffer=buffer,
-            channels=channels,
-            progress=progress,
-        )
+    source = DatasetSource(
+        path=Path(path).expanduser(),
+        root=None if root is None else Path(root).expanduser(),
+        download=download,
+        train=train,
+        crop=crop,
+        memory_budget=memory_budget,
+        buffer=buffer,
+        channels=channels,
+        progress=progress,
     )
+    found = DATASETS[f"{kind}:PATH" if colon else kind](source)
+    # The loader may be that of a plugin.
+    if not isinstance(found, Dataset):
+        raise ValueError(f"data set {name}: its loader returned {type(found).__name__}, not a Dataset")
+    return found

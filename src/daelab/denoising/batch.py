@@ -30,7 +30,7 @@ from daelab.denoising.sources import FoundFiles, find_files, is_several
 from daelab.denoising.tiling import ProgressCallback
 from daelab.errors import describe_error, make_unknown_name_error
 from daelab.image_io.bundled_photos import find_photo
-from daelab.image_io.formats import find_format, list_suffixes
+from daelab.image_io.formats import FORMATS, find_format, list_suffixes
 
 _NO_MATCH = ": no picture matches"
 _SHOWN = 5
@@ -223,7 +223,11 @@ def _is_result(file: Path, request: BatchRequest) -> bool:
     stem = file.stem
     for ending in (COMPARISON, UNCERTAINTY, _choose_suffix(request)):
         stem = stem.removesuffix(ending)
-    return stem != file.stem and any(file.with_name(stem + end).exists() for end in list_suffixes())
+    endings = [end for row in FORMATS.values() if row.denoise for end in row.suffixes]
+    # Cameras write suffixes in capitals.
+    return stem != file.stem and any(
+        file.with_name(stem + end).exists() for end in (*endings, *map(str.upper, endings))
+    )
 
 
 def _choose_suffix(request: BatchRequest) -> str:

@@ -70,8 +70,10 @@ def load_tiled_network(name: str | Path) -> tuple[Network, ModelMetadata, str]:
     if model:
         network, metadata = load_network(path := find_model(model), module)
         assert isinstance(network, ExternalNetwork)
-        if network.spec.to_dict()["factory"] != factory:
-            raise ValueError(f"{path} holds the weights of {network.spec.to_dict()['factory'][:80]}, not of {factory}")
+        trained = network.spec.to_dict()["factory"]
+        # The class of a script or a notebook may have moved into a module since.
+        if trained not in (factory, f"__main__:{factory.partition(':')[2]}"):
+            raise ValueError(f"{path} holds the weights of {trained[:80]}, not of {factory}")
         return network, metadata, ""
     network, tiling = wrap_module(module, factory)
     return network.eval(), ModelMetadata(network.spec, factory), tiling.note

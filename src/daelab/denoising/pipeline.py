@@ -31,7 +31,7 @@ from daelab.denoising.planes import join_spreads, split_planes
 from daelab.denoising.side_files import COMPARISON, UNCERTAINTY, join_side_by_side, make_uncertainty_picture
 from daelab.denoising.stacks import denoise_slices
 from daelab.denoising.tiling import ProgressCallback
-from daelab.image_io.formats import parse_format
+from daelab.image_io.formats import FORMATS, find_format, parse_format
 from daelab.image_io.picture import Picture
 from daelab.image_io.read import MAX_PIXELS, find_picture, read_picture
 from daelab.image_io.write import check_format_holds, check_target, encode_to_bytes, write_picture
@@ -285,7 +285,7 @@ def run_bytes(
     """
     start = time.monotonic()
     picture = read_picture(data, max_pixels=options.max_pixels, name=name)
-    form = form or picture.form
+    form = form or FORMATS[picture.form].written_as or picture.form
     denoised = denoise_picture(picture, denoiser, options, form=form, name=name, progress=progress)
     try:
         # The bytes of an unchanged picture are returned as they came, as a file would be copied.
@@ -393,4 +393,6 @@ def choose_target(source: Path, suffix: str, form: str | None = None) -> Path:
     Raises:
         ValueError: No format has this name.
     """
+    row = find_format(source.suffix)
+    form = form or (row.written_as if row is not None else "")
     return source.with_name(source.stem + suffix + (parse_format(form)[0] if form else source.suffix))

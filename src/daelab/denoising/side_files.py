@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daelab.image_io.picture import Picture
+from daelab.image_io.write import convert_picture
 
 _Floats = npt.NDArray[np.float32]
 
@@ -22,7 +23,7 @@ def join_side_by_side(picture: Picture, denoised: Picture) -> Picture:
         picture: The left one.
         denoised: The right one, of the same height.
     """
-    left, right = (_take_first(page).colour().pixels for page in (picture, denoised))
+    left, right = (_take_first(convert_picture(page, "PNG")).colour().pixels for page in (picture, denoised))
     gap = np.full((left.shape[0], _GAP, 3), 255, np.uint8)
     return Picture(np.hstack([left, gap, right]))
 

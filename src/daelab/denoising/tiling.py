@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from daelab.denoising.backends import Backend
+from daelab.errors import is_out_of_memory
 
 ProgressCallback = Callable[[int, int], None]
 """A function that is called with the numbers of tiles done and of all tiles."""
@@ -83,7 +84,7 @@ def denoise_tiles(
                 raise ValueError(f"{method.name} returned NaN or infinite values; its weights may be damaged")
             store(todo[-1], denoised, spread)
         except Exception as error:
-            if not _out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             short = True
         if short:  # outside the handler, where the memory of the failed attempt is free again
@@ -216,12 +217,3 @@ def _cut(side: slice, multiple: int) -> tuple[slice, slice]:
     """Cut a side in two at a multiple from its start."""
     middle = side.start + max(multiple, (side.stop - side.start) // 2 // multiple * multiple)
     return slice(side.start, middle), slice(middle, side.stop)
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Return whether memory ran out; on a CPU torch and onnxruntime raise their own kinds of RuntimeError."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    # These errors have no type of their own, so that only the text tells them apart.
-    text = str(error).lower()
-    return any(hint in text for hint in ("allocate memory", "not enough memory", "out of memory", "bad_alloc"))

@@ -11,16 +11,24 @@ import numpy as np
 from daelab.datasets.base import DatasetSource
 from daelab.datasets.image_folder import load_image_folder
 from daelab.datasets.neighbors import measure_correlation
+from daelab.denoising.named_models import find_model, load_named_network
+from daelab.errors import make_unknown_name_error
 from daelab.experiments.train import train
+from daelab.models.architectures.base import Architecture
+from daelab.models.external import split_model_name
 from daelab.models.model_file import read_model_metadata
-from daelab.models.registry import find_model_file
+from daelab.models.registry import find_shipped_model
 from daelab.runs.folder import choose_run_name
 from daelab.training.engine import TrainingResult
+from daelab.training.losses import LOSSES
 from daelab.training.recipe import parse_recipe
+from daelab.training.self_supervised import SelfSupervisedLoss
 
 _INDEPENDENT = 0.2
 """The largest correlation of neighboring pixels at which noise counts as independent."""
 _LOOKED_AT = 16
+_CROP = 64
+"""The side in pixels of the images that the network sees, whatever a method makes of them."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,30 @@ class AdaptedModel:
         )
 
 
+def _find_loss(name: str) -> SelfSupervisedLoss:
+    """Return a loss of noisy images alone."""
+    losses = {key: loss for key, loss in LOSSES.items() if isinstance(loss, SelfSupervisedLoss)}
+    if name not in losses:
+        raise make_unknown_name_error("loss of noisy images alone", name, losses)
+    return losses[name]
+
+
+def _find_start(name: str | Path) -> tuple[Architecture, str]:
+    """Return the architecture of the model to begin from, and the name that a recipe has for it."""
+    if split_model_name(name)[0] is not None:
+        return load_named_network(name)[1].spec, str(name)
+    path = find_model(name)
+    return read_model_metadata(path).spec, str(name if find_shipped_model(str(name)) else path)
+
+
 def adapt(
-    folder: str | Path, start: str | Path = "photo-s", *, minutes: float = 10.0, name: str | None = None, **options: Any
+    folder: str | Path,
+    start: str | Path = "photo-s",
+    *,
+    minutes: float = 10.0,
+    loss: str | None = None,
+    name: str | None = None,
+    **options: Any,
 ) -> AdaptedModel:
     """Train a model further on a folder of noisy pictures alone (Neighbor2Neighbor; Huang et al., 2021).
 
@@ -52,24 +82,31 @@ def adapt(
 
     Args:
         folder: The folder of noisy pictures.
-        start: The model to begin from: the name of a shipped model, or a model file.
+        start: The model to begin from: any name that `load_model` takes.
         minutes: The time of the training.
+        loss: The name of a loss of noisy images alone. Default: the error between pairs of neighbors, which is
+            `neighbor2neighbor` without its second term.
         name: The name of the run. Default: `adapt-N`.
         **options: Further options of `train`.
 
     Raises:
-        ValueError: There is no such folder, or its pictures are too few or too small.
+        ValueError: There is no such folder, its pictures are too few or too small, or the loss is not one of these.
         FileNotFoundError: There is no such model.
     """
-    spec = read_model_metadata(find_model_file(start)).spec
-    crop = 64
+    method: dict[str, Any]
+    if loss is None:
+        side, method = 2 * _CROP, {"data": {"name": f"neighbors:{folder}", "crop": _CROP, "crops": 16}}
+    else:
+        side = _find_loss(loss).shrinks * _CROP
+        method = {"data": {"name": f"folder:{folder}", "crop": side, "crops": 16}, "loss": loss}
+    spec, origin = _find_start(start)
     fields = {
         "note": f"{start} adapted to the noisy pictures of {folder}",
         "spec": spec.to_dict(),
         "noise": "none",
-        "data": {"name": f"neighbors:{folder}", "crop": crop, "crops": 16},
+        **method,
         "training": {
-            "start": str(start),
+            "start": origin,
             "minutes": minutes,
             "epochs": 10_000,
             "batch": 16,
@@ -81,6 +118,6 @@ def adapt(
         },
     }
     recipe = parse_recipe(fields)
-    pictures = load_image_folder(DatasetSource(path=Path(folder).expanduser(), crop=2 * crop)).train
+    pictures = load_image_folder(DatasetSource(path=Path(folder).expanduser(), crop=side)).train
     correlation = measure_correlation(pictures.batch(np.arange(min(len(pictures), _LOOKED_AT))))
     return AdaptedModel(train(recipe, name or choose_run_name("adapt"), **options), correlation)

@@ -123,8 +123,9 @@ class Comparison:
             ]
             for run in self.runs
         ]
-        columns = ["run", *(["status"] if status else []), *titles.values(), "epochs", "val loss", PSNR.heading]
-        columns += [BATCH_PSNR.heading, *([METRICS["macro_f1"].title] if judged else []), *_SIZE, "images/s", "seconds"]
+        columns = ["run", *(["status"] if status else []), *titles.values(), "epochs done", "validation loss"]
+        columns += [PSNR.heading, BATCH_PSNR.heading, *([METRICS["macro_f1"].title] if judged else [])]
+        columns += [*_SIZE, "images/s", "seconds"]
         note = (
             "Fields that all runs share are left out. PSNR is the mean over the validation images in the best epoch. "
             "The batch PSNR is the paper's, computed over batches of 128 images."
@@ -158,8 +159,9 @@ class Comparison:
         ]
         columns = ["", *titles.values(), "seeds", PSNR.heading, "seeds apart", "ahead of the next", *_SIZE, "images/s"]
         note = (
-            "The PSNR is the mean over the seeds of a point, and seeds apart is their range. The mark ≈ shows that the "
-            "lead over the next point is within the seed range, so which of the two is better is unknown."
+            "A point is one combination of the fields that differ. The PSNR is the mean over its seeds, and seeds "
+            "apart is their range. The mark ≈ shows that the lead over the next point is within the seed range, so "
+            "which of the two is better is unknown."
         )
         return Table("Every point", columns, rows, note)
 

@@ -94,7 +94,7 @@ def train(
         source = str(recipe)
         recipe = run_on_first(lambda: load_recipe(source))
         name = run_on_first(lambda: name or choose_run_name(source.removesuffix(".toml")))
-    recipe, own = _attach_network(recipe, network)
+    recipe, own = attach_network(recipe, network)
     images = dataset
     if images is not None and not isinstance(images, Dataset):
         images = make_dataset(images, channels=recipe.spec.channels)
@@ -131,10 +131,18 @@ def _change_recipe(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     return parse_recipe(recipe.to_dict() | changes) if changes else recipe
 
 
-def _attach_network(
-    recipe: Recipe, network: nn.Module | Callable[[], nn.Module] | str | None
+def attach_network(
+    recipe: Recipe, network: nn.Module | Callable[[], nn.Module] | str | None = None
 ) -> tuple[Recipe, Network | None]:
-    """Return the recipe with the architecture of a user's own network, and the network; None for daelab's own."""
+    """Return the recipe with the architecture of a user's own network, and the network; None for daelab's own.
+
+    Args:
+        recipe: The recipe. The code that it names is run, so only its user may have named it.
+        network: The network, what makes it, or its name. Default: what the recipe names.
+
+    Raises:
+        ValueError: The user's code failed.
+    """
     spec = recipe.spec
     if network is None and not isinstance(spec, ModuleArchitecture):
         return recipe, None

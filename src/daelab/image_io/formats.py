@@ -47,7 +47,11 @@ class PictureFormat:
     extra: str = ""
     """The extra of daelab that installs the package."""
     signature: bytes = b""
-    """A regular expression for the first bytes of a file of a format with a package."""
+    """A regular expression for the first bytes of a file of a format with a package; empty if they do not tell."""
+    sensor: bool = False
+    """Whether it holds what the sensor of a camera measured, so that no other pictures can be written in it."""
+    written_as: str = ""
+    """The name of the format of its results, if it is only read."""
     encoder_options: dict[str, Any] = field(default_factory=dict)
     """Pillow's options where the source does not say how it was encoded, such as the quality.
 
@@ -195,6 +199,34 @@ for _row in (
         package="astropy",
         extra="fits",
         signature=rb"SIMPLE  =",
+    ),
+    PictureFormat(
+        "DNG",
+        "DNG",
+        (".dng",),
+        "image/x-adobe-dng",
+        train=False,
+        browser=False,
+        sample_types=("u2",),
+        package="rawpy",
+        extra="raw",
+        sensor=True,
+    ),
+    PictureFormat(
+        "RAW",
+        "camera raw",
+        (
+            *(".nef", ".nrw", ".cr2", ".cr3", ".crw", ".arw", ".sr2", ".srf", ".raf", ".orf", ".rw2", ".rwl", ".pef"),
+            *(".srw", ".3fr", ".fff", ".iiq", ".dcr", ".kdc", ".mrw", ".mos", ".mef", ".erf", ".x3f"),
+        ),
+        "image/x-dcraw",
+        train=False,
+        browser=False,
+        package="rawpy",
+        extra="raw",
+        signature=rb"FUJIFILMCCD-RAW|....ftypcrx |II(RO|RS|U\0)|MMOR|II\*\0....CR|II....HEAPCCDR|\0MRM|FOVb",
+        sensor=True,
+        written_as="DNG",
     ),
     PictureFormat(
         "PPM", "PPM", (".pbm", ".pgm", ".pnm", ".ppm"), "image/x-portable-anymap", denoise=False, browser=False

@@ -1,4 +1,4 @@
-"""The formats that need a package of their own: FITS, OpenEXR, JPEG XL, and HEIC, which Pillow reads by a plugin.
+"""The formats that need a package: FITS, OpenEXR, JPEG XL, camera raw, and HEIC, which Pillow reads by a plugin.
 
 A reader checks the size from the header before it decodes, and refuses what it would lose: further parts, channels or
 bits.
@@ -18,14 +18,15 @@ from typing import IO, Any
 
 import numpy as np
 
+from daelab.image_io.camera_raw import CheckSize, develop, find_raw_format, read_raw, write_dng
 from daelab.image_io.formats import FORMATS, PictureFormat
 from daelab.image_io.picture import Picture, UnsupportedPictureError
 
 _LONGEST_SIGNATURE = 32
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""The first bytes of a TIFF."""
 _HEADER = 1 << 16
 """The bytes of a file in which its header lies."""
-CheckSize = Callable[[int, int], None]
-"""A function of (pixels, most pixels) that raises an error if a picture is too large."""
 
 
 def is_installed(row: PictureFormat) -> bool:
@@ -37,20 +38,23 @@ def is_installed(row: PictureFormat) -> bool:
     return not row.package or find_spec(row.package) is not None
 
 
-def find_optional_format(stream: IO[bytes]) -> PictureFormat | None:
+def find_optional_format(stream: IO[bytes], suffix: str = "") -> PictureFormat | None:
     """Return the format of a file that needs a package of its own, or None for a file of another format.
 
     Args:
         stream: The file.
+        suffix: The suffix of its name, if it has one.
 
     Raises:
         UnsupportedPictureError: The package is not installed. The error names the extra that installs it.
+        ValueError: The file is a TIFF with a damaged directory.
     """
     stream.seek(0)
     head = stream.read(_LONGEST_SIGNATURE)
     stream.seek(0)
+    name = find_raw_format(stream, suffix) if head[:4] in TIFF_MAGIC else ""
     for row in FORMATS.values():
-        if row.package and re.match(row.signature, head, re.DOTALL):
+        if row.name == name or (row.signature and re.match(row.signature, head, re.DOTALL)):
             check_installed(row)
             if row.package == "pillow_heif":
                 importlib.import_module(row.package).register_heif_opener()
@@ -173,10 +177,19 @@ READERS: dict[str, Callable[[IO[bytes], int, CheckSize], Picture]] = {
     "FITS": _read_fits,
     "EXR": _read_exr,
     "JXL": _read_jxl,
+    "DNG": read_raw,
+    "RAW": read_raw,
 }
 """The formats that Pillow does not read: a function of (file, most pixels, check of the size) each."""
-WRITERS: dict[str, Callable[[IO[bytes], Picture], None]] = {"FITS": _write_fits, "EXR": _write_exr, "JXL": _write_jxl}
+WRITERS: dict[str, Callable[[IO[bytes], Picture], None]] = {
+    "FITS": _write_fits,
+    "EXR": _write_exr,
+    "JXL": _write_jxl,
+    "DNG": write_dng,
+}
 """The formats that Pillow does not write."""
+CONVERTERS: dict[str, Callable[[Picture, str], Picture]] = {"DNG": develop, "RAW": develop}
+"""The formats whose pictures must be converted for others: a function of (picture, name of the other format) each."""
 
 
 def check_depth(stream: IO[bytes]) -> None:

@@ -20,12 +20,13 @@ from daelab.image_io.bundled_photos import find_photo
 from daelab.image_io.decode import UnsupportedSamplesError, decode_page, lift_pillow_limits
 from daelab.image_io.formats import PictureFormat, find_format, list_formats, list_training_formats
 from daelab.image_io.limits import check_work
-from daelab.image_io.optional_formats import READERS, check_depth, find_optional_format
+from daelab.image_io.optional_formats import READERS, TIFF_MAGIC, check_depth, find_optional_format
 from daelab.image_io.orientation import read_orientation
 from daelab.image_io.picture import Picture, UnsupportedPictureError, convert_resolution
 from daelab.image_io.png import check_png_complete, count_png_samples, read_kept_chunks
 from daelab.image_io.thumbnails import drop_exif_thumbnail, drop_xmp_thumbnails
-from daelab.image_io.tiff import TiffDirectory, convert_tags_to_info, read_tiff_tags
+from daelab.image_io.tiff import TiffDirectory, read_tiff_tags
+from daelab.image_io.tiff_metadata import convert_tags_to_info
 from daelab.image_io.tiff_pages import check_pages, read_tiff_samples
 
 MAX_PIXELS = 300_000_000
@@ -33,7 +34,6 @@ MAX_PIXELS = 300_000_000
 _NPY = b"\x93NUMPY"
 _UNSUPPORTED = re.compile("unsupported|not supported|not implemented", re.IGNORECASE)
 """How Pillow says that a file is whole, but of a kind that it does not read."""
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 def read_picture(
@@ -83,7 +83,7 @@ def read_picture_size(path: Path) -> tuple[int, int]:
         FileNotFoundError: The file does not exist.
     """
     with BoundedFile(path) as stream, _explain_failure(str(path)), lift_pillow_limits():
-        if stream.read(4) in _TIFF:
+        if stream.read(4) in TIFF_MAGIC:
             order, directories = read_tiff_tags(stream)
             size = directories[0].size
             orientation = read_orientation(convert_tags_to_info(order, directories[0].kept))
@@ -119,7 +119,7 @@ def _read(stream: IO[bytes], name: str, suffix: str, max_pixels: int, training: 
         if not head:
             raise ValueError("it is empty")
         with lift_pillow_limits():
-            optional = None if training else find_optional_format(stream)
+            optional = None if training else find_optional_format(stream, suffix)
             if optional is not None and optional.name in READERS:
                 picture = READERS[optional.name](stream, max_pixels, _check_size)
             elif head == _NPY:
@@ -185,7 +185,7 @@ def _read_by_pillow(
     if not training:
         check_depth(stream)
     stream.seek(0)
-    if stream.read(4) in _TIFF:
+    if stream.read(4) in TIFF_MAGIC:
         return _read_tiff(stream, max_pixels, training)
     image = _open(stream, training) if optional is None else Image.open(stream, formats=[optional.name])
     assert image is not None
@@ -197,7 +197,7 @@ def _read_by_pillow(
 def _open(stream: IO[bytes], training: bool = False) -> Image.Image | None:
     """Open a file with Pillow. None for a TIFF with a first page whose samples Pillow does not know."""
     stream.seek(0)
-    is_tiff = stream.read(4) in _TIFF
+    is_tiff = stream.read(4) in TIFF_MAGIC
     names = ["TIFF"] if is_tiff else [row.name for row in (list_training_formats() if training else list_formats())]
     # Pillow's usual decoders come first, since the import of the others takes longer than many a picture.
     for load in (Image.preinit, Image.init):

@@ -16,7 +16,7 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from daelab.image_io.picture import Array, Picture, UnsupportedPictureError, convert_resolution
+from daelab.image_io.picture import Array, Picture, UnsupportedPictureError
 from daelab.image_io.thumbnails import drop_photoshop_thumbnails, drop_xmp_thumbnails
 
 Order = Literal["<", ">"]
@@ -45,7 +45,7 @@ _CLASSIC = 2**32 - 2**25
 """The number of bytes from which a file is written as BigTIFF, whose offsets have 64 bits."""
 _SHARED = 1 << 24
 """The bytes of tags, such as a color profile, that pages may share."""
-_EXIF_HEADER = b"Exif\0\0"
+EXIF_HEADER = b"Exif\0\0"
 MOST_PAGES = 1024
 """The number of pages that are read."""
 _MOST_ENTRIES, _MOST_TAGS = 4096, 100_000
@@ -53,6 +53,8 @@ _MOST_ENTRIES, _MOST_TAGS = 4096, 100_000
 _MOST_STRIPS = 500_000
 """The number of strips or tiles of all pages."""
 _SUBDIRECTORIES, _PHOTOSHOP, _PHOTOSHOP_LAYERS = 330, 34377, 37724
+_PHOTOMETRIC, _SENSOR, _STRIP_TAGS = 262, (32803, 34892), ((273, 324), (279, 325))
+"""The photometric interpretations of a mosaic of colors, and of the linear light of a camera."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class TiffDirectory:
     """The height and the width of the pictures in its SubIFDs."""
     layered: bool
     """Whether it has layers of Photoshop."""
+    sensor: tuple[int, ...]
+    """The pixels of each picture, the page or those in its SubIFDs, that holds what the sensor of a camera measured."""
     declared_range: tuple[float, float] | None
     """The values of black and white, if they follow from tags or from a number of bits such as 12."""
     kept: Tags
@@ -150,6 +154,10 @@ def _describe_directory(file: _File, tags: Tags) -> TiffDirectory:
     file.count(strips=len(get_integers(tags, order, 273)) + len(get_integers(tags, order, 324)))
     offsets = get_integers(tags, order, _SUBDIRECTORIES)
     below = [_read_directory(file, offset)[0] for offset in offsets if 0 < offset < file.size]
+    measured = [one for one in (tags, *below) if _first(one, order, _PHOTOMETRIC) in _SENSOR]
+    # libraw would print a message of its own.
+    if any(_find_end(one, order) > file.size for one in measured):
+        raise ValueError("its pixels end before its last row")
     kept = {tag: value for tag, value in tags.items() if tag not in _STRUCTURE and value[0] < 16}
     for tag, drop in ((XMP, drop_xmp_thumbnails), (_PHOTOSHOP, drop_photoshop_thumbnails)):
         if tag in kept:
@@ -166,6 +174,7 @@ def _describe_directory(file: _File, tags: Tags) -> TiffDirectory:
         extrasamples=get_integers(tags, order, 338),
         below=tuple((_first(one, order, 257), _first(one, order, 256)) for one in below),
         layered=_PHOTOSHOP_LAYERS in tags,
+        sensor=tuple(_first(one, order, 256) * _first(one, order, 257) for one in measured),
         declared_range=declared,
         kept=kept,
     )
@@ -182,6 +191,12 @@ def get_integers(tags: Tags, order: Order, tag: int) -> tuple[int, ...]:
     kind, data = tags.get(tag, (0, b""))
     form = {_BYTE: "B", _SHORT: "H", _LONG: "I", 13: "I", 16: "Q", 18: "Q"}.get(kind)
     return struct.unpack(f"{order}{len(data) // _SIZES[kind]}{form}", data) if form else ()
+
+
+def _find_end(tags: Tags, order: Order) -> int:
+    """Return the position behind the last strip or tile."""
+    starts, lengths = ((*get_integers(tags, order, one), *get_integers(tags, order, two)) for one, two in _STRIP_TAGS)
+    return max(map(sum, zip(starts, lengths, strict=False)), default=0)
 
 
 def _first(tags: Tags, order: Order, tag: int) -> int:
@@ -236,42 +251,6 @@ def _unpack(stream: IO[bytes], form: str) -> tuple[Any, ...]:
     return struct.unpack(form, data)
 
 
-def convert_tags_to_exif(order: Order, tags: Tags) -> bytes:
-    """Convert tags to the EXIF block that other formats hold.
-
-    Args:
-        order: The byte order of the tags.
-        tags: The metadata of a page.
-
-    Returns:
-        The block with its header, or nothing if there is no metadata but the resolution.
-    """
-    left_out = (XMP, ICC_PROFILE, 33723, 34377, MAX_SAMPLE_VALUE)  # other formats store these outside of EXIF
-    kept = {tag: value for tag, value in tags.items() if tag not in left_out}
-    if not kept.keys() - {X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT}:
-        return b""
-    mark = b"MM" if order == ">" else b"II"
-    return _EXIF_HEADER + mark + struct.pack(f"{order}HI", 42, 8) + _pack_directory(kept, order, 8)
-
-
-def convert_tags_to_info(order: Order, tags: Tags) -> dict[str, Any]:
-    """Convert tags to the metadata that formats share; see `Picture.info`.
-
-    Args:
-        order: The byte order of the tags.
-        tags: The metadata of a page.
-    """
-    info: dict[str, Any] = {"exif": convert_tags_to_exif(order, tags)}
-    for name, tag in (("icc_profile", ICC_PROFILE), ("xmp", XMP)):
-        info[name] = tags.get(tag, (0, b""))[1]
-    sides = [tags.get(tag, (0, b""))[1] for tag in (X_RESOLUTION, Y_RESOLUTION)]
-    per_inch = {2: 1.0, 3: 2.54}.get(_first(tags, order, RESOLUTION_UNIT) or 2)
-    if per_inch and all(len(side) == 8 for side in sides):
-        ratios = [struct.unpack(f"{order}II", side) for side in sides]
-        info["dpi"] = convert_resolution(*(per_inch * above / below if below else 0 for above, below in ratios))
-    return {key: value for key, value in info.items() if value}
-
-
 def make_tiff_tags(picture: Picture) -> tuple[Order, Tags]:
     """Return the byte order and the tags for the metadata of a picture that was read from another format.
 
@@ -280,7 +259,7 @@ def make_tiff_tags(picture: Picture) -> tuple[Order, Tags]:
     """
     info, tags = picture.info, Tags()
     order: Order = "<"
-    if exif := info.get("exif", b"").removeprefix(_EXIF_HEADER):
+    if exif := info.get("exif", b"").removeprefix(EXIF_HEADER):
         order, pages = read_tiff_tags(BytesIO(exif))
         tags = dict(pages[0].kept)
     if icc := info.get("icc_profile"):
@@ -374,12 +353,20 @@ def _add_tags(stream: IO[bytes], metadata: Sequence[Tags], order: Order, big: bo
         stream.seek(pointer)
         stream.write(struct.pack(word, place))
         stream.seek(file.size)
-        stream.write(b"\0" * (place - file.size) + _pack_directory(merged, order, place, big=big, following=following))
+        stream.write(b"\0" * (place - file.size) + pack_directory(merged, order, place, big=big, following=following))
         pointer = place + struct.calcsize(count_form) + len(merged) * struct.calcsize(entry_form)
 
 
-def _pack_directory(tags: Tags, order: Order, place: int, *, big: bool = False, following: int = 0) -> bytes:
-    """Pack a directory that will stand at `place`, followed by the values that its entries point to."""
+def pack_directory(tags: Tags, order: Order, place: int, *, big: bool = False, following: int = 0) -> bytes:
+    """Pack a directory, followed by the values that its entries point to.
+
+    Args:
+        tags: The tags.
+        order: Their byte order.
+        place: The position at which the directory will stand.
+        big: Whether the file is a BigTIFF.
+        following: The position of the next directory, or 0.
+    """
     count_form, entry_form, word = _layout(order, big)
     size = struct.calcsize(word)
     entries, values = b"", b""
@@ -389,7 +376,7 @@ def _pack_directory(tags: Tags, order: Order, place: int, *, big: bool = False, 
         there = struct.pack(word, start + len(values))
         if isinstance(value, dict):
             kind, count, inline = _LONG8 if big else _LONG, 1, there
-            outside = _pack_directory(value, order, start + len(values), big=big)
+            outside = pack_directory(value, order, start + len(values), big=big)
         else:
             count = len(value) // _SIZES[kind]
             inline, outside = (value, b"") if len(value) <= size else (there, value)

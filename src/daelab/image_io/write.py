@@ -14,7 +14,7 @@ from PIL import Image
 from daelab._util.files import write_file
 from daelab.errors import make_unknown_name_error
 from daelab.image_io.formats import FORMATS, PictureFormat, find_format, list_suffixes
-from daelab.image_io.optional_formats import WRITERS, check_installed
+from daelab.image_io.optional_formats import CONVERTERS, WRITERS, check_installed
 from daelab.image_io.picture import Array, Picture, UnsupportedPictureError
 from daelab.image_io.png import write_png
 from daelab.image_io.tiff import write_tiff
@@ -63,11 +63,29 @@ def check_target(path: Path, *, overwrite: bool) -> str:
         raise make_unknown_name_error("picture format", path.suffix or path.name, list_suffixes())
     try:
         check_installed(row)
+        _check_written(row)
     except UnsupportedPictureError as error:
         raise ValueError(f"{path}: {error}") from None
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists; overwrite=True replaces it")
     return row.name
+
+
+def _check_written(row: PictureFormat) -> None:
+    if row.written_as:
+        suffix = FORMATS[row.written_as].suffixes[0]
+        raise UnsupportedPictureError(f"{row.title} is only read; write {suffix} or another format")
+
+
+def convert_picture(picture: Picture, form: str) -> Picture:
+    """Convert a picture of a format whose pixels mean nothing in others, such as camera raw.
+
+    Args:
+        picture: The picture.
+        form: The name of the format to convert it for.
+    """
+    convert = CONVERTERS.get(picture.form)
+    return picture if convert is None else convert(picture, form)
 
 
 def encode_picture(stream: IO[bytes], picture: Picture, form: str) -> None:
@@ -81,9 +99,10 @@ def encode_picture(stream: IO[bytes], picture: Picture, form: str) -> None:
     Raises:
         ValueError: The format cannot hold this picture.
     """
+    check_format_holds(picture, form)
+    picture = convert_picture(picture, form)
     if picture.form != form:  # chunks, tags and encodings of another format mean nothing here
         picture = replace(picture, native=None, encoding={}, kind=picture.kind if picture.kind == "1" else "")
-    check_format_holds(picture, form)
     picture.check_complete()
     try:
         _WRITERS.get(form, _save_by_pillow)(stream, picture, FORMATS[form])
@@ -124,6 +143,9 @@ def check_format_holds(picture: Picture, form: str) -> None:
         ValueError: The format cannot hold it. The error says why.
     """
     row = FORMATS[form]
+    _check_written(row)
+    if row.sensor and picture.form not in CONVERTERS:
+        raise ValueError(f"{form} holds only what a camera measured, not a developed picture; write another format")
     for page in picture.pages:
         channels, dtype = 1 if page.pixels.ndim == 2 else page.pixels.shape[-1], page.pixels.dtype
         faults = {

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from daelab._util.plugins import import_object, is_object_name, name_object
 from daelab._util.text import summarize_error
 from daelab.models.architectures.base import check_whole_number
-from daelab.models.architectures.external import ExternalArchitecture, ModuleArchitecture
+from daelab.models.architectures.external import ExternalArchitecture, ModuleArchitecture, build_module
 from daelab.models.layers import Network
 
 Halo = int | Literal["measured"] | None
@@ -32,7 +32,7 @@ class ExternalNetwork(Network):
     def __init__(self, spec: ExternalArchitecture, module: nn.Module | None = None) -> None:
         """Wrap a module. Default: a new one of the architecture."""
         super().__init__(spec)
-        self.module = spec.build() if module is None else module
+        self.module = build_module(spec) if module is None else module
 
     def forward(self, x: Tensor) -> Tensor:
         """Denoise images.

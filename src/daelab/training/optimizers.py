@@ -22,8 +22,13 @@ def make_optimizer(
             learning rate that the engine sets.
         training: The optimizer's name and its numbers.
         fused: Update all tensors in one kernel, which is faster and rounds differently.
+
+    Raises:
+        ValueError: The network has no weights.
     """
     values: list[Any] = list(parameters.parameters() if isinstance(parameters, nn.Module) else parameters)
+    if not values:
+        raise ValueError("the network has no weights to train; register them as nn.Parameter or as layers")
     if training.optimiser == "sgd":
         return torch.optim.SGD(
             values,

@@ -274,13 +274,17 @@ def refuse_external_names(fields: Mapping[str, Any], where: str, trusted: Collec
     Raises:
         ValueError: There is such a name. The message says how to give it on the command line.
     """
-    for field, value in find_external_names(fields):
-        if (field, value) in trusted or (field, value) in _list_names_in_shipped_files():
-            continue
-        shown = value if len(value) <= 80 and value.isprintable() else "VALUE"
+    known = {*trusted, *_list_names_in_shipped_files()}
+    names = [name for name in dict.fromkeys(find_external_names(fields)) if name not in known]
+    if names:
+        field, value = names[0]
+        # All names are listed unless the line would become too long.
+        few = names[:2] if all(len(value) <= 40 for _, value in names[:2]) else names[:1]
+        short = [(field, value if len(value) <= 80 and value.isprintable() else "VALUE") for field, value in few]
         raise ValueError(
             f"{where}: {field} is {value[:80]!r}, but a file may name only what ships with daelab, because other names "
-            f"can run code, open files or connect; if you trust it, add: --set {shlex.quote(f'{field}={shown}')}"
+            f"can run code, open files or connect; if you trust it, add: "
+            + " ".join(f"--set {shlex.quote(f'{field}={value}')}" for field, value in short)
         )
 
 

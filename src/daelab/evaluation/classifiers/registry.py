@@ -49,7 +49,11 @@ def load_classifier(text: str, path: str | Path | None = None, device: torch.dev
             f"classifier {name}: only vit takes a path to its weights; write the file as the classifier itself"
         )
     if name in CLASSIFIERS:
-        return CLASSIFIERS[name](None if path is None else Path(path), device)
+        found = CLASSIFIERS[name](None if path is None else Path(path), device)
+        # The loader may be that of a plugin.
+        if not isinstance(found, Classifier):
+            raise ValueError(f"classifier {name}: its loader returned {type(found).__name__}, not a Classifier")
+        return found
     suffix = Path(name).suffix.lower()
     if suffix in _FILES:
         if not Path(name).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from daelab.experiments.fields import shorten_architecture
 from daelab.experiments.reports.table import Table
 
 
@@ -18,7 +19,7 @@ def make_ledger_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         [
             row["name"],
             row["status"],
-            row["architecture"],
+            shorten_architecture(str(row["architecture"] or "")),
             f"{row['epochs_done']}/{row['epochs']}",
             _format_number(row["val_loss"], 6),
             _format_number(row["val_psnr_image"], 2),
@@ -27,7 +28,7 @@ def make_ledger_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for row in rows
     ]
-    columns = ["run", "status", "architecture", "epochs", "val loss", "PSNR, dB", "batch PSNR, dB", "images/s"]
+    columns = ["run", "status", "architecture", "epochs", "validation loss", "PSNR, dB", "batch PSNR, dB", "images/s"]
     return Table("runs", columns, shown)
 
 

@@ -16,6 +16,7 @@ from daelab.experiments.reports.run import write_run_report
 from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.search.search_space import VARIANT, SearchSpace, format_point
 from daelab.experiments.search.study import Study
+from daelab.experiments.train import attach_network
 from daelab.runs.database import DatabaseError, wait_for_database
 from daelab.runs.folder import get_run_folder
 from daelab.runs.process_lock import RunInUseError
@@ -161,6 +162,8 @@ class SearchWorker:
 
     def _train(self, trial: Trial, space: SearchSpace, recipe: Recipe, dataset: Dataset) -> dict[str, float]:
         run = f"{self.study.name}-{trial.number}"
+        # A search trains only what its user named; see `run_search`.
+        recipe, network = attach_network(recipe)
         stored = get_run_folder(run).recipe
         if stored.is_file() and load_recipe(stored, trusted=True).sha256 != recipe.sha256:
             raise ValueError(f"run {run} exists in {stored.parent} with another recipe; move it to another folder")
@@ -172,6 +175,7 @@ class SearchWorker:
                 ledger=self.study.ledger,
                 progress=_TrialProgress(self, trial, space, recipe),
                 dataset=dataset,
+                network=network,
             )
         except _Paused as paused:
             self.study.ledger.record(run, status="interrupted", reason=str(paused))

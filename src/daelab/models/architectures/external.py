@@ -95,10 +95,25 @@ class ExternalArchitecture(Architecture):
         return _measure(self)[1]
 
 
+def build_module(architecture: ExternalArchitecture) -> Any:
+    """Return the network of an architecture, an nn.Module with initial weights.
+
+    Args:
+        architecture: The architecture.
+
+    Raises:
+        ValueError: Its code returned something else.
+    """
+    network = architecture.build()
+    if not callable(getattr(network, "state_dict", None)):
+        raise ValueError(f"architecture {architecture.kind}: build returned {type(network).__name__}, not an nn.Module")
+    return network
+
+
 @cache
 def _measure(architecture: ExternalArchitecture) -> tuple[int, dict[str, tuple[int, ...]]]:
     """Return the number of parameters and the shapes of the tensors, of a network that is built for it."""
-    network = architecture.build()
+    network = build_module(architecture)
     shapes = {f"module.{name}": tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return sum(parameter.numel() for parameter in network.parameters()), shapes
 

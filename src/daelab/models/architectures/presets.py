@@ -73,7 +73,8 @@ def parse_architecture(data: object) -> Architecture:
         raise ValueError(f"spec: expected a table of fields for the architecture, found {data!r}")
     kind = data.get("kind", "autoencoder")
     if not isinstance(kind, str) or kind not in ARCHITECTURES:
-        raise make_unknown_name_error("architecture kind", str(kind), ARCHITECTURES)
+        unknown = make_unknown_name_error("architecture kind", str(kind), ARCHITECTURES)
+        raise ValueError(f"{unknown}; others need the package that adds them (daelab plugins)")
     # The row of a plugin is the class of its architecture.
     read: Callable[..., Architecture] = getattr(ARCHITECTURES[kind], "parse", ARCHITECTURES[kind])
     architecture: Architecture = read({key: value for key, value in data.items() if key != "kind"})
