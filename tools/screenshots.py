@@ -37,50 +37,50 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--out", type=Path, default=IMAGES, help="folder of the pictures")
     args = options.parse_args()
-    with tempfile.TemporaryDirectory(prefix="daelab-shots-") as folder, chromium() as browser:
+    with tempfile.TemporaryDirectory(prefix="daelab-shots-") as folder, start_chromium() as browser:
         runs = Path(folder) / "runs"
-        told = os.environ | {"DAELAB_RUNS": str(runs), "DAELAB_LEDGER": f"sqlite:///{runs}/ledger.db"}
-        subprocess.run([sys.executable, "-m", "daelab", "train", *TRAIN], env=told, cwd=folder, check=True)
-        with served(told, folder) as address:
+        environment = os.environ | {"DAELAB_RUNS": str(runs), "DAELAB_LEDGER": f"sqlite:///{runs}/ledger.db"}
+        subprocess.run([sys.executable, "-m", "daelab", "train", *TRAIN], env=environment, cwd=folder, check=True)
+        with serve(environment, folder) as address:
             for name, scheme, size in (
                 ("page-light", "light", WIDE),
                 ("page-dark", "dark", WIDE),
                 ("page-phone", "light", PHONE),
             ):
-                keep(page(browser, address, scheme, size), args.out / f"{name}.png")
-        keep(report(browser, runs / "first" / "report.html"), args.out / "report.png")
+                save_picture(capture_page(browser, address, scheme, size), args.out / f"{name}.png")
+        save_picture(capture_report(browser, runs / "first" / "report.html"), args.out / "report.png")
 
 
 @contextmanager
-def chromium() -> Iterator[Any]:
+def start_chromium() -> Iterator[Any]:
     """Open the browser that the tests use."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
         print("Chromium is not installed: Debian's package is `chromium`", file=sys.stderr)
         raise SystemExit(2)
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
 @contextmanager
-def served(told: dict[str, str], folder: str) -> Iterator[str]:
+def serve(environment: dict[str, str], folder: str) -> Iterator[str]:
     """Start a server of these runs and yield its address."""
     command = [sys.executable, "-m", "daelab", "serve", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=told, cwd=folder) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder) as process:
         try:
             assert process.stdout is not None
-            found = re.search(r"http://\S+", process.stdout.readline())
-            assert found
-            yield found[0]
+            address = re.search(r"http://\S+", process.stdout.readline())
+            assert address
+            yield address[0]
         finally:
             process.terminate()
 
 
-def opened(browser: Any, scheme: str, size: tuple[int, int]) -> Any:
+def open_page(browser: Any, scheme: str, size: tuple[int, int]) -> Any:
     """Open an empty page without animations."""
     width, height = size
     viewport = {"width": width, "height": height}
@@ -89,9 +89,9 @@ def opened(browser: Any, scheme: str, size: tuple[int, int]) -> Any:
     return context.new_page()
 
 
-def page(browser: Any, address: str, scheme: str, size: tuple[int, int]) -> bytes:
+def capture_page(browser: Any, address: str, scheme: str, size: tuple[int, int]) -> bytes:
     """Capture the page with a sample, noisy and denoised."""
-    shown = opened(browser, scheme, size)
+    shown = open_page(browser, scheme, size)
     shown.goto(address)
     shown.wait_for_selector("html[data-ready]")
     shown.check("#noise-on")
@@ -101,24 +101,24 @@ def page(browser: Any, address: str, scheme: str, size: tuple[int, int]) -> byte
     shown.wait_for_selector("#working", state="hidden")
     shown.wait_for_selector("#histograms svg")
     shown.evaluate("scrollTo(0, 0)")
-    return taken(shown)
+    return capture(shown)
 
 
-def report(browser: Any, path: Path) -> bytes:
+def capture_report(browser: Any, path: Path) -> bytes:
     """Capture the top of a run's report as far as the curves; all bundled photographs follow below."""
-    shown = opened(browser, "light", (1280, 1080))
+    shown = open_page(browser, "light", (1280, 1080))
     shown.goto(path.as_uri())
-    return taken(shown)
+    return capture(shown)
 
 
-def taken(shown: Any) -> bytes:
+def capture(shown: Any) -> bytes:
     """Capture what is visible, and close the page."""
     picture: bytes = shown.screenshot()
     shown.context.close()
     return picture
 
 
-def keep(picture: bytes, path: Path) -> None:
+def save_picture(picture: bytes, path: Path) -> None:
     """Write a picture in 256 colours; a wide one at three quarters of its size, as the README shows it."""
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     if image.width > 1000:

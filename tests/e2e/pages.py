@@ -158,15 +158,17 @@ def read_axe() -> str:
         return file.read().decode()
 
 
-LOOKS = (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 320))
+LOOKS = (("light", 1280), ("dark", 390), ("light", 320))
 """The colour schemes and widths in which pages are examined."""
+ONE_LOOK = (("dark", 320),)
+"""That in which a state is examined that differs little from another one."""
 
 
-def find_faults(page: Any, state: str) -> None:
+def find_faults(page: Any, state: str, looks: tuple[tuple[str, int], ...] = LOOKS) -> None:
     """Check that the page has no accessibility fault and no sideways scrolling, in several colors and widths."""
     if not page.evaluate("typeof axe === 'object'"):
         page.evaluate(read_axe())  # not as a script of the page, which its policy would refuse
-    for scheme, width in LOOKS:
+    for scheme, width in looks:
         page.emulate_media(color_scheme=scheme)
         page.set_viewport_size({"width": width, "height": 900})
         faults = page.evaluate("axe.run().then((result) => result.violations)")

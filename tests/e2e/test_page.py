@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from pages import (
     HAND_TEXT,
+    ONE_LOOK,
     done,
     downloaded,
     drop,
@@ -245,6 +246,7 @@ def test_the_static_page_chooses_a_model_and_flags_one_that_does_not_fit(page: A
     assert not page.is_visible(".warning")
     page.select_option("#model", "model-c")
     assert "was made for the paper's noise" in page.inner_text(".warning")
+    find_faults(page, "static page", ONE_LOOK)
     page.click("text=Use photo-s instead")
     done(page)
     assert page.input_value("#model") == "photo-s"
@@ -378,6 +380,17 @@ def test_colors_and_detail_are_shown_told_and_saved_alike(page: Any, server: str
     after = page.evaluate(SIDES)[1]
     assert np.array_equal(np.array(after["data"]).reshape(96, 128, 4)[..., :3], pixels)
     assert "detail=0.5" in page.url
+    for slider, value in (("#strength", "0.6"), ("#chroma", "0.9"), ("#detail", "0.35")):
+        page.locator(slider).fill(value)
+    expect(page.locator("#facts"), re.compile("strength 60%, colors 90%, detail 35%"))
+    done(page)
+    data = downloaded(page)[1]
+    pixels = wanted(strength=0.6, chroma=0.9, detail=0.35)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), pixels)
+    after = page.evaluate(SIDES)[1]
+    assert np.array_equal(np.array(after["data"]).reshape(96, 128, 4)[..., :3], pixels)
+    page.locator("#strength").fill("1")
+    page.locator("#chroma").fill("1")
     page.locator("#detail").fill("0")
     done(page)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(downloaded(page)[1]))), wanted())
@@ -577,6 +590,9 @@ def test_a_server_with_a_token_asks_says_what_is_wrong_and_goes_on(page: Any, tm
         page.keyboard.press("Enter")
         page.wait_for_selector("#token-wrong:not([hidden])")
         assert page.inner_text("#token-wrong") == "This token is wrong."
+        find_faults(page, "wrong token", ONE_LOOK)
+        page.focus("#token")
+        page.keyboard.press("Control+a")
         page.keyboard.type(token)  # over the wrong one, which is selected
         page.keyboard.press("Enter")
         page.wait_for_selector("html[data-ready]")
@@ -618,9 +634,21 @@ def test_no_fault_of_accessibility_in_any_state(page: Any, server: str) -> None:
     page.click("#inspection summary")
     done(page)
     page.click("role=button[name='What is MACs?']")
+    page.wait_for_selector("#other:not([hidden])")
+    assert page.inner_text("#tag-before") == "photo-s"
+    assert page.is_visible(".warning")
+    assert page.is_visible(".bubble:popover-open")
     find_faults(page, "two models, a warning and an explanation")
+    page.keyboard.press("Escape")
+    page.click("#full")
+    page.wait_for_selector("#full[aria-pressed=true]")
+    find_faults(page, "full view", ONE_LOOK)
+    page.click("#full")
+    page.wait_for_selector("#full[aria-pressed=false]")
     drop(page, "drawing.png", png(flat_picture()))
+    expect(page.locator("#tag-before"), re.compile("Nothing was changed"))
     done(page)
+    find_faults(page, "nothing changed", ONE_LOOK)
     page.set_input_files(
         "#file",
         files=[
@@ -640,6 +668,20 @@ def test_no_fault_of_accessibility_while_the_page_works(page: Any, server: str) 
     page.wait_for_selector("#part:not([hidden])")
     find_faults(page, "at work")
     page.click("#another")
+
+
+def test_settings_that_change_together_are_all_taken_up(page: Any, server: str) -> None:
+    ready(page, server)
+    drop(page, "bridge.png", png(noisy_picture()))
+    page.wait_for_selector("#download:not([hidden])")
+    done(page)
+    page.select_option("#model", "model-c")  # needs another result, which begins after a moment
+    page.select_option("#format", "JPEG")
+    slide(page, 0.5)  # changes only what is shown of the last result
+    expect(page.locator("#facts"), re.compile("model-c"))
+    done(page)
+    assert "strength 50%" in page.inner_text("#facts")
+    assert downloaded(page)[0] == "bridge_clean.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -697,3 +739,4 @@ def test_the_static_page_says_why_it_reads_no_file(page: Any, still: str) -> Non
     drop(page, "text.png", b"a text")
     page.wait_for_selector("#alert:not([hidden])")
     assert page.inner_text("#alert")
+    find_faults(page, "static page, refused", ONE_LOOK)

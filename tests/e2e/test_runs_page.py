@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pages import find_faults, ready, served
+from pages import ONE_LOOK, find_faults, hosted, ready, served
 from PIL import Image
 from sqlalchemy import insert
 
+from daelab.experiments.comparison_page import write_comparison_page
+from daelab.experiments.explore import compare
+from daelab.experiments.leaderboard.boards import BOARDS, Board, Crop
+from daelab.experiments.leaderboard.measure import LeaderboardRequest, measure_leaderboard
+from daelab.experiments.leaderboard.tables import write_leaderboard
 from daelab.runs.ledger import Ledger, _runs
 
 EPOCHS = "epoch,val_loss,val_psnr,seconds\n1,0.1,15,60\n2,0.05,18,60\n3,0.04,17,60\n4,0.02,20,60\n"
@@ -143,14 +149,20 @@ def test_filters_compare_numbers_and_texts(page: Any, server: str) -> None:
         assert names(page) == wanted, text
     page.fill("#filter", "lr < much")
     assert page.inner_text("#ledger-note") == "lr < needs a number, not much."
+    find_faults(page, "wrong filter", ONE_LOOK)
     page.fill("#filter", "size < 3")
     assert page.inner_text("#ledger-note").startswith("No column is named size. Some that are: ")
 
 
 def test_an_idle_page_notices_a_training_that_begins(page: Any, tmp_path: Path) -> None:
-    ledger = ledger_of(tmp_path)
-    ledger.record("old", status="finished", epochs_done=2)
     with served(tmp_path) as address:
+        for view, missing in (("", "no runs"), ("/leaderboard", "no leaderboard"), ("/studies", "no studies")):
+            ready(page, f"{address}#runs{view}")
+            page.wait_for_selector(f"p:text('{missing} yet')")
+            find_faults(page, f"nothing in runs{view}", ONE_LOOK)
+        ledger = ledger_of(tmp_path)
+        ledger.record("old", status="finished", epochs_done=2)
+        page.goto("about:blank")
         ready(page, f"{address}#runs")
         page.wait_for_selector("#ledger tbody tr")
         assert page.inner_text("#live") == ""
@@ -280,6 +292,8 @@ def test_a_run_has_a_page(page: Any, server: str) -> None:
     page.evaluate("location.hash = '#runs/run/nothing'")
     eventually(page.locator("#runs-alert"), "There is no run nothing.")
     assert not page.is_visible("#run-body")
+    assert not page.is_visible("#run-report")  # nothing of another run is left
+    find_faults(page, "unknown run", ONE_LOOK)
 
 
 def test_a_leaderboard_shows_one_noise_at_a_time(page: Any, server: str) -> None:
@@ -316,8 +330,8 @@ sampler = "grid"
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of a server of a folder with a study of four trials."""
+def studied_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a study of four trials."""
     if importlib.util.find_spec("optuna") is None:
         pytest.skip("Optuna is not installed: pip install 'daelab[search]'")
     place = tmp_path_factory.mktemp("studied")
@@ -330,7 +344,13 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     environment = os.environ | {"DAELAB_RUNS": str(place / "runs"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "daelab", "explore", "tiny.toml", "--name", "tiny"]
     subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
-    with served(place) as address:
+    return place
+
+
+@pytest.fixture(scope="module")
+def studied(studied_place: Path) -> Iterator[str]:
+    """Return the address of a server of this study."""
+    with served(studied_place) as address:
         yield address
 
 
@@ -378,6 +398,7 @@ def test_a_training_is_stopped_from_the_page_after_a_question(page: Any, tmp_pat
                 page.evaluate("location.hash = '#runs/run/mine'")
                 page.click("#run-stop")
                 assert page.inner_text("#stop-title") == "Stop the training of mine?"
+                find_faults(page, "question", ONE_LOOK)
                 page.click("#stop-dialog button:text-is('Go on training')")
                 assert training.poll() is None
                 page.click("#run-stop")
@@ -405,3 +426,42 @@ def test_no_fault_of_accessibility_in_any_view(view: str, page: Any, request: py
     ready(page, f"{request.getfixturevalue(host)}{view}")
     page.wait_for_selector(shown)
     find_faults(page, view)
+
+
+MISREAD = """() => {
+  const all = (selector, test) => [...document.querySelectorAll(selector)].filter(test);
+  const isText = (one) => !one.children.length && one.textContent.trim();
+  const right = (one) => one.closest(".scroll").getBoundingClientRect().right;
+  return {
+    small: all("main *", (one) => isText(one) && parseFloat(getComputedStyle(one).fontSize) < 13).map(isText),
+    cut: all("table, figure img", (one) => right(one) > innerWidth).length,
+    tiny: all(".group img", (one) => one.width < 120).map((one) => one.alt),
+  };
+}"""
+"""Texts that are too small on a phone, tables and figures that do not scroll by themselves, and small pictures."""
+
+
+def test_reports_are_readable_on_a_phone(
+    page: Any, studied_place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAELAB_RUNS", str(studied_place / "runs"))
+    monkeypatch.delenv("DAELAB_LEDGER", raising=False)
+    shutil.copy(studied_place / "runs" / "tiny-3" / "report.html", tmp_path)
+    write_comparison_page(compare(["tiny-0", "tiny-3"]), tmp_path, "Comparison", "daelab compare tiny-0 tiny-3")
+    board = Board(("type-1",), ("awgn(25)",), crops=(Crop("corner", 1, 8, 4),))
+    monkeypatch.setitem(BOARDS, "photos", board)
+    request = LeaderboardRequest("photos", models=("model-b-35",), limit=4)
+    write_leaderboard(tmp_path, "photos", board, measure_leaderboard(request, lambda _: None, lambda *_: None)[1])
+    with hosted(tmp_path) as address:
+        for name, words in {
+            "report": ("architecture", "validation loss", "Whole pictures"),
+            "compare": ("epochs done", "validation loss", "one combination of the fields"),
+            "leaderboard": ("MACs per pixel", "Side by side"),
+        }.items():
+            page.goto(f"{address}{name}.html")
+            for width in (390, 320):
+                page.set_viewport_size({"width": width, "height": 844})
+                assert (name, width, page.evaluate(MISREAD)) == (name, width, {"small": [], "cut": 0, "tiny": []})
+            find_faults(page, name, ONE_LOOK)
+            text = page.inner_text("main")
+            assert [word for word in words if word not in text] == []

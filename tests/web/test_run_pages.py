@@ -198,8 +198,8 @@ def test_columns_have_a_title_each() -> None:
 
 
 def test_a_leaderboard_shows_no_hashes_and_names_every_column() -> None:
-    names = ["model", "noise", "noisy_sha256", "psnr", "psnr_low", "f1_holdout", "recovered_holdout", "seen", "mine"]
-    shown = {column["key"]: column["title"] for column in describe_board_columns(names)}
+    names = ["model", "noise", "images", "noisy_sha256", "psnr", "psnr_low", "f1_holdout", "recovered_holdout", "seen"]
+    shown = {column["key"]: column["title"] for column in describe_board_columns([*names, "mine"])}
     assert shown == {
         "model": "Model",
         "noise": "Noise",
@@ -207,7 +207,9 @@ def test_a_leaderboard_shows_no_hashes_and_names_every_column() -> None:
         "f1_holdout": "Macro F1, holdout",
         "recovered_holdout": "Recovered F1, holdout",
         "mine": "Mine",
+        "images": "Test images",
     }
+    assert list(shown)[-1] == "images"  # the scores come first
 
 
 def test_crops_of_the_leaderboard_are_listed_and_nothing_else_is_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -70,6 +71,13 @@ def test_a_process_has_no_secrets_and_imports_nothing_from_the_current_folder(wo
     shown = run(worker, jobs.describe)
     assert shown.pop("pid") != os.getpid()
     assert shown == {"secrets": [], "loaded": True, "finds_here": False}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_memory_that_a_job_has_freed_is_returned(worker: WorkerProcess) -> None:
+    used = run(worker, jobs.scatter_memory)
+    # The first job is answered before its memory is returned.
+    assert run(worker, jobs.measure_memory) < used - 150e6
 
 
 def test_errors_are_passed_on_and_the_process_goes_on(worker: WorkerProcess) -> None:

@@ -10,6 +10,7 @@ from threading import Event
 from typing import Any
 
 Progress = Callable[[int, int], None]
+_kept: list[bytes] = []
 
 
 def echo(progress: Progress, value: Any = None) -> Any:
@@ -49,3 +50,15 @@ def describe(progress: Progress) -> dict[str, Any]:
         "loaded": "daelab.web.handlers" in sys.modules,
         "finds_here": "" in sys.path or str(Path.cwd()) in sys.path,
     }
+
+
+def measure_memory(progress: Progress) -> int:
+    """Return the resident bytes of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def scatter_memory(progress: Progress) -> int:
+    """Free 200 MB below memory that stays in use, and return the resident bytes before."""
+    blocks = [b"x" * 100_000 for _ in range(2000)]
+    _kept.append(blocks[-1])
+    return measure_memory(progress)

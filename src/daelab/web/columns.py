@@ -98,7 +98,9 @@ def describe_board_columns(names: Iterable[str]) -> list[dict[str, Any]]:
     Args:
         names: The names of all its columns.
     """
-    return [_describe_board_column(name) for name in names if not _UNSEEN.fullmatch(name)]
+    shown = [name for name in names if not _UNSEEN.fullmatch(name)]
+    # The scores follow the model, since a phone shows few columns at a time.
+    return [_describe_board_column(name) for name in sorted(shown, key=lambda name: name == "images")]
 
 
 def _describe_board_column(name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from daelab._util.files import check_ordinary_file
 from daelab._util.text import hide_passwords
 from daelab.experiments.comparison_page import compute_importances
 from daelab.experiments.explore import compare
-from daelab.experiments.fields import flatten_fields, format_field_value, shorten_field_names
+from daelab.experiments.fields import flatten_fields, format_field_value, name_model, shorten_field_names
 from daelab.experiments.search.goals import SEARCH_GOALS
 from daelab.experiments.search.study_records import StudyRecords
 from daelab.runs.folder import RunFolder, get_run_folder
@@ -96,8 +96,9 @@ def _list_commands(row: dict[str, Any], folder: RunFolder | None) -> dict[str, s
     if row["status"] != "running" and folder.checkpoint.is_file():
         commands["Resume"] = f"{train} --resume {name}"
     if folder.best.is_file() and not is_classifier:
-        commands["Evaluate"] = f"daelab evaluate {name}"
-        commands["Use"] = f"daelab denoise PICTURE --model {name}"
+        model = name_model(name, row["recipe"] or {})
+        commands["Evaluate"] = f"daelab evaluate {model}"
+        commands["Use"] = f"daelab denoise PICTURE --model {model}"
     if folder.recipe.is_file():
         commands["Repeat"] = f"{train} {'--recipe ' if is_classifier else ''}runs/{name}/recipe.toml"
     return commands

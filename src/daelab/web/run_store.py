@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import logging
 import math
@@ -19,6 +18,7 @@ from typing import Any
 
 from daelab._util.text import fit_line, hide_passwords
 from daelab.errors import describe_error
+from daelab.experiments.fields import shorten_architecture
 from daelab.experiments.leaderboard.tables import CROPS_FOLDER
 from daelab.runs.database import DatabaseError
 from daelab.runs.folder import get_run_folder, get_runs_root
@@ -32,7 +32,6 @@ _TEXTS = (
     *("architecture", "noise", "precision", "optimiser"),
 )
 """The shown columns of the ledger that hold texts. No folders, hosts, processes or whole recipes are shown."""
-_LONGEST_ARCHITECTURE = 10_000
 
 _PATIENCE = 1.0
 """Seconds that a request waits for another one that reads the ledger."""
@@ -210,7 +209,9 @@ def _read_cells(line: str) -> list[str]:
 def _show_row(row: dict[str, Any]) -> dict[str, Any]:
     shown: dict[str, Any] = {column["key"]: get_number(row.get(column["key"])) for column in RUN_COLUMNS}
     shown |= {key: _show_text(row.get(key)) for key in _TEXTS}
-    return shown | {"architecture": _shorten_architecture(row.get("architecture"))}
+    architecture = row.get("architecture")
+    # A run of another version may have none.
+    return shown | {"architecture": _show_text(architecture and shorten_architecture(str(architecture)))}
 
 
 def _show_text(value: object) -> str | None:
@@ -224,24 +225,6 @@ def get_number(value: object) -> float | None:
         value: A value that was read from a file.
     """
     return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
-
-
-def _shorten_architecture(value: object) -> str | None:
-    """Return an unnamed architecture as the widths of its stages, with a minus where a stage does not shrink the image.
-
-    >>> _shorten_architecture("{'stages': [{'width': 8, 'down': True}, {'width': 16, 'down': False}], 'norm': 'none'}")
-    '8, 16-; norm none'
-    """
-    text = str(value)
-    if not text.startswith("{") or len(text) > _LONGEST_ARCHITECTURE:
-        return _show_text(value)
-    try:
-        # Only literals are evaluated, so the text cannot run code.
-        spec = ast.literal_eval(text)
-        stages = ", ".join(f"{stage['width']}{'' if stage['down'] else '-'}" for stage in spec["stages"])
-        return _show_text(stages + ("" if spec["norm"] == "batch" else f"; norm {spec['norm']}"))
-    except (ValueError, SyntaxError, LookupError, TypeError, RecursionError, MemoryError):
-        return _show_text(value)
 
 
 @lru_cache(maxsize=4096)  # most runs share their noise, architecture and status

@@ -110,7 +110,7 @@ def _facts(run: RunFolder, recipe: Recipe) -> dict[str, Any]:
     facts = {
         "description": recipe.note,
         "noise": str(recipe.noise),
-        "network": fields["spec"] if isinstance(fields["spec"], str) else json.dumps(fields["spec"]),
+        "architecture": fields["spec"] if isinstance(fields["spec"], str) else json.dumps(fields["spec"]),
         "parameters": recipe.spec.parameters,
         "data": recipe.data.name,
         "loss": recipe.loss,

@@ -33,7 +33,8 @@ class Denoise {
     this.shown = null; // the result that is shown: {picture, key, model, blend, result, left, other}
     this.opening = null;
     this.job = null;
-    this.timer = 0;
+    this.timer = 0; // of a new result
+    this.rest = 0; // of the measurements of what is shown
     this.given = null; // files that came before the page was ready
   }
 
@@ -50,7 +51,7 @@ class Denoise {
     }
     this.progress = new Progress(() => this.job?.abort(), (model) => this.use(model));
     this.noise = new NoiseControls(this.about.noises, () => this.soon());
-    $("formats").textContent = ` (${formatsOf(this.about.suffixes)}; up to ${megapixels(this.about.pixels)} megapixels)`;
+    $("formats").textContent = `Formats: ${formatsOf(this.about.suffixes)}. At most ${megapixels(this.about.pixels)} megapixels.`;
     $("file").accept = this.about.suffixes.join(",");
     const option = ({ name, origin }) => h("option", { value: name }, origin === "run" ? `${name} (your run)` : name);
     $("model").replaceChildren(h("option", { value: AUTOMATIC }, "Automatic (recommended)"), ...this.models.map(option));
@@ -218,6 +219,7 @@ class Denoise {
   go(tidy = true) {
     if (tidy) say($("alert"));
     clearTimeout(this.timer);
+    clearTimeout(this.rest);
     this.job?.abort();
     const job = (this.job = new AbortController());
     const work = this.work(this.picture, this.settings, job).finally(() => {
@@ -330,8 +332,8 @@ class Denoise {
     this.tell();
     this.output.offer(picture.fileOf({ model, blend, format, quality }));
     if (this.job) return;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.measure(), PAUSE);
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => this.measure(), PAUSE);
   }
 
   tell() {

@@ -3,7 +3,7 @@
 import { short } from "./chart.js";
 import { h, number, s } from "./dom.js";
 
-const [TOP, BOTTOM, SIDE, GAP, HEIGHT] = [14, 34, 56, 118, 300];
+const [TOP, BOTTOM, SIDE, GAP, HEIGHT] = [14, 34, 56, 110, 300];
 const DECADES = 1.5; // above, an axis of numbers is logarithmic
 const MOST_MARKS = 8;
 const LONGEST = 14;

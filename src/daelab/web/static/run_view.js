@@ -13,6 +13,9 @@ function duration(seconds) {
   return hours ? `${number(hours)} h ${minutes} min` : minutes ? `${minutes} min ${rest} s` : `${Number(seconds.toPrecision(2))} s`;
 }
 
+/** Return the parts of a dotted name, between which a line may end. */
+const breakable = (key) => key.split(/(?<=\.)/).flatMap((part, at) => (at ? [h("wbr"), part] : [part]));
+
 const path = (name, rest) => `runs/${encodeURIComponent(name)}/${rest}`;
 
 export class RunView {
@@ -35,6 +38,8 @@ export class RunView {
     $("run-title").textContent = name;
     $("run-body").hidden = !row;
     if (!row) {
+      for (const part of ["report", "study", "stop"]) $(`run-${part}`).hidden = true;
+      this.name = null;
       $("run-status").replaceChildren();
       throw new Error(`There is no run ${name}.`);
     }
@@ -134,7 +139,7 @@ export class RunView {
     $("run-fields").replaceChildren(
       h("caption", { class: "unseen" }, "Recipe"),
       h("thead", {}, h("tr", {}, ...["Field", this.name, ...(other ? [$("run-other").value] : [])].map((title) => h("th", { scope: "col" }, title)))),
-      h("tbody", {}, ...shown.map((key) => h("tr", { class: differs(key) ? "differs" : null }, h("th", { scope: "row" }, key), cell(mine[key]), other && cell(other[key])))));
+      h("tbody", {}, ...shown.map((key) => h("tr", { class: differs(key) ? "differs" : null }, h("th", { scope: "row" }, ...breakable(key)), cell(mine[key]), other && cell(other[key])))));
     const count = keys.filter(differs).length;
     $("run-difference").textContent = !other ? "" : count ? `${count} field${count === 1 ? " differs" : "s differ"}.` : "The recipes are the same.";
   }

@@ -38,8 +38,8 @@ export class StudyView {
       columns: [
         { key: "number", title: "Trial", number: true, better: "lower", width: 4.5 },
         { key: "run", title: "Run", width: 11, draw: (value) => (this.runs.rows.has(value) ? linkToRun(value) : value || "–") },
-        { key: "state", title: "State", width: 7.5, draw: (value, row) => Object.assign(status(value), { title: row.reason }) },
         { key: "psnr", title: psnr.title, number: true, width: 6.5, draw: (value) => (value === null ? "–" : number(value, psnr.digits)) },
+        { key: "state", title: "State", width: 7.5, draw: (value, row) => Object.assign(status(value), { title: row.reason }) },
         { key: "epochs", title: "Epochs", number: true, width: 5.5 },
         ...fields.map((field) => ({ key: `values.${field}`, title: field, number: isNumber(field), width: Math.max(7, field.length * 0.6 + 1.5) })),
       ],
@@ -56,7 +56,7 @@ export class StudyView {
     this.parallel();
     const shares = Object.entries(importances).sort((a, b) => b[1] - a[1]);
     $("study-importance").replaceChildren(...shares.map(([field, share]) => h("div", {}, h("dt", {}, field),
-      h("dd", {}, h("meter", { min: 0, max: 1, value: share, "aria-label": `Importance of ${field}` }), ` ${number(100 * share)} %`))));
+      h("dd", {}, h("meter", { min: 0, max: 1, value: share, "aria-label": `Importance of ${field}` }), ` ${number(100 * share)}%`))));
     $("study-importance-note").textContent = shares.length
       ? "The share of the differences in PSNR between these runs that each field explains. It holds for the values that were tried, and for no others."
       : note || "With one field alone there is nothing to compare.";

@@ -74,14 +74,29 @@ export class DataTable {
     // A row that has changed is another object, so the elements of the same objects can stay.
     const before = this.made;
     this.made = new Map(this.rows.slice(first, last).map((row) => [row, before.get(row) ?? this.row(row)]));
-    let at = first + 2;
-    for (const element of this.made.values()) element.setAttribute("aria-rowindex", at++);
-    this.body.replaceChildren(...this.made.values());
-    const space = (rows) => (rows ? [h("tr", {}, h("td", { colspan: this.columns.length, style: { height: `${rows * this.height}px` } }))] : []);
-    this.above.replaceChildren(...space(first));
-    this.below.replaceChildren(...space(all - last));
+    this.place([...this.made.values()], first);
+    for (const [spacer, rows] of [[this.above, first], [this.below, all - last]]) this.space(spacer, rows);
     if (focused && within) this.body.querySelector(`${within}[data-run="${CSS.escape(focused)}"]`)?.focus();
-    this.height = this.body.rows[0]?.offsetHeight || this.height;
+    // An update of the values need not wait for a new layout.
+    if (!anew || !before.size) this.height = this.body.rows[0]?.offsetHeight || this.height;
+  }
+
+  /** Make these elements the rows of the table. Those that stay are not touched, since each change lays rows out anew. */
+  place(elements, first) {
+    const kept = new Set(elements);
+    for (const old of [...this.body.children]) if (!kept.has(old)) old.remove();
+    elements.forEach((element, at) => {
+      if (this.body.children[at] !== element) this.body.insertBefore(element, this.body.children[at] ?? null);
+      const index = `${first + at + 2}`;
+      if (element.getAttribute("aria-rowindex") !== index) element.setAttribute("aria-rowindex", index);
+    });
+  }
+
+  /** Take the place of rows that do not exist. */
+  space(spacer, rows) {
+    if (spacer.rows.length !== Math.sign(rows)) spacer.replaceChildren(...(rows ? [h("tr", {}, h("td", { colspan: this.columns.length }))] : []));
+    const [height, cell] = [`${rows * this.height}px`, spacer.rows[0]?.cells[0]];
+    if (cell && cell.style.height !== height) cell.style.height = height;
   }
 
   row(row) {

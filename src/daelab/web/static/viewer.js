@@ -175,8 +175,8 @@ export class Viewer {
     const divider = $("divider");
     divider.style.left = `${this.divided}%`;
     divider.setAttribute("aria-valuenow", Math.round(this.divided));
-    divider.setAttribute("aria-valuetext", `${Math.round(this.divided)} % ${$("tag-before").textContent.toLowerCase()}`);
-    $("zoom-now").textContent = `${number(scale * 100)} %`;
+    divider.setAttribute("aria-valuetext", `${Math.round(this.divided)}% ${$("tag-before").textContent.toLowerCase()}`);
+    $("zoom-now").textContent = `${number(scale * 100)}%`;
   }
 
   listen() {

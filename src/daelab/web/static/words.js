@@ -87,7 +87,7 @@ export function explainError(error, name) {
 }
 
 export const megapixels = (pixels) => Number((pixels / 1e6).toPrecision(4)).toLocaleString("en");
-export const percent = (share) => `${Math.round(share * 100)} %`;
+export const percent = (share) => `${Math.round(share * 100)}%`;
 export const bytes = (count) => (count < 1e6 ? `${number(Math.max(1, count / 1e3))} kB` : `${number(count / 1e6, count < 1e7 ? 1 : 0)} MB`);
 export const duration = (seconds) => (seconds < 90 ? `${Math.max(1, Math.round(seconds))} s` : `${Math.round(seconds / 60)} min`);
 export const decibels = (value) => (value === null ? "no difference" : `${number(value, 2)} dB`);
