@@ -47,7 +47,7 @@ test: $(READY)
 
 # One process more than there are cores, since tests of servers, browsers and subprocesses often wait.
 suite: $(READY)
-	$(BIN)/pytest --numprocesses 3
+	$(BIN)/pytest --numprocesses 3 --dist loadgroup
 
 docs: $(READY)
 	$(BIN)/python tools/figures.py

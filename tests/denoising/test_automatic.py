@@ -355,8 +355,11 @@ def test_no_picture_of_cbsd68_is_made_worse(run_main: Callable[..., Any]) -> Non
     assert document["pictures"] == 2
 
 
-def test_harm_sets_the_exit_code(tmp_path: Path, run_main: Callable[..., Any]) -> None:
+def test_harm_sets_the_exit_code(tmp_path: Path, run_main: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmark fails for a model that blackens pictures and claims to be trained for their noise."""
+    # What the benchmark puts in their place is taken back after the test.
+    for module in ("models.registry", "denoising.noise_identification.identify"):
+        monkeypatch.setattr(f"daelab.{module}.list_shipped_models", list_shipped_models)
     spec = SPECS["model-b-35"]
     network = build_network(spec, 0)
     for parameter in network.parameters():

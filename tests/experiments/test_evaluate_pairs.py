@@ -19,7 +19,7 @@ from daelab.noise.grammar import parse_noise
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("pairs")
     pixels = read_picture("photo:cat").colour().pixels[60:188, 100:228]
-    for number, noise in enumerate(("awgn(20) > quantised", "camera(0.01, 0.005)")):
+    for number, noise in enumerate(("awgn(12) > quantised", "camera(0.01, 0.005)")):
         Image.fromarray(pixels).save(folder / f"{number}_mean.png")
         Image.fromarray(make_noisy(pixels, parse_noise(noise), 0)).save(folder / f"{number}_real.png")
     return f"paired:{folder}"
@@ -41,7 +41,7 @@ def test_pairs_take_no_noise(pairs: str) -> None:
 
 def test_a_batch_has_a_choice_for_each_image() -> None:
     pixels = read_picture("photo:cat").colour().pixels[60:188, 100:228]
-    noisy = make_noisy(pixels, parse_noise("awgn(20)"), 0)
+    noisy = make_noisy(pixels, parse_noise("awgn(12)"), 0)
     x = torch.from_numpy(np.stack([pixels, noisy])).permute(0, 3, 1, 2).float() / 255
     automatic = AutomaticDenoiser()
     denoised = automatic.batch(x)

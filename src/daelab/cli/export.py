@@ -39,7 +39,7 @@ def export(
     """Export a model as ONNX, or the web page as static files.
 
     The ONNX model takes any batch size, height and width. It is run with onnxruntime and compared with PyTorch. If a
-    pixel differs by more than 1e-5, no file is written and the exit code is 1.
+    pixel differs by more than 2e-5, no file is written and the exit code is 1.
 
     Example: daelab export model-c --onnx model-c.onnx
     """
