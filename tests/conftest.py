@@ -27,15 +27,6 @@ torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let one process run the tests of a module that share what takes long to make: a browser, a server, a report."""
-    shared = {"built", "group", "made", "measured", "playwright", "site", "small", "template", "untouched", "worker"}
-    for item in items:
-        if shared & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
-
-
 @pytest.fixture(autouse=True)
 def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hide the user's runs and ledger from the tests."""
