@@ -29,7 +29,6 @@ from daelab.training.losses import LOSSES, parse_loss
 from daelab.training.recipe import parse_recipe
 from daelab.training.tasks.denoising import fit_denoiser, load_run_recipe
 
-
 HERE = Path(__file__).parent
 CLOSE = {
     "train judge": 3e-2,

@@ -16,7 +16,6 @@ from PIL import Image
 
 from daelab.cli import main
 
-
 Run = Callable[..., Any]
 """Of words, as typed after `daelab`; gives exit code, output and errors."""
 

@@ -23,7 +23,6 @@ from daelab.runs.ledger import Ledger
 from daelab.training.recipe import parse_recipe
 from daelab.training.tasks.denoising import fit_denoiser
 
-
 Run = Callable[..., Any]
 ROOM = 400
 """KiB of the disk that gets full."""

@@ -21,7 +21,6 @@ from daelab import denoise_file
 from daelab.runs.ledger import Ledger
 from daelab.web.static_page import RUNTIME, write_static_page
 
-
 KEEP_FILES = """() => {
   const make = URL.createObjectURL;
   window.files = new Map();

@@ -39,7 +39,6 @@ from daelab.runs.ledger import Ledger
 from daelab.web.about import list_samples
 from daelab.web.static_page import RUNTIME, write_static_page
 
-
 LONGEST_FRAME = 0.25
 """Between two frames while a large picture is worked on, as a part of the time that takes: a page that did it itself
 would show none meanwhile, on however busy a machine."""

@@ -26,7 +26,6 @@ from daelab.experiments.leaderboard.measure import LeaderboardRequest, measure_l
 from daelab.experiments.leaderboard.tables import write_leaderboard
 from daelab.runs.ledger import Ledger, _runs
 
-
 EPOCHS = "epoch,val_loss,val_psnr,seconds\n1,0.1,15,60\n2,0.05,18,60\n3,0.04,17,60\n4,0.02,20,60\n"
 BOARD = """model,noise,noisy_sha256,psnr,psnr_low,parameters
 model-c,awgn(15),abc123,30.5,30,80515

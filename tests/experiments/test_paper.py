@@ -36,7 +36,6 @@ from daelab.experiments.reports.page import make_slug
 from daelab.training.callbacks.progress import SilentProgress
 from daelab.training.recipe import list_recipes, load_recipe
 
-
 TOOLS = Path(__file__).parents[2] / "tools"
 
 

@@ -28,7 +28,6 @@ from daelab.models.model_file import ModelMetadata, read_model_metadata, save_mo
 from daelab.models.onnx import PARITY_TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_networks
 from daelab.models.registry import list_shipped_models
 
-
 onnx = pytest.importorskip("onnx", reason="the extra export is not installed")
 pytest.importorskip("onnxruntime", reason="the extra export is not installed")
 
