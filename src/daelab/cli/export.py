@@ -17,7 +17,7 @@ def export(
         str | None,
         typer.Argument(
             help="A shipped model, a run, a model file, or package.module:factory. Default with --page: all "
-            "shipped models.",
+            "shipped models without the `.task` ones.",
             autocompletion=complete_models,
         ),
     ] = None,

@@ -63,7 +63,7 @@ def write_static_page(folder: str | Path, models: Sequence[str] = (), *, runtime
 
     Args:
         folder: The folder to write to. It must be new or empty.
-        models: Names of models, as `list_models` lists them. None stands for all shipped models.
+        models: Names of models, as `list_models` lists them. None stands for all shipped models but `.task`.
         runtime: File of the npm package of onnxruntime-web, or None to fetch it with npm.
 
     Returns:
@@ -128,7 +128,9 @@ def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
     for name in models:
         if name not in known:
             raise ValueError(f"the page cannot use the model {name}; the models are: {', '.join(known)}")
-    return [model for name, model in known.items() if name in models or (not models and model["origin"] == "ships")]
+    # The models that were trained to help a classifier are not for people who look at pictures.
+    default = {name for name, model in known.items() if model["origin"] == "ships" and not name.endswith(".task")}
+    return [model for name, model in known.items() if name in (models or default)]
 
 
 def _describe_page(samples: dict[str, Path]) -> dict[str, Any]:
