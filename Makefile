@@ -45,10 +45,9 @@ lint: $(READY)
 test: $(READY)
 	@$(MAKE) --no-print-directory --jobs 2 lint suite
 
-# One process more than there are cores, since tests of servers, browsers and subprocesses often wait. One process runs all
-# tests of a file, which share what takes long to make.
+# One process runs all tests of a file, which share what takes long to make.
 suite: $(READY)
-	$(BIN)/pytest --numprocesses 3 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 docs: $(READY)
 	$(BIN)/python tools/figures.py
