@@ -102,6 +102,10 @@ def join_group() -> Iterator[None]:
     import torch
     import torch.distributed as dist
 
+    # Its functions have the current group as a default argument. Imported later, as by DistributedDataParallel, they
+    # would keep the group and its threads after its end, and such threads can abort the process at its exit.
+    import torch.distributed.nn
+
     gpus = torch.cuda.is_available() and os.environ.get("DAELAB_DEVICE") != "cpu"
     local_rank, local_count = read_local_world()
     if gpus:
