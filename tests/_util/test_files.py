@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from daelab._util.files import replace_file, write_text
 
@@ -21,6 +24,15 @@ def test_a_replaced_file_keeps_its_mode(mode: int, tmp_path: Path) -> None:
     path.chmod(mode)
     write_text(path, "new")
     assert (path.read_text(), get_mode(path)) == ("new", mode)
+
+
+def test_a_new_file_of_a_writer_of_private_files_has_the_usual_mode(tmp_path: Path) -> None:
+    usual, model = tmp_path / "usual.txt", tmp_path / "model.safetensors"
+    usual.write_text("")
+    with replace_file(model) as temporary:
+        save_file({"a": torch.zeros(1)}, temporary)
+        temporary.chmod(0o600)
+    assert get_mode(model) == get_mode(usual)
 
 
 def test_nobody_else_may_read_a_private_file_while_it_is_written(tmp_path: Path) -> None:
@@ -93,6 +105,10 @@ def test_a_name_of_the_greatest_length_is_written(name: str, tmp_path: Path) -> 
     assert (tmp_path / name).read_text() == "new"
 
 
+def refuse(path: Path, *_: object) -> None:
+    raise OSError(errno.EROFS, "read-only file system", str(path))
+
+
 def test_errors_name_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "old")
     with pytest.raises(OSError, match="disk") as caught, replace_file(tmp_path / "a.txt") as part:
@@ -100,5 +116,12 @@ def test_errors_name_the_file_and_not_the_temporary_one(tmp_path: Path) -> None:
     assert caught.value.filename == str(tmp_path / "a.txt")
     with pytest.raises(FileExistsError):
         write_text(tmp_path / "a.txt" / "b.txt", "new")
+    with pytest.MonkeyPatch.context() as patch:
+        # As a read-only disk does, which refuses to remove even what does not exist.
+        patch.setattr(os, "open", refuse)
+        patch.setattr(Path, "unlink", lambda self, **_: refuse(self))
+        with pytest.raises(OSError, match="read-only") as caught:
+            write_text(tmp_path / "a.txt", "new")
+        assert caught.value.filename == str(tmp_path / "a.txt")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"

@@ -51,12 +51,18 @@ def replace_file(path: Path) -> Iterator[Path]:
         # In the same folder, since a rename is atomic only within one file system. The name is short, since that of
         # the target may be as long as the system allows. A suffix of more characters belongs to no format.
         suffix = target.suffix if len(target.suffix) <= _LONGEST_SUFFIX else ""
-        temporary = target.with_name(f".{secrets.token_hex(6)}{suffix}")
+        created = target.with_name(f".{secrets.token_hex(6)}{suffix}")
         # Private until it has the permissions of the file that it replaces.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if before is None else 0o600))
+        os.close(os.open(created, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if before is None else 0o600))
+        # Only now, since a read-only disk refuses to remove even what does not exist.
+        temporary = created
+        mode = temporary.stat().st_mode & 0o777
         yield temporary
         _sync(temporary)
-        if before is not None:
+        if before is None:
+            # Some writers, such as that of safetensors, put a private file in the place of the one that they are given.
+            temporary.chmod(mode)
+        else:
             _copy_permissions(target, before, temporary)
         temporary.replace(target)
         # The rename changes the folder, which must reach the disk as well.
