@@ -71,6 +71,18 @@ def test_each_loss_of_noisy_images_adapts(loss: str, folder: Path, monkeypatch: 
     assert [(recipe.loss, recipe.training.start, str(recipe.noise)) for recipe in found] == [(loss, "photo-s", "none")]
 
 
+@pytest.mark.parametrize(("crops_of_an_epoch", "crops"), [(1600, 16), (30, 3), (5, 1)])
+def test_an_epoch_of_a_large_folder_is_short(
+    crops_of_an_epoch: int, crops: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(experiment, "_EPOCH", crops_of_an_epoch)
+    found = []
+    monkeypatch.setattr(experiment, "train", lambda recipe, name: found.append(recipe))
+    adapt("noisy", "photo-s", minutes=0.01)
+    (recipe,) = found
+    assert (recipe.data.crops, recipe.loss) == (crops, "l1")  # the default loss is robust against outliers
+
+
 def test_smooth_noise_is_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in folder.iterdir():
         Image.open(path).resize((280, 280), Image.Resampling.BILINEAR).save(path)

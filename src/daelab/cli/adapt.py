@@ -26,7 +26,7 @@ def adapt(
         str | None,
         typer.Option(
             help="Loss of noisy pictures alone: noise2void (blind spots), neighbor2neighbor (with its second term, "
-            "which is slower) or sure (Gaussian noise). Default: pairs of neighbors."
+            "which is slower) or sure (Gaussian noise). Default: the absolute error between pairs of neighbors."
         ),
     ] = None,
     name: RunName = None,
@@ -36,8 +36,8 @@ def adapt(
     """Adapt a model to noisy pictures, without clean ones.
 
     The model learns to predict pixels from their neighbors (Neighbor2Neighbor), or by another --loss. All assume noise
-    with mean zero that is independent from pixel to pixel, which raw camera noise is about, and noise in JPEG files is
-    not. A warning says if the pictures contradict it.
+    that is independent from pixel to pixel, which raw camera noise is about, and noise in JPEG files is not. A warning
+    says if the pictures contradict it. The noise must also make as many values too bright as too dark.
 
     Example: daelab adapt holiday --minutes 10 --name holiday
     """

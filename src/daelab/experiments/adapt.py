@@ -11,12 +11,11 @@ import numpy as np
 from daelab.datasets.base import DatasetSource
 from daelab.datasets.image_folder import load_image_folder
 from daelab.datasets.neighbors import measure_correlation
-from daelab.denoising.named_models import find_model, load_named_network
+from daelab.denoising.named_models import find_model, load_named_network, load_storable_network
 from daelab.errors import make_unknown_name_error
 from daelab.experiments.train import train
 from daelab.models.architectures.base import Architecture
 from daelab.models.external import split_model_name
-from daelab.models.model_file import read_model_metadata
 from daelab.models.registry import find_shipped_model
 from daelab.runs.folder import choose_run_name
 from daelab.training.engine import TrainingResult
@@ -27,6 +26,8 @@ from daelab.training.self_supervised import SelfSupervisedLoss
 _INDEPENDENT = 0.2
 """The largest correlation of neighboring pixels at which noise counts as independent."""
 _LOOKED_AT = 16
+_EPOCH = 1600
+"""The number of crops of an epoch, where a folder has no more pictures than that."""
 _CROP = 64
 """The side in pixels of the images that the network sees, whatever a method makes of them."""
 
@@ -63,8 +64,8 @@ def _find_start(name: str | Path) -> tuple[Architecture, str]:
     """Return the architecture of the model to begin from, and the name that a recipe has for it."""
     if split_model_name(name)[0] is not None:
         return load_named_network(name)[1].spec, str(name)
-    path = find_model(name)
-    return read_model_metadata(path).spec, str(name if find_shipped_model(str(name)) else path)
+    spec = load_storable_network(name)[1].spec
+    return spec, str(name if find_shipped_model(str(name)) else find_model(name))
 
 
 def adapt(
@@ -78,14 +79,15 @@ def adapt(
 ) -> AdaptedModel:
     """Train a model further on a folder of noisy pictures alone (Neighbor2Neighbor; Huang et al., 2021).
 
-    The method assumes that the noise has mean zero and is independent from pixel to pixel; the second is measured.
+    The method assumes that the noise is independent from pixel to pixel, which is measured, and that it leaves the
+    median of a pixel in its place. With a `loss`, the mean takes the place of the median.
 
     Args:
         folder: The folder of noisy pictures.
         start: The model to begin from: any name that `load_model` takes.
         minutes: The time of the training.
-        loss: The name of a loss of noisy images alone. Default: the error between pairs of neighbors, which is
-            `neighbor2neighbor` without its second term.
+        loss: The name of a loss of noisy images alone. Default: the absolute error between pairs of neighbors, which
+            is `neighbor2neighbor` without its second term, and robust against outliers.
         name: The name of the run. Default: `adapt-N`.
         **options: Further options of `train`.
 
@@ -93,31 +95,36 @@ def adapt(
         ValueError: There is no such folder, its pictures are too few or too small, or the loss is not one of these.
         FileNotFoundError: There is no such model.
     """
-    method: dict[str, Any]
+    data: dict[str, Any]
     if loss is None:
-        side, method = 2 * _CROP, {"data": {"name": f"neighbors:{folder}", "crop": _CROP, "crops": 16}}
+        side, data = 2 * _CROP, {"name": f"neighbors:{folder}", "crop": _CROP}
     else:
         side = _find_loss(loss).shrinks * _CROP
-        method = {"data": {"name": f"folder:{folder}", "crop": side, "crops": 16}, "loss": loss}
+        data = {"name": f"folder:{folder}", "crop": side}
     spec, origin = _find_start(start)
+    pictures = load_image_folder(DatasetSource(path=Path(folder).expanduser(), crop=side)).train
+    # An epoch is always finished, so it must be short even if the folder is large.
+    data["crops"] = max(1, min(16, _EPOCH // len(pictures)))
     fields = {
         "note": f"{start} adapted to the noisy pictures of {folder}",
         "spec": spec.to_dict(),
         "noise": "none",
-        **method,
+        "data": data,
+        "loss": loss or "l1",
         "training": {
             "start": origin,
             "minutes": minutes,
             "epochs": 10_000,
             "batch": 16,
-            "lr": 2e-4,
+            "lr": 0.01,
+            "optimiser": "muon",
             "schedule": "cosine",
+            "warmup": 0.03,
             "ema": 0.99,
             "flips": True,
             "turns": True,
         },
     }
     recipe = parse_recipe(fields)
-    pictures = load_image_folder(DatasetSource(path=Path(folder).expanduser(), crop=side)).train
     correlation = measure_correlation(pictures.batch(np.arange(min(len(pictures), _LOOKED_AT))))
     return AdaptedModel(train(recipe, name or choose_run_name("adapt"), **options), correlation)
