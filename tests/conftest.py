@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from importlib import import_module, resources
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from forked import forking
 
 from daelab._util import hardware
 from daelab.datasets.base import ImageSet
@@ -38,6 +39,13 @@ def _own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_huge_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Switch off huge pages: a tiny training would pay for a gigabyte of them and gain nothing."""
     monkeypatch.setattr(hardware, "KEEPS_FREED_MEMORY", False)
+
+
+@pytest.fixture
+def forked() -> Iterator[None]:
+    """Start processes of this Python as forks, which import nothing anew."""
+    with forking():
+        yield
 
 
 class Answer(NamedTuple):

@@ -14,6 +14,10 @@ ROOT = Path(__file__).parents[1]
 BENCHMARKS, TOOLS = ROOT / "benchmarks", ROOT / "tools"
 # script -> its arguments, and the keys of its document
 SCRIPTS = {
+    "adapt_gain.py": (
+        "--minutes 0.001 --pictures 10 --limit 2 --start model-c",
+        "noise start minutes pictures steps psnr share",
+    ),
     "plain_loop.py": ("--images 16 --batch 8", "images_per_second images precision threads loss psnr_batch"),
     "train_speed.py": (
         "--batch 8 --rounds 1 --steps 3 --plain-steps 1 --warm-up 1 --images 16 --peak-size 64 "
@@ -72,6 +76,7 @@ TOOLS_TESTED = {
 }
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_prints_one_json_document(script: str, run_main: Callable[..., Any]) -> None:
     arguments, keys = SCRIPTS[script]
@@ -97,3 +102,13 @@ def test_every_script_is_tested() -> None:
     for script, test in (ELSEWHERE | TOOLS_TESTED).items():
         text = (ROOT / "tests" / test).read_text(encoding="utf-8")
         assert re.search(rf'(["/]|import ){script.removesuffix(".py")}\b', text), script
+
+
+def test_the_handbook_states_the_measured_gain_of_adapting() -> None:
+    measured = json.loads((ROOT / "docs" / "results" / "adapt-gain.json").read_text(encoding="utf-8"))
+    text = " ".join((ROOT / "docs" / "train.md").read_text(encoding="utf-8").split())
+    for score in ("start", "adapted", "clean"):
+        assert f" {measured['psnr'][score]:.2f} dB" in text
+    assert f" {measured['share']:.0%} of the gain" in text
+    assert f"Adapted to {measured['pictures']} noisy photographs for {measured['minutes']:g} minutes" in text
+    assert f"`{measured['noise']}`" in text

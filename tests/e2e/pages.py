@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import platformdirs
 import pytest
+from forked import forking
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -48,10 +49,12 @@ def npm(package: str) -> Path:
 
 @contextmanager
 def served(place: Path, *options: str) -> Iterator[str]:
-    """Return the address of a server in a separate process, in a folder with `runs`."""
+    """Return the address of a server in a process of its own, in a folder with `runs`."""
     environment = os.environ | {"DAELAB_RUNS": str(place / "runs"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "daelab", "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place, env=environment) as process:
+    with forking():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place, env=environment)
+    with process:
         try:
             assert process.stdout is not None
             said = process.stdout.readline()

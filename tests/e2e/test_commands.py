@@ -264,6 +264,7 @@ def test_a_diverging_run_names_epoch_and_checkpoint(run: Run) -> None:
     assert json.loads(run("ledger", "show", "wild", "--json").out)["status"] == "failed"
 
 
+@pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize(("signal", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
 def test_a_signal_saves_and_says_how_to_go_on(tmp_path: Path, signal: str, code: int) -> None:
     import signal as signals

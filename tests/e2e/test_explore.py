@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ import pytest
 import postgres
 
 pytest.importorskip("optuna")
+pytestmark = pytest.mark.usefixtures("forked")
 
 SPACE = """
 note = "Two networks, two seeds each"
@@ -129,27 +131,54 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield found
 
 
-def test_a_killed_worker_loses_nothing(url: str, tmp_path: Path) -> None:
-    trials = 4
+WAITING = """
+import time
+from pathlib import Path
+from daelab.training.engine import Trainer
+
+def finish(trainer, record):
+    finish_epoch(trainer, record)
+    while Path({hold!r}).exists():
+        time.sleep(0.02)
+
+finish_epoch, Trainer._finish_epoch = Trainer._finish_epoch, finish
+if __name__ == "__main__":
+    from daelab.cli import main
+
+    main()
+"""
+"""The command, in which trainings wait after an epoch as long as a file exists. Its workers import it too."""
+
+
+def test_a_killed_worker_loses_nothing(
+    url: str, space: Callable[[int], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from daelab.experiments.search.study import Study
     from daelab.runs.folder import get_run_folder
 
-    small = ("--epochs", "3", "--set", "training.batch=2", "--set", "data.train=40", "--set", "data.val=10")
-    command = [sys.executable, "-m", "daelab", "explore", "explore/depth", "--trials", str(trials), "--workers", "2"]
+    trials, hold, script = 2, tmp_path / "hold", tmp_path / "waiting.py"
+    hold.touch()
+    script.write_text(WAITING.format(hold=str(hold)))
+    if url.startswith("postgresql"):  # SQLite's workers are started as they are everywhere
+        fork = multiprocessing.get_context("fork")
+        monkeypatch.setattr(multiprocessing, "get_context", lambda _: fork)
+    command = [sys.executable, script, "explore", space(3), "--trials", trials, "--workers", 2, "--storage", url]
+    command += ["--set", "training.batch=10"]
     with (tmp_path / "err").open("w+") as err:
-        process = subprocess.Popen([*command, *small, "--storage", url], stdout=subprocess.PIPE, stderr=err, text=True)
-        victim = _victim(lambda: Study("depth", url).open(), process)
+        process = subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=err, text=True)
+        victim = _victim(lambda: Study("small", url).open(), process)
         os.kill(victim.owner["pid"], signal.SIGKILL)
+        hold.unlink()
         out, _ = process.communicate(timeout=200)
         err.seek(0)
         said = err.read()
     assert process.returncode == 0, said
     assert "was killed (exit status -9); its trial will be resumed" in said
     assert f"{trials} finished" in out
-    study = Study("depth", url).open()
+    study = Study("small", url).open()
     rows = study.rows()
     found = {(row.seed, row.point["spec.depth"]) for row in rows}
-    assert found == {(0, depth) for depth in range(1, 5)}
+    assert found == {(0, depth) for depth in range(1, 3)}
     assert len(rows) == trials
     assert {row.state for row in rows} == {"finished"}
     # the very trial was gone on with, from its checkpoint, by the other worker

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 STRESS_TEST = Path(__file__).parents[2] / "benchmarks" / "kill_stress.py"
 KILLS = 12
 
 
+@pytest.mark.usefixtures("forked")
 def test_killed_trainings_end_as_one_that_was_left_alone() -> None:
-    # It forks, which needs a process without threads.
+    # It forks, which needs a process without threads: the fork that it is in has none.
     command = [sys.executable, str(STRESS_TEST), "--kills", str(KILLS), "--seed", "1", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert result.stdout, result.stderr

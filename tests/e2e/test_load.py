@@ -32,6 +32,7 @@ def test_four_processes_write_one_ledger_and_are_killed(database: str, run_main:
     assert result.code == 0
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_server_refuses_honestly_and_mixes_nothing_up(run_main: Callable[..., Any]) -> None:
     words = ["--clients", "12", "--seconds", "3", "--side", "48", "--queue", "2", "--json"]
     result = run_main("serve_load", *words)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from forked import forking
 from pages import ONE_LOOK, find_faults, hosted, ready, served
 from PIL import Image
 from sqlalchemy import insert
@@ -163,6 +164,7 @@ def test_an_idle_page_notices_a_training_that_begins(page: Any, tmp_path: Path) 
         ledger = ledger_of(tmp_path)
         ledger.record("old", status="finished", epochs_done=2)
         page.goto("about:blank")
+        page.clock.install()
         ready(page, f"{address}#runs")
         page.wait_for_selector("#ledger tbody tr")
         assert page.inner_text("#live") == ""
@@ -171,6 +173,7 @@ def test_an_idle_page_notices_a_training_that_begins(page: Any, tmp_path: Path) 
         ledger.record("fresh", status="running", epochs_done=4)
         answers: list[dict[str, Any]] = []
         page.on("response", lambda answer: answers.append(answer.json()) if "/api/runs?" in answer.url else None)
+        page.clock.fast_forward(10_000)  # an idle page asks again after ten seconds
         page.wait_for_selector("#live:not(:empty)")
         eventually(page.locator("#live"), "1 training now, updated live")
         eventually(page.locator("#legend li"), "fresh 20.00")  # it has joined the chart
@@ -296,6 +299,19 @@ def test_a_run_has_a_page(page: Any, server: str) -> None:
     find_faults(page, "unknown run", ONE_LOOK)
 
 
+def test_the_marks_of_an_axis_differ(page: Any, server: str) -> None:
+    ready(page, f"{server}#runs")
+    script = "async ([values, digits]) => (await import('/static/chart.js')).labelMarks(values, digits)"
+    for values, digits, labels in (
+        ([10.84, 10.845, 10.85], 3, ["10.84", "10.845", "10.85"]),
+        ([12, 14, 16], 3, ["12", "14", "16"]),
+        ([100_000, 100_001], 4, ["100,000", "100,001"]),
+        ([7], 3, ["7"]),
+        ([], 3, []),
+    ):
+        assert page.evaluate(script, [values, digits]) == labels
+
+
 def test_a_leaderboard_shows_one_noise_at_a_time(page: Any, server: str) -> None:
     ready(page, f"{server}#runs/leaderboard")
     page.wait_for_selector("#board-gallery img")
@@ -308,6 +324,23 @@ def test_a_leaderboard_shows_one_noise_at_a_time(page: Any, server: str) -> None
     assert models.all_inner_texts() == ["small", "model-c"]
     assert page.locator("#board-gallery figcaption").all_inner_texts() == ["clean", "noisy", "small", "model-c"]
     assert page.inner_text("#board-crop") == "flat sky"
+
+
+def test_a_rewritten_leaderboard_is_shown_without_a_reload(page: Any, server: str, place: Path) -> None:
+    ready(page, f"{server}#runs/leaderboard")
+    page.wait_for_selector("#board-gallery img")
+    page.select_option("#board-noise", "awgn(50)")
+    page.click("#board thead button:text-is('Parameters')")
+    file = place / "leaderboard" / "leaderboard.csv"
+    file.write_text(BOARD + "new,awgn(50),def456,25.5,25,9000\n")
+    try:
+        # As if the visitor came back to the tab, which does not wait for the next look.
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        count_of(page.locator("#board tbody tr[aria-rowindex]"), 3)
+        models = page.locator("#board tbody tr td:first-child").all_inner_texts()
+        assert models == ["small", "new", "model-c"]  # in the chosen order, under the chosen noise
+    finally:
+        file.write_text(BOARD)
 
 
 SPACE = """
@@ -343,7 +376,8 @@ def studied_place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "tiny.toml").write_text(SPACE.format(file=place / "set.npz"))
     environment = os.environ | {"DAELAB_RUNS": str(place / "runs"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "daelab", "explore", "tiny.toml", "--name", "tiny"]
-    subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
+    with forking():
+        subprocess.run(command, cwd=place, env=environment, check=True, capture_output=True)
     return place
 
 
@@ -365,6 +399,8 @@ def test_a_study_is_drawn_as_parallel_coordinates(page: Any, studied: str) -> No
     page.locator("#study-parallel polyline.best").dispatch_event("pointerenter")
     assert page.inner_text("#study-hover").startswith(f"{best}: ")
     assert page.inner_text("#study-importance-note")
+    # The fields have the names that the coordinates have.
+    assert set(page.locator("#study-importance dt").all_inner_texts()) <= {"depth", "lr"}
     page.click(f"#study-trials a:text-is('{best}')")
     eventually(page.locator("#run-study"), "Trial of the study tiny")
     page.click("#run-study a")
@@ -385,6 +421,7 @@ with lock_run(get_run_folder("mine").path):
 """
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_training_is_stopped_from_the_page_after_a_question(page: Any, tmp_path: Path) -> None:
     token = "a-token-of-the-tests"
     environment = os.environ | {"DAELAB_RUNS": str(tmp_path / "runs")}

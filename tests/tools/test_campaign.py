@@ -16,6 +16,7 @@ from daelab.models.model_file import load_network
 from daelab.training.recipe import load_recipe
 
 SCRIPT = Path(__file__).parents[2] / "tools" / "gpu" / "campaign.py"
+pytestmark = pytest.mark.usefixtures("forked")
 if sys.platform == "win32":
     pytest.skip("the campaign forks processes", allow_module_level=True)
 

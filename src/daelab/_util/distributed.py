@@ -8,6 +8,7 @@ A single process needs none of this, and every function here then does nothing. 
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import platform
@@ -138,6 +139,8 @@ def join_group() -> Iterator[None]:
         # An open group aborts the process at its exit. Closing a group of GPUs would wait for a dead process.
         if completed or not gpus:
             dist.destroy_process_group()
+            # A network in a cycle of references, as DistributedDataParallel makes them, would keep the group's threads.
+            gc.collect()
 
 
 def _get_attempt() -> str:
