@@ -167,6 +167,33 @@ def test_the_commands_take_such_a_file(
         assert "DnCNN" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "DnCNN.pth", "--data", "photos", "--noise", "awgn(25)", "--save", "own.safetensors"),
+        ("publish", "DnCNN.pth", "own"),
+        ("adapt", "noisy", "--start", "DnCNN.pth"),
+    ],
+)
+def test_such_weights_are_not_written_as_a_model_file(
+    words: tuple[str, ...],
+    install: Install,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    install()
+    save(tmp_path / "DnCNN.pth")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["daelab", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2
+    assert "DnCNN.pth holds weights of another project, so daelab cannot write them as a model file" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["DnCNN.pth"]
+
+
 def test_a_mistake_is_one_line(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "other.pth"
     torch.save({"body.weight": torch.zeros(2)}, path)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import itertools
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor
 
+from daelab.denoising.noisy_images import make_noisy
+from daelab.evaluation.evaluate import make_noisy_batch
 from daelab.image_io.bundled_photos import find_photo
 from daelab.noise.base import PRESETS, LevelRange, Noise, list_terms
 from daelab.noise.composition import Chain, Mixture
@@ -230,6 +234,47 @@ def test_same_seed_same_noise_other_seed_other_noise(name: str, source: type) ->
         assert not torch.equal(noisy(3), noisy(other))
 
 
+class Faulty(Noise):
+    """A noise whose code has a mistake."""
+
+    def __init__(self, change: Callable[[Tensor], Any]) -> None:
+        self.change = change
+
+    def apply(self, x: Tensor, stream: BatchStream | IndexedStream) -> Tensor:
+        return self.change(x)
+
+    def formula(self) -> str:
+        return "faulty(1)"
+
+
+FAULTS: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "fewer rows": (lambda x: x[:, :, 1:], r"makes \(2, 3, 15, 16\) float32 on cpu of images that are \(2, 3, 16, 16\)"),
+    "one channel": (lambda x: x.mean(1, keepdim=True), r"makes \(2, 1, 16, 16\)"),
+    "an image more": (lambda x: torch.cat([x, x[:1]]), r"makes \(3, 3, 16, 16\)"),
+    "another type": (lambda x: x.double(), "makes .* float64 on cpu of"),
+    "an array": (lambda x: x.numpy(), "makes ndarray of"),
+    "nothing": (lambda x: None, "makes NoneType of"),
+    "in place": (lambda x: x.mul_(0.5), "changes the clean images in place"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_noise_that_does_not_fit_its_images_is_one_line_wherever_it_is_applied(fault: str) -> None:
+    change, message = FAULTS[fault]
+    noise, stream = Faulty(change), BatchStream(2, 0)
+    alone, after = Chain((noise,)), Chain((parse_noise("none"), noise))
+    for use in (noise.apply, alone.apply, after.apply):
+        with pytest.raises(ValueError, match=rf"^noise faulty\(1\) {message}"):
+            use(GREY[:2].clone(), stream)
+    for use in (Mixture((noise, noise)).apply, lambda x, _: noise(x)):
+        with pytest.raises(ValueError, match="noise faulty"):
+            use(GREY[:2].clone(), stream)
+    with pytest.raises(ValueError, match="noise faulty"):
+        make_noisy(np.full((16, 16, 3), 9, np.uint8), noise)
+    with pytest.raises(ValueError, match="noise faulty"):
+        make_noisy_batch(GREY[:2].clone(), noise, stream)
+
+
 @pytest.mark.parametrize("name", RANDOM | TRICKY)
 def test_no_two_images_get_the_same_noise(name: str) -> None:
     # not of grey, in which JPEG leaves no trace of a weak noise
@@ -244,11 +289,11 @@ def test_no_two_images_get_the_same_noise(name: str) -> None:
 @pytest.mark.parametrize("name", RANDOM | TRICKY)
 def test_evaluation_noise_depends_on_the_index_alone(name: str) -> None:
     noise = (RANDOM | TRICKY)[name]
-    whole = indexed(noise, list(range(24)))
-    order = np.random.default_rng(0).permutation(24).tolist()
+    whole = indexed(noise, list(range(12)))
+    order = np.random.default_rng(0).permutation(12).tolist()
     assert torch.equal(indexed(noise, order), whole[order])
-    for size in (1, 5, 23):
-        parts = [indexed(noise, list(range(at, min(at + size, 24)))) for at in range(0, 24, size)]
+    for size in (1, 5, 11):
+        parts = [indexed(noise, list(range(at, min(at + size, 12)))) for at in range(0, 12, size)]
         assert torch.equal(torch.cat(parts), whole)
 
 

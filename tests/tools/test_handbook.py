@@ -432,6 +432,15 @@ def known(text: str, given: list[str]) -> None:
     assert {word for word in given if word.startswith("-") and word != "-"} <= options, text
 
 
+def test_each_example_of_an_extension_takes_less_than_ten_lines() -> None:
+    lengths = {
+        block.line: sum(bool(line.strip()) for line in block.text.splitlines())
+        for block in blocks(DOCS / "extend.md")
+        if block.kind == "python"
+    }
+    assert max(lengths.values()) < 10, lengths
+
+
 def test_every_page_is_in_the_navigation() -> None:
     named = set(re.findall(r"[\w/-]+\.md", str(NAV)))
     pages = [*DOCS.glob("*.md"), *DOCS.glob("decisions/*.md")]

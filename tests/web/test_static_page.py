@@ -6,6 +6,7 @@ import base64
 import gzip
 import hashlib
 import json
+import re
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 import pytest
 
 from daelab.cli import main
+from daelab.image_io.formats import FORMATS
 from daelab.models.onnx import ParityError
+from daelab.web import static_page
 from daelab.web.page_identification import write_identification
 from daelab.web.static_page import RUNTIME_FILES, write_static_page
 
@@ -45,6 +48,13 @@ def test_a_static_page_is_refused_in_one_line(what: str, tmp_path: Path, monkeyp
     with pytest.raises((ValueError, FileExistsError), match=REFUSED[what]):
         write_static_page(folder, **given)
     assert folder.exists() == (what == "full folder")
+
+
+def test_the_page_says_what_to_do_with_each_format_that_it_may_not_read() -> None:
+    text = (Path(static_page.__file__).with_name("static") / "words.js").read_text(encoding="utf-8")
+    patterns = re.findall(r"^  \[/(.*)/i, \"", text, re.MULTILINE)
+    suffixes = [suffix for row in FORMATS.values() if row.package for suffix in row.suffixes]
+    assert [suffix for suffix in suffixes if not any(re.search(one, f"a{suffix}") for one in patterns)] == []
 
 
 @pytest.fixture

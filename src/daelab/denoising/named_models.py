@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from daelab.denoising.classical import CLASSICAL_PREFIX
 from daelab.errors import make_unknown_name_error
+from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.external import ExternalNetwork, load_factory, split_model_name, wrap_module
 from daelab.models.hub import HUB_MODEL_FILE, download_hub_model, is_hub_name
 from daelab.models.layers import Network
@@ -55,6 +57,25 @@ def load_named_network(name: str | Path) -> tuple[Network, ModelMetadata]:
         ValueError: The file is not a model, or the code failed.
     """
     return load_tiled_network(name)[:2]
+
+
+def load_storable_network(name: str | Path) -> tuple[Network, ModelMetadata]:
+    """Load the network that a user names, and its metadata, if they can be written as a model file.
+
+    Args:
+        name: A name that `load_named_network` takes.
+
+    Raises:
+        FileNotFoundError: There is no such model or run.
+        ValueError: It has no weights, or they are those of another project, or they do not load.
+    """
+    factory, weights = split_model_name(name)
+    if (factory and not weights) or str(name).startswith(CLASSICAL_PREFIX) or str(name).lower().endswith(".onnx"):
+        raise ValueError(f"{name} has no model file; name a shipped model, a run or a model file")
+    network, metadata = load_named_network(name)
+    if isinstance(metadata.spec, ModuleArchitecture) and factory is None:
+        raise ValueError(f"{name} holds weights of another project, so daelab cannot write them as a model file")
+    return network, metadata
 
 
 def load_tiled_network(name: str | Path) -> tuple[Network, ModelMetadata, str]:

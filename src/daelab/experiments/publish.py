@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from daelab._util.files import check_new_folder, fill_new_folder, write_text
-from daelab.denoising.classical import CLASSICAL_PREFIX
-from daelab.denoising.named_models import load_named_network
+from daelab.denoising.named_models import load_storable_network
 from daelab.evaluation.metrics import METRICS
 from daelab.experiments.reports.table import Table
 from daelab.models.architectures.external import ModuleArchitecture
-from daelab.models.external import split_model_name
 from daelab.models.hub import HUB_MODEL_FILE
 from daelab.models.model_file import ModelMetadata, save_model
 from daelab.models.registry import find_shipped_model
@@ -62,12 +60,7 @@ def publish_model(model: str | Path, folder: str | Path, *, license_name: str | 
         license_name = _SHIPPED_LICENSE
     if license_name is not None and not _LICENSE.fullmatch(license_name):
         raise ValueError(f"license {license_name[:60]!r}: give an identifier in lower case, such as apache-2.0 or mit")
-    factory, weights = split_model_name(name)
-    if name.startswith(CLASSICAL_PREFIX) or name.lower().endswith(".onnx") or (factory and not weights):
-        raise ValueError(f"{name} has no model file; publish a shipped model, a run or a model file")
-    network, card = load_named_network(model)
-    if isinstance(card.spec, ModuleArchitecture) and factory is None:
-        raise ValueError(f"{name} holds weights of another project, so daelab cannot write them as a model file")
+    network, card = load_storable_network(model)
     config = card.to_dict() | {"library_name": "daelab", "model_type": card.spec.to_dict().get("kind", "autoencoder")}
     with fill_new_folder(folder) as part:
         save_model(part / HUB_MODEL_FILE, network, card)

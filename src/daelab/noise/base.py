@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import wraps
 from inspect import isabstract
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +42,12 @@ Level = float | LevelRange
 
 class Noise(ABC):
     """A description of noise. `str(noise)` is its text form, which `parse_noise` reads back."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let the methods that add noise check what they return, since the class may be that of a plugin."""
+        super().__init_subclass__(**options)
+        for name in {"apply", "apply_after"} & vars(cls).keys():
+            setattr(cls, name, _check_result(vars(cls)[name]))
 
     @abstractmethod
     def apply(self, x: Tensor, stream: RandomStream) -> Tensor:
@@ -103,6 +110,28 @@ class Noise(ABC):
     def __str__(self) -> str:
         """Return the name of the equal preset, or the text form."""
         return find_preset(self) or self.formula()
+
+
+def _check_result(apply: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return the method of a noise, which then raises a ValueError if the noisy images do not fit the clean ones."""
+
+    @wraps(apply)
+    def apply_checked(self: Noise, x: Tensor, *others: Any) -> Tensor:
+        # PyTorch counts in-place changes, except of tensors of its inference mode.
+        version = None if x.is_inference() else x._version
+        noisy = apply(self, x, *others)
+        if not isinstance(noisy, Tensor) or _describe_images(noisy) != _describe_images(x):
+            result = _describe_images(noisy) if isinstance(noisy, Tensor) else type(noisy).__name__
+            raise ValueError(f"noise {self} makes {result} of images that are {_describe_images(x)}; correct its code")
+        if version is not None and x._version != version:
+            raise ValueError(f"noise {self} changes the clean images in place; let its code work on a copy")
+        return noisy
+
+    return apply_checked
+
+
+def _describe_images(x: Tensor) -> str:
+    return f"{tuple(x.shape)} {str(x.dtype).removeprefix('torch.')} on {x.device}"
 
 
 class Term(Noise):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from daelab._util.distributed import run_on_first
+from daelab._util.text import summarize_error
 from daelab.denoising.named_models import load_named_network
 from daelab.evaluation.evaluate import LossFunction, make_noisy_batch
 from daelab.models.architectures.base import Architecture
@@ -144,16 +145,18 @@ def _check_self_supervised(recipe: Recipe, loss: LossFunction, size: tuple[int, 
 
 
 def _check_noise(recipe: Recipe, blank: Tensor) -> None:
-    """Raise a ValueError if a noise that is made for color images cannot be added to those of the recipe."""
-    if recipe.spec.channels != 3:
+    """Raise a ValueError if the noise cannot be added to the images of the recipe, such as one for color images."""
+    # A mixture adds only one of its components to an image, so each component is tried.
+    for one in recipe.noise.options():
         try:
-            # A mixture adds only one of its components to an image, so each component is tried.
-            shapes = [one.apply(blank, BatchStream(1, 0, blank.device)).shape for one in recipe.noise.options()]
-            same = all(shape == blank.shape for shape in shapes)
-        except Exception:  # a noise of a plugin may raise anything
-            same = False
-        if not same:
-            raise ValueError(f"noise {recipe.noise} is made for color images, not for {recipe.spec.channels} channels")
+            one.apply(blank, BatchStream(1, 0, blank.device))
+        except Exception as error:  # a noise of a plugin may raise anything
+            if recipe.spec.channels == 3:
+                raise
+            reason = summarize_error(error)
+            raise ValueError(
+                f"noise {one} cannot be added to {recipe.spec.channels}-channel images: {reason}"
+            ) from None
 
 
 def load_named_model(field: str, name: str) -> tuple[Network, ModelMetadata]:

@@ -20,6 +20,7 @@ from daelab.experiments.search.search_space import SearchSpace
 from daelab.experiments.search.study import Study
 from daelab.experiments.search.trials import TrialRow
 from daelab.experiments.search.worker import SearchWorker
+from daelab.experiments.train import attach_network
 from daelab.training.engine import catch_signals
 from daelab.training.recipe import find_external_names, find_overridden_names, refuse_external_names
 
@@ -119,10 +120,8 @@ def run_search(request: SearchRequest, watcher: SearchProgress) -> Study:
     minutes = space.search.minutes
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     worker = SearchWorker(study, request.data_root, deadline, monitor.look)
-    data = space.base.get("data", {})
-    if isinstance(data.get("name", ""), str) and isinstance(data.get("crop", 32), int):
-        # Missing data are reported before the workers start, and downloaded once.
-        worker.dataset(data.get("name", "cifar10"), data.get("crop", 32))
+    # Missing data are reported before the workers start, and downloaded once.
+    worker.dataset(attach_network(space.first)[0])
     signum = worker.work() if request.workers == 1 else _run_workers(request, study, monitor, deadline)
     monitor.look()
     _report_end(study, request, signum, deadline, watcher)

@@ -115,6 +115,11 @@ class SearchSpace:
         return {key: value for key, value in self.fields.items() if key not in _Head.model_fields}
 
     @property
+    def first(self) -> Recipe:
+        """The recipe of the first point."""
+        return self.recipe(next(self._corners(next(iter(self.variants), ""))))
+
+    @property
     def longest(self) -> int:
         """The number of epochs of the longest trial."""
         recipes = [self.recipe(point) for variant in self.variants or ("",) for point in self._corners(variant)]

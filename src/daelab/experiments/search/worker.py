@@ -17,6 +17,7 @@ from daelab.experiments.reports.style import is_matplotlib_installed
 from daelab.experiments.search.search_space import VARIANT, SearchSpace, format_point
 from daelab.experiments.search.study import Study
 from daelab.experiments.train import attach_network
+from daelab.models.layers import Network
 from daelab.runs.database import DatabaseError, wait_for_database
 from daelab.runs.folder import get_run_folder
 from daelab.runs.process_lock import RunInUseError
@@ -59,7 +60,7 @@ class SearchWorker:
     """The time of `time.monotonic` at which the worker stops."""
     look: Callable[[], None] = lambda: None
     """A function that is called after each epoch and each trial."""
-    _datasets: dict[tuple[str, int], Dataset] = field(default_factory=dict)
+    _datasets: dict[tuple[str, int, int | None, int], Dataset] = field(default_factory=dict)
     _failures: int = 0
 
     def work(self) -> int | None:
@@ -105,14 +106,15 @@ class SearchWorker:
         number, run = trial.number, f"{self.study.name}-{trial.number}"
         with self._put_back_unless_done(number), self.study.keep_alive(number):
             try:
-                recipe = self._recipe(trial, space)
+                # A search trains only what its user named; see `run_search`.
+                recipe, network = attach_network(self._recipe(trial, space))
             except ValueError as error:
                 self._failed(number, error)
                 return
             # Missing data are an error of the whole search, so that the trial does not fail.
-            dataset = self.dataset(recipe.data.name, recipe.data.crop)
+            dataset = self.dataset(recipe)
             try:
-                result = self._train(trial, space, recipe, dataset)
+                result = self._train(trial, space, recipe, network, dataset)
             except _Pruned as pruned:
                 reason = str(pruned)
                 wait_for_database(lambda: self.study.ledger.record(run, status="pruned", reason=reason))
@@ -160,10 +162,10 @@ class SearchWorker:
         note = f"Study {self.study.name}, trial {trial.number}: {format_point(point)}, seed {seed}"
         return space.recipe(point, seed, note)
 
-    def _train(self, trial: Trial, space: SearchSpace, recipe: Recipe, dataset: Dataset) -> dict[str, float]:
+    def _train(
+        self, trial: Trial, space: SearchSpace, recipe: Recipe, network: Network | None, dataset: Dataset
+    ) -> dict[str, float]:
         run = f"{self.study.name}-{trial.number}"
-        # A search trains only what its user named; see `run_search`.
-        recipe, network = attach_network(recipe)
         stored = get_run_folder(run).recipe
         if stored.is_file() and load_recipe(stored, trusted=True).sha256 != recipe.sha256:
             raise ValueError(f"run {run} exists in {stored.parent} with another recipe; move it to another folder")
@@ -192,16 +194,19 @@ class SearchWorker:
             "epochs": len(done.rows),
         }
 
-    def dataset(self, name: str, crop: int) -> Dataset:
-        """Return a data set, which is loaded once.
+    def dataset(self, recipe: Recipe) -> Dataset:
+        """Return the data set of a recipe, which is loaded once.
 
         Args:
-            name: The name of the data set.
-            crop: The side of the crops of a folder's pictures, in pixels.
+            recipe: The recipe, whose network says how many channels the images have.
         """
-        if (name, crop) not in self._datasets:
-            self._datasets[name, crop] = load_dataset(name, self.data_root, crop=crop)
-        return self._datasets[name, crop]
+        data, channels = recipe.data, recipe.spec.channels
+        key = data.name, data.crop, data.buffer, channels
+        if key not in self._datasets:
+            self._datasets[key] = load_dataset(
+                data.name, self.data_root, crop=data.crop, buffer=data.buffer, channels=channels
+            )
+        return self._datasets[key]
 
 
 class _TrialProgress(SilentProgress):

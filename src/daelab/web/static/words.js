@@ -27,7 +27,8 @@ const PAPER = /published-code|table-1|type-[12]|gaussian\(|multiplicative\(/;
 const FORMATS = { ".jpeg": "JPEG", ".jpg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".tif": "TIFF", ".webp": "WebP", ".npy": ".npy" };
 const ADVICE = [
   [/\.(heic|heif)$/i, "Save it as JPEG first. An iPhone takes JPEG pictures with Settings, Camera, Formats, Most Compatible."],
-  [/\.(dng|cr[23]|nef|arw|raf|orf|rw2)$/i, "Export it as JPEG or TIFF first."],
+  [/\.(dng|nef|nrw|cr2|cr3|crw|arw|sr2|srf|raf|orf|rw2|rwl|pef|srw|3fr|fff|iiq|dcr|kdc|mrw|mos|mef|erf|x3f)$/i, "Export it as JPEG or TIFF first."],
+  [/\.(jxl|exr|fits|fit|fts)$/i, "Save it as PNG or TIFF first."],
 ];
 
 /** Return what a picture looks like, from the answer of noise identification. */
