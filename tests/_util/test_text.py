@@ -25,6 +25,7 @@ URLS = {
     "sqlite:////home/me@work/ledger.db": "sqlite:////home/me@work/ledger.db",
     "sqlite:///C:/ledger.db": "sqlite:///C:/ledger.db",
     "postgresql://me@host/db": "postgresql://me@host/db",
+    "postgresql://me:two words@host/db?password=my secret&x=1": "postgresql://me:***@host/db?password=***&x=1",
 }
 
 
@@ -43,10 +44,34 @@ def test_a_url_is_shown_without_its_passwords(url: str) -> None:
         '{"password": "se cret", "db_passwd" : "secret"}',
         "{'sslpassword': 'secret'}",
         "Authorization: Bearer secret",
+        "authorization: basic secret",
+        "cannot reach postgresql://me:one two secret@host/db, nor its copy",
+        'cannot reach postgresql://two words:it\'s "se cret"@host',
+        "mysql:me:p@ss secret@host",
+        "mongodb://me:se\ncret@host",
+        "password=two words, and a secret",
+        "login failed: password='it\\'s secret' host=h",
+        "password='it's secret' host=h",
+        "password='no end of the secret",
+        "postgresql://host/db?user=me&password=my dear secret&sslmode=x",
+        "PGPASSWORD=se cret",
     ],
 )
 def test_a_text_is_shown_without_its_passwords(text: str) -> None:
     assert "cret" not in hide_passwords(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "evaluate mynets:Small@small, or another: runs/a",
+        "http://127.0.0.1:8765/ is open",
+        "sqlite:////home/me@work/ledger.db: database is locked",
+        "C:/Users/me: access denied",
+    ],
+)
+def test_a_text_without_passwords_is_left_as_it_is(text: str) -> None:
+    assert hide_passwords(text) == text
 
 
 def test_a_long_text_keeps_its_start_and_its_end() -> None:

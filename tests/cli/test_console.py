@@ -11,12 +11,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 
 from daelab._util.plugins import import_object
 from daelab.cli.console import (
     escape_control_characters,
     format_count,
+    name_standard_output,
     print_document,
     print_error,
     print_json,
@@ -24,7 +26,7 @@ from daelab.cli.console import (
     print_result,
     print_table,
 )
-from daelab.cli.process import INTERNAL_ERROR, run_guarded
+from daelab.cli.process import INTERNAL_ERROR, INTERRUPTED, run_guarded
 from daelab.experiments.reports.table import Table
 
 HOSTILE = ["\x1b[2J", "\x9b31m", "\x07", "\x7f", "a\rb", "\u202egnp.exe", "\u2066", "\u200f", "\u2028", "\udcff"]
@@ -39,6 +41,14 @@ def test_control_characters_are_escaped(
     said = "".join(capsys.readouterr())
     assert said.endswith(" after\n")
     assert said[:-1].isprintable()
+
+
+def test_a_full_disk_behind_standard_output_is_named() -> None:
+    with pytest.raises(OSError, match="full") as caught, name_standard_output():
+        raise OSError(28, "the disk is full")
+    assert caught.value.filename == "standard output"
+    with pytest.raises(BrokenPipeError), name_standard_output():
+        raise BrokenPipeError(32, "nobody reads")
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, "tab\tand\nline", "\U0001f600 äöü 日本"])
@@ -104,7 +114,7 @@ ERRORS: list[tuple[BaseException, int, str]] = [
     (MemoryError(), 2, "daelab: out of memory; "),
     (RuntimeError("CUDA out of memory"), 2, "daelab: out of memory; "),
     (KeyError("gain"), INTERNAL_ERROR, "daelab: a fault of daelab itself: KeyError: 'gain'; DAELAB_DEBUG=1 shows"),
-    (KeyboardInterrupt(), 130, "daelab: interrupted\n"),
+    (KeyboardInterrupt(), INTERRUPTED, "daelab: interrupted; what is finished is kept\n"),
     (BrokenPipeError(32, "Broken pipe"), 1, ""),
 ]
 
@@ -118,6 +128,13 @@ def test_every_error_is_one_line(
     assert out == ""
     assert err.startswith(said)
     assert err.count("\n") == bool(said)
+
+
+def test_an_interrupted_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    app = typer.Typer()
+    app.command()(fail(KeyboardInterrupt()))  # typer turns it into an exit code
+    assert run_guarded(lambda: app([], standalone_mode=False)) == INTERRUPTED
+    assert capsys.readouterr().err == "daelab: interrupted; what is finished is kept\n"
 
 
 def test_a_failure_of_the_users_code_names_its_place(
@@ -153,6 +170,8 @@ def show():
     os.write(2, b"TIFFFillStrip: an error of a library in C\\n")
     warnings.warn("a warning of a library")
     logging.getLogger("library").warning("a warning of its logger")
+    logging.getLogger("hub").addHandler(logging.StreamHandler(sys.stderr))
+    logging.getLogger("hub").error("an error of its handler")
     class Leaky:
         def __del__(self):
             raise ValueError("ignored by Python")
@@ -169,7 +188,14 @@ def test_libraries_print_no_lines_of_their_own() -> None:
 
 def test_libraries_speak_for_debugging() -> None:
     said = run_main(LIBRARIES, DAELAB_DEBUG="1").stderr
-    for word in (b"TIFFFillStrip", b"a warning of a library", b"a warning of its logger", b"ignored by", b"Traceback"):
+    for word in (
+        b"TIFFFillStrip",
+        b"a warning of a library",
+        b"a warning of its logger",
+        b"its handler",
+        b"ignored by",
+        b"Traceback",
+    ):
         assert word in said
 
 

@@ -242,4 +242,4 @@ def test_the_command_prints_what_was_chosen(few: None, capsys: pytest.CaptureFix
     assert "did you mean 'median'" in err
     code, _, err = answer(*words, "--save", str(tmp_path / "x.safetensors"))
     assert code == 2
-    assert "cannot be saved as a model file" in err
+    assert "has no model file" in err

@@ -60,7 +60,7 @@ SHIPPED = list_shipped_models()
 NETWORKS = {name: lively(spec) for name, spec in NARROW_PRESETS.items()} | {
     f"shipped {name}": load_network(path)[0] for name, path in SHIPPED.items()
 }
-SIZES = [(1, 1), (3, 5), (31, 33), (64, 64), (145, 97)]
+SIZES = [(1, 1), (3, 5), (31, 33), (64, 64), (97, 65)]
 
 
 def method_of(name: str) -> Backend:
@@ -297,8 +297,12 @@ def test_a_batch_equals_its_images_one_by_one() -> None:
     assert np.array_equal(SMALL(images), np.stack([SMALL(image) for image in images]))
 
 
-def test_nothing_in_nothing_out() -> None:
-    assert SMALL(np.zeros((0, 8, 8, 3), np.uint8)).shape == (0, 8, 8, 3)
+@pytest.mark.parametrize("shape", [(0, 8, 8, 3), (0, 0, 3), (0, 5), (7, 0)])
+def test_nothing_in_nothing_out(shape: tuple[int, ...]) -> None:
+    image = np.zeros(shape, np.uint8)
+    for denoised in (SMALL(image), daelab.denoise(image)):
+        assert (denoised.shape, denoised.dtype) == (shape, np.uint8)
+        assert denoised is not image
 
 
 @pytest.mark.parametrize(
@@ -312,6 +316,8 @@ def test_nothing_in_nothing_out() -> None:
         (np.zeros((4, 4), bool), "integers or floats, not bool"),
         (np.zeros((4, 4), complex), "integers or floats, not complex"),
         (np.full((4, 4), None), "integers or floats, not object"),
+        (None, "integers or floats, not NoneType"),
+        ({}, "integers or floats, not dict"),
         (np.zeros((4, 4), "M8[s]"), "integers or floats, not datetime"),
         (np.ma.masked_less(np.arange(16).reshape(4, 4), 3), "fill it first"),
         ([[1, 2], [3]], "an array of numbers"),
@@ -330,6 +336,27 @@ def test_mistakes(image: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message) as caught:
             take(image)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.png", Path("a.png"), b"the bytes of a file"])
+def test_the_name_of_a_file_is_no_image(name: Any) -> None:
+    for take in (SMALL, daelab.denoise):
+        with pytest.raises(ValueError, match=r"not a file or its name; daelab\.denoise_file takes a name"):
+            take(name)
+
+
+@pytest.mark.parametrize("model", [None, 3, torch.nn.Identity(), abs], ids=str)
+def test_what_is_no_model_is_named(model: Any, tmp_path: Path) -> None:
+    """A network is not taken for a model by its name, and the message says how to make a denoiser of it."""
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    image = np.zeros((8, 8), np.uint8)
+    for take in (
+        lambda: daelab.load_model(model),
+        lambda: daelab.denoise(image, model=model),
+        lambda: daelab.denoise_file(tmp_path / "a.png", model=model),
+    ):
+        with pytest.raises(TypeError, match=f"not {type(model).__name__}; daelab.Denoiser.NETWORK. makes one"):
+            take()
 
 
 def test_what_else_holds_an_image_is_understood() -> None:

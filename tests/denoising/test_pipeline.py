@@ -78,6 +78,19 @@ def test_any_array_comes_back_in_its_shape_and_type(
     assert np.isfinite(found.astype(np.float64)).all()
 
 
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a picture"):
+        daelab.denoise_file(tmp_path, model=DARKER)
+
+
+def test_a_name_without_a_suffix_names_no_format(tmp_path: Path) -> None:
+    Image.new("L", (4, 4)).save(tmp_path / "picture", "PNG")
+    with pytest.raises(ValueError, match=r"picture_clean: the name has no suffix, which names the format\. Valid: "):
+        daelab.denoise_file(tmp_path / "picture", model=DARKER)
+    found = daelab.denoise_file(tmp_path / "picture", tmp_path / "clean.png", model=DARKER)
+    assert (found.height, found.width) == (4, 4)
+
+
 def test_the_result_is_written_beside_its_source(tmp_path: Path) -> None:
     source = picture(tmp_path / "a.png")
     found = daelab.denoise_file(source, model=DARKER)

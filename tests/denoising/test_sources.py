@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from daelab.denoising import batch
 from daelab.denoising.batch import BatchRequest, describe_unread, find_unread, plan_batch, run_batch
 from daelab.denoising.pipeline import DenoiseResult
 from daelab.denoising.sources import find_files
@@ -98,6 +99,40 @@ def test_a_picture_is_not_replaced_twice_under_two_names(tmp_path: Path) -> None
     Path("b.png").symlink_to("a.png")
     first, second = plan_batch(BatchRequest(["a.png", "b.png"], in_place=True))
     assert (first.fault, second.fault) == ("", "b.png: its result would be b.png, which is the result of a.png too")
+
+
+def test_links_in_a_circle_are_no_pictures(tmp_path: Path) -> None:
+    plant(tmp_path, "a.png")
+    Path("loop.png").symlink_to("loop.png")
+    for request in (
+        BatchRequest(["loop.png"], in_place=True),
+        BatchRequest(["loop.png"], out=Path("clean.png")),
+        BatchRequest(["a.png", "loop.png"], in_place=True),
+    ):
+        assert plan_batch(request)[-1].fault == "no picture loop.png"
+    assert targets("*.png", out=Path("loop.png"), out_is_folder=True) == ["loop.png/a.png"]
+    assert plan_batch(BatchRequest(["loop.png/*.png"], out=Path("clean")))[0].fault.endswith("no picture matches")
+
+
+def test_an_address_is_not_opened(tmp_path: Path) -> None:
+    (job,) = plan_batch(BatchRequest(["https://host/a.png"]))
+    assert job.fault == "no picture https://host/a.png; addresses are not opened, so download it first"
+
+
+def test_freed_memory_is_returned_after_each_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(tmp_path, "a.png", "b.png", "c.png")
+    calls = []
+    monkeypatch.setattr(batch, "release_freed_memory", lambda: calls.append(len(results)))
+    results: list[str] = []
+
+    def work(source: str, *_: object) -> DenoiseResult:
+        results.append(source)
+        if source == "b.png":
+            raise ValueError("broken")
+        return DenoiseResult()
+
+    list(run_batch(BatchRequest(["a.png", "b.png", "c.png"]), work))
+    assert calls == [1, 2, 3]
 
 
 def test_a_name_that_is_not_utf_8_is_like_any_other(tmp_path: Path) -> None:

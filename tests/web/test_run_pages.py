@@ -95,7 +95,7 @@ def test_a_page_of_a_run_has_everything_without_paths(client: TestClient) -> Non
     assert details["environment"] == {"versions.torch": "2.9", "processor": "…/cpu name"}
     assert details["commands"] == {
         "Resume": "daelab train --resume one",
-        "Evaluate": "daelab evaluate one",
+        "Evaluate": "daelab evaluate one --data folder:PATH",
         "Use": "daelab denoise PICTURE --model one",
         "Repeat": "daelab train runs/one/recipe.toml",
     }
@@ -104,6 +104,28 @@ def test_a_page_of_a_run_has_everything_without_paths(client: TestClient) -> Non
     assert client.get("/api/runs/two/details").json()["commands"] == {}
     for path in ("details", "report", "samples/clean"):
         assert client.get(f"/api/runs/three/{path}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("photos", " --data photos"),
+        ("cbsd432", " --data cbsd68"),
+        ("cifar10", ""),
+        (["x"], ""),
+        ("$(reboot)", ""),
+        ("npz:/home/me/a.npz", " --data npz:PATH"),
+        ("x; reboot", " --data x"),
+        ("folder:x\n$(reboot)", " --data folder:PATH"),
+    ],
+)
+def test_a_command_names_the_data_of_its_run_and_runs_nothing_else(
+    name: Any, options: str, client: TestClient, ledger: Ledger
+) -> None:
+    """The ledger may be a stranger's, and a visitor copies the commands into a shell."""
+    ledger.record("one", recipe={**RECIPE, "data": {"name": name}})
+    (folder_of("one") / "best.safetensors").touch()
+    assert client.get("/api/runs/one/details").json()["commands"]["Evaluate"] == f"daelab evaluate one{options}"
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000, "\xff"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self, get_args
 
 import tomlkit
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from daelab._util.files import check_ordinary_file
 from daelab._util.text import shorten_reason
@@ -31,6 +31,15 @@ class ConfigTable(BaseModel):
     """A frozen table of settings, for which an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_as_number(cls, value: Any, info: ValidationInfo) -> Any:
+        # Pydantic would take true for 1, so that `epochs = true` trained one epoch.
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError(f"must be a number, not {str(value).lower()}")
+        return value
 
 
 class FileHeader(ConfigTable):

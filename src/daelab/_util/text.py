@@ -15,15 +15,20 @@ CONTROL_CHARACTERS = re.compile(
     "[\\x00-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
 )
 """C0 and C1 controls, line separators, controls of the writing direction, and the bytes of a name that is not UTF-8."""
-_SECRET = r"password|passwd|passphrase|pass|pwd|secret|token|key"
+_PASSWORD = r"\w*(?:password|passwd|passphrase|pass|pwd|secret)"
+_QUOTED = r"'.*?(?<!\\)'(?=[\s,;&)}\]]|$)|\".*?(?<!\\)\"(?=[\s,;&)}\]]|$)"
+"""A quoted value. A quotation mark inside it is followed by more than the end of a value."""
 _PARAMETER = re.compile(
-    rf"(?i)(\b\w*(?:{_SECRET})(?:\s*=|['\"]\s*:)\s*|\bbearer\s+)(?:'[^']*'|\"[^\"]*\"|[^\s&;,'\"]*)"
+    rf"(?is)(\b{_PASSWORD}(?:\s*=|['\"]\s*:)\s*)(?:{_QUOTED}|['\"]?.*?(?=[\s&;,)]+[\w.-]+\s*=|['\"]|$))"
+    rf"|(\b\w*(?:token|key)(?:\s*=|['\"]\s*:)\s*|\bbearer\s+|\bauthorization\W+basic\s+)(?:{_QUOTED}|['\"]?[^\s&;,'\"]*)"
 )
-"""A secret: a parameter in the query of a URL, in a driver's list or in JSON, or a token in a header."""
+"""A secret: a parameter in the query of a URL, in a driver's list or in JSON, or a token in a header.
+
+A password may contain spaces: without quotation marks it ends at the next parameter or at the end of the text."""
 _LOGIN = re.compile(r"^((?:[a-z][\w+.-]*:(?://?|(?=[^@:]*:)))?+[^:]*):.*@", re.IGNORECASE | re.DOTALL)
 """User and password at the start of a URL, with or without its scheme. The password ends at the last `@`."""
-_CREDENTIALS = re.compile(r"(?i)(\b[a-z][\w+.-]*:/{0,2})([^\s:/@'\"]*):[^\s'\"]*@")
-"""User and password of a URL in a text. The password ends at the last `@` before a space or a quotation mark."""
+_CREDENTIALS = re.compile(r"(?is)(\b[a-z][\w+.-]*:(?:/{1,2}[^:]*|[^\s:/@'\"]*)):.*@")
+"""User and password of a URL in a text. The password may contain anything, so it ends at the last `@` of the text."""
 
 
 def escape_control_characters(text: str) -> str:
@@ -58,15 +63,18 @@ def fit_line(text: str, longest: int = LONGEST_LINE) -> str:
 
 
 def shorten_error(error: BaseException) -> str:
-    """Return the first line of another library's error.
+    r"""Return the first line of another library's error, without the passwords of URLs that it may repeat.
 
     Args:
         error: The error.
 
     Returns:
         Its first line, or the name of its class if it has no message.
+
+    >>> shorten_error(OSError("cannot reach http://me:my secret@host\nmore"))
+    'cannot reach http://me:***@host'
     """
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return hide_passwords((str(error).strip() or type(error).__name__).splitlines()[0])
 
 
 def summarize_error(error: BaseException) -> str:
@@ -112,7 +120,7 @@ def hide_password(url: str) -> str:
     >>> hide_password("postgres//:secret@host"), hide_password("sqlite:////home/me@work/ledger.db")
     ('postgres//:***@host', 'sqlite:////home/me@work/ledger.db')
     """
-    return _PARAMETER.sub(r"\1***", _LOGIN.sub(r"\1:***@", url))
+    return _PARAMETER.sub(r"\1\2***", _LOGIN.sub(r"\1:***@", url))
 
 
 def hide_passwords(text: str) -> str:
@@ -124,7 +132,7 @@ def hide_passwords(text: str) -> str:
     >>> hide_passwords("cannot reach mysql://:pw@host (password='x y')")
     'cannot reach mysql://:***@host (password=***)'
     """
-    return _PARAMETER.sub(r"\1***", _CREDENTIALS.sub(r"\1\2:***@", text))
+    return _PARAMETER.sub(r"\1\2***", _CREDENTIALS.sub(r"\1:***@", text))
 
 
 def shorten_reason(text: str) -> str:
@@ -135,10 +143,12 @@ def shorten_reason(text: str) -> str:
 
     >>> shorten_reason("Input should be a valid integer, unable to parse string as an integer")
     'must be a valid integer'
+    >>> shorten_reason("Input should be a valid dictionary or instance of DataConfig")
+    'must be a table of fields'
     """
-    return re.sub(r", unable to parse .*? as an? \w+", "", text.removeprefix("Value error, ")).replace(
-        "Input should be", "must be"
-    )
+    text = re.sub(r", unable to parse .*? as an? \w+", "", text.removeprefix("Value error, "))
+    text = re.sub(r"a valid dictionary( or (instance|object) .*)?$", "a table of fields", text)
+    return text.replace("Input should be", "must be")
 
 
 def format_html_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], note: str = "") -> str:

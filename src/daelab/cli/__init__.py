@@ -12,6 +12,7 @@ from collections.abc import Callable
 import typer
 
 from daelab._util.distributed import read_world
+from daelab._util.memory import limit_prepared_convolutions
 from daelab.cli import explore, ledger
 from daelab.cli.adapt import adapt
 from daelab.cli.compare import compare
@@ -85,6 +86,7 @@ def _check_world(
 def main() -> None:
     """Run the `daelab` command and exit with its code."""
     limit_spinning()
+    limit_prepared_convolutions()
     with silence_libraries():
         # The name is given, since `python -m daelab` would otherwise show the module's path in the usage line. typer
         # raises its errors instead of printing them in several lines.

@@ -39,9 +39,17 @@ def print_result(text: str = "") -> None:
     Raises:
         OSError: The disk behind a redirection is full. The message names standard output.
     """
-    try:
+    with name_standard_output():
         sys.stdout.write(escape_control_characters(text) + "\n")
+
+
+@contextmanager
+def name_standard_output() -> Iterator[None]:
+    """Let an error of the operating system name standard output, to which the block writes."""
+    try:
+        yield
     except OSError as error:
+        # OSError chooses its class by the number, so that a broken pipe stays one.
         raise OSError(error.errno, error.strerror, "standard output") from None
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from daelab._util.distributed import count_processes, join_group
-from daelab.cli.console import print_error, print_json, print_result, show_progress
+from daelab.cli.console import name_standard_output, print_error, print_json, print_result, show_progress
 from daelab.cli.help import complete_models
 from daelab.cli.options import PERFORMANCE, Device
 from daelab.cli.pictures import FILES, OTHER, Format, JsonOutput, Out, OverwriteFiles, Recursive, read_out, run_pictures
@@ -290,7 +290,8 @@ def _denoise_stream(
         denoised = run_bytes(denoiser, data, options, form=target_form, progress=progress)
     result = denoised.result
     if out is None:
-        sys.stdout.buffer.write(denoised.data)
+        with name_standard_output():
+            sys.stdout.buffer.write(denoised.data)
     else:
         write_file(out, lambda part: part.write_bytes(denoised.data))
         if as_json:

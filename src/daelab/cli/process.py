@@ -15,10 +15,12 @@ from typing import TextIO, cast
 from daelab._util.distributed import LostProcessError, was_reported
 from daelab._util.plugins import find_foreign_code
 from daelab._util.text import summarize_error
-from daelab.cli.console import print_error
+from daelab.cli.console import name_standard_output, print_error
 from daelab.cli.help import describe_usage_error
 from daelab.errors import describe_error, is_out_of_memory
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells give it: 128 plus the number of the signal."""
 INTERNAL_ERROR = 70
 """The exit code for a fault of daelab itself: EX_SOFTWARE of sysexits.h."""
 
@@ -48,14 +50,15 @@ def silence_libraries() -> Iterator[None]:
     if os.environ.get("DAELAB_DEBUG"):
         yield
         return
-    # Python itself prints the warnings of loggers that have no handler.
-    logging.getLogger().addHandler(logging.NullHandler())
+    # Some loggers have handlers of their own, and Python itself prints the warnings of those that have none.
+    logging.disable(logging.CRITICAL)
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
     try:
         with warnings.catch_warnings(action="ignore"), _hide_descriptor():
             yield
     finally:
         sys.unraisablehook = hook
+        logging.disable(logging.NOTSET)
 
 
 @contextmanager
@@ -107,22 +110,27 @@ def run_guarded(run: Callable[[], object]) -> int:
             print_error(str(error))
         return 1
     except KeyboardInterrupt:
-        print_error("interrupted")
-        return 130
+        return _report_interruption()
     except Exception as error:
         return _handle_other_error(error)
-    return code if isinstance(code, int) else 0
+    # Typer turns the interruption of a command into its exit code.
+    return _report_interruption() if code == INTERRUPTED else code if isinstance(code, int) else 0
+
+
+def _report_interruption() -> int:
+    print_error("interrupted; what is finished is kept")
+    return INTERRUPTED
 
 
 def _flush_results() -> None:
     """Write what stdout has buffered, so that a full disk is reported, and reported once."""
     try:
-        sys.stdout.flush()
-    except OSError as error:
+        with name_standard_output():
+            sys.stdout.flush()
+    except OSError:
         # Python would try again at its exit, and print a traceback.
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-        # OSError chooses its class by the number, so that a broken pipe stays one.
-        raise OSError(error.errno, error.strerror, "standard output") from None
+        raise
 
 
 def _handle_other_error(error: Exception) -> int:

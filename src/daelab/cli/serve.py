@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -106,4 +108,6 @@ def serve(
         # A program that reads the address from a pipe would otherwise wait for it.
         sys.stdout.flush()
 
-    server.serve(settings, host, port, announce)
+    logging.disable(logging.NOTSET)  # unlike other commands, a server logs what goes wrong
+    with suppress(KeyboardInterrupt):  # the way to end a server, so it is no interruption
+        server.serve(settings, host, port, announce)

@@ -29,7 +29,7 @@ def train_judge(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="Recipe: judge/cifar10, judge/holdout, judge/photos, or a file. Default: judge/cifar10.",
+            help="Recipe: judge/cifar10, judge/holdout, judge/unseen, judge/photos, or a file. Default: judge/cifar10.",
             autocompletion=complete_classifiers,
         ),
     ] = None,

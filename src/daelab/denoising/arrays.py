@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,10 @@ def convert_to_array(image: npt.ArrayLike, channels: int = 3) -> _Array:
     Raises:
         ValueError: It is another kind of object, or an array of another shape or type.
     """
+    if isinstance(image, str | bytes | os.PathLike):
+        raise ValueError(
+            "an image must be an array of numbers, not a file or its name; daelab.denoise_file takes a name"
+        )
     if isinstance(image, np.ma.MaskedArray):
         raise ValueError("an image must have no mask: fill it first, such as by image.filled(0)")
     # The numbers in a palette image are not brightness, and neither are those of some color spaces.
@@ -40,7 +45,8 @@ def convert_to_array(image: npt.ArrayLike, channels: int = 3) -> _Array:
     except Exception as error:  # the libraries of other arrays raise errors of nearly every class
         raise ValueError(f"an image must be an array of numbers: {shorten_error(error)}") from None
     if array.dtype.kind not in "uif":
-        raise ValueError(f"an image must have integers or floats, not {array.dtype}")
+        kind = type(image).__name__ if array.ndim == 0 else array.dtype
+        raise ValueError(f"an image must have integers or floats, not {kind}")
     if array.ndim != 2 and not (array.ndim in (3, 4) and array.shape[-1] in (3, channels)):
         raise ValueError(
             f"an image must be (H, W), (H, W, {channels}) or (N, H, W, {channels}), not {array.shape}; "

@@ -83,8 +83,10 @@ class AutomaticDenoiser:
         Returns:
             The denoised picture or batch, of the same shape and type.
         """
-        planes = split_planes(Picture(convert_to_array(image)))
-        blend = Blend(strength, chroma, detail)
+        image, blend = convert_to_array(image), Blend(strength, chroma, detail)
+        if not image.size:
+            return image.copy()
+        planes = split_planes(Picture(image))
         denoised = denoise_image(planes.arrays[0], self, blend=blend, self_ensemble=self_ensemble, progress=progress)
         return planes.join([denoised.pixels])
 
@@ -249,7 +251,7 @@ def denoise(
     >>> denoise(np.zeros((16, 16), np.uint8)).shape
     (16, 16)
     """
-    if isinstance(model, str | Path):
+    if not isinstance(model, AnyDenoiser):
         model = load_denoiser(model, tile=None, memory=None, sigma=sigma, force=force)
     elif sigma is not None or force:
         raise ValueError("sigma and force are for a model's name; a denoiser has its own")

@@ -16,6 +16,7 @@ import torch
 
 from daelab._util.distributed import count_processes, gather_values, get_rank
 from daelab._util.files import ignores_case
+from daelab._util.memory import release_freed_memory
 from daelab.denoising.automatic import LEFT_UNCHANGED
 from daelab.denoising.pipeline import (
     DENOISED_SUFFIX,
@@ -33,6 +34,7 @@ from daelab.image_io.bundled_photos import find_photo
 from daelab.image_io.formats import FORMATS, find_format, list_suffixes
 
 _NO_MATCH = ": no picture matches"
+_DOWNLOAD = "; addresses are not opened, so download it first"
 _SHOWN = 5
 """The number of files that a note names."""
 BatchProgress = Callable[[float, int], None]
@@ -137,9 +139,10 @@ def plan_batch(request: BatchRequest) -> list[BatchJob]:
     for source, name, fault in _list_sources(request):
         target = _locate_target(request, source, name)
         # Clashes are found before the parts are divided, so that every computer finds the same ones.
-        fault = fault or _find_clash(request, source, target, taken.get(fold(str(target.resolve()))))
-        # resolved, since links may lead to the same file
-        taken.setdefault(fold(str(target.resolve())), source)
+        # The real path, since links may lead to the same file. `Path.resolve` fails for links in a circle.
+        place = fold(os.path.realpath(target))
+        fault = fault or _find_clash(request, source, target, taken.get(place))
+        taken.setdefault(place, source)
         # The part follows from the path inside the folder alone, so that the folder may lie elsewhere on each computer.
         if zlib.crc32(os.fsencode(name.as_posix())) % parts == part - 1:
             jobs.append(BatchJob(source, target, fault))
@@ -211,7 +214,7 @@ def _list_sources(request: BatchRequest) -> Iterator[tuple[str, Path, str]]:
                 if not _is_result(file, request):
                     yield str(file), file.relative_to(path) if path.is_dir() else Path(file.name), ""
         elif not path.is_file():
-            yield text, Path(path.name), f"no picture {path}"
+            yield text, Path(path.name), f"no picture {text}{_DOWNLOAD if '://' in text else ''}"
         elif request.single or not _is_result(path, request):
             yield text, Path(path.name), ""
 
@@ -327,6 +330,9 @@ def _run_job(job: BatchJob, request: BatchRequest, work: BatchWork, progress: Pr
         if request.single:
             raise
         return DenoiseResult(job.source, str(job.target), status=FAILED, reason=describe_error(error))
+    finally:
+        # The next picture may need pieces of other sizes.
+        release_freed_memory()
 
 
 class _BatchProgress:

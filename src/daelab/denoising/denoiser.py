@@ -110,6 +110,7 @@ class Denoiser:
 
         Raises:
             FileNotFoundError: There is no such model or run.
+            TypeError: The name is neither a text nor a path.
             ValueError: The file is not a model.
 
         >>> denoised = Denoiser.load("model-c", tile=256)(np.full((5, 7), 128, np.uint8))
@@ -379,7 +380,10 @@ def _middle(side: int) -> slice:
     return slice(first, min(side, first + 2 * TILE))
 
 
-def _load_backend(name: str | Path, device: torch.device | str | None) -> Backend:
+def _load_backend(name: object, device: torch.device | str | None) -> Backend:
+    if not isinstance(name, str | Path):
+        kind = type(name).__name__
+        raise TypeError(f"a model must be a name, a file or a Denoiser, not {kind}; daelab.Denoiser(NETWORK) makes one")
     if str(name).startswith("baseline:"):
         return parse_classical_method(str(name)).method()
     if split_model_name(name)[0] is None and (path := find_model(name)).suffix.lower() == ".onnx":

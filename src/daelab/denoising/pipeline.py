@@ -184,7 +184,7 @@ def denoise_file(
         The report: what was written, which model was chosen and why.
 
     Raises:
-        FileNotFoundError: The picture or the model does not exist.
+        OSError: The picture or the model does not exist, or the picture is a folder.
         FileExistsError: `dst` exists and `overwrite` is False.
         ValueError: The picture is damaged, or the format of `dst` cannot hold the result. The error names the file.
 
@@ -197,12 +197,14 @@ def denoise_file(
     ('noisy_clean.png', 30, 40)
     """
     src = Path(src)
+    if src.is_dir():
+        raise IsADirectoryError(f"{src} is a folder; give the name of a picture")
     if in_place and dst is not None:
         raise ValueError("in_place replaces the source; it takes no dst")
     dst = src if in_place else choose_target(src, DENOISED_SUFFIX) if dst is None else Path(dst)
     if not in_place and is_same_file(src, dst):
         raise ValueError(f"{dst} is the source itself; in_place=True replaces it")
-    if isinstance(model, str | Path):
+    if not isinstance(model, AnyDenoiser):
         model = load_denoiser(model, tile=tile, memory=memory, sigma=sigma, force=force)
     options = DenoiseOptions(
         strength, self_ensemble, overwrite, strip, compare, uncertainty, max_pixels, chroma, detail

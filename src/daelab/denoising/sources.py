@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,8 +47,9 @@ def find_files(text: str, recursive: bool, results: Path | None) -> FoundFiles:
     # The same file is found several times if a link leads to its folder.
     paths = sorted(_expand(text), key=lambda path: (len(path.parts), path), reverse=True)
     files = {(path.parent.resolve(), path.name): path for path in paths if not path.is_dir()}
-    if results is not None and not _find_glob_folder(text).is_relative_to(results.resolve()):
-        files = {key: path for key, path in files.items() if not key[0].is_relative_to(results.resolve())}
+    # Unlike `Path.resolve`, `realpath` does not fail for links in a circle.
+    if results is not None and not _find_glob_folder(text).is_relative_to(place := os.path.realpath(results)):
+        files = {key: path for key, path in files.items() if not key[0].is_relative_to(place)}
     return _sort_files(files.values(), FoundFiles())
 
 
@@ -129,4 +131,4 @@ def _find_glob_folder(pattern: str) -> Path:
     folder = Path(pattern)
     while glob.has_magic(str(folder)):
         folder = folder.parent
-    return folder.resolve()
+    return Path(os.path.realpath(folder))

@@ -203,7 +203,7 @@ def find_value_range(values: Array, declared: tuple[float, float] | None = None)
         return 0.0, 1.0 if kind == "f" else 255.0
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):
-        raise ValueError("it holds NaN or infinite values; replace them first")
+        raise ValueError("the picture holds NaN or infinite values; replace them first")
     bottom, top = _find_quantiles(values)
     if declared is not None and declared[0] <= bottom and top <= declared[1]:
         return declared

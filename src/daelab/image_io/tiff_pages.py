@@ -101,9 +101,10 @@ def read_tiff_samples(stream: IO[bytes], number: int) -> Picture:
         if colors == 4 and page.samplesperpixel < 4:  # inks other than cyan, magenta, yellow and black
             colors = 1
         interpretation = getattr(page.photometric, "name", page.photometric)
-        kind = f"{page.samplesperpixel} channels of {page.dtype} with photometric {interpretation}"
+        count = f"{page.samplesperpixel} channel{'' if page.samplesperpixel == 1 else 's'}"
+        kind = f"{count} of {page.dtype} with photometric {interpretation}"
         if colors is None or page.dtype is None or page.dtype.kind not in "uif" or page.imagedepth > 1:
-            raise UnsupportedPictureError(f"{kind} are not supported; convert it to RGB or grey")
+            raise UnsupportedPictureError(f"pictures of {kind} are not supported; convert it to RGB or grey")
         if page.compression in _UNBOUNDED:
             raise UnsupportedPictureError(f"the compression of its {kind} is not supported")
         if page.compression in _DEFLATE:

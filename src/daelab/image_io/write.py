@@ -60,7 +60,11 @@ def check_target(path: Path, *, overwrite: bool) -> str:
     """
     row = find_format(path.suffix)
     if row is None:
-        raise make_unknown_name_error("picture format", path.suffix or path.name, list_suffixes())
+        if not path.suffix:
+            raise ValueError(
+                f"{path}: the name has no suffix, which names the format. Valid: {', '.join(list_suffixes())}"
+            )
+        raise make_unknown_name_error("picture format", path.suffix, list_suffixes())
     try:
         check_installed(row)
         _check_written(row)

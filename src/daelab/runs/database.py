@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from daelab._util.text import fit_line, hide_password, hide_passwords, shorten_error
+from daelab._util.text import fit_line, hide_password, shorten_error
 from daelab.runs.folder import get_runs_root
 
 _LOCK_ID = 0x6461656D
@@ -191,7 +191,7 @@ def make_database_error(what: str, url: str, error: BaseException) -> DatabaseEr
     cause = getattr(error, "orig", None) or error
     reason = shorten_error(cause)
     # A driver may repeat parts of the URL, and what stands before an "@" may be a password.
-    reason = fit_line(re.sub(r"[^\s'\"]*@", "***@", hide_passwords(reason)), 200)
+    reason = fit_line(re.sub(r"(\"[^\"]*|'[^']*|[^\s'\"]*)@", "***@", reason), 200)
     # Only a file can be read-only, full or damaged. An operational error of a server is about the connection to it.
     transient = isinstance(error, OperationalError) and (not url.startswith("sqlite") or "locked" in reason)
     return DatabaseError(f"{what} {hide_password(url)}: {reason}", transient)

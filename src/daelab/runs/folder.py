@@ -76,6 +76,11 @@ class RunFolder:
         """The file of the model with the lowest validation loss."""
         return self.path / "best.safetensors"
 
+    @property
+    def samples(self) -> Path:
+        """The file of the sample images."""
+        return self.path / "samples.npz"
+
     def clear(self) -> None:
         """Remove temporary files that a killed process left."""
         for path in self.path.glob(".*"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import zipfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -18,16 +17,20 @@ from sqlalchemy import inspect, text
 from daelab._util.files import check_ordinary_file
 from daelab._util.text import hide_passwords
 from daelab.experiments.comparison_page import compute_importances
-from daelab.experiments.explore import compare
-from daelab.experiments.fields import flatten_fields, format_field_value, name_model, shorten_field_names
+from daelab.experiments.fields import (
+    flatten_fields,
+    format_field_value,
+    name_evaluation,
+    name_model,
+    shorten_field_names,
+)
 from daelab.experiments.search.goals import SEARCH_GOALS
 from daelab.experiments.search.study_records import StudyRecords
 from daelab.runs.folder import RunFolder, get_run_folder
 from daelab.runs.ledger import Ledger
+from daelab.runs.samples import read_samples
 from daelab.web.run_store import RunStore, get_number, make_public, shorten_paths
 
-_LARGEST_SAMPLES = 64 << 20
-"""Largest size of the sample images of a run, in bytes when read."""
 _LARGEST_FILE = 32 << 20
 """Largest report or environment to read, in bytes."""
 
@@ -96,12 +99,19 @@ def _list_commands(row: dict[str, Any], folder: RunFolder | None) -> dict[str, s
     if row["status"] != "running" and folder.checkpoint.is_file():
         commands["Resume"] = f"{train} --resume {name}"
     if folder.best.is_file() and not is_classifier:
-        model = name_model(name, row["recipe"] or {})
-        commands["Evaluate"] = f"daelab evaluate {model}"
-        commands["Use"] = f"daelab denoise PICTURE --model {model}"
+        recipe = row["recipe"] or {}
+        data = {"name": _name_data(recipe)}
+        commands["Evaluate"] = " ".join(["daelab evaluate", *name_evaluation(name, {**recipe, "data": data})])
+        commands["Use"] = f"daelab denoise PICTURE --model {name_model(name, recipe)}"
     if folder.recipe.is_file():
         commands["Repeat"] = f"{train} {'--recipe ' if is_classifier else ''}runs/{name}/recipe.toml"
     return commands
+
+
+def _name_data(recipe: dict[str, Any]) -> str:
+    """Return the data set of a recipe for a command: without its folder, and without what a shell would run."""
+    name = re.match(r"[a-z]\w*(:?)", str(flatten_fields(recipe).get("data.name", "cifar10")))
+    return "cifar10" if name is None else name[0] + "PATH" * len(name[1])
 
 
 def read_report(store: RunStore, name: str) -> bytes:
@@ -136,23 +146,7 @@ def _list_parts(folder: RunFolder | None) -> dict[str, int]:
 
 
 def _read_samples(folder: RunFolder | None) -> dict[str, npt.NDArray[np.uint8]]:
-    """Return the sample images of a run, (N, 3, H, W) each, or none if they are missing or damaged."""
-    samples = {}
-    # KeyError and EOFError: a damaged file, which may also be a stranger's
-    with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError):
-        if folder is None:
-            return {}
-        path = folder.path / "samples.npz"
-        check_ordinary_file(path)
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _LARGEST_SAMPLES:
-                return {}
-        with np.load(path, allow_pickle=False) as parts:
-            for name in parts.files:
-                part = parts[name]
-                if re.fullmatch(r"clean|noisy|denoised|epoch_\d+", name) and part.dtype == np.uint8 and part.ndim == 4:
-                    samples[name] = part
-    return samples
+    return {} if folder is None else read_samples(folder.samples)
 
 
 def read_sample_strip(store: RunStore, name: str, part: str) -> npt.NDArray[np.uint8]:
@@ -218,7 +212,7 @@ def describe_study(store: RunStore, name: str) -> dict[str, Any]:
         records = StudyRecords(name, store.url).open()
         rows, space = records.rows(), records.space
     titles = shorten_field_names(dict.fromkeys(field for row in rows for field in row.point))
-    trials = [
+    trials: list[dict[str, Any]] = [
         {
             "number": row.number,
             "run": row.run,
@@ -230,7 +224,9 @@ def describe_study(store: RunStore, name: str) -> dict[str, Any]:
         }
         for row in rows
     ]
-    shares, reason = _compute_importances(name, store.url, sum(row.state == "finished" for row in rows))
+    finished = [trial for trial in trials if trial["state"] == "finished" and trial["psnr"] is not None]
+    cells = tuple((title, tuple(trial["values"].get(title) for trial in finished)) for title in titles.values())
+    shares, reason = _compute_importances(cells, tuple(trial["psnr"] for trial in finished))
     return {
         "name": name,
         "space": make_public(space.name),
@@ -243,15 +239,11 @@ def describe_study(store: RunStore, name: str) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def _compute_importances(name: str, url: str | None, finished: int) -> tuple[dict[str, float], str]:
-    """Return the importance of each field. It is computed again when another trial has finished."""
-    try:
-        compared = compare(study=name, storage=url)
-    except ValueError:
-        return {}, f"The importance of the fields is not estimated yet: {finished} finished runs are too few."
-    fields = {key: title for key, title in shorten_field_names(compared.fields).items() if key != "seed"}
-    runs = [run for run in compared.runs if run.psnr is not None and run.status == "finished"]
-    shares, reason = compute_importances(runs, fields)
+def _compute_importances(
+    cells: tuple[tuple[str, tuple[Any, ...]], ...], psnrs: tuple[float, ...]
+) -> tuple[dict[str, float], str]:
+    """Return the importance of each field, or the reason why there is none. It takes seconds to compute."""
+    shares, reason = compute_importances(dict(cells), psnrs)
     return shares, make_public(reason[:1].upper() + reason[1:] + "." * bool(reason))
 
 

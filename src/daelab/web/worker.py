@@ -22,17 +22,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daelab._util.memory import release_freed_memory
+from daelab._util.memory import limit_prepared_convolutions, release_freed_memory
 from daelab.denoising.tiling import ProgressCallback
 
 Job = Callable[[ProgressCallback], Any]
 """The work of a request. It must be picklable, and it calls its argument with (finished tiles, all tiles)."""
 _SECRETS = ("DAELAB_TOKEN", "DAELAB_LEDGER")
 """Environment variables that a process which decodes pictures of visitors does not get."""
-
-_CACHE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128"}
-"""The convolutions of so many sizes of pictures are kept prepared. By default it is 1,024, which takes far more memory
-and saves no time that can be measured."""
 
 
 class WorkFailed(Exception):
@@ -54,7 +50,7 @@ class WorkerProcess:
             [sys.executable, "-P", "-m", "daelab.web.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=_CACHE | {name: value for name, value in os.environ.items() if name not in _SECRETS},
+            env={name: value for name, value in os.environ.items() if name not in _SECRETS},
             # Ctrl-C is sent to all processes of a session, and the server ends its workers itself.
             start_new_session=True,
         )
@@ -141,6 +137,7 @@ def _end_process(process: subprocess.Popen[bytes]) -> None:
 
 def main() -> None:
     """Do jobs until the server closes the pipe."""
+    limit_prepared_convolutions()
     jobs = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
 

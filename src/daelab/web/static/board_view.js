@@ -10,15 +10,18 @@ const FIRST_PICTURES = ["clean", "noisy"];
 export class BoardView {
   constructor(runs) {
     this.runs = runs;
-    this.board = null;
+    this.seen = this.heads = "";
     $("board-noise").addEventListener("change", () => this.rows());
     $("board-crop").addEventListener("change", () => this.pictures().catch((error) => say($("runs-alert"), error.message)));
   }
 
   async update() {
-    if (this.board) return;
-    const { columns, rows, shown, crops } = await this.runs.backend.call("leaderboard");
-    this.board = {};
+    const board = await this.runs.backend.call("leaderboard");
+    // The file is rewritten now and then. What has not changed is left as it is.
+    const seen = JSON.stringify(board);
+    if (seen === this.seen) return;
+    this.seen = seen;
+    const { columns, rows, shown, crops } = board;
     $("board-scroll").hidden = !rows.length;
     $("board-note").textContent = rows.length ? "" : EMPTY;
     const numeric = (key) => rows.every((row) => row[columns.indexOf(key)] === "" || Number.isFinite(Number(row[columns.indexOf(key)])));
@@ -36,11 +39,14 @@ export class BoardView {
   }
 
   head(columns, isNumber) {
+    const heads = JSON.stringify([columns, ...isNumber]);
+    if (heads === this.heads) return;
+    this.heads = heads;
     const best = columns.find(({ key, better }) => better && isNumber.get(key))?.key ?? columns[0].key;
     this.table = new DataTable($("board"), {
       caption: "Leaderboard", order: [best, columns.find(({ key }) => key === best).better === "lower" ? 1 : -1],
       columns: columns.map((column) => ({
-        ...column, number: isNumber.get(column.key), width: isNumber.get(column.key) ? Math.max(6, column.title.length * 0.58 + 1.4) : 12,
+        ...column, number: isNumber.get(column.key), width: isNumber.get(column.key) ? Math.max(6, column.title.length * 0.58 + 2.4) : 12,
         draw: (value) => (value === null ? "–" : typeof value !== "number" ? value : column.digits === null ? short(value) : number(value, column.digits)),
       })),
     });
@@ -68,5 +74,7 @@ export class BoardView {
 }
 
 function fill(select, values, title = (value) => value) {
+  const chosen = select.value;
   select.replaceChildren(...values.map((value) => h("option", { value }, title(value))));
+  if (values.includes(chosen)) select.value = chosen;
 }

@@ -14,6 +14,15 @@ export const short = (value, digits = 5) => {
   return rounded !== 0 && (Math.abs(rounded) < 1e-4 || Math.abs(rounded) >= 1e7) ? rounded.toExponential() : number(rounded, Math.min(8, /\.(\d+)/.exec(`${rounded}`)?.[1].length ?? 0));
 };
 
+/** Format the marks of an axis with as few digits as tell them apart: 10.84, 10.845, 10.85. */
+export function labelMarks(values, digits) {
+  for (; digits < 12; digits++) {
+    const labels = values.map((value) => short(value, digits));
+    if (new Set(labels).size === labels.length) return labels;
+  }
+  return values.map(String);
+}
+
 /** Return about `count` round values between two values. */
 export function steps(low, high, count) {
   const raw = (high - low) / count || 1;
@@ -74,13 +83,14 @@ export function drawChart(place, lines, { title, log, along, heard }) {
   const ticks = log ? powers(low, high) : [];
   const rows = ticks.length >= 2 ? ticks : steps(low, high, 5);
   const across = steps(left, right, Math.min(10, W / 80)).filter((value) => !along.whole || Number.isInteger(value));
+  const [labels, below] = [labelMarks(rows, 3), labelMarks(across, 4)];
   const cursor = s("g", { hidden: true });
   const svg = s("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `${title} by ${along.title}. ${spoken(lines, along)}` },
-    ...rows.flatMap((value) => [
+    ...rows.flatMap((value, at) => [
       s("line", { class: "grid", x1: LEFT, x2: W - RIGHT, y1: y(value), y2: y(value) }),
-      s("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, short(value, 3)),
+      s("text", { x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, labels[at]),
     ]),
-    ...across.map((value) => s("text", { x: x(value), y: H - BOTTOM + 17, "text-anchor": "middle" }, short(value, 4))),
+    ...across.map((value, at) => s("text", { x: x(value), y: H - BOTTOM + 17, "text-anchor": "middle" }, below[at])),
     s("text", { x: LEFT - 7, y: H - BOTTOM + 17, "text-anchor": "end" }, along.title),
     ...lines.flatMap((line, at) => [line.raw && curve(thin(line.raw, x, W), at, x, y, true), curve(thin(line.points, x, W), at, x, y)]).filter(Boolean),
     cursor);

@@ -310,7 +310,7 @@ class Denoise {
   present() {
     const { picture, result, left, other } = this.shown;
     const unchanged = !result.report.model;
-    const source = picture.clean ? "Noisy" : "Original";
+    const source = ($("left-of").options[0].text = picture.clean ? "Noisy" : "Original");
     const names = left ? [left, result.report.model] : [unchanged ? "Nothing was changed" : source, "Denoised"];
     this.viewer.show({ source: picture.shown, result: result.shown, other: other?.shown }, { size: picture.size, names, single: unchanged && !other });
     this.mixed();

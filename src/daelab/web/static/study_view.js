@@ -6,6 +6,7 @@ import { drawParallel } from "./parallel.js";
 import { DataTable } from "./table.js";
 
 const EMPTY = "There are no studies yet. Start one with daelab explore.";
+const LOADING = "The study is being loaded.";
 
 export class StudyView {
   constructor(runs, columns) {
@@ -19,12 +20,15 @@ export class StudyView {
     const { studies } = await this.runs.backend.call("studies");
     const chosen = name || studies[0] || "";
     $("study-list").replaceChildren(...studies.map((study) => h("a", { href: `#runs/study/${encodeURIComponent(study)}`, "aria-current": study === chosen ? "page" : null }, study)));
-    $("study-body").hidden = !chosen;
-    $("study-note").textContent = studies.length ? "" : EMPTY;
-    if (!chosen || (!changed && chosen === this.name)) return;
     const anew = chosen !== this.name;
+    // The importance of the fields takes seconds to compute.
+    $("study-body").hidden = anew;
+    $("study-note").textContent = !studies.length ? EMPTY : anew ? LOADING : "";
+    if (!chosen || (!changed && !anew)) return;
     this.study = await this.runs.backend.call("study", { name: chosen });
     this.name = chosen;
+    $("study-body").hidden = false;
+    $("study-note").textContent = "";
     if (anew) this.head();
     this.show();
   }
