@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from beyond import STUDY, TASK, elsewhere, family, parts, photographs, ranked, records, short, weights
+from beyond import STUDY, TASK, elsewhere, family, parts, photographs, ranked, records, short, transfer, weights
 from daelab._util.files import write_text
 from daelab.evaluation.classifiers.classifier_file import ClassifierFile, read_classifier_file
 from daelab.evaluation.classifiers.registry import list_shipped_classifiers
@@ -111,6 +111,8 @@ def made_beyond(boards: dict[str, list[dict[str, Any]]]) -> list[Table]:
         found.append(parts())
     if (TASK / "leaderboard.csv").is_file():
         found.append(weights())
+    if (TASK / "transfer.csv").is_file():
+        found.append(transfer())
     if "cbsd68" in boards:
         found.append(photographs(ranked(boards["cbsd68"])))
     return found

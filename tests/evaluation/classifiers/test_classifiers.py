@@ -150,7 +150,13 @@ def test_tables_are_scikit_learns(answers: tuple[np.ndarray, np.ndarray, int]) -
 
 @pytest.mark.parametrize(
     ("noisy", "denoised", "clean", "expected"),
-    [(0.5, 0.8, 0.9, 0.75), (0.5, 0.4, 0.9, -0.25), (0.2, 0.2, 0.7, 0.0), (0.6, 0.7, 0.6, math.nan)],
+    [
+        (0.5, 0.8, 0.9, 0.75),
+        (0.5, 0.4, 0.9, -0.25),
+        (0.2, 0.2, 0.7, 0.0),
+        (0.6, 0.7, 0.6, math.nan),
+        (0.4, 0.2, 0.3, math.nan),  # nothing was lost that could be recovered
+    ],
 )
 def test_recovered(noisy: float, denoised: float, clean: float, expected: float) -> None:
     assert recovered_f1(noisy, denoised, clean) == pytest.approx(expected, nan_ok=True)
@@ -497,6 +503,7 @@ def write_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "        return x.mean((2, 3))\n"
         "def broken(): raise RuntimeError('no weights\\nhere')\n"
         "def number(): return 3\n"
+        "def lazy(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))\n"
         "class Flat(Net):\n"
         "    def forward(self, x): return x.flatten()\n"
     )
@@ -542,11 +549,8 @@ def test_a_judge_from_onnx(fixed: tuple[int, ...], tmp_path: Path, colours: Data
     found = load_classifier(str(tmp_path / "mine.onnx"))
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
     assert found.classes == NAMES
-    if fixed[:1] != (7,):
-        np.testing.assert_array_equal(found(pixels).numpy(), colours.test.labels)
-    else:  # 30 is no multiple of 7
-        with pytest.raises(ValueError, match="mine.onnx"):
-            found(pixels)
+    # 30 is no multiple of 7, so the last batch of such a graph is filled.
+    np.testing.assert_array_equal(found(pixels).numpy(), colours.test.labels)
 
 
 CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -609,10 +613,10 @@ def test_what_ships_judges_as_its_header_says(name: str, request: pytest.Fixture
     card = read_classifier_metadata(path)
     assert card.name == name
     said = card.metrics["test"]["accuracy"][card.tta]
-    assert said >= 0.94
+    assert said >= (0.88 if name == "unseen" else 0.94)  # a smaller network, which also withstands noise better
     root = request.getfixturevalue("cifar_root") if card.data["name"] == "cifar10" else None
     test = load_dataset(card.data["name"], root, download=False, train=False).test
-    places = np.linspace(0, len(test) - 1, 400).astype(np.int64)
+    places = np.linspace(0, len(test) - 1, 200).astype(np.int64)
     x = torch.from_numpy(test.batch(places)).float() / 255
     right = float((load_classifier(name)(x).numpy() == test.labels[places]).mean())
     assert right == pytest.approx(said, abs=0.04)
@@ -673,6 +677,22 @@ def test_scores_of_the_wrong_shape_are_named(tmp_path: Path, monkeypatch: pytest
     write_module(tmp_path, monkeypatch)
     with pytest.raises(ValueError, match=r"\(1440,\) for 30 images|for 30 images"):
         load_classifier("mine_for_daelab:Flat")(pixels)
+
+
+def test_scores_that_are_no_numbers_are_refused(pixels: Tensor) -> None:
+    """NaN would count as the first class, and the accuracy would look like one."""
+    scores = torch.zeros(len(pixels), 3)
+    scores[7, 1] = math.nan
+    with pytest.raises(ValueError, match="classifier broken: it returned NaN"):
+        Classifier("broken", lambda _: scores, NAMES)(pixels)
+    scores[7, 1] = -math.inf  # the logarithm of a probability of zero
+    assert Classifier("sure", lambda _: scores, NAMES)(pixels).shape == (30,)
+
+
+def test_a_network_that_is_not_complete_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_module(tmp_path, monkeypatch)
+    with pytest.raises(ValueError, match="classifier mine_for_daelab:lazy: ValueError: Attempted to use an uninit"):
+        load_classifier("mine_for_daelab:lazy")
 
 
 def test_only_vit_takes_a_path() -> None:

@@ -27,6 +27,7 @@ def load_classifier(text: str, path: str | Path | None = None, device: torch.dev
 
         builtin            daelab's classifier for CIFAR-10
         holdout            a second one of another architecture, which no denoiser is trained against
+        unseen             a third one, with which no denoiser is chosen either
         photos             daelab's classifier for the bundled photographs
         vit                the paper's vision transformer (extra `classifier`); see `load_vit`
         FILE.safetensors   a file of `daelab train-judge`
@@ -129,7 +130,8 @@ def _shipped(name: str, _path: Path | None, device: torch.device) -> Classifier:
 
 
 CLASSIFIERS: PluginTable[ClassifierReader] = PluginTable(
-    "classifiers", {name: partial(_shipped, name) for name in ("builtin", "holdout", "photos")} | {"vit": load_vit}
+    "classifiers",
+    {name: partial(_shipped, name) for name in ("builtin", "holdout", "photos", "unseen")} | {"vit": load_vit},
 )
 """The classifiers by name: functions of the path of the weights, or None, and the device."""
 

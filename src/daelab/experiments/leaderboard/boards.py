@@ -73,7 +73,7 @@ BOARDS = {
             "salt-and-pepper(0.05)",
             "poisson(30)",
         ),
-        ("builtin", "holdout"),
+        ("builtin", "holdout", "unseen"),
         # One of each kind, since the classifiers take minutes for each.
         filters=("nlm", "wavelet", "wiener", "bm3d"),
         unseen_images=2000,
