@@ -25,12 +25,11 @@ from PIL import Image
 from daelab._util.files import replace_file
 from daelab.experiments.compared_runs import ComparedPoint, ComparedRun
 from daelab.experiments.comparison import Comparison
-from daelab.experiments.comparison_page import compute_importances, draw_cost_figures, draw_parallel_figure
+from daelab.experiments.comparison_page import draw_cost_figures, draw_field_figures
 from daelab.experiments.fields import shorten_field_names
 from daelab.experiments.leaderboard.figures import LeaderboardPoint, draw_leaderboard_figures
 from daelab.experiments.leaderboard.measure import NOTHING
 from daelab.experiments.reports.charts import pareto_figure
-from daelab.experiments.reports.search_charts import importance_figure
 from daelab.experiments.reports.style import MUTED, PALETTE, apply_style, new_figure, save_figure
 
 ROOT = Path(__file__).parents[1]
@@ -161,10 +160,7 @@ def draw_comparison_figures(compared: Comparison, out: Path) -> None:
     known = [run for run in compared.runs if run.psnr is not None]
     finished = [run for run in known if run.status == "finished"] or known
     fields = {field: name for field, name in shorten_field_names(compared.fields).items() if field != "seed"}
-    draw_parallel_figure(fields, finished, out)
-    shares, _ = compute_importances(finished, fields)
-    if shares:
-        importance_figure(shares, out / "importance.svg")
+    draw_field_figures(fields, finished, out)
 
 
 def draw_costs(path: Path, out: Path) -> None:

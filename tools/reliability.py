@@ -141,8 +141,8 @@ PROMISES: list[tuple[str, str, str]] = [
     ),
     (
         "A network or a loss of the user's own runs only if the user names it again. Its tiles equal the whole "
-        "picture, and its mistakes are one line.",
-        "`tests/models/test_external.py`, `tests/training/test_losses.py`",
+        "picture. Its mistakes, and those of a plugin's noise, are one line.",
+        "`tests/models/test_external.py`, `tests/training/test_losses.py`, `tests/noise/test_noise.py`",
         "",
     ),
     (

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from daelab._util.text import hide_password
@@ -480,6 +481,24 @@ def test_a_network_of_the_user_is_searched(
         run_search(SearchRequest(None, "tiny", resume=True), Watcher())
 
 
+@pytest.mark.parametrize("channels", [1, 5])
+def test_images_of_other_channels_are_searched(channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    sizes = {"train_images": 24, "val_images": 8, "test_images": 4}
+    images = {name: rng.integers(0, 256, (count, 8, 8, channels), np.uint8) for name, count in sizes.items()}
+    np.savez(tmp_path / "bands.npz", **images)
+    name = f"nets_of_{channels}"
+    (tmp_path / f"{name}.py").write_text(
+        f"from torch import nn\n\ndef make():\n    net = nn.Conv2d({channels}, {channels}, 3, 1, 1)\n"
+        f"    net.channels = {channels}\n    return net\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for spec in {"stages": [2], "channels": channels}, f"{name}:make":
+        fields = tiny(tmp_path / "bands.npz", spec=spec, training={"epochs": 1, "lr": [0.01, 0.02]})
+        study = searched(fields, f"study-{str(spec)[2:6]}".replace("'", ""))
+        assert [(row.state, row.reason) for row in study.rows()] == [("finished", "")] * 2
+
+
 def test_a_full_disk_puts_the_trial_back(pictures_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "runs/tiny-0/best.safetensors")
@@ -690,13 +709,28 @@ def test_mistakes_in_what_to_compare(tmp_path: Path) -> None:
         compare(["a", "logged"])
 
 
+def test_the_folder_that_a_ledger_names_is_not_opened(tmp_path: Path) -> None:
+    """The ledger may be a stranger's, so curves are read from the folder of the run's name alone."""
+    for name in ("mine", "theirs"):
+        written(name, 25.0, seed=len(name))
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text("epoch,val_loss\n1,root:x:0:0\n")
+        Ledger().record(name, folder=str(tmp_path / name))
+    own = get_run_folder("mine")
+    own.path.mkdir(parents=True)
+    own.write_metrics([{"epoch": 1, "val_loss": 0.5}])
+    curves = {run.name: list(run.curve) for run in compare(["mine", "theirs"]).runs}
+    assert curves == {"mine": [{"epoch": 1, "val_loss": 0.5}], "theirs": []}
+
+
 def test_the_field_that_matters_is_found() -> None:
     names = []
     for number, (lr, batch) in enumerate((lr, batch) for lr in (0.1, 0.2, 0.3) for batch in (16, 32, 64)):
         names.append(f"r{number}")
         written(names[-1], 20 + 30 * lr + batch / 640, lr=lr, batch=batch)
     found = compare(names)
-    shares, _ = compute_importances(list(found.runs), {"training.lr": "lr", "training.batch": "batch"})
+    cells = {name: [run.fields[f"training.{name}"] for run in found.runs] for name in ("lr", "batch")}
+    shares, _ = compute_importances(cells, [run.psnr or 0.0 for run in found.runs])
     assert shares["lr"] > 0.9
     assert sum(shares.values()) == pytest.approx(1)
 

@@ -160,7 +160,10 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "betas": ({"training": {"betas": [0.9, 1.0]}}, "training.betas.1: must be less than 1 (found 1.0)"),
     "seed": ({"seed": -1}, "seed: must be greater than or equal to 0 (found -1)"),
     "two": ({"seed": -1, "training": {"lr": 0}}, "(found -1); and 1 more"),
-    "no table": ({"data": "photos"}, "data: must be a valid dictionary"),
+    "no table": ({"data": "photos"}, "data: must be a table of fields (found 'photos')"),
+    "truth as a number": ({"training": {"epochs": True}}, "training.epochs: must be a number, not true"),
+    "truth as a fraction": ({"training": {"lr": False}}, "training.lr: must be a number, not false"),
+    "truth as an optional number": ({"data": {"train": True}}, "data.train: must be a number, not true"),
     "momentum": ({"training": {"momentum": 0.9}}, "training.momentum belongs to optimiser 'sgd'"),
     "crop": ({"data": {"name": "folder:x", "crop": 30}}, "data.crop is 30; this architecture needs a multiple of 4"),
 }

@@ -109,6 +109,11 @@ def interrupt(wanted: Recipe, name: str, *steps: int, signum: int = signal.SIGIN
     return fit_denoiser(load_run_recipe(name), name, resume=True)
 
 
+def test_a_run_that_no_command_finds_is_not_said_to_resume(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted, match="^interrupted$"):
+        fit_denoiser(tiny(epochs=1), "a", runs_root=tmp_path / "elsewhere", progress=Watcher(1))
+
+
 # Resuming
 
 WAYS: dict[str, dict[str, Any]] = {

@@ -128,13 +128,13 @@ def recovered_f1(noisy: float, denoised: float, clean: float) -> float:
         clean: The F1 on clean images.
 
     Returns:
-        1 if denoising restores the F1 of clean images, 0 if it changes nothing; nan if noise changes nothing.
+        1 if denoising restores the F1 of clean images, 0 if it changes nothing; nan if noise does not lower the F1.
 
     >>> recovered_f1(0.5, 0.8, 0.9)
     0.75
     """
     # Rounded, so that the rounding errors of the differences do not show.
-    return round((denoised - noisy) / (clean - noisy), 12) if clean != noisy else math.nan
+    return round((denoised - noisy) / (clean - noisy), 12) if clean > noisy else math.nan
 
 
 def bootstrap_f1(matrix: Ints, draws: int = 1000, seed: int = 0) -> tuple[float, float]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from daelab.experiments.fields import flatten_fields, format_field_value
 from daelab.experiments.seed_range import compute_seed_range, is_within_seed_range
-from daelab.runs.folder import RunFolder, get_run_folder
+from daelab.runs.folder import get_run_folder
 from daelab.training.recipe import Recipe, is_classifier_recipe, parse_recipe
 
 
@@ -42,7 +41,7 @@ class ComparedRun:
     images_per_second: float | None
     """The training images per second."""
     curve: Sequence[Mapping[str, float]]
-    """The rows of its metrics.csv; none if its folder is on another computer."""
+    """The rows of its metrics.csv; none if its folder is elsewhere."""
     validation_images: int | None = None
     """The number of validation images."""
 
@@ -127,8 +126,6 @@ def read_compared_run(row: Mapping[str, Any]) -> ComparedRun:
     if is_classifier_recipe(row["recipe"]):
         raise ValueError(f"run {row['name']} is the training of a classifier; only denoisers can be compared")
     recipe = parse_recipe(row["recipe"], where=f"run {row['name']}")
-    here = get_run_folder(row["name"])
-    folder = here if here.recipe.is_file() else RunFolder(Path(row["folder"] or here.path))
     return ComparedRun(
         name=row["name"],
         status=row["status"],
@@ -141,7 +138,8 @@ def read_compared_run(row: Mapping[str, Any]) -> ComparedRun:
         epochs=row["epochs_done"],
         seconds=row["seconds"],
         images_per_second=row["images_per_second"],
-        curve=folder.read_metrics(),
+        # The folder that the row names is not opened, since the ledger may be a stranger's.
+        curve=get_run_folder(row["name"]).read_metrics(),
         validation_images=row["val_size"],
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,16 +76,8 @@ def write_comparison_page(
     fields = {field: name for field, name in shorten_field_names(compared.fields).items() if field != "seed"}
     # With fields changed one at a time, or with scores that cannot be compared, these figures would show little.
     if fields and finished and not against and not compared.mixed:
-        figures = {draw_parallel_figure(fields, finished, out): out / "parallel.svg"}
-        shares, why = compute_importances(finished, fields)
-        if shares:
-            importance_figure(shares, out / "importance.svg")
-            figures[
-                "The share of the differences between these runs that each field explains, estimated by a forest of "
-                "regression trees (fANOVA). It holds for the values that were tried, and for no others."
-            ] = out / "importance.svg"
-        elif why:
-            left_out.append(why)
+        figures, why = draw_field_figures(fields, finished, out)
+        left_out += [why] if why else []
         sections.append(ReportSection("Fields", figures=figures))
     if front := draw_cost_figures(compared, out):
         sections.append(ReportSection("Quality against cost", figures=front))
@@ -155,46 +147,60 @@ def _numbers(names: Mapping[str, str]) -> str:
     return " The numbers are the rows of the table above." if "1" in names.values() else ""
 
 
-def draw_parallel_figure(fields: Mapping[str, str], finished: list[ComparedRun], out: Path) -> str:
-    """Draw `parallel.svg`, in which each run is a line through the values of its fields to its PSNR.
-
-    Args:
-        fields: The title of each field, by its dotted name.
-        finished: The finished runs.
-        out: The folder of the figure.
-
-    Returns:
-        The caption.
-    """
-    cells = {name: [_cell(run, field) for run in finished] for field, name in fields.items()}
-    psnrs = [run.psnr or 0.0 for run in finished]
-    parallel_figure(cells, psnrs, METRICS["psnr"].axis, out / "parallel.svg")
-    return (
-        "Each run is a line through the values of its fields to its PSNR. Bluer lines have a higher PSNR; the best run "
-        "is orange."
-    )
-
-
 def _cell(run: ComparedRun, field: str) -> Any:
     value = run.fields.get(field)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else format_field_value(value)
 
 
-def compute_importances(finished: list[ComparedRun], fields: Mapping[str, str]) -> tuple[dict[str, float], str]:
+def draw_field_figures(
+    fields: Mapping[str, str], finished: Sequence[ComparedRun], out: Path
+) -> tuple[dict[str, Path], str]:
+    """Draw `parallel.svg` and, where it can be estimated, `importance.svg`.
+
+    Args:
+        fields: The title of each field, by its dotted name.
+        finished: The finished runs.
+        out: The folder of the figures.
+
+    Returns:
+        the figures by what they show, and the reason why the importance is missing, if it is.
+    """
+    cells = {title: [_cell(run, field) for run in finished] for field, title in fields.items()}
+    psnrs = [run.psnr or 0.0 for run in finished]
+    parallel_figure(cells, psnrs, METRICS["psnr"].axis, out / "parallel.svg")
+    figures = {
+        "Each run is a line through the values of its fields to its PSNR. Bluer lines have a higher PSNR; the best run "
+        "is orange.": out / "parallel.svg"
+    }
+    shares, why = compute_importances(cells, psnrs)
+    if shares:
+        importance_figure(shares, out / "importance.svg")
+        figures[
+            "The share of the differences between these runs that each field explains, estimated by a forest of "
+            "regression trees (fANOVA). It holds for the values that were tried, and for no others."
+        ] = out / "importance.svg"
+    return figures, why
+
+
+def compute_importances(cells: Mapping[str, Sequence[Any]], psnrs: Sequence[float]) -> tuple[dict[str, float], str]:
     """Estimate the share of the differences in PSNR that each field explains.
 
     Args:
-        finished: The finished runs.
-        fields: The title of each field, by its dotted name.
+        cells: The value of each finished run in each field, by the title of the field.
+        psnrs: The PSNR of each finished run, in dB.
 
     Returns:
         the shares by title, and an empty text; or no shares, and the reason. With one field alone both are empty.
     """
-    varying = [field for field in fields if len({str(_cell(run, field)) for run in finished}) > 1]
-    if len(varying) < 2:
+    if len(cells) < 2:
         return {}, ""
-    if len(finished) < _FEWEST:
-        return {}, f"the importance of the fields was not estimated: {len(finished)} finished runs are too few"
+    if len(psnrs) < _FEWEST:
+        return {}, f"the importance of the fields was not estimated, which takes {_FEWEST} finished runs"
+    texts = {
+        title: [str(value) for value in values] for title, values in cells.items() if len(set(map(str, values))) > 1
+    }
+    if len(texts) < 2:
+        return {}, ""
     try:
         import optuna
         import sklearn  # noqa: F401  # fANOVA needs it
@@ -202,16 +208,17 @@ def compute_importances(finished: list[ComparedRun], fields: Mapping[str, str]) 
         return {}, "the importance of the fields was not estimated: pip install 'daelab[search]'"
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize")
-    texts = {field: [str(_cell(run, field)) for run in finished] for field in varying}
-    spans = {field: optuna.distributions.CategoricalDistribution(sorted(set(texts[field]))) for field in varying}
-    for at, run in enumerate(finished):
-        point = {field: texts[field][at] for field in varying}
-        study.add_trial(optuna.create_trial(params=point, distributions=dict(spans), value=run.psnr))
+    spans = {
+        title: optuna.distributions.CategoricalDistribution(sorted(set(values))) for title, values in texts.items()
+    }
+    for at, psnr in enumerate(psnrs):
+        point = {title: values[at] for title, values in texts.items()}
+        study.add_trial(optuna.create_trial(params=point, distributions=dict(spans), value=psnr))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna warns that fANOVA is experimental
         forest = optuna.importance.FanovaImportanceEvaluator(seed=0)
         importances = optuna.importance.get_param_importances(study, evaluator=forest)
-    return {fields[field]: float(share) for field, share in importances.items()}, ""
+    return {title: float(share) for title, share in importances.items()}, ""
 
 
 def draw_cost_figures(compared: Comparison, out: Path) -> dict[str, Path]:

@@ -68,7 +68,7 @@ def export_model(model: str | Path, path: str | Path, *, overwrite: bool = False
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists; --overwrite (in Python, overwrite=True) replaces it")
+        raise FileExistsError(f"{path} exists; overwrite=True replaces it")
     check_parent_folder(path)
     check_onnx_installed()
     network, card = load_named_network(model)

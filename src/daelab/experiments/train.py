@@ -19,8 +19,7 @@ from daelab._util.plugins import name_object
 from daelab.datasets.arrays import make_dataset
 from daelab.datasets.base import Dataset
 from daelab.datasets.registry import HANDED_OVER, USAGE_TERMS
-from daelab.denoising.classical import CLASSICAL_PREFIX
-from daelab.denoising.named_models import find_model, load_named_network
+from daelab.denoising.named_models import find_model, load_named_network, load_storable_network
 from daelab.denoising.noise_identification.network import NoiseIdentifier
 from daelab.evaluation.classifiers.recipe import DEFAULT_CLASSIFIER_RECIPE, ClassifierRecipe, load_classifier_recipe
 from daelab.evaluation.evaluate import LossFunction
@@ -295,11 +294,9 @@ def check_evaluated_model(model: str | Path, path: str | Path) -> tuple[Path, Pa
         NotADirectoryError: The file would lie in something that is no folder.
     """
     path = _check_free(path, "a model file")
-    factory, weights = split_model_name(model)
-    if (factory and not weights) or str(model).startswith(CLASSICAL_PREFIX) or str(model).lower().endswith(".onnx"):
-        raise ValueError(f"{model} cannot be saved as a model file with its scores; only networks can")
+    load_storable_network(model)
     check_parent_folder(path)
-    return path, find_model(weights)
+    return path, find_model(split_model_name(model)[1])
 
 
 def _history(rows: list[dict[str, float]]) -> dict[str, Any]:

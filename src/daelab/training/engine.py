@@ -28,7 +28,7 @@ from daelab._util.distributed import (
     wrap_data_parallel,
 )
 from daelab._util.hardware import choose_device, synchronize
-from daelab.runs.folder import RunFolder, choose_run_name, find_runs_of_group, get_run_folder
+from daelab.runs.folder import RunFolder, choose_run_name, find_runs_of_group, get_run_folder, get_runs_root
 from daelab.runs.ledger import Ledger
 from daelab.runs.process_lock import lock_run
 from daelab.runs.run_row import RunRow
@@ -192,15 +192,20 @@ class Trainer:
                     raise ValueError(self._explain_divergence())
                 if signum:
                     self._save(record)
-                    raise TrainingInterrupted(self.run.name, signum, self.task.command)
+                    raise self._make_interruption(signum)
                 self._finish_epoch(record)
 
             def report(done: int, images: int) -> None:
                 record.progress.test(done, images)
                 if caught:
-                    raise TrainingInterrupted(self.run.name, caught[0], self.task.command)
+                    raise self._make_interruption(caught[0])
 
             return self.task.finish(state, self.run, report)
+
+    def _make_interruption(self, signum: int) -> TrainingInterrupted:
+        # The command finds only runs in the usual folder. Another one may be temporary.
+        is_found = self.run.path.parent.absolute() == get_runs_root().absolute()
+        return TrainingInterrupted(self.run.name, signum, self.task.command if is_found else "")
 
     def _run_epoch(self, record: RunRecord, caught: list[int]) -> int:
         """Do the remaining steps of the epoch, and return a signal that ended it early, or 0."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from daelab.datasets.base import Images
 from daelab.evaluation.classifiers.registry import load_classifier
 from daelab.evaluation.evaluate import NoisyBatch, iterate_noisy_batches, score_with_classifier
 from daelab.evaluation.metrics import EVALUATION_BATCH
+from daelab.runs.samples import read_samples
 from daelab.training.objective import make_network_input
 from daelab.training.recipe import Recipe
 
@@ -77,7 +76,7 @@ class NoisyValidationSet:
             kind: _show_colors(images[:SAMPLES]).clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
             for kind, images in pictures.items()
         }
-        history = _read_history(path)
+        history: dict[str, Any] = {name: part for name, part in read_samples(path).items() if name.startswith("epoch_")}
         if epoch.bit_length() not in (int(name.removeprefix("epoch_")).bit_length() for name in history):
             history[f"epoch_{epoch}"] = arrays["denoised"]
         write_file(path, lambda part: np.savez(part, **arrays, **history))
@@ -86,13 +85,6 @@ class NoisyValidationSet:
 def _show_colors(images: Tensor) -> Tensor:
     """Return three channels of images (N, C, H, W), to show them."""
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
-
-
-def _read_history(path: Path) -> dict[str, Any]:
-    """Return the samples of earlier epochs, or none if the file is missing or damaged."""
-    with suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as samples:
-        return {name: samples[name] for name in samples.files if name.removeprefix("epoch_").isdecimal()}
-    return {}
 
 
 class ClassifierValidation:

@@ -47,7 +47,7 @@ class Classifier:
             (N,) int64 on the CPU, indices into `classes`.
 
         Raises:
-            ValueError: The classifier does not give (N, K) scores.
+            ValueError: The classifier does not give (N, K) scores, or gives NaN.
         """
         logits = torch.as_tensor(self.logits(images))
         count = len(self._columns) or len(self.classes)
@@ -56,6 +56,8 @@ class Classifier:
                 f"classifier {self.name}: it returned the shape {tuple(logits.shape)} for {len(images)} images;"
                 f" expected the scores of {count} classes for each image"
             )
+        if logits.isnan().any():
+            raise ValueError(f"classifier {self.name}: it returned NaN; its weights may be damaged")
         if self._columns:
             logits = logits[:, list(self._columns)]
         return logits.float().argmax(1).cpu()

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,13 +56,14 @@ def load_onnx_classifier(path: Path, _device: torch.device) -> Classifier:
     def logits(x: Tensor) -> Tensor:
         x = resize_images(x.cpu(), (shape[2] or x.shape[2], shape[3] or x.shape[3]))
         pixels = x.numpy().astype(kind, copy=False)
-        # A graph of a fixed batch size takes no other, so the images are given in steps of it.
+        # A graph of a fixed batch size takes no other, so the images are given in steps of it, and the last is filled.
         step = shape[0] or len(pixels)
+        pixels = np.concatenate([pixels, np.repeat(pixels[-1:], -len(x) % step, 0)])
         try:
             outs = [session.run(None, {entry.name: pixels[i : i + step]})[0] for i in range(0, len(pixels), step)]
         except Exception as error:
             raise ValueError(f"classifier {path}: {shorten_error(error)}") from None
-        return torch.cat([torch.from_numpy(out) for out in outs])
+        return torch.cat([torch.from_numpy(out) for out in outs])[: len(x)]
 
     classes = _names(session.get_modelmeta().custom_metadata_map.get("classes", "[]"))
     return Classifier(str(path), logits, classes, f"ONNX, onnxruntime {sys.modules['onnxruntime'].__version__}")
@@ -84,11 +86,12 @@ def load_factory_classifier(text: str, device: torch.device) -> Classifier:
     factory = import_object(text, "classifier")
     try:
         network = factory()
+        if isinstance(network, nn.Module):
+            network = network.to(device).eval().requires_grad_(False)
     except Exception as error:  # the user's code may raise anything
         raise ValueError(f"classifier {text}: {summarize_error(error)}") from None
     if not isinstance(network, nn.Module):
         raise ValueError(f"classifier {text}: the function returned {type(network).__name__}, not an nn.Module")
-    network = network.to(device).eval().requires_grad_(False)
     size = getattr(network, "size", None)
 
     def logits(x: Tensor) -> Tensor:

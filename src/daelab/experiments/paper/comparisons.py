@@ -160,7 +160,7 @@ def run_comparisons(
         place = get_run_folder("study-" + name.replace(", ", "-").replace(" ", "-"), folder)
         done = place.read_metrics()
         if len(done) < recipe.training.epochs or load_recipe(place.recipe).sha256 != recipe.sha256:
-            say(f"training study/{name}: {recipe.training.epochs} epochs")
+            say(f"training study/{name}, epochs: {recipe.training.epochs}")
             resume = place.recipe.is_file() and load_recipe(place.recipe).sha256 == recipe.sha256
             done = fit_denoiser(
                 recipe,

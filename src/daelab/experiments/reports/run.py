@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from daelab.denoising.denoiser import Denoiser
 from daelab.denoising.noisy_images import make_noisy_versions
 from daelab.evaluation.metrics import METRICS
@@ -20,6 +18,7 @@ from daelab.image_io.picture import Picture
 from daelab.image_io.write import write_picture
 from daelab.models.architectures.external import ModuleArchitecture
 from daelab.runs.folder import RunFolder
+from daelab.runs.samples import read_samples
 from daelab.training.recipe import Recipe, load_recipe
 
 _PHOTOS = ("cat", "coffee")
@@ -55,9 +54,9 @@ def write_run_report(run: RunFolder) -> Path:
         "Loss and PSNR by epoch. The noise of the validation images is the same in every epoch, so their curve shows "
         "the network alone. The ring marks the epoch whose network is kept.": curves
     }
-    if (run.path / "samples.npz").is_file():
-        with np.load(run.path / "samples.npz", allow_pickle=False) as kept:
-            samples_figure(kept["clean"], kept["noisy"], kept["denoised"], samples)
+    images = read_samples(run.samples)
+    if images.keys() >= {"clean", "noisy", "denoised"}:
+        samples_figure(images["clean"], images["noisy"], images["denoised"], samples)
         figures[
             "Validation images: clean, noisy, and denoised by the kept network. Edges are restored, and fine structure "
             "is lost where the noise hides it."

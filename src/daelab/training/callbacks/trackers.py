@@ -30,6 +30,7 @@ from daelab.errors import make_unknown_name_error
 from daelab.models.architectures.external import ModuleArchitecture
 from daelab.models.build import build_network
 from daelab.runs.folder import RunFolder, get_run_folder
+from daelab.runs.samples import read_samples
 from daelab.training.callbacks.progress import TrainingProgress
 from daelab.training.callbacks.record import classify_end
 from daelab.training.callbacks.service_trackers import MLflow, Trackio, WandB, flatten_recipe
@@ -268,10 +269,8 @@ def load_sample_images(run: RunFolder) -> np.ndarray[Any, np.dtype[np.uint8]]:
     Args:
         run: The folder of the run.
     """
-    with np.load(run.path / "samples.npz", allow_pickle=False) as samples:
-        lines = [
-            np.concatenate(list(samples[kind].transpose(0, 2, 3, 1)), 1) for kind in ("clean", "noisy", "denoised")
-        ]
+    samples = read_samples(run.samples)
+    lines = [np.concatenate(list(samples[kind].transpose(0, 2, 3, 1)), 1) for kind in ("clean", "noisy", "denoised")]
     return np.concatenate(lines)
 
 

@@ -196,7 +196,7 @@ class ClassificationTask(TrainingTask[ClassificationBatch]):
         return {
             "images": f"{len(self.labels):,} ({self.recipe.data.name}), {len(self.dataset.classes)} classes",
             "network": f"{_count_parameters(state):,} parameters, {million:.1f} M MACs per image",
-            "precision": f"{self.precision} on {self.device}, {torch.get_num_threads()} threads",
+            "precision": f"{self.precision} on {self.device}, threads: {torch.get_num_threads()}",
         }
 
     def describe_for_ledger(self, state: TrainingState) -> dict[str, Any]:

@@ -239,7 +239,7 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
             "images": f"{train:,} to train on, {val:,} to validate on ({self.recipe.data.name})",
             "noise": str(self.recipe.noise),
             "network": f"{spec.parameters:,} parameters, {spec.macs(*self.image_size) / 1e6:.1f} M MACs per image",
-            "precision": f"{self.precision} on {self.device}, {torch.get_num_threads()} threads",
+            "precision": f"{self.precision} on {self.device}, threads: {torch.get_num_threads()}",
             **shared,
         }
 
@@ -375,7 +375,7 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         )
         save_model(run.best, cast(Network, state.kept), metadata)
         assert self._denoise is not None
-        self.validation.write_samples(run.path / "samples.npz", self._denoise, state.best.epoch)
+        self.validation.write_samples(run.samples, self._denoise, state.best.epoch)
 
     def summarize(self, state: TrainingState) -> dict[str, Any]:
         """Return the scores of the best epoch, in the ledger's columns.
