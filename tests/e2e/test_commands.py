@@ -206,7 +206,7 @@ MISTAKES = [
     (("evaluate", "small", "--data", "photos", "--levels", "15,-5"), "sigma must be at least 0"),
     (("evaluate", "small", "--data", "cbsd68", "--data-root", "nowhere"), "cbsd68 is not in nowhere"),
     (("evaluate", "small", "--data", "photos", "--all"), "photos has a test part of its own"),
-    (("evaluate", "baseline:nlm", "--data", "photos", "--save", "x.safetensors"), "only networks can"),
+    (("evaluate", "baseline:nlm", "--data", "photos", "--save", "x.safetensors"), "has no model file"),
     (("evaluate", "small", "--data", "photos", "--save", "runs/small/best.safetensors"), "exists; remove it"),
     (("evaluate", "small", "--data", "photos", "--save", "runs/small/recipe.toml/x.safetensors"), "recipe.toml"),
     (("evaluate", "nothing", "--data", "photos", "--save", "x.safetensors"), "nothing"),

@@ -245,7 +245,7 @@ def test_mistakes(files: dict[str, Path], made: dict[str, ExportedModel], tmp_pa
         export_model(files["model-c"], tmp_path / "x.pb")
     with pytest.raises(ValueError, match="already an ONNX file"):
         export_model(made["model-c"].path, tmp_path / "x.onnx")
-    with pytest.raises(FileExistsError, match="--overwrite"):
+    with pytest.raises(FileExistsError, match="overwrite=True replaces it"):
         export_model(files["model-c"], made["model-c"].path)
     with pytest.raises(FileNotFoundError):
         OnnxModel(tmp_path / "nowhere.onnx")
