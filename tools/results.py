@@ -77,7 +77,7 @@ def main() -> None:
 
 FIGURES = {
     "psnr-over-multiplications": "CIFAR-10: PSNR against multiplications per pixel; up and to the left is better",
-    "recognised-over-psnr": "CIFAR-10: the recovered F1 of two classifiers against PSNR",
+    "recognised-over-psnr": "CIFAR-10: the recovered F1 of three classifiers against PSNR",
 }
 """The figures of CIFAR-10's leaderboard: name -> caption."""
 
