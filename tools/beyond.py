@@ -101,8 +101,9 @@ def photographs(board: list[dict[str, Any]]) -> Table:
     first = board[0]
     note = (
         f"CBSD68, {first['images']:.0f} photographs, unclipped Gaussian noise of a standard deviation of 15, 25 and 50 "
-        "of 255 (the literature's protocol): mean PSNR, dB; SSIM at 25. Each network is the same at all levels "
-        "and does not get the level as input; the classical methods are tuned to each level. As published: "
+        "of 255 (the literature's protocol): mean PSNR, dB; SSIM at 25. No network is told the level: photo-s.level "
+        "estimates it, and automatic, the default, chooses a model. The classical methods are tuned to each level. "
+        "As published: "
         "Zhang et al., 2017. Speed: docs/performance.md."
     )
     columns = ["model", "parameters", "sigma 15", "25", "50", "SSIM"]
