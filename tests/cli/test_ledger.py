@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from daelab.cli import main
+from daelab.cli.console import format_command
 from daelab.runs.ledger import Ledger
 
 Run = Callable[..., tuple[int, str, str]]
@@ -92,3 +93,15 @@ def test_a_mistake_is_one_clear_line(words: tuple[str, ...], line: str, run: Run
     assert (code, out) == (2, "")
     assert err.startswith(f"daelab: {line}")
     assert err.count("\n") == 1
+
+
+def test_reading_commands_create_no_ledger(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DAELAB_LEDGER", f"sqlite:///{tmp_path}/new/ledger.db")
+    assert run("ledger", "list")[:2] == (
+        0,
+        f"no runs yet; start one with: {format_command('train', '--recipe', 'quick')}\n",
+    )
+    assert json.loads(run("ledger", "list", "--json")[1]) == []
+    assert run("ledger", "show", "a")[2] == "daelab: unknown run 'a': there are no runs yet\n"
+    assert run("ledger", "export", "a.csv")[2] == "daelab: there are no runs to export yet\n"
+    assert list(tmp_path.iterdir()) == []

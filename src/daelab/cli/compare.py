@@ -48,7 +48,17 @@ def compare(
             raise ValueError(f"give at least one picture to compare with {names[0]}: daelab compare CLEAN NOISY...")
         _compare_images(names[0], names[1:], max_pixels, as_json)
         return
+    for name in names:
+        if Path(name).is_dir():
+            _check_folder_of_run(name)
     _compare_runs(names, study, plot, against, storage, as_json)
+
+
+def _check_folder_of_run(name: str) -> None:
+    from daelab.runs.folder import get_runs_root
+
+    if not (get_runs_root() / name / "recipe.toml").is_file():
+        raise ValueError(f"{name} is a folder; name runs, or pictures such as {Path(name) / 'PICTURE.png'}")
 
 
 def _is_image(name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,10 +11,29 @@ from daelab.cli.console import format_command, format_count, print_json, print_r
 from daelab.cli.help import HelpfulCommand, HelpfulGroup, complete_runs
 from daelab.cli.options import Json, LedgerUrl, Overwrite
 
+if TYPE_CHECKING:
+    from daelab.runs.ledger import Ledger
+
 _METRIC_COLUMNS = {"val_psnr": "val_psnr_batch", "val_psnr_image": "val_psnr"}
 """Columns of the ledger whose names are those of the paper's log -> the columns of metrics.csv with the same values."""
 
+
 app = typer.Typer(name="ledger", cls=HelpfulGroup, help="Show, export and import the ledger of all runs.")
+
+
+def _open(url: str | None) -> Ledger | None:
+    """Open the ledger to read it; None if it does not exist yet. A file that the user names must exist."""
+    from daelab.runs.database import find_missing_file, resolve_database_url
+    from daelab.runs.ledger import Ledger
+
+    missing = find_missing_file(resolve_database_url(url))
+    if missing and url:
+        raise FileNotFoundError(f"--ledger: no file {missing}")
+    if missing:
+        return None
+    ledger = Ledger(url)
+    ledger.mark_dead_runs()
+    return ledger
 
 
 @app.command("list", cls=HelpfulCommand)
@@ -24,11 +43,9 @@ def list_(ledger: LedgerUrl = None, as_json: Json = False) -> None:
     Example: daelab ledger list
     """
     from daelab.experiments.reports.ledger import make_ledger_table
-    from daelab.runs.ledger import Ledger
 
-    opened = Ledger(ledger)
-    opened.mark_dead_runs()
-    rows = opened.list_runs()
+    opened = _open(ledger)
+    rows = opened.list_runs() if opened else []
     if as_json:
         print_json(rows)
     elif rows:
@@ -48,10 +65,10 @@ def show(
     Example: daelab ledger show spine
     """
     from daelab.experiments.reports.table import Table, list_fields
-    from daelab.runs.ledger import Ledger
 
-    opened = Ledger(ledger)
-    opened.mark_dead_runs()
+    opened = _open(ledger)
+    if opened is None:
+        raise ValueError(f"unknown run {run!r}: there are no runs yet")
     row = opened.get_run(run)
     if as_json:
         print_json(row)
@@ -71,11 +88,12 @@ def export(
     Example: daelab ledger export tests.csv
     """
     from daelab._util.files import write_text
-    from daelab.runs.ledger import Ledger
 
     if file.exists() and not overwrite:
         raise FileExistsError(f"{file} exists; --overwrite replaces it")
-    opened = Ledger(ledger)
+    opened = _open(ledger)
+    if opened is None:
+        raise ValueError("there are no runs to export yet")
     write_text(file, opened.export_csv())
     print_result(f"{format_count(len(opened.list_runs()), 'run')} -> {file}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,6 +11,7 @@ from daelab.cli.help import complete_models
 from daelab.cli.options import Json
 
 if TYPE_CHECKING:
+    from daelab.experiments.reports.table import Table
     from daelab.models.architectures.base import Architecture
     from daelab.models.model_file import ModelMetadata
 
@@ -90,3 +91,20 @@ def _print_model(name: str, architecture: Architecture, metadata: ModelMetadata 
             print_result(f"its data   {metadata.data['terms']}")
         print_result()
         print_table(Table("scores", ["score", "value"], list(list_fields(metadata.metrics))))
+        parts = (metadata.metrics.get("test") or {}).get("components") or []
+        if len(parts) > 1:
+            print_result()
+            print_table(_make_noise_table(parts))
+
+
+def _make_noise_table(parts: list[dict[str, Any]]) -> Table:
+    """Return a table of the scores under each noise of a mixture."""
+    from daelab.experiments.reports.table import Table
+
+    metrics = [metric for metric in ("psnr", "ssim", "macro_f1") if metric in parts[0]]
+    columns = [f"{metric} {kind}" for metric in metrics for kind in ("noisy", "denoised")]
+    rows = [
+        [part["noise"], part["images"], *(part[metric][kind] for metric in metrics for kind in ("noisy", "denoised"))]
+        for part in parts
+    ]
+    return Table("test.components", ["test images by noise", "images", *columns], rows)

@@ -54,6 +54,19 @@ def resolve_database_url(url: str | None = None) -> str:
     return url or os.environ.get("DAELAB_LEDGER") or f"sqlite:///{get_runs_root() / 'ledger.db'}"
 
 
+def find_missing_file(url: str) -> Path | None:
+    """Return the file of a SQLite database that does not exist yet; None for any other URL.
+
+    Args:
+        url: A URL of SQLAlchemy, right or wrong.
+    """
+    try:
+        file = make_url(url).database if url.startswith("sqlite") else None
+    except (ArgumentError, ValueError):
+        return None
+    return Path(file) if file and file != ":memory:" and not Path(file).exists() else None
+
+
 def add_database_driver(url: str) -> str:
     """Add the driver that daelab installs to a URL of PostgreSQL.
 

@@ -138,7 +138,7 @@ def format_cell(value: Any) -> str:
 
 
 def list_fields(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """List the fields of nested mappings for a table, without lists of more than a few numbers.
+    """List the fields of nested mappings for a table, without lists of mappings or of more than a few numbers.
 
     Args:
         fields: The values by name.
@@ -153,7 +153,9 @@ def list_fields(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
     for key, value in fields.items():
         if isinstance(value, Mapping):
             yield from list_fields(value, f"{prefix}{key}.")
-        elif not isinstance(value, list) or len(value) <= _MOST_LISTED:
+        elif not isinstance(value, list) or (
+            len(value) <= _MOST_LISTED and not any(isinstance(item, Mapping) for item in value)
+        ):
             yield f"{prefix}{key}", format_cell(value)
 
 
