@@ -47,6 +47,8 @@ def test_toml_holds_every_field() -> None:
         "validate_every",
         "zoom",
         "start",
+        "renew",
+        "vector_lr",
         "curriculum",
     }
     assert set(fields["data"]) == set(DataConfig.model_fields) - {"train", "val", "crops", "buffer"}

@@ -57,7 +57,7 @@ from daelab.training.optimizers import WeightAverage, make_optimizer, orthogonal
 from daelab.training.recipe import Recipe, TrainingConfig, load_recipe, parse_recipe
 from daelab.training.schedules import SCHEDULES, compute_learning_rate
 from daelab.training.seeds import derive_seed
-from daelab.training.tasks.denoising import fit_denoiser, load_run_recipe
+from daelab.training.tasks.denoising import create_training_state, fit_denoiser, load_run_recipe
 
 CPU = torch.device("cpu")
 TIMINGS = ("seconds", "images_per_second")
@@ -501,12 +501,56 @@ def test_a_loss_that_is_no_number_at_once(tiny: Callable[..., Recipe], monkeypat
         fit_denoiser(tiny(), "a")
 
 
+def test_a_start_drops_norms_and_renews_layers(tiny: Callable[..., Recipe], tmp_path: Path) -> None:
+    normed = {"kind": "unet", "widths": [8, 8], "blocks": [1, 1], "context": 4}
+    model = tmp_path / "normed.safetensors"
+    model.write_bytes(fit_denoiser(tiny(spec=normed, epochs=1), "a").run.best.read_bytes())
+    plain, still = normed | {"norm": "none"}, {"start": str(model), "lr": 1e-12, "epochs": 1}
+    x = torch.rand(2, 3, 8, 8)
+    before = load_network(model)[0].eval()
+    same = load_network(fit_denoiser(tiny(spec=plain, **still), "b").run.best)[0].eval()
+    torch.testing.assert_close(same(x), before(x), rtol=0, atol=1e-5)
+    renewed = load_network(fit_denoiser(tiny(spec=plain, **still, renew=("enc2", "dec1_1b")), "c").run.best)[0]
+    old, new = before.state_dict(), renewed.state_dict()
+    assert {key for key in new if key in old and key.endswith("weight") and not torch.allclose(new[key], old[key])} >= {
+        *("enc2_1a.weight", "enc2_1b.weight", "enc2_1c.weight"),
+        "dec1_1b.weight",
+    }
+    assert torch.allclose(new["down1.weight"], old["down1.weight"])
+    # A renewed block begins as the identity.
+    assert new["enc2_1b.weight"].abs().max() < 1e-6
+
+
+def test_biases_and_norms_can_have_a_rate_of_their_own(tiny: Callable[..., Recipe]) -> None:
+    spec = {"kind": "unet", "widths": [8], "blocks": [1]}
+    moved = {}
+    for name, share in (("a", None), ("b", 1e-6)):
+        recipe = tiny(spec=spec, lr=0.01, epochs=1, vector_lr=share)
+        network = load_network(fit_denoiser(recipe, name).run.best)[0]
+        begun = create_training_state(recipe, torch.device("cpu")).network
+        moved[name] = [
+            max(
+                float((network.get_parameter(key).data - parameter.data).abs().max())
+                for key, parameter in begun.named_parameters()
+                if (parameter.ndim < 2) is vector
+            )
+            for vector in (True, False)
+        ]
+    assert min(moved["a"]) > 1e-3
+    assert moved["b"][0] < 1e-5
+    assert moved["b"][1] > 1e-3
+
+
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "too many": (["data.train=1000"], "1,000 training images are requested"),
     "spec": (["spec={stages=[1, 1, 1, 1, 1]}"], "16x16 images; this architecture needs multiples of 32"),
     "no data": (["data.name=npz:/nonesuch.npz"], "the file /nonesuch.npz does not exist"),
     "no start": (["training.start=modell"], "training.start: unknown model 'modell'"),
     "another's start": (["training.start=model-c"], "training.start: model-c is of another architecture"),
+    "nothing to renew": (
+        ["spec=model-b-35", "training.start=model-b-35", "training.renew=['mid']"],
+        "training.renew: the network has no layer whose name begins with 'mid'",
+    ),
     "no teacher": (["teacher.model=modell"], "teacher.model: unknown model 'modell'"),
     "teacher's size": (["teacher.model={teacher}"], "teacher.model .* does not take images of 16x16"),
 }

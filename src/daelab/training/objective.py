@@ -13,7 +13,8 @@ from daelab.denoising.named_models import load_named_network
 from daelab.evaluation.evaluate import LossFunction, make_noisy_batch
 from daelab.models.architectures.base import Architecture
 from daelab.models.external import split_model_name
-from daelab.models.layers import Network, append_noise_level, prepare_inference
+from daelab.models.inference import prepare_inference
+from daelab.models.layers import Network, append_noise_level
 from daelab.models.model_file import ModelMetadata, load_network
 from daelab.models.registry import find_model_file
 from daelab.noise.random_streams import BatchStream

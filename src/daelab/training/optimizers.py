@@ -26,7 +26,7 @@ def make_optimizer(
     Raises:
         ValueError: The network has no weights.
     """
-    values: list[Any] = list(parameters.parameters() if isinstance(parameters, nn.Module) else parameters)
+    values = _group_parameters(parameters, training) if isinstance(parameters, nn.Module) else list(parameters)
     if not values:
         raise ValueError("the network has no weights to train; register them as nn.Parameter or as layers")
     if training.optimiser == "sgd":
@@ -48,6 +48,16 @@ def make_optimizer(
         weight_decay=training.weight_decay,
         fused=fused,
     )
+
+
+def _group_parameters(network: nn.Module, training: TrainingConfig) -> list[Any]:
+    """Return the parameters, in two groups if biases and norms have a learning rate of their own."""
+    parameters = list(network.parameters())
+    if training.vector_lr is None or not parameters:
+        return parameters
+    vectors = [parameter for parameter in parameters if parameter.ndim < 2]
+    others = [parameter for parameter in parameters if parameter.ndim >= 2]
+    return [{"params": others, "scale": 1.0}, {"params": vectors, "scale": training.vector_lr}]
 
 
 class Muon(torch.optim.AdamW):

@@ -106,6 +106,9 @@ class TrainingConfig(ConfigTable):
     """The time budget, over which the schedule then runs; `epochs` remains an upper bound."""
     batch: Annotated[int, Field(ge=1, le=65536)] = 128
     lr: Annotated[float, Field(gt=0)] = 0.003
+    vector_lr: Annotated[float | None, Field(gt=0, le=1)] = None
+    """The share of `lr` at which biases and norms are trained. At a high rate they can shut off most features of a
+    network without norms. Default: 1."""
     optimiser: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     amsgrad: bool = False
@@ -137,6 +140,9 @@ class TrainingConfig(ConfigTable):
     start: Annotated[str | None, Field(min_length=1)] = None
     """The name of a shipped model to begin from, of the recipe's architecture, or with `--set` and in Python a file.
     Default: new weights."""
+    renew: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    """With `start`, the layers that keep their initial weights, by the beginning of their names: "enc2" is all of the
+    encoder's second level. Their residual blocks begin as the identity. Default: none."""
     curriculum: Annotated[float | None, Field(gt=0, le=1)] = None
     """The share of the training in which the noise grows, as noisy images are mixed with their clean ones."""
 

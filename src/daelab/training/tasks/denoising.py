@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab._util.config import read_toml
@@ -18,7 +17,8 @@ from daelab.datasets.base import Dataset, Images
 from daelab.datasets.registry import load_dataset
 from daelab.evaluation.evaluate import LossFunction, validate_denoiser
 from daelab.models.build import build_network
-from daelab.models.layers import Network, prepare_inference
+from daelab.models.inference import copy_weights, prepare_inference
+from daelab.models.layers import Network
 from daelab.models.model_file import ModelMetadata, save_model
 from daelab.models.normalization import ignore_batch_statistics
 from daelab.runs.folder import RunFolder, get_run_folder
@@ -215,14 +215,10 @@ class DenoisingTask(TrainingTask[DenoisingBatch]):
         if not self.recipe.spec.can_start_from(metadata.spec):
             raise ValueError(
                 f"training.start: {model} is of another architecture than the recipe's spec; "
-                "a U-Net may add blocks to it, and the noise level as an input; all else must be the same"
+                "a U-Net may add blocks to it, take the noise level as an input, and drop batch norms; "
+                "all else must be the same"
             )
-        # Blocks that the model lacks keep their own weights, which make them the identity.
-        weights = state.network.state_dict()
-        for key, old in network.state_dict().items():
-            # Only the first layer can have more inputs than the model's: the noise level, which comes last.
-            weights[key] = F.pad(old, (0, 0, 0, 0, 0, weights[key].shape[1] - old.shape[1])) if old.ndim == 4 else old
-        state.network.load_state_dict(weights)
+        copy_weights(network, cast(Network, state.network), self.recipe.training.renew or ())
         if state.average:
             # Otherwise the average would still begin at the random weights.
             state.average.load_state_dict(state.network.state_dict())
