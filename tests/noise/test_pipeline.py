@@ -151,9 +151,10 @@ def test_an_image_below_the_mosaic_is_refused(height: int, width: int) -> None:
         apply("raw(0.1, 0, 0, 1, 1, 0, 0)", torch.zeros(1, 3, height, width))
 
 
+@pytest.mark.parametrize("preset", ["camera-pipeline", "camera-file"])
 @pytest.mark.parametrize("height, width", [(2, 2), (2, 7), (3, 2), (5, 3)])
-def test_the_whole_pipeline_takes_small_images(height: int, width: int) -> None:
-    noisy = apply("camera-pipeline", torch.rand(64, 3, height, width))
+def test_the_whole_pipeline_takes_small_images(height: int, width: int, preset: str) -> None:
+    noisy = apply(preset, torch.rand(64, 3, height, width))
     assert noisy.isfinite().all()
     assert noisy.shape == (64, 3, height, width)
 
@@ -264,6 +265,24 @@ def test_the_mixture_has_every_step_and_reaches_every_strength() -> None:
     assert strength.min() < 1
     assert strength.max() > 60
     assert 0.2 < float((strength < 6).float().mean()) < 0.6
+
+
+def test_noise_in_camera_files_is_weak_and_correlated() -> None:
+    x = grey(0.4, 64, 300)
+    noise = (PRESETS["camera-file"].apply(x, BatchStream(len(x), 0)) - x) * 255
+    luma = (0.299 * noise[:, 0] + 0.587 * noise[:, 1] + 0.114 * noise[:, 2])[:, None]
+    color = noise[:, :1] - luma
+
+    def correlate(planes: torch.Tensor, distance: int) -> float:
+        planes = planes - planes.mean((2, 3), keepdim=True)
+        both = (planes[..., distance:] * planes[..., :-distance]).mean((1, 2, 3))
+        return float((both / planes.square().mean((1, 2, 3))).median())
+
+    assert 1 < float(luma.std((1, 2, 3)).median()) < 6
+    assert 0.5 < float(color.std((1, 2, 3)).median()) < 4
+    # as in pairs of real photographs
+    assert [correlate(luma, d) for d in (1, 2, 4)] == pytest.approx([0.5, 0.2, 0.1], abs=0.2)
+    assert [correlate(color, d) for d in (1, 2, 4)] == pytest.approx([0.9, 0.8, 0.5], abs=0.2)
 
 
 def test_the_filters_are_known_by_their_kind() -> None:

@@ -30,7 +30,8 @@ from daelab.denoising.noise_identification.identify import (
     suits_telephones,
 )
 from daelab.denoising.noise_identification.network import decode_effects, load_noise_identifier
-from daelab.models.layers import AnySizeNetwork, fold_batch_norms
+from daelab.models.inference import fold_batch_norms
+from daelab.models.layers import AnySizeNetwork
 from daelab.models.onnx import OPSET, ParityError, trace_graph
 from daelab.models.onnx_operators import extra_operators
 

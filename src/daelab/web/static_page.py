@@ -136,7 +136,11 @@ def _choose_models(models: Sequence[str]) -> list[dict[str, Any]]:
 def _describe_page(samples: dict[str, Path]) -> dict[str, Any]:
     """Return what the server would say at /api/about, limited to what the browser can do."""
     about = describe_server(ServerLimits())
-    simple = {name: formula for name, formula in about["noises"].items() if name not in ("real", "camera-pipeline")}
+    simple = {
+        name: formula
+        for name, formula in about["noises"].items()
+        if name not in ("real", "camera-pipeline", "camera-file")
+    }
     return about | {
         "suffixes": list_browser_suffixes(),
         "noises": simple,
