@@ -197,13 +197,13 @@ def format_photographs(steps: dict[str, Documents]) -> str:
     rows = []
     for state, found in steps["photographs"].items():
         if isinstance(found, str):
-            rows.append([state, found, ""])
+            rows.append([state, found, "", ""])
             continue
         rows += [
-            [f"{name}, {state}", f"{row['cpu_seconds_per_megapixel']:.2f}", f"{row['to_nlm']:.2f}"]
+            [f"{name}, {state}", row.get("precision", "float32"), f"{row['cpu_seconds_per_megapixel']:.2f}", f"{row['to_nlm']:.2f}"]
             for name, row in found["methods"].items()
         ]
-    return format_table(["method, one thread", "CPU seconds per megapixel", "to non-local means"], rows)
+    return format_table(["method, one thread", "precision", "CPU seconds per megapixel", "to non-local means"], rows)
 
 
 def format_inference(steps: dict[str, Documents]) -> str:

@@ -24,7 +24,7 @@ from daelab.evaluation.classifiers.recipe import ClassifierRecipe
 from daelab.evaluation.evaluate import evaluate_denoiser
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.build import build_network
-from daelab.models.layers import prepare_inference
+from daelab.models.inference import prepare_inference
 from daelab.models.normalization import BatchNorm
 from daelab.noise.grammar import parse_noise
 from daelab.training.loader import BatchLoader, get_shuffle_window, select_images

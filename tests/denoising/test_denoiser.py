@@ -20,7 +20,7 @@ from torch import Tensor
 import daelab
 from daelab.denoising.automatic import AutomaticDenoiser
 from daelab.denoising.backends import Backend, make_network_backend
-from daelab.denoising.denoiser import Denoiser, estimate_noise_level
+from daelab.denoising.denoiser import TILE, Denoiser, estimate_noise_level
 from daelab.denoising.named_models import find_model
 from daelab.denoising.pipeline import DenoiseOptions, run_bytes
 from daelab.denoising.tiling import TilePlace, denoise_tiles, reflect_indices
@@ -29,7 +29,8 @@ from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
-from daelab.models.layers import Network, append_noise_level, fold_batch_norms
+from daelab.models.inference import fold_batch_norms
+from daelab.models.layers import Network, append_noise_level
 from daelab.models.model_file import ModelMetadata, load_network, save_model
 from daelab.models.registry import list_shipped_models
 
@@ -83,7 +84,7 @@ def test_tiles_equal_the_whole(name: str, size: tuple[int, int], tile: int | Non
     calls: list[tuple[int, int]] = []
     sigma = 25.5 if method.conditioned else None
     cleaned = Denoiser(method, tile=tile, sigma=sigma).batch(x, lambda done, total: calls.append((done, total)))
-    step = max(method.multiple, -(-(tile or 512) // method.multiple) * method.multiple)
+    step = max(method.multiple, -(-(tile or TILE) // method.multiple) * method.multiple)
     assert len(calls) == calls[-1][1] == -(-size[0] // step) * -(-size[1] // step)
     x = append_noise_level(x, torch.tensor([0.1])) if method.conditioned else x
     torch.testing.assert_close(cleaned, padded_by_numpy(method, x), rtol=0, atol=1e-5)
@@ -129,7 +130,7 @@ def test_a_method_that_needs_the_whole_picture_gets_it() -> None:
 # Memory
 
 
-@pytest.mark.parametrize(("memory", "side"), [(10**12, 512), ("200MB", 512), ("20MB", None), (1, 4)])
+@pytest.mark.parametrize(("memory", "side"), [(10**12, TILE), ("2GB", TILE), ("20MB", None), (1, 4)])
 def test_the_budget_makes_tiles_smaller(memory: int | str, side: int | None) -> None:
     widest = 0
 
@@ -141,7 +142,7 @@ def test_the_budget_makes_tiles_smaller(memory: int | str, side: int | None) -> 
     method = replace(method_of("model-c"), run=run)
     Denoiser(method, memory=memory)(np.zeros((1600, 1600) if memory != 1 else (40, 40), np.uint8))
     if side is None:
-        assert 100 < widest < 512
+        assert 100 < widest < TILE
         assert method.bytes_per_pixel * widest**2 <= 20_000_000
     else:
         assert widest == side + 2 * method.halo

@@ -12,7 +12,8 @@ from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
-from daelab.models.layers import Network, fold_batch_norms, prepare_inference
+from daelab.models.inference import fold_batch_norms, prepare_inference
+from daelab.models.layers import Network
 from daelab.models.unet import compute_window_means
 
 AUTOENCODERS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isinstance(spec, Autoencoder)} | {

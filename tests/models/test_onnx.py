@@ -23,7 +23,8 @@ from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
-from daelab.models.layers import Network, append_noise_level, fold_batch_norms
+from daelab.models.inference import fold_batch_norms
+from daelab.models.layers import Network, append_noise_level
 from daelab.models.model_file import ModelMetadata, read_model_metadata, save_model
 from daelab.models.onnx import PARITY_TOLERANCE, AnySizeNetwork, OnnxModel, ParityError, compare_networks
 from daelab.models.registry import list_shipped_models

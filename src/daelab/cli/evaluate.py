@@ -60,6 +60,10 @@ Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Also write the model to this file, with the scores in its header."),
 ]
+Precision = Annotated[
+    str,
+    typer.Option(help="Precision of the computation: float32; int8, where the CPU and the model allow it; or auto."),
+]
 Half = Annotated[
     bool, typer.Option("--half", help="With --save, store the weights in half precision, and score the stored weights.")
 ]
@@ -80,6 +84,7 @@ def evaluate(
     self_ensemble: SelfEnsemble = False,
     data_root: DataRoot = None,
     device: Device = None,  # noqa: ARG001
+    precision: Precision = "float32",
     save: Save = None,
     half: Half = False,
     as_json: Json = False,
@@ -113,6 +118,7 @@ def evaluate(
             "seed": seed,
             "self_ensemble": self_ensemble,
             "metrics": metric or (),
+            "precision": precision,
             "data_root": data_root,
             "progress": progress,
             "tuning": tuning,

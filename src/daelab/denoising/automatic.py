@@ -17,13 +17,14 @@ from daelab._util.hardware import choose_device
 from daelab._util.memory import parse_memory_size
 from daelab.denoising.arrays import convert_to_array
 from daelab.denoising.blending import FULL, Blend
-from daelab.denoising.denoiser import Denoiser, check_tile
+from daelab.denoising.denoiser import Denoiser
 from daelab.denoising.noise_identification.gain import load_gain_estimator
 from daelab.denoising.noise_identification.identify import IdentifiedNoise, identify_noise
 from daelab.denoising.noise_identification.network import load_noise_identifier
 from daelab.denoising.planes import PixelPlanes, split_planes
-from daelab.denoising.tiling import ProgressCallback
+from daelab.denoising.tiling import ProgressCallback, check_tile
 from daelab.image_io.picture import Picture
+from daelab.models.int8 import check_precision
 
 _Array = npt.NDArray[Any]
 _Floats = npt.NDArray[np.float32]
@@ -45,18 +46,26 @@ class AutomaticDenoiser:
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile; see `Denoiser`.
         force: Whether to denoise every picture, even if it looks clean.
+        precision: The precision of the models; see `Denoiser.load`.
     """
 
     name = AUTOMATIC
 
-    def __init__(self, *, tile: int | None = None, memory: int | str | None = None, force: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        tile: int | None = None,
+        memory: int | str | None = None,
+        force: bool = False,
+        precision: str = "auto",
+    ) -> None:
         """Load the noise identifier and the gain estimator."""
         # The models are loaded later, and a wrong option should be an error at once.
-        choose_device()
+        check_precision(precision, choose_device(), AUTOMATIC)
         check_tile(tile)
         self._tile, self._memory = tile, memory
         self._identifier, self._estimator = load_noise_identifier(), load_gain_estimator()
-        self._force = force
+        self._force, self._precision = force, precision
         self._denoisers: dict[str, Denoiser] = {}
         self._lock = threading.Lock()
 
@@ -139,7 +148,9 @@ class AutomaticDenoiser:
         # Several threads may ask for the same model at once, and it should be loaded only once.
         with self._lock:
             if name not in self._denoisers:
-                self._denoisers[name] = Denoiser.load(name, tile=self._tile, memory=self._memory)
+                self._denoisers[name] = Denoiser.load(
+                    name, tile=self._tile, memory=self._memory, precision=self._precision
+                )
             return self._denoisers[name]
 
 
@@ -155,6 +166,7 @@ def load_denoiser(
     workers: int = 1,
     force: bool = False,
     blend: Blend = FULL,
+    precision: str = "auto",
 ) -> AnyDenoiser:
     """Load the denoiser of a model, or the automatic one.
 
@@ -166,6 +178,7 @@ def load_denoiser(
         workers: The number of pictures that are denoised at once.
         force: Whether the automatic denoiser denoises every picture, even if it looks clean.
         blend: How results will be mixed with their sources.
+        precision: The precision of the computation; see `Denoiser.load`.
 
     Raises:
         FileNotFoundError: No model has this name.
@@ -174,13 +187,13 @@ def load_denoiser(
     # The workers compute at the same time, so each gets its part of the memory.
     share = None if memory is None else max(1, parse_memory_size(memory) // max(1, workers))
     if str(model) not in AUTOMATIC_NAMES:
-        denoiser = Denoiser.load(model, tile=tile, memory=share, sigma=sigma)
+        denoiser = Denoiser.load(model, tile=tile, memory=share, sigma=sigma, precision=precision)
         blend.check_model(denoiser.name, denoiser.method.conditioned)
         return denoiser
     blend.check_model(AUTOMATIC, conditioned=False)
     if sigma is not None:
         raise ValueError("sigma needs a model that takes it; name one, such as photo-s.level, or leave sigma out")
-    return AutomaticDenoiser(tile=tile, memory=share, force=force)
+    return AutomaticDenoiser(tile=tile, memory=share, force=force, precision=precision)
 
 
 def load_model(
@@ -190,6 +203,7 @@ def load_model(
     tile: int | None = None,
     memory: int | str | None = None,
     sigma: float | None = None,
+    precision: str = "auto",
 ) -> AnyDenoiser:
     """Load a denoiser.
 
@@ -198,10 +212,11 @@ def load_model(
             the hub (`hf://OWNER/NAME`), which this downloads, a classical method with all its settings
             (`baseline:median,size=3,raw`), or `automatic`, which chooses the shipped model that fits the noise of each
             picture.
-        device: The device, which computes in float32. Default: the GPU if there is one. `automatic` takes no device.
+        device: The device. Default: the GPU if there is one. `automatic` takes no device.
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory of a tile, in bytes or as text; see `Denoiser`.
         sigma: The standard deviation of the noise in 8-bit steps; see `Denoiser`.
+        precision: `auto`, `float32` or `int8`; see `Denoiser.load`.
 
     Raises:
         FileNotFoundError: There is no such model or run.
@@ -211,10 +226,10 @@ def load_model(
     'model-c.published-code'
     """
     if str(name) not in AUTOMATIC_NAMES:
-        return Denoiser.load(name, device, tile=tile, memory=memory, sigma=sigma)
+        return Denoiser.load(name, device, tile=tile, memory=memory, sigma=sigma, precision=precision)
     if device is not None:
         raise ValueError("automatic takes no device; name a model, or leave device out")
-    return load_denoiser(name, tile=tile, memory=memory, sigma=sigma)
+    return load_denoiser(name, tile=tile, memory=memory, sigma=sigma, precision=precision)
 
 
 def denoise(

@@ -13,7 +13,9 @@ from daelab._util.hardware import choose_device
 from daelab.models.architectures.base import Architecture
 from daelab.models.architectures.external import ExternalArchitecture
 from daelab.models.external import Halo, wrap_module
-from daelab.models.layers import Network, prepare_inference
+from daelab.models.inference import prepare_inference
+from daelab.models.int8 import choose_ranges
+from daelab.models.layers import Network
 from daelab.models.model_file import ModelMetadata
 from daelab.models.onnx import OnnxModel
 from daelab.noise.base import LevelRange
@@ -51,6 +53,8 @@ class Backend:
     """The text form of the noise that the method was trained for."""
     conditioned: bool = False
     """Whether the method takes the noise level as an input."""
+    precision: str = "float32"
+    """The precision of most of the computation: float32 or int8."""
     network: Network | None = None
     """The network as it was trained; None for a classical method or an ONNX file."""
     channels: int = 3
@@ -72,17 +76,25 @@ class Backend:
         return max((sigma.high if isinstance(sigma, LevelRange) else sigma for sigma in sigmas), default=255.0)
 
 
-def make_network_backend(network: Network, card: ModelMetadata, device: torch.device | str | None = None) -> Backend:
-    """Make the backend of a trained network, in float32, with the norms folded into the convolutions.
+def make_network_backend(
+    network: Network, card: ModelMetadata, device: torch.device | str | None = None, precision: str = "float32"
+) -> Backend:
+    """Make the backend of a trained network, with the norms folded into the convolutions.
 
     Args:
         network: The network.
         card: The model's metadata.
         device: The device to compute on. Default: the GPU if there is one.
+        precision: One of `PRECISIONS`.
+
+    Raises:
+        ValueError: The precision is unknown, or int8 is not possible.
     """
     device = choose_device(device)
-    backend = make_backend(replace(card, spec=network.spec), prepare_inference(network, device), device)
-    return replace(backend, network=network)
+    ranges = choose_ranges(precision, card.ranges, device, card.name)
+    run = prepare_inference(network, device, ranges=ranges)
+    backend = make_backend(replace(card, spec=network.spec), run, device)
+    return replace(backend, network=network, precision="int8" if ranges else "float32")
 
 
 def make_module_backend(

@@ -45,6 +45,19 @@ StoreFunction = Callable[[TilePlace, Tensor, Tensor | None], None]
 """A function that stores the denoised pixels of a part, and with self-ensemble their spread (n, h, w)."""
 
 
+def check_tile(tile: int | None) -> None:
+    """Check the side of a tile.
+
+    Args:
+        tile: The side in pixels, or None for the default.
+
+    Raises:
+        ValueError: It is not a whole number of at least 1.
+    """
+    if tile is not None and (isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1):
+        raise ValueError(f"tile must be at least 1 pixel, and a whole number, not {tile}")
+
+
 @torch.no_grad()
 def denoise_tiles(
     method: Backend,

@@ -102,6 +102,7 @@ def evaluate(
     judge: Classifier | str | None = None,
     judge_path: str | Path | None = None,
     metrics: Sequence[str] = (),
+    precision: str = "float32",
     data_root: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     tuning: Callable[[int, int], None] | None = None,
@@ -120,6 +121,7 @@ def evaluate(
         judge: A classifier whose macro F1 is added, or a text that `load_classifier` takes.
         judge_path: The path of the weights of the classifier `vit`.
         metrics: Metrics that are computed only on request: `lpips`, `dists` or `niqe`, which need the package pyiqa.
+        precision: `float32`, so that scores are the same on every machine, or as in `load_model`; for a model's name.
         data_root: The folder of downloaded data sets.
         progress: Called with the numbers of images done and of all images.
         tuning: Called with the numbers of combinations of settings done and of all combinations.
@@ -138,7 +140,9 @@ def evaluate(
     if isinstance(judge, str):
         judge = load_classifier(judge, judge_path)
     baseline = _parse_open_method(model)
-    denoiser = None if baseline else model if not isinstance(model, str | Path) else load_model(model)
+    denoiser = (
+        None if baseline else model if not isinstance(model, str | Path) else load_model(model, precision=precision)
+    )
     dataset = load_evaluated_dataset(data, data_root, train=baseline is not None, download=download)
     trained = denoiser.method.noise if isinstance(denoiser, Denoiser) else None
     # Pairs have noise of their own.

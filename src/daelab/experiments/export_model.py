@@ -12,7 +12,8 @@ from daelab._util.files import check_parent_folder, replace_file
 from daelab.denoising.named_models import find_model, load_named_network
 from daelab.denoising.tiling import reflect_indices
 from daelab.models.external import split_model_name
-from daelab.models.layers import Network, prepare_inference
+from daelab.models.inference import prepare_inference
+from daelab.models.layers import Network
 from daelab.models.model_file import ModelMetadata
 from daelab.models.onnx import (
     PARITY_TOLERANCE,

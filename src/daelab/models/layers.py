@@ -1,4 +1,4 @@
-"""The parts that all networks share: layers that run by name, and batch norms that fold into convolutions.
+"""The parts that all networks share: layers that run by name.
 
 In training the transposed layers do not run as PyTorch's own, whose gradients are slow on a CPU. The
 2x2 ones of stride 2 run as one matrix product that gives the patches. The 3x3 ones run as the equal
@@ -7,9 +7,6 @@ plain convolutions, except for a thin last layer (docs/performance.md). Weights 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import deepcopy
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,8 +14,6 @@ from torch import Tensor, nn
 from daelab.models.architectures.base import Architecture, Layer
 from daelab.models.normalization import NORM_LAYERS
 
-INFERENCE_BATCH = 32
-"""The number of images that inference takes at once. The data of more would not fit the processor's cache."""
 MIN_WIDE_OUTPUTS = 8
 """The number of outputs below which a transposed 3x3 convolution is faster as PyTorch's own."""
 
@@ -63,38 +58,6 @@ class SameConvTranspose2d(nn.ConvTranspose2d):
         # With stride 1, a transposed convolution equals a plain one whose kernel is mirrored and whose channels are
         # exchanged.
         return F.conv2d(x, self.weight.flip(2, 3).transpose(0, 1), self.bias, padding=1)
-
-
-class ThinConv2d(nn.Module):
-    """A 3x3 convolution to few outputs, for inference on a CPU.
-
-    One convolution over columns gives each output's share of all three columns, and the shares are added after a
-    shift. Three times as many outputs fill the processor's vectors better.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Take over the weight (K, C, 3, 3) and the bias (K,) of a plain convolution."""
-        super().__init__()
-        outputs, inputs = weight.shape[:2]
-        # The bias is added to the sum of the three shares, since in the convolution it would count three times.
-        self.columns = nn.Conv2d(inputs, 3 * outputs, (3, 1), padding=(1, 0), bias=False)
-        self.columns.weight = nn.Parameter(weight.permute(3, 0, 1, 2).reshape(3 * outputs, inputs, 3, 1))
-        self.bias = nn.Parameter(torch.zeros(outputs) if bias is None else bias.clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the convolution.
-
-        Args:
-            x: The input (N, C, H, W).
-
-        Returns:
-            The output (N, K, H, W).
-        """
-        left, middle, right = self.columns(x).chunk(3, 1)  # each (N, K, H, W)
-        out = middle + self.bias.view(-1, 1, 1)
-        out[..., 1:] += left[..., :-1]
-        out[..., :-1] += right[..., 1:]
-        return out  # type: ignore[no-any-return]
 
 
 class Network(nn.Module):
@@ -198,89 +161,6 @@ def widen_to_float32(x: Tensor) -> Tensor:
         The same numbers.
     """
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-@torch.no_grad()
-def fold_batch_norms(network: Network) -> Network:
-    """Copy a network for inference, with each batch norm folded into the convolution before it.
-
-    Args:
-        network: The network.
-
-    Returns:
-        The copy, in evaluation mode.
-    """
-    folded = deepcopy(network).eval()
-    for name, (norm, activation) in folded.after.items():
-        if norm != "batch":
-            continue
-        conv, batch_norm = folded.get_submodule(name), folded.get_submodule(f"batch_{name}")
-        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
-        assert isinstance(batch_norm, nn.BatchNorm2d)
-        _fold_into(conv, batch_norm)
-        delattr(folded, f"batch_{name}")
-        folded.after[name] = ("none", activation)
-    return folded
-
-
-def prepare_inference(
-    network: Network, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> Callable[[Tensor], Tensor]:
-    """Prepare a network for inference: fold its norms, use the layout channels-last, and move it to a device.
-
-    Args:
-        network: The network.
-        device: The device that computes.
-        dtype: The precision of the computation.
-
-    Returns:
-        A function from (N, `spec.inputs`, H, W) float32 in [0, 1] to (N, C, H, W) float32. H and W are multiples of
-        `spec.multiple`.
-    """
-    module: Network = fold_batch_norms(network)
-    # The split convolutions are made to fill the vectors of a CPU.
-    if torch.device(device).type == "cpu":
-        _replace_thin_convolutions(module)
-    module.to(device, dtype)
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @torch.inference_mode()
-    def run(x: Tensor) -> Tensor:
-        if len(x) > INFERENCE_BATCH:
-            return torch.cat([run(part) for part in x.split(INFERENCE_BATCH)])  # type: ignore[no-untyped-call]
-        return module(x.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
-
-    return run
-
-
-def _replace_thin_convolutions(network: Network) -> None:
-    for name in network.after:
-        layer = network.get_submodule(name)
-        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
-        # The split holds only for 3x3 kernels of stride 1 without groups, and pays only for few outputs.
-        if (
-            layer.out_channels >= MIN_WIDE_OUTPUTS
-            or layer.kernel_size != (3, 3)
-            or layer.stride != (1, 1)
-            or layer.groups != 1
-        ):
-            continue
-        transposed = isinstance(layer, nn.ConvTranspose2d)
-        weight = layer.weight.flip(2, 3).transpose(0, 1) if transposed else layer.weight
-        setattr(network, name, ThinConv2d(weight.detach(), layer.bias))
-
-
-def _fold_into(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
-    mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None
-    assert variance is not None
-    assert conv.bias is not None
-    # in float64, which saves two roundings
-    scale = norm.weight.double() * torch.rsqrt(variance.double() + norm.eps)
-    # The weight of a transposed convolution has its outputs on the second axis.
-    shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
-    conv.bias.copy_((conv.bias.double() - mean.double()) * scale + norm.bias.double())
-    conv.weight.copy_(conv.weight.double() * scale.view(shape))
 
 
 def _make_convolution(layer: Layer) -> nn.Conv2d | nn.ConvTranspose2d:

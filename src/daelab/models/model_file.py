@@ -28,6 +28,7 @@ from daelab.models.architectures.external import ExternalArchitecture, ModuleArc
 from daelab.models.architectures.presets import parse_architecture
 from daelab.models.build import build_network
 from daelab.models.external import ExternalNetwork
+from daelab.models.int8 import list_int8_layers
 from daelab.models.layers import Network
 from daelab.models.spandrel import load_spandrel_network
 
@@ -79,6 +80,8 @@ class ModelMetadata:
     """The versions of daelab and its libraries during the training."""
     stored: str = "float32"
     """The precision of matrices and kernels in the file: a key of `STORAGE_TYPES`."""
+    ranges: dict[str, Any] = field(default_factory=dict)
+    """The lowest and highest input of each layer that may compute in int8; empty if none may."""
     format: int = MODEL_FORMAT
     """The version of the file format."""
 
@@ -177,6 +180,7 @@ def parse_model_metadata(path: Path, header: object) -> ModelMetadata:
                 f"{path}: `{key}` in its header must be of type {kind.__name__}, not {reprlib.repr(value)}"
             )
     _check_scores(path, known)
+    _check_ranges(path, known.get("ranges", {}), architecture)
     if known.get("stored", default.stored) not in STORAGE_TYPES:
         raise ValueError(f"{path}: {make_unknown_name_error('storage precision', known['stored'], STORAGE_TYPES)}")
     return ModelMetadata(spec=architecture, **known)
@@ -191,6 +195,15 @@ def _check_scores(path: Path, fields: Mapping[str, Any]) -> None:
         if value is None or (isinstance(value, kind) and not isinstance(value, bool) and _is_finite(value)):
             continue
         raise ValueError(f"{path}: `{'.'.join(keys)}` in its header is of a wrong type: {reprlib.repr(value)}")
+
+
+def _check_ranges(path: Path, ranges: dict[str, Any], architecture: Architecture) -> None:
+    """Check that each range is of a layer that can compute in int8."""
+    layers = list_int8_layers(architecture) if ranges else []
+    for name, limits in ranges.items():
+        fits = isinstance(limits, list) and [type(value) for value in limits] == [float, float]
+        if name not in layers or not fits or not all(map(math.isfinite, limits)) or limits[0] > limits[1]:
+            raise ValueError(f"{path}: `ranges.{name[:80]}` in its header is wrong: {reprlib.repr(limits)}")
 
 
 def _is_finite(value: object) -> bool:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from daelab._util.files import replace_file
 from daelab._util.hardware import collect_versions, open_onnx_session
 from daelab._util.text import shorten_error
-from daelab.models.layers import INFERENCE_BATCH, AnySizeNetwork, Network, fold_batch_norms
+from daelab.models.inference import INFERENCE_BATCH, fold_batch_norms
+from daelab.models.layers import AnySizeNetwork, Network
 from daelab.models.model_file import ModelMetadata, parse_model_metadata
 
 OPSET = 17

@@ -76,15 +76,22 @@ class UNetwork(Network):
         gain = None
         if context is not None:
             # A lower level takes every 2**level-th pixel of the context, or its only one.
-            gain = 1 + self.run(f"{name}c", context[..., :: 2**level, :: 2**level])
+            gain = self.run(f"{name}c", context[..., :: 2**level, :: 2**level]).add_(1)
         if self.spec.block == "conv":
-            inner = self.run(f"{name}a", x)
-            return x + self.run(f"{name}b", inner if gain is None else inner * gain)
+            inner = _scale(self.run(f"{name}a", x), gain)
+            # In place, since no gradient needs the output of this layer, and new memory is slow.
+            return self.run(f"{name}b", inner).add_(x)
         left, right = self.run(f"{name}d", self.run(f"{name}a", x)).chunk(2, 1)  # each (N, C, H, W)
-        inner = left * right
-        x = x + self.run(f"{name}b", inner if gain is None else inner * gain)
+        x = x + self.run(f"{name}b", _scale(left * right, gain))
         left, right = self.run(f"{name}e", x).chunk(2, 1)
         return x + self.run(f"{name}f", left * right)
+
+
+def _scale(x: Tensor, gain: Tensor | None) -> Tensor:
+    """Multiply features by their gains, in place where no gradient needs them."""
+    if gain is None:
+        return x
+    return x * gain if torch.is_grad_enabled() else x.mul_(gain)
 
 
 def compute_window_means(x: Tensor, reach: int) -> Tensor:

@@ -125,8 +125,9 @@ def load_gain_estimator(path: Path | None = None) -> GainEstimator:
         raise ValueError(f"{path}: not a gain estimator of this version; `python tools/train_gain.py` creates one")
     network = GainNetwork()
     network.load_state_dict(read_tensors(path)[1])
-    # On the CPU, so that a picture is treated alike on every computer.
-    return GainEstimator(network.eval().requires_grad_(False), Denoiser.load(weights / f"{REMOVER}.safetensors", "cpu"))
+    # On the CPU and in float32, so that a picture is treated alike on every computer.
+    remover = Denoiser.load(weights / f"{REMOVER}.safetensors", "cpu", precision="float32")
+    return GainEstimator(network.eval().requires_grad_(False), remover)
 
 
 def cut_tiles(picture: Tensor) -> Tensor:

@@ -259,7 +259,7 @@ class _Measurement:
 
     def _denoiser(self, name: str, path: Path | None, noise: Noise) -> AnyDenoiser:
         if path or _is_changing(name):
-            return load_model(path or name)
+            return load_model(path or name, precision="float32")
         if name == NOTHING:
             return Denoiser(Backend(NOTHING, lambda x: x.clone()))
         method = parse_classical_method(name)

@@ -129,9 +129,10 @@ class UNet(Architecture):
         return Layer(name, inputs, outputs, kernel, bias=self.bias, **options)
 
     def can_start_from(self, other: Architecture) -> bool:
-        """Return whether the other U-Net differs only in having fewer blocks or no noise level as an input.
+        """Return whether the other U-Net differs only in fewer blocks, no noise level as an input, or batch norms.
 
-        A new block begins as the identity, and the weights of a new input begin at zero.
+        A new block begins as the identity, and the weights of a new input begin at zero. Batch norms are folded into
+        the convolutions.
 
         Args:
             other: The architecture whose weights the network would start from.
@@ -143,7 +144,8 @@ class UNet(Architecture):
             return False
         # The clipped values are the last inputs, so a new level would take their place.
         conditioned = other.conditioned or (self.conditioned and not self.saturated)
-        if replace(other, blocks=self.blocks, decoder=self.decoder, conditioned=conditioned) != self:
+        norm = "none" if (self.norm, other.norm) == ("none", "batch") else other.norm
+        if replace(other, blocks=self.blocks, decoder=self.decoder, conditioned=conditioned, norm=norm) != self:
             return False
         pairs = zip(self.blocks + self.decoder, other.blocks + other.decoder, strict=True)
         return all(mine >= theirs for mine, theirs in pairs)
