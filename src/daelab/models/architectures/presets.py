@@ -36,7 +36,7 @@ ARCHITECTURE_PRESETS: dict[str, Architecture] = {
     # daelab's own for photographs: a file of at most 1 MB, one of at most 5 MB, and one of at most 10 MB
     "photo-s": UNet((40, 52), (2, 2), (2,), context=16),
     "photo-m": UNet((64, 96), (3, 3), (3,), context=32),
-    "photo-l": UNet((96, 160, 224), (3, 4, 8), (3, 4), block="gated", context=32),
+    "photo-l": UNet((96, 160, 224), (3, 4, 8), (3, 4), block="gated", norm="layer", context=32),
 }
 """The architectures that have names."""
 
