@@ -107,7 +107,7 @@ def main() -> None:
     for path in args.model:
         ship(path)
     pictures = list(photographs(args))
-    chosen = AutomaticDenoiser()
+    chosen = AutomaticDenoiser(precision="float32")
     kinds: dict[str, Callable[[], Iterator[Pair]]] = {
         noise: partial(noisy_pairs, noise, pictures) for noise in args.noise or NOISES
     }

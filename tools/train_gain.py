@@ -3,7 +3,7 @@
     python tools/train_gain.py --data-root DIR               # from cbsd432: examples, then the networks
     python tools/train_gain.py --data-root DIR --examples 500 --save gain.safetensors
 
-Each example is a picture with or without noise, or a graphic; what `photo-m` gains on it is known. Examples are kept in
+Each example is a picture with or without noise, or a graphic; what `photo-s` gains on it is known. Examples are kept in
 --cache, so an interrupted run goes on. One tenth of them is held out, and the last lines say how well the networks do
 on these. No picture of a test set takes part.
 """
@@ -48,7 +48,6 @@ EXAMPLES, PART = 5000, 50
 LIMITS = (-2.0, 4.0)
 """Gains in dB beyond these are learned as these: only those near zero decide."""
 NOISES = (
-    *("camera-file",) * 6,
     *("none",) * 5,
     *("camera-pipeline",) * 8,
     *("real",) * 4,
@@ -60,8 +59,6 @@ NOISES = (
     "poisson(20..2000)",
 )
 """The noises, of which each example draws one."""
-GRADED = "photo-m"
-"""The model whose gain is estimated, from what the remover removes."""
 GRAPHICS_SHARE, EPOCHS, BATCH, RATE = 0.05, 50, 256, 4e-3
 
 
@@ -167,12 +164,10 @@ def to_bytes(x: Tensor) -> Bytes:
     return x[0].clamp(0, 1).mul(255).round().permute(1, 2, 0).byte().numpy()
 
 
-def measure_example(
-    x: Tensor, y: Tensor, remover: Denoiser, graded: Denoiser, rng: np.random.Generator
-) -> Tensor:
+def measure_example(x: Tensor, y: Tensor, remover: Denoiser, rng: np.random.Generator) -> Tensor:
     """Return the statistics of the picture and of a smaller part of it, and the gain and the noise."""
     removed = remover.batch(x)
-    errors = [float((to_tensor(to_bytes(z)) - y).mul(255).square().mean()) for z in (x, graded.batch(x))]
+    errors = [float((to_tensor(to_bytes(z)) - y).mul(255).square().mean()) for z in (x, removed)]
     # A file is known to a rounding, whose error is 1/12 of a step squared.
     before, after = (error + 1 / 12 for error in errors)
     target = torch.tensor([10 * np.log10(before / after), 0.5 * np.log(errors[0] + 0.01)])
@@ -184,17 +179,17 @@ def measure_example(
     return torch.stack([torch.cat([compute_gain_features(x[at], removed[at]), target.float()]) for at in windows])
 
 
-def make_examples(images: Images, count: int, folder: Path, seed: int, graded: Denoiser) -> Tensor:
+def make_examples(images: Images, count: int, folder: Path, seed: int) -> Tensor:
     """Return (count, 2, FEATURES + 2); parts that exist are read."""
     folder.mkdir(parents=True, exist_ok=True)
-    remover, parts = Denoiser.load(REMOVER, "cpu", precision="float32"), []
+    remover, parts = Denoiser.load(REMOVER, "cpu"), []
     for start in range(0, count, PART):
         path = folder / f"{seed}-{start:06d}.npy"
         if not path.is_file():
             rows = []
             for number in range(start, start + PART):
                 rng = np.random.default_rng([seed, number])
-                rows.append(measure_example(*draw_example(images, remover, rng), remover, graded, rng))
+                rows.append(measure_example(*draw_example(images, remover, rng), remover, rng))
             np.save(path, torch.stack(rows).numpy())
             print(f"{start + PART:,} of {count:,} examples", file=sys.stderr, flush=True)
         parts.append(torch.from_numpy(np.load(path)))
@@ -245,15 +240,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache", type=Path, default=Path("gain-examples"))
     parser.add_argument("--save", type=Path, default=Path("gain.safetensors"))
-    parser.add_argument("--model", default=GRADED, help="the model whose gain is estimated")
     args = parser.parse_args()
     images = load_dataset("cbsd432", args.data_root, crop=320).train
-    graded = Denoiser.load(args.model, "cpu", precision="float32")
-    examples = make_examples(images, args.examples, args.cache, args.seed, graded)
+    examples = make_examples(images, args.examples, args.cache, args.seed)
     held = torch.arange(len(examples)) % 10 == 0
     network = fit(examples[~held], args.seed)
     scores = score(network, examples[held])
-    card = {"data": "cbsd432", "examples": len(examples), "seed": args.seed, "remover": REMOVER, "model": graded.name, "scores": scores}
+    card = {"data": "cbsd432", "examples": len(examples), "seed": args.seed, "remover": REMOVER, "scores": scores}
     save_gain_network(network, args.save, card | {"versions": collect_versions()})
     for name, value in scores.items():
         print(f"{name}: {value:.3g}")

@@ -158,7 +158,12 @@ def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.Mo
 
 def test_heavy_noise_gets_a_model_for_telephones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     files = {}
-    for name, psnr, noise in (("daylight", 31.0, "awgn(0..55) | real"), ("telephone", 30.0, "real | camera-pipeline")):
+    trained = {
+        "weak": (32.0, "awgn(0..55) | real | camera-file"),
+        "daylight": (33.0, "awgn(0..55) | real"),
+        "telephone": (30.0, "real | camera-pipeline"),
+    }
+    for name, (psnr, noise) in trained.items():
         files[name] = tmp_path / f"{name}.safetensors"
         metadata = ModelMetadata(SPECS["model-b-35"], name, noise, metrics={"test": {"psnr": {"denoised": psnr}}})
         save_model(files[name], build_network(SPECS["model-b-35"], 0), metadata)
@@ -170,6 +175,18 @@ def test_heavy_noise_gets_a_model_for_telephones(monkeypatch: pytest.MonkeyPatch
         "salt-and-pepper-pixels(0.02) > quantised": "telephone",
     }
     assert {noise: identify_file_noise(photo(noise)).choice for noise in noises} == noises
+
+
+@pytest.mark.parametrize(
+    ("noise", "model"),
+    [
+        ("awgn(15) > quantised", "photo-m"),
+        ("raw(0.05, 0.02, 0.002, 2, 1.6, 0.6, 0.3) > jpeg(85)", "photo-m.camera"),
+        ("salt-and-pepper-pixels(0.05) > quantised", "photo-m.camera"),
+    ],
+)
+def test_photographs_get_the_model_for_their_noise(noise: str, model: str) -> None:
+    assert identify_file_noise(photo(noise)).choice == model
 
 
 # The results

@@ -133,7 +133,7 @@ def prepare_inference(
 
 @torch.inference_mode()
 def measure_ranges(
-    network: Network, batches: Iterable[Tensor], outside: float = 1e-3
+    network: Network, batches: Iterable[Tensor], outside: float = 3e-4
 ) -> dict[str, tuple[float, float]]:
     """Measure the ranges of the inputs of the layers that can compute in int8.
 

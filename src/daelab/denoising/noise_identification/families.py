@@ -9,7 +9,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from daelab.noise.base import LevelRange, Noise
+from daelab.noise.base import LevelRange, Noise, get_level_bounds
 from daelab.noise.basic import Clean, Gaussian, Multiplicative, Poisson, SaltAndPepper, SaltAndPepperPixels
 from daelab.noise.camera import Awgn, Camera, Chroma, Correlated, Demosaicked, Grain, Jpeg, Quantised
 from daelab.noise.composition import Chain, Mixture
@@ -88,6 +88,7 @@ _KINDS: dict[tuple[type[Noise], ...], str] = {
     (Demosaicked,): "processed",
     (Demosaicked, HotPixels): "processed",
     (Raw,): "processed",
+    (Raw, Jpeg): "processed",
     (Camera, Chroma): "processed",
     (Correlated,): "processed",
     (Grain,): "processed",
@@ -206,14 +207,18 @@ def covers_family(noise: Noise, kind: str) -> bool:
     return any(classify_noise(option) == kind for option in _leaves(noise))
 
 
-def includes_sensor_noise(noise: Noise) -> bool:
-    """Return whether a noise, or a component of it, is a sensor's noise as a camera develops it.
+HEAVY_GAIN = 0.02
+"""The gain of a sensor's noise that only telephones and the highest ISO numbers reach; see `Raw`."""
+
+
+def includes_telephone_noise(noise: Noise) -> bool:
+    """Return whether a noise, or a component of it, is a sensor's noise as strong as that of telephones.
 
     Args:
         noise: The noise.
     """
     return any(
-        isinstance(step, Raw)
+        isinstance(step, Raw) and get_level_bounds(step.gain)[1] >= HEAVY_GAIN
         for option in _leaves(noise)
         for step in (option.steps if isinstance(option, Chain) else (option,))
     )
