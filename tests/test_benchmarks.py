@@ -65,6 +65,7 @@ ELSEWHERE = {
 TOOLS_TESTED = {
     "audit.py": "tools/test_audit.py",
     "before_after.py": "tools/test_site.py",
+    "calibrate.py": "tools/test_calibrate.py",
     "cards.py": "tools/test_site.py",
     "demo.py": "tools/test_shipping.py",
     "figures.py": "tools/test_site.py",

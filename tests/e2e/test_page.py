@@ -537,7 +537,7 @@ def test_a_broken_file_shows_its_reason(page: Any, server: str) -> None:
         assert page.is_visible("#drop")
 
 
-@pytest.mark.parametrize("host, tiles", [("server", 48), ("still", 192)])
+@pytest.mark.parametrize("host, tiles", [("server", 24), ("still", 192)])
 def test_a_large_picture_shows_progress_does_not_freeze_the_page_and_can_be_cancelled(
     page: Any, host: str, tiles: int, request: pytest.FixtureRequest
 ) -> None:

@@ -60,7 +60,7 @@ Save = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Also write the model to this file, with the scores in its header."),
 ]
-Precision = Annotated[
+ScorePrecision = Annotated[
     str,
     typer.Option(help="Precision of the computation: float32; int8, where the CPU and the model allow it; or auto."),
 ]
@@ -84,7 +84,7 @@ def evaluate(
     self_ensemble: SelfEnsemble = False,
     data_root: DataRoot = None,
     device: Device = None,  # noqa: ARG001
-    precision: Precision = "float32",
+    precision: ScorePrecision = "float32",
     save: Save = None,
     half: Half = False,
     as_json: Json = False,
