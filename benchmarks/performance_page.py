@@ -200,7 +200,12 @@ def format_photographs(steps: dict[str, Documents]) -> str:
             rows.append([state, found, "", ""])
             continue
         rows += [
-            [f"{name}, {state}", row.get("precision", "float32"), f"{row['cpu_seconds_per_megapixel']:.2f}", f"{row['to_nlm']:.2f}"]
+            [
+                f"{name}, {state}",
+                row.get("precision", "float32"),
+                f"{row['cpu_seconds_per_megapixel']:.2f}",
+                f"{row['to_nlm']:.2f}",
+            ]
             for name, row in found["methods"].items()
         ]
     return format_table(["method, one thread", "precision", "CPU seconds per megapixel", "to non-local means"], rows)
