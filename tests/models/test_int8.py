@@ -121,6 +121,12 @@ def test_without_the_instructions_auto_is_float32_and_int8_says_why(
         Denoiser.load(model, "cpu", precision="int8")
 
 
+def test_the_check_draws_no_random_numbers() -> None:
+    before = torch.get_rng_state()
+    can_compute_int8.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_cpu_without_them_is_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True}, raising=False)
     assert not can_compute_int8.__wrapped__()
@@ -162,7 +168,7 @@ def test_the_automatic_denoiser_passes_the_precision_on() -> None:
 def test_wrong_ranges_are_one_line(ranges: dict[str, object], model: Path) -> None:
     header, _ = read_tensor_header(model)
     write_tensors(model, load_file(model), {**header, "ranges": ranges})
-    with pytest.raises(ValueError, match=r"eight.safetensors: `ranges\..*` in its header is wrong"):
+    with pytest.raises(ValueError, match=r"eight.safetensors: `ranges\..*` in its header must be"):
         load_network(model)
 
 

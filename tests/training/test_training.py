@@ -547,6 +547,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no data": (["data.name=npz:/nonesuch.npz"], "the file /nonesuch.npz does not exist"),
     "no start": (["training.start=modell"], "training.start: unknown model 'modell'"),
     "another's start": (["training.start=model-c"], "training.start: model-c is of another architecture"),
+    "renewed without a start": (["training.renew=['enc']"], "training.renew belongs to training.start"),
     "nothing to renew": (
         ["spec=model-b-35", "training.start=model-b-35", "training.renew=['mid']"],
         "training.renew: the network has no layer whose name begins with 'mid'",

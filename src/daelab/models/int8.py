@@ -132,7 +132,8 @@ def can_compute_int8() -> bool:
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if not any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")):
         return False
-    conv = nn.Conv2d(32, 32, 3, padding=1)
+    # Without initial weights, which would draw from PyTorch's random numbers.
+    conv = nn.utils.skip_init(nn.Conv2d, 32, 32, 3, padding=1, bias=False)
     weight = torch.where(torch.arange(32 * 32 * 9) % 3 > 0, 1.0, -1.0).view(32, 32, 3, 3)
     conv.weight.data.copy_(weight)
     # The largest values, since with these an overflow would show.

@@ -203,7 +203,10 @@ def _check_ranges(path: Path, ranges: dict[str, Any], architecture: Architecture
     for name, limits in ranges.items():
         fits = isinstance(limits, list) and [type(value) for value in limits] == [float, float]
         if name not in layers or not fits or not all(map(math.isfinite, limits)) or limits[0] > limits[1]:
-            raise ValueError(f"{path}: `ranges.{name[:80]}` in its header is wrong: {reprlib.repr(limits)}")
+            raise ValueError(
+                f"{path}: `ranges.{name[:80]}` in its header must be the lowest and the highest input of a layer that "
+                f"can compute in int8, not {reprlib.repr(limits)}"
+            )
 
 
 def _is_finite(value: object) -> bool:

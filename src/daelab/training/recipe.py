@@ -207,6 +207,8 @@ class Recipe(ConfigDocument):
             )
         if self.training.momentum and self.training.optimiser != "sgd":
             raise ValueError("training.momentum belongs to optimiser 'sgd'; the others have betas")
+        if self.training.renew and not self.training.start:
+            raise ValueError("training.renew belongs to training.start; without it all layers are new")
         return self
 
 
