@@ -133,7 +133,7 @@ def can_compute_int8() -> bool:
     if not any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")):
         return False
     # Without initial weights, which would draw from PyTorch's random numbers.
-    conv = nn.utils.skip_init(nn.Conv2d, 32, 32, 3, padding=1, bias=False)
+    conv = nn.Conv2d(32, 32, 3, padding=1, bias=False, device="meta").to_empty(device="cpu")
     weight = torch.where(torch.arange(32 * 32 * 9) % 3 > 0, 1.0, -1.0).view(32, 32, 3, 3)
     conv.weight.data.copy_(weight)
     # The largest values, since with these an overflow would show.
