@@ -45,6 +45,7 @@ def test_toml_holds_every_field() -> None:
         "float32_from",
         "turns",
         "validate_every",
+        "reduce",
         "zoom",
         "start",
         "renew",

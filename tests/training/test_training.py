@@ -25,7 +25,7 @@ import daelab
 from daelab._util import tensor_file
 from daelab._util.hardware import choose_precision
 from daelab._util.tensor_file import read_tensor_header, read_tensors, write_tensors
-from daelab.datasets.base import ImageSet
+from daelab.datasets.base import Dataset, ImageSet
 from daelab.datasets.registry import load_dataset
 from daelab.datasets.splits import split_dataset
 from daelab.models.architectures.autoencoder import Autoencoder, Stage
@@ -46,6 +46,7 @@ from daelab.training.loader import (
     BatchLoader,
     flip_randomly,
     get_shuffle_window,
+    reduce_randomly,
     rotate_randomly,
     select_images,
     shuffle_epoch,
@@ -628,6 +629,33 @@ def test_zooms_enlarge_half_of_the_images_by_up_to_the_factor() -> None:
     assert y.max() <= 1
     assert float(y[~untouched].mean(1).amin((1, 2)).max()) > 0.5  # not only around the center
     assert torch.equal(y, zoom_randomly(x, 3, torch.Generator().manual_seed(0)))
+
+
+def test_reduces_half_of_the_images_and_cuts_the_others_anywhere() -> None:
+    x = torch.rand(400, 3, 8, 12, generator=torch.Generator().manual_seed(0))
+    y = reduce_randomly(x, 2, torch.Generator().manual_seed(1))
+    assert y.shape == (400, 3, 4, 6)
+    reduced = (y - x.unflatten(-1, (6, 2)).unflatten(-3, (4, 2)).mean((-1, -3))).abs().amax((1, 2, 3)) < 1e-6
+    assert 160 < int(reduced.sum()) < 240
+    places = set()
+    for image, part in zip(x[~reduced], y[~reduced], strict=True):
+        found = [(r, c) for r in range(5) for c in range(7) if torch.equal(image[:, r : r + 4, c : c + 6], part)]
+        assert len(found) == 1
+        places.add(found[0])
+    assert len(places) == 5 * 7
+    assert torch.equal(y, reduce_randomly(x, 2, torch.Generator().manual_seed(1)))
+
+
+def test_a_recipe_that_reduces_needs_images_that_can_be_halved() -> None:
+    recipe = parse_recipe({"noise": "none", "spec": "dae-s", "training": {"reduce": 2}})
+    objective = DenoisingObjective(recipe, (16, 16), torch.device("cpu"))
+    clean, noisy = objective.transform(torch.rand(4, 3, 16, 16), 0, 0.0)
+    assert clean.shape == noisy.shape == (4, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"data\.crop is 36; .* with training\.reduce needs a multiple of 8"):
+        parse_recipe({"spec": "dae-s", "data": {"name": "folder:x", "crop": 36}, "training": {"reduce": 2}})
+    images = ImageSet("black", np.zeros((20, 3, 12, 12), np.uint8), np.zeros(20, np.int64), ("one",))
+    with pytest.raises(ValueError, match="needs multiples of 8"):
+        select_images(recipe, Dataset("black", images, None, images, ("one",), ""))
 
 
 def test_a_recipes_zoom_reaches_the_training_images() -> None:

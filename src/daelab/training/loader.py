@@ -79,8 +79,8 @@ def select_images(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
     train, val = split_dataset(dataset, data.train, data.val, recipe.seed, data.replacement)
     train, val = (match_channels(images, recipe.spec.channels) for images in (train, val))
     height, width = train.size
-    if height % recipe.spec.multiple or width % recipe.spec.multiple:
-        multiple = recipe.spec.multiple
+    multiple = recipe.spec.multiple * (recipe.training.reduce or 1)
+    if height % multiple or width % multiple:
         raise ValueError(f"{data.name}: {height}x{width} images; this architecture needs multiples of {multiple}")
     if recipe.training.turns and height != width:
         raise ValueError(f"{data.name}: {height}x{width} images; training.turns needs square ones")
@@ -190,6 +190,26 @@ def rotate_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
     # Half a turn is a flip of both axes, to which the odd quarters add a quarter turn.
     x = torch.where(quarters >= 2, x.flip(-2, -1), x)
     return torch.where(quarters % 2 == 1, x.rot90(1, (-2, -1)), x)
+
+
+def reduce_randomly(x: Tensor, factor: int, generator: torch.Generator) -> Tensor:
+    """Reduce half of the images by averaging blocks of pixels, and cut the others to the same size at a random place.
+
+    Args:
+        x: Images (N, C, H, W) in [0, 1].
+        factor: The side of a block, which divides H and W.
+        generator: The source of randomness, on the device of the images.
+
+    Returns:
+        Images (N, C, H / factor, W / factor).
+    """
+    height, width = x.shape[-2] // factor, x.shape[-1] // factor
+    draws = torch.rand(3, len(x), 1, generator=generator, device=x.device)
+    rows = (draws[0] * (x.shape[-2] - height + 1)).long() + torch.arange(height, device=x.device)
+    columns = (draws[1] * (x.shape[-1] - width + 1)).long() + torch.arange(width, device=x.device)
+    images = torch.arange(len(x), device=x.device)[:, None, None]
+    cut = x[images, :, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
+    return torch.where(draws[2, :, :, None, None] < 0.5, F.avg_pool2d(x, factor), cut)
 
 
 def zoom_randomly(x: Tensor, largest: float, generator: torch.Generator) -> Tensor:

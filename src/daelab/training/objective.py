@@ -18,7 +18,7 @@ from daelab.models.layers import Network, append_noise_level
 from daelab.models.model_file import ModelMetadata, load_network
 from daelab.models.registry import find_model_file
 from daelab.noise.random_streams import BatchStream
-from daelab.training.loader import flip_randomly, rotate_randomly, zoom_randomly
+from daelab.training.loader import flip_randomly, reduce_randomly, rotate_randomly, zoom_randomly
 from daelab.training.losses import parse_loss
 from daelab.training.recipe import Recipe
 from daelab.training.seeds import derive_seed
@@ -78,6 +78,8 @@ class DenoisingObjective:
             clean = flip_randomly(clean, stream.generator)
         if training.turns:
             clean = rotate_randomly(clean, stream.generator)
+        if training.reduce:
+            clean = reduce_randomly(clean, training.reduce, stream.generator)
         if training.zoom:
             clean = zoom_randomly(clean, training.zoom, stream.generator)
         clean, noisy = make_noisy_batch(clean, self.recipe.noise, stream, self.recipe.spec.channels)

@@ -126,6 +126,9 @@ class TrainingConfig(ConfigTable):
     """Whether images are mirrored at random."""
     turns: bool | None = None
     """Whether images are rotated at random by 0, 90, 180 or 270 degrees, which needs square images."""
+    reduce: Annotated[int | None, Field(ge=2, le=8)] = None
+    """The factor by which half of the images are reduced at random, which averages away the grain of photographs; the
+    others are cut to the same size at a random place. Default: none is reduced."""
     zoom: Annotated[float | None, Field(gt=1, le=8)] = None
     """The largest factor by which half of the images are enlarged at random, since detail is softer in a camera's
     full-size photographs than in reduced ones. Default: none is enlarged."""
@@ -193,10 +196,10 @@ class Recipe(ConfigDocument):
         if self.spec.channels != 3 and self.judge:
             raise ValueError(f"spec.channels is {self.spec.channels}; the classifier of `judge` takes 3 channels, RGB")
         crops = self.data.name.startswith(CROPPED_PREFIXES)
-        if crops and self.data.crop % self.spec.multiple:
-            raise ValueError(
-                f"data.crop is {self.data.crop}; this architecture needs a multiple of {self.spec.multiple}"
-            )
+        multiple = self.spec.multiple * (self.training.reduce or 1)
+        if crops and self.data.crop % multiple:
+            cause = " with training.reduce" if self.training.reduce else ""
+            raise ValueError(f"data.crop is {self.data.crop}; this architecture{cause} needs a multiple of {multiple}")
         if self.data.crops and not crops:
             raise ValueError(
                 f"data.crops belongs to folder:PATH and cbsd432, whose pictures are cropped; not to {self.data.name}"
