@@ -116,6 +116,27 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "train --recipe quick --set training.lr=fast",
         "training.lr: must be a valid number (found 'fast')",
     ),
+    "a text as a list": (
+        "train --recipe quick --set training.renew=enc2",
+        "training.renew: must be a list, such as [\"enc2\"] (found 'enc2')",
+    ),
+    "a number as a list": (
+        "train --recipe quick --set training.betas=0.9",
+        "training.betas: must be a list, such as [0.9, 0.999] (found 0.9)",
+    ),
+    "an empty list": ("train --recipe quick --set training.renew=[]", "training.renew: must have at least 1 item"),
+    "an empty layer": (
+        "train --recipe quick --set 'training.renew=[\"\"]'",
+        "training.renew.0: must have at least 1 character (found '')",
+    ),
+    "an empty start": (
+        "train --recipe quick --set training.start=",
+        "training.start: must have at least 1 character (found '')",
+    ),
+    "images too small to reduce": (
+        "train --recipe quick --set training.reduce=3",
+        "photos: 32x32 images; this architecture with training.reduce=3 needs multiples of 12",
+    ),
     "a change of two fields": (
         "train --recipe quick --set 'training.lr=0.1\n[data]\nname=\"photos\"'",
         "give each field a --set of its own",
@@ -158,6 +179,22 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "two folders to compare": ("compare folder folder", "folder is a folder; name runs, or pictures such as folder/"),
     "an unknown precision": ("denoise a.png --precision half", "unknown precision 'half'"),
     "int8 that a model lacks": ("evaluate model-c --precision int8", "cannot compute in int8: the model has no ranges"),
+    "a precision of a method that has none": (
+        "denoise a.png --model baseline:median,size=3 --precision int8",
+        "baseline:median,size=3 cannot compute in int8: ",
+    ),
+    "a misspelt precision of such a method": (
+        "denoise a.png --model baseline:median,size=3 --precision int17",
+        "unknown precision 'int17'",
+    ),
+    "a misspelt precision of a method to tune": (
+        "evaluate baseline:median --data photos --precision int17",
+        "unknown precision 'int17'",
+    ),
+    "int8 for scores to save": (
+        "evaluate photo-m --data photos --half --save h.safetensors --precision int8",
+        "--save stores the scores of float32; leave out --precision",
+    ),
     "an address that is none": ("ledger list --ledger nonsense", "ledger nonsense: "),
     "an open server without a token": ("serve --host 0.0.0.0", "--token"),
     "a body of apples": ("serve --max-body apples", "must be an amount such as 512MB"),

@@ -27,10 +27,12 @@ from daelab.denoising.automatic import (
     load_denoiser,
     load_model,
 )
+from daelab.denoising.batch import summarize_results
 from daelab.denoising.noise_identification.families import FAMILIES, NoiseEffect
 from daelab.denoising.noise_identification.identify import FAINT, GAIN, IdentifiedNoise
 from daelab.denoising.noisy_images import identify_file_noise, make_noisy
 from daelab.denoising.pipeline import DenoiseResult
+from daelab.image_io.bundled_photos import find_photo
 from daelab.image_io.read import read_picture
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS as SPECS
 from daelab.models.build import build_network
@@ -75,7 +77,7 @@ def found(gain: float = 2.0, photo: str | None = "best", **probabilities: float)
         (
             found(FAINT, awgn=0.99),
             None,
-            "Noise found, but too faint to be sure; use --force to denoise anyway. Left as it is.",
+            "Noise found, but too faint to be sure. Left as it is; use --force to denoise it anyway.",
         ),
         (found(-2.0, awgn=0.99), None, "Looks clean. Left as it is."),
         (replace(found(camera=0.9), drawn=True), None, "Graphics, not a photograph. Left as it is."),
@@ -90,6 +92,7 @@ def found(gain: float = 2.0, photo: str | None = "best", **probabilities: float)
             "paper",
             "Multiplicative noise (type-2), about 26 of 255. Denoised with paper.",
         ),
+        (replace(found(awgn=0.99), deviation=0.4), "best", "Gaussian noise, less than 1 of 255. Denoised with best."),
     ],
 )
 def test_the_expected_gain_decides(seen: IdentifiedNoise, choice: str | None, said: str) -> None:
@@ -98,11 +101,29 @@ def test_the_expected_gain_decides(seen: IdentifiedNoise, choice: str | None, sa
     assert seen.to_dict()["choice"] == choice
 
 
-@pytest.mark.parametrize("seen", [found(-2.0, clean=1.0), replace(found(camera=1.0), drawn=True), found(FAINT)])
-def test_force_denoises_what_would_be_left(seen: IdentifiedNoise) -> None:
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (found(-2.0, clean=1.0), "Looks clean"),
+        (replace(found(camera=1.0), drawn=True), "Graphics, not a photograph"),
+        (found(FAINT), "Noise found, but too faint to be sure"),
+    ],
+)
+def test_force_denoises_what_would_be_left(seen: IdentifiedNoise, said: str) -> None:
     assert seen.choice is None
-    assert replace(seen, forced=True).choice == "best"
+    forced = replace(seen, forced=True)
+    assert (forced.choice, forced.why) == ("best", f"{said}. Denoised with best, as --force asks.")
     assert replace(seen, forced=True, photo=None).choice is None
+    # Where noise was found, force changes nothing.
+    assert replace(found(camera=0.9), forced=True).why == found(camera=0.9).why
+
+
+def test_a_summary_counts_what_was_left() -> None:
+    faint, clean = (DenoiseResult(status=LEFT_UNCHANGED, why=found(gain).why) for gain in (FAINT, -2.0))
+    assert str(summarize_results([faint, clean, clean])) == (
+        "0 done, 2 left as they are (Looks clean), 1 left as it is (Noise found, but too faint to be sure), "
+        "0 done before, 0 failed"
+    )
 
 
 def test_the_command_and_python_force(tmp_path: Path) -> None:
@@ -114,7 +135,7 @@ def test_the_command_and_python_force(tmp_path: Path) -> None:
     done = answer([str(path), "--force", "--out", str(tmp_path / "again.png")])
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "again.png").read_bytes() == Path(named.result).read_bytes()
-    assert f"Denoised with {forced.model}." in done.stdout.decode()
+    assert f"Looks clean. Denoised with {forced.model}, as --force asks." in done.stdout.decode()
 
 
 def test_each_choice_is_described_once() -> None:
@@ -273,7 +294,8 @@ def test_pictures_of_few_pixels_and_of_any_type(shape: tuple[int, ...], kind: ty
     done = denoise_file(tmp_path / "a.npy")
     result = np.load(done.result)
     assert (result.shape, result.dtype) == (image.shape, image.dtype)
-    assert done.why.endswith(("Left as it is.", f"Denoised with {done.model}."))
+    assert done.model in done.why
+    assert (done.status == LEFT_UNCHANGED) == (". Left as it is" in done.why)
 
 
 def test_small_clean_pictures_are_left_unchanged() -> None:
@@ -312,12 +334,13 @@ def test_the_command_prints_its_choice_in_one_line_each(tmp_path: Path) -> None:
     assert "noisy_clean.png: " in first
     assert "Denoised with dae" in first
     assert second.endswith("plain_clean.jpg: Looks clean. Left as it is.")
-    assert last == "1 done, 1 left as they are (Looks clean), 0 done before, 0 failed"
+    assert last == "1 done, 1 left as it is (Looks clean), 0 done before, 0 failed"
     again = answer([str(noisy), str(clean), "--overwrite", "--json"])
     document = json.loads(again.stdout)
     assert (document["model"], document["done"]) == (AUTOMATIC, 2)
     one, other = document["pictures"]
     assert (one["status"], one["model"][:3], other["status"]) == ("cleaned", "dae", LEFT_UNCHANGED)
+    assert (one["precision"], "precision" in other) == ("float32", False)
     assert other["why"] == "Looks clean. Left as it is."
 
 
@@ -364,6 +387,16 @@ def test_no_bundled_photograph_is_made_worse(run_main: Callable[..., Any]) -> No
     assert all(row["worst_change"] >= -0.2 for row in document["rows"])
     papers = next(row for row in document["rows"] if row["noise"] == "type-1")
     assert papers["mean_change"] > 3
+
+
+def test_faint_noise_on_a_picture_with_fine_detail_costs_no_detail() -> None:
+    clean = read_picture(find_photo("astronaut")).pixels.astype(np.float32) / 255
+    noisy = (clean + np.random.default_rng(0).normal(0, 1.5 / 255, clean.shape)).clip(0, 1).astype(np.float32)
+    model = load_model("automatic")
+    assert model.identify(noisy).choice is not None
+    error, before = (float(np.square(x - clean).mean()) for x in (model(noisy), noisy))
+    forced = float(np.square(AutomaticDenoiser(force=True)(noisy) - clean).mean())
+    assert error < 1.02 * before < forced
 
 
 def test_no_picture_of_cbsd68_is_made_worse(run_main: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 import daelab
 from daelab.denoising.automatic import load_denoiser
 from daelab.denoising.backends import Backend, make_network_backend
-from daelab.denoising.blending import Blend, find_detail
+from daelab.denoising.blending import Blend, find_detail, limit_change
 from daelab.denoising.denoiser import Denoiser
 from daelab.image_io.read import read_picture
 from daelab.models.architectures.unet import UNet
@@ -177,3 +177,28 @@ def test_files_keep_alpha_and_type(mode: str, tmp_path: Path) -> None:
 def test_what_a_loaded_denoiser_would_ignore_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="sigma and force are for a model's name"):
         daelab.denoise(make_image("grey"), model=BLUR, **options)
+
+
+@pytest.mark.parametrize(("dtype", "white"), [("uint8", 255), ("uint16", 65535), ("float32", 1)])
+def test_no_more_is_removed_than_the_noise_that_was_found(dtype: str, white: int) -> None:
+    rng = np.random.default_rng(0)
+    noise, detail = rng.normal(0, 1.5 / 255, (300, 200, 3)), rng.normal(0, 2 / 255, (300, 200, 3))
+    source, denoised = (((0.5 + part) * white) for part in (noise + detail, np.zeros_like(noise)))
+    if dtype != "float32":
+        source, denoised = source.round(), denoised.round()
+    source, denoised = source.astype(dtype), denoised.astype(dtype)
+    limited = limit_change(source, denoised, 1.5)
+    assert limited.dtype == dtype
+    clean = (0.5 + detail) * white
+    errors = [float(np.square((x - clean) * 255 / white).mean()) for x in (source, denoised, limited)]
+    # The least error of a mixture is n d / (n + d) for noise n and lost detail d, both squared; 8 bits round it.
+    assert errors[2] == pytest.approx(1.5**2 * 2**2 / (1.5**2 + 2**2), abs=0.15 if dtype == "uint8" else 0.02)
+    assert errors[2] < min(errors[:2]) - 0.5
+
+
+def test_a_change_within_the_noise_or_far_beyond_lost_detail_stays() -> None:
+    source, denoised = np.full((8, 8, 3), 100, np.uint8), np.full((8, 8, 3), 103, np.uint8)
+    assert limit_change(source, denoised, 3.5) is denoised
+    assert np.array_equal(limit_change(source, denoised, 1.5), np.full((8, 8, 3), 101))
+    assert limit_change(source, denoised + 2, 1.5)[0, 0, 0] == 105
+    assert limit_change(source[:0], denoised[:0], 1.5).shape == (0, 8, 3)

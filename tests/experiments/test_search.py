@@ -516,6 +516,7 @@ def test_mistakes_about_studies(pictures_file: Path, tmp_path: Path) -> None:
     made = parse_search_space(tiny(pictures_file), where="tiny")
     with pytest.raises(ValueError, match="there is no study in sqlite:.*daelab explore SPACE creates one"):
         Study("tiny").open()
+    assert [file.name for file in get_runs_root().iterdir()] == ["ledger.db"]
     open_study(SearchRequest(made, "tiny"))
     for request, message in [
         (SearchRequest(made, "tiny"), "study tiny exists; resume it with --resume, or use another --name"),

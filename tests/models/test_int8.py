@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from daelab._util.tensor_file import read_tensor_header, write_tensors
 from daelab.denoising.automatic import AutomaticDenoiser, load_model
 from daelab.denoising.denoiser import Denoiser
+from daelab.experiments.evaluate_model import evaluate
+from daelab.experiments.train import save_evaluated_model
 from daelab.models import int8
 from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
@@ -149,9 +151,41 @@ def test_a_model_without_ranges_computes_in_float32() -> None:
     assert choose_ranges("auto", {"a": (0.0, 1.0)}, torch.device("meta"), "m") is None
 
 
-def test_the_automatic_denoiser_passes_the_precision_on() -> None:
-    chosen = AutomaticDenoiser(precision="float32").load("photo-s")
-    assert chosen.method.precision == "float32"
+@needs_int8
+def test_the_automatic_denoiser_uses_int8_where_a_model_has_ranges() -> None:
+    assert AutomaticDenoiser(precision="float32").load("photo-m").precision == "float32"
+    chosen = AutomaticDenoiser(precision="int8")
+    assert chosen.precision == "float32"
+    assert chosen.load("photo-m").precision == chosen.precision == "int8"
+    assert chosen.load("model-c").precision == "float32"
+    assert chosen.precision == "float32, int8"
+    with pytest.raises(ValueError, match="photo-s cannot compute in int8: the model has no ranges"):
+        load_model("photo-s", precision="int8")
+
+
+@pytest.mark.parametrize("name", ["baseline:median,size=3", "a.onnx"])
+def test_the_precision_of_what_is_no_network_of_pytorch_is_checked(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.onnx").touch()
+    with pytest.raises(ValueError, match="unknown precision 'int17'; did you mean 'int8'"):
+        Denoiser.load(name, precision="int17")
+    with pytest.raises(ValueError, match=f"{name} cannot compute in int8: "):
+        Denoiser.load(name, precision="int8")
+
+
+def test_the_precision_of_an_evaluation_is_checked_and_told() -> None:
+    for precision, message in (("int17", "unknown precision 'int17'"), ("int8", "cannot compute in int8")):
+        with pytest.raises(ValueError, match=message):  # a method that is yet to be tuned
+            evaluate("baseline:median", "photos", precision=precision)
+    median = Denoiser.load("baseline:median,size=3,raw", precision="auto")
+    with pytest.raises(ValueError, match="precision is for a model's name"):
+        evaluate(median, "photos", precision="auto")
+    told = evaluate(median, "photos", "awgn(5)", limit=1)
+    assert told.to_dict()["precision"] == "float32"
+    with pytest.raises(ValueError, match="are those of float32, and these are of int8"):
+        save_evaluated_model("model-c", replace(told, precision="int8"), "never.safetensors")
 
 
 @pytest.mark.parametrize(

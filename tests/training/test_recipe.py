@@ -168,7 +168,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "truth as a fraction": ({"training": {"lr": False}}, "training.lr: must be a number, not false"),
     "truth as an optional number": ({"data": {"train": True}}, "data.train: must be a number, not true"),
     "momentum": ({"training": {"momentum": 0.9}}, "training.momentum belongs to optimiser 'sgd'"),
-    "crop": ({"data": {"name": "folder:x", "crop": 30}}, "data.crop is 30; this architecture needs a multiple of 4"),
+    "crop": ({"data": {"name": "folder:x", "crop": 30}}, "data.crop is 30; this architecture needs multiples of 4"),
 }
 
 

@@ -548,10 +548,19 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no data": (["data.name=npz:/nonesuch.npz"], "the file /nonesuch.npz does not exist"),
     "no start": (["training.start=modell"], "training.start: unknown model 'modell'"),
     "another's start": (["training.start=model-c"], "training.start: model-c is of another architecture"),
+    "a run that is to be trained first": (
+        ["training.start=nowhere/quick/best.safetensors"],
+        "training.start: there is no file nowhere/quick/best.safetensors; "
+        "train the recipe quick first, under the name quick$",
+    ),
+    "a run of no recipe": (
+        ["training.start=nowhere/mine/best.safetensors"],
+        "training.start: there is no file nowhere/mine/best.safetensors; train this run first$",
+    ),
     "renewed without a start": (["training.renew=['enc']"], "training.renew belongs to training.start"),
     "nothing to renew": (
         ["spec=model-b-35", "training.start=model-b-35", "training.renew=['mid']"],
-        "training.renew: the network has no layer whose name begins with 'mid'",
+        "training.renew: unknown layer 'mid'. Valid: dec1, dec2, dec3, dec4, enc1, enc2, enc3, enc4$",
     ),
     "no teacher": (["teacher.model=modell"], "teacher.model: unknown model 'modell'"),
     "teacher's size": (["teacher.model={teacher}"], "teacher.model .* does not take images of 16x16"),
@@ -651,10 +660,10 @@ def test_a_recipe_that_reduces_needs_images_that_can_be_halved() -> None:
     objective = DenoisingObjective(recipe, (16, 16), torch.device("cpu"))
     clean, noisy = objective.transform(torch.rand(4, 3, 16, 16), 0, 0.0)
     assert clean.shape == noisy.shape == (4, 3, 8, 8)
-    with pytest.raises(ValueError, match=r"data\.crop is 36; .* with training\.reduce needs a multiple of 8"):
+    with pytest.raises(ValueError, match=r"data\.crop is 36; .* with training\.reduce=2 needs multiples of 8"):
         parse_recipe({"spec": "dae-s", "data": {"name": "folder:x", "crop": 36}, "training": {"reduce": 2}})
     images = ImageSet("black", np.zeros((20, 3, 12, 12), np.uint8), np.zeros(20, np.int64), ("one",))
-    with pytest.raises(ValueError, match="needs multiples of 8"):
+    with pytest.raises(ValueError, match=r"with training\.reduce=2 needs multiples of 8"):
         select_images(recipe, Dataset("black", images, None, images, ("one",), ""))
 
 

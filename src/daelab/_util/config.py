@@ -242,11 +242,20 @@ def describe_validation_error(error: ValidationError, model: type[BaseModel]) ->
         )
     else:
         reason = shorten_reason(fault["msg"])
+        if fault["type"] == "tuple_type":
+            reason = f"must be a list{_show_example(model, fault['loc'])}"
         reason = reason if not field or reason.startswith(f"{field}: ") else f"{field}: {reason}"
         if fault["type"] != "value_error":
             reason += f" (found {_shorten(repr(fault['input']))})"
     more = f"; and {len(faults) - 1} more" if len(faults) > 1 else ""
     return reason + more
+
+
+def _show_example(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """Return an example of a field that takes a list: the field's own, or its default."""
+    field = _find_nested_model(model, place[:-1]).model_fields.get(str(place[-1]))
+    example = field and (field.examples[0] if field.examples else field.default)
+    return f", such as {json.dumps(example)}" if isinstance(example, list | tuple) else ""
 
 
 def _find_nested_model(model: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:

@@ -145,10 +145,13 @@ def shorten_reason(text: str) -> str:
     'must be a valid integer'
     >>> shorten_reason("Input should be a valid dictionary or instance of DataConfig")
     'must be a table of fields'
+    >>> shorten_reason("String should have at least 1 character")
+    'must have at least 1 character'
     """
     text = re.sub(r", unable to parse .*? as an? \w+", "", text.removeprefix("Value error, "))
     text = re.sub(r"a valid dictionary( or (instance|object) .*)?$", "a table of fields", text)
-    return text.replace("Input should be", "must be")
+    text = "is missing" if text == "Field required" else text.replace(" after validation", "")
+    return re.sub(r"\b(Input|List|Set|String|Tuple) should ", "must ", text)
 
 
 def format_html_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]], note: str = "") -> str:

@@ -141,7 +141,8 @@ Precision = Annotated[
     str,
     typer.Option(
         help="Precision of the computation: auto, float32 or int8. auto is int8, which is faster, where the CPU and "
-        "the model allow it. Results differ by far less than the noise.",
+        "the model allow it. Without --model, int8 is for the models that allow it, and the others use float32. "
+        "Results differ by far less than the noise.",
         rich_help_panel=PERFORMANCE,
     ),
 ]
@@ -275,7 +276,8 @@ def _denoise_zarr(denoiser: AnyDenoiser, options: DenoiseOptions, source: str, o
             progress=progress,
         )
     if as_json:
-        print_json({"model": denoiser.name, "source": source, "result": out, "shape": list(shape)})
+        head = {"model": denoiser.name, "precision": denoiser.precision}
+        print_json(head | {"source": source, "result": out, "shape": list(shape)})
     else:
         print_result(f"{source} -> {out}: {' x '.join(map(str, shape))}")
 

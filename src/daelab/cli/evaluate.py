@@ -62,7 +62,10 @@ Save = Annotated[
 ]
 ScorePrecision = Annotated[
     str,
-    typer.Option(help="Precision of the computation: float32; int8, where the CPU and the model allow it; or auto."),
+    typer.Option(
+        help="Precision of the computation: float32; int8, which the CPU and the model must allow; or auto. With "
+        "automatic, int8 is for the models that allow it, and the others use float32."
+    ),
 ]
 Half = Annotated[
     bool, typer.Option("--half", help="With --save, store the weights in half precision, and score the stored weights.")
@@ -106,7 +109,7 @@ def evaluate(
         raise ValueError("--levels cannot be combined with --noise, --judge or --save")
     if judge_path is not None and judge is None:
         raise ValueError("--judge-path needs --judge vit: it names the folder of that classifier's weights")
-    _check_save(model, save, half, self_ensemble)
+    _check_save(model, save, half, self_ensemble, precision)
     sigmas = _parse_levels(levels) if levels is not None else None
     with (
         show_progress("downloading", "bytes") as download,
@@ -140,11 +143,13 @@ def evaluate(
         save_evaluated_model(model, evaluation, save, half=half)
 
 
-def _check_save(model: str, save: Path | None, half: bool, self_ensemble: bool) -> None:
+def _check_save(model: str, save: Path | None, half: bool, self_ensemble: bool, precision: str) -> None:
     from daelab.experiments.train import check_evaluated_model
 
     if self_ensemble and save is not None:
         raise ValueError("--save stores the scores of the model alone; leave out --self-ensemble")
+    if precision != "float32" and save is not None:
+        raise ValueError("--save stores the scores of float32; leave out --precision")
     if half and save is None:
         raise ValueError("--half needs --save FILE: it says how the model is stored")
     if save is not None:
@@ -167,7 +172,8 @@ def _print_levels(sigmas: list[float], evaluations: tuple[ModelEvaluation, ...],
             {"sigma": sigma, **evaluation.scores.to_dict()}
             for sigma, evaluation in zip(sigmas, evaluations, strict=True)
         ]
-        print_json({"model": first.model, "parameters": first.parameters, "data": first.data, "levels": levels})
+        head = {"model": first.model, "parameters": first.parameters, "data": first.data, "precision": first.precision}
+        print_json(head | {"levels": levels})
         return
     _print_head(first)
     print_result(f"noise awgn(sigma), not clipped, seed {first.scores.seed}; PSNR and SSIM are means over images")
@@ -178,7 +184,7 @@ def _print_levels(sigmas: list[float], evaluations: tuple[ModelEvaluation, ...],
 def _print_head(evaluation: ModelEvaluation) -> None:
     images = evaluation.scores.overall.images
     counted = f"{images:,} test image{'s' if images > 1 else ''} of {evaluation.data}"
-    print_result(f"{evaluation.model}: {evaluation.parameters:,} parameters, {counted}")
+    print_result(f"{evaluation.model}: {evaluation.parameters:,} parameters, {counted}, in {evaluation.precision}")
     if evaluation.selection:
         print_result(f"test images: {evaluation.selection}")
 

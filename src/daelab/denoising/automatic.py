@@ -46,7 +46,7 @@ class AutomaticDenoiser:
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile; see `Denoiser`.
         force: Whether to denoise every picture, even if it looks clean.
-        precision: The precision of the models; see `Denoiser.load`.
+        precision: The precision of the models; see `Denoiser.load`. Models that cannot compute in int8 use float32.
     """
 
     name = AUTOMATIC
@@ -65,7 +65,8 @@ class AutomaticDenoiser:
         check_tile(tile)
         self._tile, self._memory = tile, memory
         self._identifier, self._estimator = load_noise_identifier(), load_gain_estimator()
-        self._force, self._precision = force, precision
+        # For a model, auto means int8 if the model can; whether the device can was checked above.
+        self._force, self._precision = force, "float32" if precision == "float32" else "auto"
         self._denoisers: dict[str, Denoiser] = {}
         self._lock = threading.Lock()
 
@@ -109,6 +110,11 @@ class AutomaticDenoiser:
         """The number of trained parameters; 0, since the model differs from picture to picture."""
         return 0
 
+    @property
+    def precision(self) -> str:
+        """The precision of the models that were used so far; both if they differ, and float32 if none was used."""
+        return ", ".join(sorted({denoiser.precision for denoiser in self._denoisers.values()})) or "float32"
+
     def batch(self, x: Tensor, progress: ProgressCallback | None = None, *, self_ensemble: bool = False) -> Tensor:
         """Denoise a batch of tensors, each image by the model that fits its noise.
 
@@ -127,7 +133,8 @@ class AutomaticDenoiser:
                 images.append(image)
             else:
                 chosen = self.load(noise.choice)
-                images.append(chosen.batch(image[None], progress, self_ensemble=self_ensemble)[0].to(x.device))
+                denoised = chosen.batch(image[None], progress, self_ensemble=self_ensemble)[0].to(x.device)
+                images.append(torch.from_numpy(noise.limit_change(image.numpy(), denoised.numpy())))
         return torch.stack(images) if images else x
 
     def identify(self, image: _Array) -> IdentifiedNoise:
@@ -216,7 +223,8 @@ def load_model(
         tile: The side of a tile in pixels; see `Denoiser`.
         memory: The memory of a tile, in bytes or as text; see `Denoiser`.
         sigma: The standard deviation of the noise in 8-bit steps; see `Denoiser`.
-        precision: `auto`, `float32` or `int8`; see `Denoiser.load`.
+        precision: `auto`, `float32` or `int8`; see `Denoiser.load`. With `automatic`, models that cannot compute in
+            int8 use float32.
 
     Raises:
         FileNotFoundError: There is no such model or run.
@@ -321,7 +329,8 @@ def denoise_image(
         noise = denoiser.identify(image if sample is None else sample)
         if noise.choice is None:
             return DenoisedImage(image, None, (noise,))
-        return DenoisedImage(*denoiser.load(noise.choice).denoise_plane(image, **options), (noise,))
+        denoised, spread = denoiser.load(noise.choice).denoise_plane(image, **options)
+        return DenoisedImage(noise.limit_change(image, denoised), spread, (noise,))
     noises = tuple(denoiser.identify(one[..., 0] if one.shape[-1] == 1 else one) for one in image)
     # Images without a model keep their pixels, and their uncertainty is zero.
     pixels, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
@@ -330,7 +339,8 @@ def denoise_image(
     for name in dict.fromkeys(noise.choice for noise in noises):
         if name is not None:
             places = [place for place, noise in enumerate(noises) if noise.choice == name]
-            pixels[places], spread = denoiser.load(name).denoise_plane(image[places], **options)
+            denoised, spread = denoiser.load(name).denoise_plane(image[places], **options)
+            pixels[places] = [noises[at].limit_change(image[at], one) for at, one in zip(places, denoised, strict=True)]
             if spread is not None:
                 spreads[places], has_spread = spread, True
     return DenoisedImage(pixels, spreads if has_spread else None, noises)
@@ -357,6 +367,19 @@ def denoise_planes(planes: PixelPlanes, denoiser: AnyDenoiser, **options: Any) -
             chosen = denoiser.load(choice)
         images.append(denoise_image(plane, chosen, **options))
     return images
+
+
+def name_precision(denoiser: AnyDenoiser, noises: Sequence[IdentifiedNoise]) -> str:
+    """Return the precision that images were denoised in; both if they differ, and "" if none was denoised.
+
+    Args:
+        denoiser: A denoiser, or the automatic one.
+        noises: The identified noise of each image.
+    """
+    if isinstance(denoiser, Denoiser):
+        return denoiser.precision
+    choices = {noise.choice for noise in noises if noise.choice is not None}
+    return ", ".join(sorted({denoiser.load(choice).precision for choice in choices}))
 
 
 def describe_choices(noises: Sequence[IdentifiedNoise]) -> tuple[str, str]:

@@ -111,7 +111,8 @@ class BatchSummary:
         reasons = Counter(result.why for result in self.results if result.status == LEFT_UNCHANGED)
         parts = [f"{self.done - reasons.total():,} done"]
         # The reason is the first sentence of the line that was printed for the picture.
-        parts += [f"{count:,} left as they are ({why.partition('. ')[0]})" for why, count in reasons.most_common()]
+        for why, count in reasons.most_common():
+            parts.append(f"{count:,} left as {'it is' if count == 1 else 'they are'} ({why.partition('. ')[0]})")
         return ", ".join([*parts, f"{self.done_before:,} done before", f"{self.failed:,} failed"])
 
 

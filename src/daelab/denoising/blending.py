@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,6 +26,10 @@ _SCALES = 3
 """The number of wavelet scales, of 1, 2 and 4 pixels."""
 _WIDE, _NEAR = 32, 2
 """The radii in pixels of the windows in which the sizes of noise and of structure are measured."""
+_FAINT_CHANGE = 4.0
+"""The deviation in 8-bit steps from which a change is not limited: it is more than the detail that photo-m loses."""
+_ROWS = 256
+"""The number of rows that are changed at a time, to save memory."""
 _HALO = 2 * (2**_SCALES - 1) + _WIDE
 """The distance in pixels up to which other pixels affect the detail at a pixel."""
 
@@ -124,6 +130,36 @@ class Blend:
 
 FULL = Blend()
 """The denoised picture as it is."""
+
+
+def limit_change(source: npt.NDArray[Any], denoised: npt.NDArray[Any], deviation: float) -> npt.NDArray[Any]:
+    """Mix a denoised picture with its source, so that no more is removed than the noise that was found.
+
+    If all noise is in the removed part R, then s = deviation^2 / mean(R^2) is the strength with the least squared error
+    (from its derivative), and the rest of R is detail. A strength below 1 is applied.
+
+    Args:
+        source: A picture; uint8, uint16 or floats in [0, 1].
+        denoised: The denoised picture, of the same shape and type.
+        deviation: The estimated standard deviation of the noise, in 8-bit steps.
+
+    Returns:
+        The mixture, or `denoised` itself if its change is small enough, or so large that it is more than lost detail.
+    """
+    white = np.iinfo(source.dtype).max if source.dtype.kind == "u" else 1
+    strips = [slice(row, row + _ROWS) for row in range(0, len(source), _ROWS)]
+    squares = (
+        np.square(np.subtract(source[rows], denoised[rows], dtype=np.float32)).sum(dtype=float) for rows in strips
+    )
+    change = 255 / white * math.sqrt(sum(squares) / max(1, source.size))
+    if not deviation < change < _FAINT_CHANGE:
+        return denoised
+    strength = np.float32((deviation / change) ** 2)
+    mixed = np.empty_like(denoised)
+    for rows in strips:
+        values = source[rows] + strength * np.subtract(denoised[rows], source[rows], dtype=np.float32)
+        mixed[rows] = values.round() if source.dtype.kind == "u" else values
+    return mixed
 
 
 def find_detail(removed: Tensor, denoised: Tensor) -> Tensor:

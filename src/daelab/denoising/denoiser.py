@@ -22,14 +22,15 @@ from daelab._util.hardware import get_free_device_memory
 from daelab._util.memory import parse_memory_size
 from daelab._util.text import format_html_table
 from daelab.denoising.arrays import ArrayJob, TensorJob, convert_to_array, estimate_noise_level
-from daelab.denoising.backends import Backend, make_module_backend, make_network_backend, make_onnx_backend
+from daelab.denoising.backends import CPU_DEVICE, Backend, make_module_backend, make_network_backend, make_onnx_backend
 from daelab.denoising.blending import FULL, Blend
-from daelab.denoising.classical import parse_classical_method
+from daelab.denoising.classical import CLASSICAL_PREFIX, parse_classical_method
 from daelab.denoising.named_models import find_model, load_tiled_network
 from daelab.denoising.planes import split_planes
 from daelab.denoising.tiling import FetchFunction, ProgressCallback, TilePlace, check_tile, denoise_tiles
 from daelab.image_io.picture import Picture
 from daelab.models.external import Halo, split_model_name
+from daelab.models.int8 import choose_ranges
 from daelab.models.layers import AnySizeNetwork, append_noise_level
 
 _Array = npt.NDArray[Any]
@@ -138,6 +139,11 @@ class Denoiser:
     def parameters(self) -> int:
         """The number of trained parameters; 0 for a classical method."""
         return self.method.parameters
+
+    @property
+    def precision(self) -> str:
+        """The precision of most of the computation: float32 or int8."""
+        return self.method.precision
 
     @property
     def module(self) -> nn.Module:
@@ -382,9 +388,10 @@ def _load_backend(name: object, device: torch.device | str | None, precision: st
     if not isinstance(name, str | Path):
         kind = type(name).__name__
         raise TypeError(f"a model must be a name, a file or a Denoiser, not {kind}; daelab.Denoiser(NETWORK) makes one")
-    if str(name).startswith("baseline:"):
-        return parse_classical_method(str(name)).method()
-    if split_model_name(name)[0] is None and (path := find_model(name)).suffix.lower() == ".onnx":
-        return make_onnx_backend(path)
+    is_classical = str(name).startswith(CLASSICAL_PREFIX)
+    is_code = split_model_name(name)[0] is not None
+    if is_classical or (not is_code and (path := find_model(name)).suffix.lower() == ".onnx"):
+        choose_ranges(precision, {}, CPU_DEVICE, str(name))
+        return parse_classical_method(str(name)).method() if is_classical else make_onnx_backend(path)
     network, metadata, note = load_tiled_network(name)
     return replace(make_network_backend(network, metadata, device, precision), note=note)

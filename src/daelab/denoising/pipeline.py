@@ -23,6 +23,7 @@ from daelab.denoising.automatic import (
     denoise_planes,
     describe_choices,
     load_denoiser,
+    name_precision,
 )
 from daelab.denoising.blending import Blend
 from daelab.denoising.denoiser import Denoiser
@@ -87,6 +88,8 @@ class DenoiseResult:
     """The model that was chosen, if none was named; several if pages differ."""
     why: str = ""
     """The choice and its reason, in one line."""
+    precision: str = ""
+    """The precision of the computation, float32 or int8, or both if pages differ; empty if nothing was denoised."""
     height: int = 0
     """The height in pixels."""
     width: int = 0
@@ -321,16 +324,13 @@ def denoise_picture(
         ValueError: The format cannot hold the picture, or its pixels cannot be denoised.
     """
     picture = picture.stripped() if options.strip else picture
-    pixels, spreads = list[npt.NDArray[Any]](), list[_Floats | None]()
-    noises: list[IdentifiedNoise] = []
-    notes = [picture.note]
+    noises, notes = list[IdentifiedNoise](), [picture.note]
     try:
         # Checked before denoising, so that a format that cannot hold the result fails at once.
         check_format_holds(picture, form)
-        slices = _denoise_as_stack(denoiser, picture, options)
-        pixels += slices
-        spreads += [None] * len(slices)
-        for page in () if slices else picture.layers:
+        pixels = _denoise_as_stack(denoiser, picture, options)
+        spreads: list[_Floats | None] = [None] * len(pixels)
+        for page in () if pixels else picture.layers:
             planes = split_planes(page)
             notes.append(planes.note)
             images = denoise_planes(
@@ -350,15 +350,15 @@ def denoise_picture(
     status = LEFT_UNCHANGED if noises and not model else DENOISED
     # Another format, or a file without metadata, must be written even if no pixel changed.
     unchanged = status == LEFT_UNCHANGED and picture.form == form and not options.strip
-    height, width = picture.size
     result = DenoiseResult(
         status=status,
         # All frames are left in a file that is copied.
         note="; ".join(note for note in dict.fromkeys(notes[unchanged:]) if note),
         model=model,
         why=why,
-        height=height,
-        width=width,
+        precision=name_precision(denoiser, noises),
+        height=picture.size[0],
+        width=picture.size[1],
         pages=len(picture.pages),
         largest_spread=None if spreads[0] is None else float(spreads[0].max()),
     )

@@ -14,7 +14,7 @@ from daelab.datasets.base import Dataset
 from daelab.datasets.registry import check_dataset_name, load_dataset
 from daelab.datasets.splits import split_dataset
 from daelab.denoising.automatic import AnyDenoiser, load_model
-from daelab.denoising.backends import make_network_backend
+from daelab.denoising.backends import CPU_DEVICE, make_network_backend
 from daelab.denoising.classical import (
     CLASSICAL_PREFIX,
     ConfiguredMethod,
@@ -30,6 +30,7 @@ from daelab.evaluation.evaluate import EvaluationScores, evaluate_denoiser
 from daelab.evaluation.image_selection import select_test_images, use_all_images
 from daelab.evaluation.metrics import METRICS, check_requested_metrics
 from daelab.experiments.reports.table import Table
+from daelab.models.int8 import choose_ranges
 from daelab.models.model_file import round_to_half
 from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
@@ -66,10 +67,12 @@ class ModelEvaluation:
     """The tuned settings of a classical method, and how they were found."""
     selection: str = ""
     """Which part of the data set the test images are; empty for a whole test part."""
+    precision: str = "float32"
+    """The precision of the computation: float32, int8, or both if the models of several images differ."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the output of `daelab evaluate --json`."""
-        head = {"model": self.model, "parameters": self.parameters, "data": self.data}
+        head = {"model": self.model, "parameters": self.parameters, "data": self.data, "precision": self.precision}
         tuned = {"baseline": self.tuned.to_dict()} if self.tuned else {}
         return head | self.scores.to_dict() | tuned | ({"selection": self.selection} if self.selection else {})
 
@@ -139,37 +142,34 @@ def evaluate(
         check_dataset_name(data)
     if isinstance(judge, str):
         judge = load_classifier(judge, judge_path)
-    baseline = _parse_open_method(model)
-    denoiser = (
-        None if baseline else model if not isinstance(model, str | Path) else load_model(model, precision=precision)
-    )
-    dataset = load_evaluated_dataset(data, data_root, train=baseline is not None, download=download)
-    trained = denoiser.method.noise if isinstance(denoiser, Denoiser) else None
+    subject = _load_subject(model, precision)
+    dataset = load_evaluated_dataset(data, data_root, train=isinstance(subject, ConfiguredMethod), download=download)
+    trained = subject.method.noise if isinstance(subject, Denoiser) else None
     # Pairs have noise of their own.
     noise = noise or parse_noise("none" if dataset.test.paired else trained or "published-code")
     tuned = None
-    if denoiser is None:
-        assert baseline is not None
+    if isinstance(subject, ConfiguredMethod):
         if not len(dataset.train):
             raise ValueError(
                 f"{model} is tuned on training images, and {dataset.name} has none besides those that are tested; "
                 "give all settings of the method"
             )
-        tuned = tune_classical_method(baseline, *split_dataset(dataset, None, None, seed=0), noise, tuning)
-        denoiser = Denoiser(tuned.baseline.method())
+        tuned = tune_classical_method(subject, *split_dataset(dataset, None, None, seed=0), noise, tuning)
+        subject = Denoiser(tuned.baseline.method())
     images, selection = select_test_images(dataset, limit)
     keep_freed_memory()
-    denoise = partial(denoiser.batch, self_ensemble=self_ensemble)
+    denoise = partial(subject.batch, self_ensemble=self_ensemble)
     scores = evaluate_denoiser(
-        denoise, images, noise, seed=seed, device=denoiser.device, judge=judge, metrics=metrics, progress=progress
+        denoise, images, noise, seed=seed, device=subject.device, judge=judge, metrics=metrics, progress=progress
     )
     return ModelEvaluation(
-        str(model if isinstance(model, str | Path) else denoiser.name),
-        denoiser.parameters,
+        str(model if isinstance(model, str | Path) else subject.name),
+        subject.parameters,
         dataset.name,
         scores,
         tuned,
         selection,
+        subject.precision,
     )
 
 
@@ -217,9 +217,15 @@ def evaluate_levels(
     return tuple([evaluate(model, data, noise, **options) for noise in noises])
 
 
-def _parse_open_method(model: AnyDenoiser | str | Path) -> ConfiguredMethod | None:
-    """Return the classical method of a model's name if a setting of it is to be tuned, else None."""
-    if not str(model).startswith(CLASSICAL_PREFIX):
-        return None
-    method = parse_classical_method(str(model))
-    return None if method.complete else method
+def _load_subject(model: AnyDenoiser | str | Path, precision: str) -> AnyDenoiser | ConfiguredMethod:
+    """Return a denoiser in a precision, or a classical method with a setting that is to be tuned."""
+    if not isinstance(model, str | Path):
+        if precision != "float32":
+            raise ValueError("precision is for a model's name; a denoiser has its own")
+        return model
+    if str(model).startswith(CLASSICAL_PREFIX):
+        method = parse_classical_method(str(model))
+        if not method.complete:
+            choose_ranges(precision, {}, CPU_DEVICE, str(model))
+            return method
+    return load_model(model, precision=precision)

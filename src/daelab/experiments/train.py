@@ -262,9 +262,11 @@ def save_evaluated_model(model: str | Path, found: ModelEvaluation, path: str | 
         half: Store the weights in half precision; the scores should be those of `load_half_precision`.
 
     Raises:
-        ValueError: The suffix is another, or the model has no model file.
+        ValueError: The suffix is another, the model has no model file, or the scores are not those of float32.
         FileExistsError: The file exists.
     """
+    if found.precision != "float32":
+        raise ValueError(f"the scores of a model file are those of float32, and these are of {found.precision}")
     path, source = check_evaluated_model(model, path)
     network, card = load_named_network(model)
     metrics = card.metrics | {"test": found.to_dict()}

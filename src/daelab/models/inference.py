@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from daelab.errors import make_unknown_name_error
 from daelab.models.int8 import Int8Conv2d, Ranges, list_int8_layers, use_int8
 from daelab.models.layers import MIN_WIDE_OUTPUTS, Network
 
@@ -87,7 +88,10 @@ def copy_weights(source: Network, target: Network, renewed: Collection[str] = ()
         source = fold_batch_norms(source)
     weights = target.state_dict()
     if unknown := [prefix for prefix in renewed if not any(key.startswith(prefix) for key in weights)]:
-        raise ValueError(f"training.renew: the network has no layer whose name begins with {unknown[0]!r}")
+        levels = {
+            key.removeprefix("batch_").removeprefix("layer_").partition(".")[0].partition("_")[0] for key in weights
+        }
+        raise ValueError(f"training.renew: {make_unknown_name_error('layer', unknown[0], levels)}")
     for key, old in source.state_dict().items():
         if not key.removeprefix("batch_").startswith(tuple(renewed)):
             # Only the first layer can have more inputs than the source's: the noise level, which comes last.

@@ -79,9 +79,7 @@ def select_images(recipe: Recipe, dataset: Dataset) -> tuple[Images, Images]:
     train, val = split_dataset(dataset, data.train, data.val, recipe.seed, data.replacement)
     train, val = (match_channels(images, recipe.spec.channels) for images in (train, val))
     height, width = train.size
-    multiple = recipe.spec.multiple * (recipe.training.reduce or 1)
-    if height % multiple or width % multiple:
-        raise ValueError(f"{data.name}: {height}x{width} images; this architecture needs multiples of {multiple}")
+    recipe.check_size(f"{data.name}: {height}x{width} images", height, width)
     if recipe.training.turns and height != width:
         raise ValueError(f"{data.name}: {height}x{width} images; training.turns needs square ones")
     if data.crops:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from daelab.models.registry import find_model_file
 from daelab.noise.random_streams import BatchStream
 from daelab.training.loader import flip_randomly, reduce_randomly, rotate_randomly, zoom_randomly
 from daelab.training.losses import parse_loss
-from daelab.training.recipe import Recipe
+from daelab.training.recipe import Recipe, list_recipes
 from daelab.training.seeds import derive_seed
 from daelab.training.self_supervised import SelfSupervisedLoss
 
@@ -172,6 +173,14 @@ def load_named_model(field: str, name: str) -> tuple[Network, ModelMetadata]:
     Raises:
         ValueError: There is no such model, or it does not load.
     """
+    # The best model of a run, as the recipes of second stages name it.
+    path = Path(name)
+    if path.name == "best.safetensors" and not path.exists():
+        run = path.parent.name
+        first = (
+            f"train the recipe {run} first, under the name {run}" if run in list_recipes() else "train this run first"
+        )
+        raise ValueError(f"{field}: there is no file {name}; {first}")
     try:
         if split_model_name(name)[0] is not None:
             return load_named_network(name)

@@ -143,7 +143,9 @@ class TrainingConfig(ConfigTable):
     start: Annotated[str | None, Field(min_length=1)] = None
     """The name of a shipped model to begin from, of the recipe's architecture, or with `--set` and in Python a file.
     Default: new weights."""
-    renew: tuple[Annotated[str, Field(min_length=1)], ...] | None = None
+    renew: Annotated[
+        tuple[Annotated[str, Field(min_length=1)], ...] | None, Field(min_length=1, examples=[["enc2"]])
+    ] = None
     """With `start`, the layers that keep their initial weights, by the beginning of their names: "enc2" is all of the
     encoder's second level. Their residual blocks begin as the identity. Default: none."""
     curriculum: Annotated[float | None, Field(gt=0, le=1)] = None
@@ -191,15 +193,25 @@ class Recipe(ConfigDocument):
     teacher: TeacherConfig | None = None
     """The teacher. Default: none, so that only the clean images are learned from."""
 
+    def check_size(self, what: str, *sides: int) -> None:
+        """Raise a ValueError if the sides of the images are no multiples of what the training needs.
+
+        Args:
+            what: The sides in words, with which the message begins.
+            *sides: The sides in pixels.
+        """
+        multiple = self.spec.multiple * (self.training.reduce or 1)
+        if any(side % multiple for side in sides):
+            cause = f" with training.reduce={self.training.reduce}" if self.training.reduce else ""
+            raise ValueError(f"{what}; this architecture{cause} needs multiples of {multiple}")
+
     @model_validator(mode="after")
     def _check_fields(self) -> Recipe:
         if self.spec.channels != 3 and self.judge:
             raise ValueError(f"spec.channels is {self.spec.channels}; the classifier of `judge` takes 3 channels, RGB")
         crops = self.data.name.startswith(CROPPED_PREFIXES)
-        multiple = self.spec.multiple * (self.training.reduce or 1)
-        if crops and self.data.crop % multiple:
-            cause = " with training.reduce" if self.training.reduce else ""
-            raise ValueError(f"data.crop is {self.data.crop}; this architecture{cause} needs a multiple of {multiple}")
+        if crops:
+            self.check_size(f"data.crop is {self.data.crop}", self.data.crop)
         if self.data.crops and not crops:
             raise ValueError(
                 f"data.crops belongs to folder:PATH and cbsd432, whose pictures are cropped; not to {self.data.name}"

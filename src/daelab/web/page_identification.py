@@ -14,6 +14,7 @@ from daelab.denoising.named_models import load_named_network
 from daelab.denoising.noise_identification.families import (
     BRIGHTNESS_FAMILIES,
     FAMILIES,
+    TITLES,
     UNTOUCHED_FAMILIES,
     list_covered,
 )
@@ -21,10 +22,15 @@ from daelab.denoising.noise_identification.features import PATCH_SIDE, compute_f
 from daelab.denoising.noise_identification.gain import REMOVER, compute_gain_features, load_gain_estimator
 from daelab.denoising.noise_identification.graphics import find_graphic
 from daelab.denoising.noise_identification.identify import (
+    CLEAN,
+    FAINT,
+    FAINTLY_NOISY,
     GAIN,
+    GRAPHIC,
     HEAVY,
     LEAST_SHARE,
     NOISY,
+    UNKNOWN,
     rank_shipped_models,
     suits_photographs,
     suits_telephones,
@@ -113,6 +119,9 @@ def write_identification(folder: Path, models: Collection[str]) -> dict[str, Any
         "brightness": BRIGHTNESS_FAMILIES,
         "noisy": NOISY,
         "gain": GAIN,
+        "faint": FAINT,
+        "titles": TITLES,
+        "reasons": {"clean": CLEAN, "faint": FAINTLY_NOISY, "graphic": GRAPHIC, "unknown": UNKNOWN},
         "heavy": HEAVY,
         "least_share": LEAST_SHARE,
         "smallest_tile": SMALLEST_TILE,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from daelab.denoising.blending import limit_change
 from daelab.denoising.noise_identification.families import (
     BRIGHTNESS_FAMILIES,
     FAMILIES,
@@ -29,6 +30,8 @@ from daelab.models.model_file import read_model_metadata
 from daelab.models.registry import list_shipped_models, shorten_model_name
 from daelab.noise.base import Noise
 from daelab.noise.grammar import parse_noise
+
+_Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class IdentifiedNoise:
         """
         if self.fitting is not None:
             return self.fitting
-        return self.photo if self.forced or (self.expected_gain >= GAIN and not self.drawn) else None
+        return self.photo if self.forced or self._is_advised else None
 
     @property
     def strength(self) -> float:
@@ -83,7 +86,7 @@ class IdentifiedNoise:
     def advice(self) -> str:
         """One line of advice on what to do."""
         if self.choice is None:
-            return f"{self._reason}. Leave it as it is."
+            return f"{self._reason}. Leave it as it is{self._other}."
         if self.fitting is not None:
             return f"{self.fitting} was trained for such noise."
         gain = (
@@ -96,7 +99,9 @@ class IdentifiedNoise:
     @property
     def why(self) -> str:
         """What was found and what was done, in one line."""
-        return f"{self._reason}. Left as it is." if self.choice is None else f"{self}. Denoised with {self.choice}."
+        if self.choice is None:
+            return f"{self._reason}. Left as it is{self._other}."
+        return f"{self}. Denoised with {self.choice}{'' if self._is_advised else ', as --force asks'}."
 
     @property
     def details(self) -> str:
@@ -107,15 +112,38 @@ class IdentifiedNoise:
         return f"{family}; contrast times {self.effect.gain:.2f}, offset {self.effect.offset:+.2f}"
 
     @property
+    def _is_advised(self) -> bool:
+        """Whether a model is chosen without force too."""
+        promising = self.photo is not None and self.expected_gain >= GAIN and not self.drawn
+        return self.fitting is not None or promising
+
+    @property
+    def _other(self) -> str:
+        """What else could be done with a picture that stays unchanged."""
+        return "; use --force to denoise it anyway" if self._reason == FAINTLY_NOISY else ""
+
+    @property
     def _reason(self) -> str:
         """The reason why the picture stays unchanged, as a sentence without its end."""
         if self.drawn:
-            return "Graphics, not a photograph"
+            return GRAPHIC
         if self.photo is None and self.family not in UNTOUCHED_FAMILIES:
-            return "No shipped model was trained for this noise, and another model would damage the picture"
+            return UNKNOWN
         if self.photo is not None and self.expected_gain >= FAINT:
-            return "Noise found, but too faint to be sure; use --force to denoise anyway"
-        return "Looks clean"
+            return FAINTLY_NOISY
+        return CLEAN
+
+    def limit_change(self, source: _Array, denoised: _Array) -> _Array:
+        """Return a denoised picture with no more removed than the noise that was found, unless it was forced.
+
+        Args:
+            source: The picture; uint8, uint16 or floats in [0, 1].
+            denoised: The denoised picture, of the same shape and type.
+        """
+        # A model that changes the brightness changes more than noise.
+        if self.forced or self.fitting is not None:
+            return denoised
+        return limit_change(source, denoised, self.deviation)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -138,16 +166,20 @@ class IdentifiedNoise:
 
     def __str__(self) -> str:
         """Return the noise in words, such as "Camera noise, about 12 of 255"."""
-        if self.choice is None:
+        if not self._is_advised:
             return self._reason
         family, level = TITLES[self.family], self.deviation
         if self.fitting is not None:
             level = 255 * self.effect.level
         elif self.family in (*UNTOUCHED_FAMILIES, *BRIGHTNESS_FAMILIES):
             family = "Noise"
-        return f"{family}, about {max(1, round(level))} of 255"
+        return f"{family}, {f'about {round(level)}' if level >= 1 else 'less than 1'} of 255"
 
 
+CLEAN = "Looks clean"
+FAINTLY_NOISY = "Noise found, but too faint to be sure"
+GRAPHIC = "Graphics, not a photograph"
+UNKNOWN = "No shipped model was trained for this noise, and another model would damage the picture"
 NOISY = 0.95
 """The probability above which a picture holds noise that changes its brightness."""
 GAIN = -0.2

@@ -60,6 +60,7 @@ class Study(StudyRecords):
         taken = [
             run.name for run in get_runs_root().glob(f"{self.name}-*") if run.name[len(self.name) + 1 :].isdecimal()
         ]
+        self.connect()
         with self._lock():
             if self.name in optuna.get_all_study_names(self.storage):
                 raise ValueError(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from daelab._util.text import hide_password
@@ -38,13 +39,16 @@ class StudyRecords:
     """
 
     def __init__(self, name: str, url: str | None = None) -> None:
-        """Connect to the database; `create` or `open` then gives access to the study."""
+        """Open the ledger of the database; `create` or `open` then gives access to the study."""
         require_optuna()
         # The name is checked here, since it becomes part of the names of runs.
         get_run_folder(name)
         self.name, self.url = name, resolve_database_url(url)
         self.ledger = Ledger(self.url, "storage")
         self._signs: dict[int, tuple[Any, float]] = {}
+
+    def connect(self) -> None:
+        """Connect Optuna to the database, and create its tables if they are missing."""
         with self._lock():
             self.storage = connect_study_storage(self.url)
 
@@ -76,12 +80,15 @@ class StudyRecords:
         import optuna
 
         with self._translate_errors():
-            names = optuna.get_all_study_names(self.storage)
+            # A search for a study creates neither tables nor the file of the lock.
+            is_empty = not inspect(self.ledger.engine).has_table("studies")
+        if not is_empty:
+            self.connect()
+        with self._translate_errors():
+            names = [] if is_empty else optuna.get_all_study_names(self.storage)
+            if not names:
+                raise ValueError(f"there is no study in {hide_password(self.url)}; daelab explore SPACE creates one")
             if self.name not in names:
-                if not names:
-                    raise ValueError(
-                        f"there is no study in {hide_password(self.url)}; daelab explore SPACE creates one"
-                    )
                 raise make_unknown_name_error("study", self.name, names)
             self.study = optuna.load_study(study_name=self.name, storage=self.storage)
         return self

@@ -2,7 +2,7 @@
 
 import { define, h, number } from "./dom.js";
 import { explain } from "./terms.js";
-import { AUTOMATIC, decibels, describeBlend, findMisfit, looksLike, madeFor, similarity } from "./words.js";
+import { AUTOMATIC, decibels, describeBlend, findMisfit, madeFor, similarity } from "./words.js";
 
 /** Show the metadata of a model, or of the automatic choice if there is none. */
 export function describeModel(list, model) {
@@ -64,7 +64,7 @@ export function describeNoise(place, { noise, model, models, use }) {
   const instead = (name) => h("button", { type: "button", class: "quiet", onclick: () => use(name) }, `Use ${name === AUTOMATIC ? "the automatic choice" : name} instead`);
   place.classList.toggle("misfit", Boolean(misfit));
   place.replaceChildren(
-    ...(noise ? [h("p", {}, h("b", {}, looksLike(noise)))] : []),
+    ...(noise ? [h("p", {}, h("b", {}, noise.text))] : []),
     ...(misfit ? [h("p", { class: "warning" }, `${misfit.text} `, misfit.better ? instead(misfit.better) : null)] : []),
     ...(noise ? [details(noise)] : []));
 }
@@ -73,7 +73,7 @@ function details(noise) {
   const likely = Object.entries(noise.probabilities).sort(([, a], [, b]) => b - a).slice(0, 3);
   const list = h("dl", { class: "small" });
   define(list, [
-    ...(noise.text ? [["Identified noise", noise.text], ["Advice", noise.advice]] : []), // the static page has no sentences
+    ...(noise.advice ? [["Advice", noise.advice]] : []), // the static page has none
     ["Most likely kinds", likely.map(([name, share]) => `${name} ${Math.round(share * 100)}%`).join(", ")],
     ["Standard deviation", `${number(noise.sigma, 1)} of 255`],
     ["Level, gain and offset", [noise.level, noise.gain, noise.offset].map((value) => number(value, 3)).join(", ")],

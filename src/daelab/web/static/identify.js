@@ -46,10 +46,23 @@ export function choose(tables, values, found, { expected, sigma, graphics }) {
   const worth = expected >= tables.gain && !graphics;
   const fitting = models.length && sum(tables.brightness) >= tables.noisy ? models[0] : null;
   if (!fitting && photo && worth) models = [...new Set([photo, ...models])];
+  const text = describe(tables, { family, level, sigma, expected, graphics, photo, fitting, worth });
   return {
-    family, confidence: probabilities[family], probabilities, level, gain, offset, sigma, expected_gain: expected, graphics, models,
+    text, family, confidence: probabilities[family], probabilities, level, gain, offset, sigma, expected_gain: expected, graphics, models,
     choice: fitting ?? (worth ? photo : null),
   };
+}
+
+/** Describe the noise in one line, as the server does. */
+function describe({ titles, reasons, faint, untouched, brightness }, { family, level, sigma, expected, graphics, photo, fitting, worth }) {
+  if (!fitting && !(photo && worth)) {
+    if (graphics) return reasons.graphic;
+    if (!photo && !untouched.includes(family)) return reasons.unknown;
+    return photo && expected >= faint ? reasons.faint : reasons.clean;
+  }
+  const title = !fitting && [...untouched, ...brightness].includes(family) ? "Noise" : titles[family];
+  const size = fitting ? 255 * level : sigma;
+  return `${title}, ${size >= 1 ? `about ${roundEven(size)}` : "less than 1"} of 255`;
 }
 
 /** Return patches side by side, or evenly spaced ones if there would be too many. */

@@ -6,7 +6,7 @@ import { makeIdentifier } from "./identify.js";
 import { RandomStreams, addNoise, parse } from "./random_streams.js";
 import { decode, encode, mix } from "./pixels.js";
 import { scores } from "./scores.js";
-import { AUTOMATIC, looksLike, megapixels } from "./words.js";
+import { AUTOMATIC, megapixels } from "./words.js";
 
 const ROOT = new URL("../", import.meta.url);
 const SIDE = 256;
@@ -80,7 +80,7 @@ export async function create() {
     const seconds = (performance.now() - began) / 1000;
     const truth = clean && (await pixelsOf(clean));
     const report = {
-      name: file.name, model: chosen ?? "", ...blend, format: format || "PNG", media: file.type, why: noise ? looksLike(noise) : "",
+      name: file.name, model: chosen ?? "", ...blend, format: format || "PNG", media: file.type, why: noise?.text ?? "",
       width: image.width, height: image.height, pages: 1, seconds,
       note: whole ? "" : `saved upright as ${format || "PNG"} without metadata; the command daelab denoise keeps format and metadata`,
       scores: truth ? { noisy: scores(image, truth), denoised: scores(result, truth) } : null,

@@ -9,19 +9,6 @@ export const isFull = ({ strength, chroma, detail }) => strength === 1 && chroma
 export const describeBlend = ({ strength, chroma, detail }) =>
   [`strength ${percent(strength)}`, chroma !== null && `colors ${percent(chroma)}`, detail && `detail ${percent(detail)}`].filter(Boolean).join(", ");
 
-const FAMILIES = {
-  awgn: "fine grain",
-  "type-1": "grain that brightens the picture",
-  "type-2": "noise that brightens the picture",
-  "type-1+2": "noise that brightens the picture",
-  "type-2+1": "noise that brightens the picture",
-  "salt-and-pepper": "black and white dots",
-  poisson: "the grain of too little light",
-  camera: "camera noise",
-  processed: "camera noise",
-  jpeg: "JPEG compression",
-};
-const LEVELS = [[6, "faint"], [20, "moderate"], [45, "strong"], [Infinity, "very strong"]];
 const TOO_MANY = /it has ([\d,]+) pixels; at most ([\d,]+) are read/;
 const PAPER = /published-code|table-1|type-[12]|gaussian\(|multiplicative\(/;
 const FORMATS = { ".jpeg": "JPEG", ".jpg": "JPEG", ".jpe": "JPEG", ".jfif": "JPEG", ".tif": "TIFF", ".webp": "WebP", ".npy": ".npy" };
@@ -30,19 +17,6 @@ const ADVICE = [
   [/\.(dng|nef|nrw|cr2|cr3|crw|arw|sr2|srf|raf|orf|rw2|rwl|pef|srw|3fr|fff|iiq|dcr|kdc|mrw|mos|mef|erf|x3f)$/i, "Export it as JPEG or TIFF first."],
   [/\.(jxl|exr|fits|fit|fts)$/i, "Save it as PNG or TIFF first."],
 ];
-
-/** Return what a picture looks like, from the answer of noise identification. */
-export function looksLike(noise) {
-  const sure = `(${Math.round(noise.confidence * 100)}% sure)`;
-  if (noise.graphics) return "Looks like graphics, not like a photograph";
-  const family = FAMILIES[noise.family];
-  const level = noise.level || noise.sigma / 255;
-  const strength = LEVELS.find(([limit]) => level * 255 < limit)[1];
-  if (noise.choice === null && (noise.family === "clean" || noise.family === "jpeg")) {
-    return noise.expected_gain >= 0 ? "Looks almost clean: the noise is too faint to be sure of" : `Looks clean ${noise.family === "clean" ? sure : ""}`.trim();
-  }
-  return family && noise.family !== "jpeg" ? `Looks like ${family}, ${strength} ${sure}` : `Looks noisy, ${strength}`;
-}
 
 export const isPaperNoise = (noise) => PAPER.test(noise) && !noise.includes("real");
 
@@ -67,7 +41,7 @@ export function findMisfit(noise, name, models) {
   if (noise.models.some((fitting) => fitting === name || noiseOf(fitting) === model.noise)) return null;
   const better = noiseOf(noise.choice) === undefined ? AUTOMATIC : noise.choice;
   if (isPaperNoise(model.noise)) return { text: `Take care: ${name} was made for the paper's noise and changes the brightness of other pictures.`, better };
-  if (noise.choice === null) return { text: `Take care: this picture looks clean, so ${name} may remove detail.`, better };
+  if (noise.choice === null) return { text: `Take care: the automatic choice leaves this picture as it is; ${name} may remove detail.`, better };
   return { text: `Take care: ${name} was not made for this noise and may damage the picture.`, better };
 }
 
