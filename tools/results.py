@@ -230,7 +230,8 @@ def describe_training(name: str, card: ModelMetadata) -> list[str]:
     """Return the lines on the training of a shipped model, from its header."""
     data, metrics, training = card.data, card.metrics, card.training
     versions = ", ".join(f"{key} {value}" for key, value in card.versions.items())
-    recipe = shorten_model_name(name)
+    # Older files do not hold the command; their recipe has the name of the model.
+    command = training.get("command", f"daelab train --recipe {shorten_model_name(name)}")
     time = ""
     if "seconds_per_epoch" in training:
         minutes = training["epochs"] * training["seconds_per_epoch"] / 60
@@ -238,9 +239,9 @@ def describe_training(name: str, card: ModelMetadata) -> list[str]:
     return [
         f"### {name}",
         "",
-        f"- command: `daelab train --recipe {recipe}`, seed {card.recipe.get('seed')}; recipe sha256 "
+        f"- command: `{command}`, seed {card.recipe.get('seed')}; recipe sha256 "
         f"`{card.recipe_sha256[:16]}`",
-        f"- {load_recipe(recipe).note}",
+        f"- {load_recipe(command.split()[-1]).note}",
         f"- data: {data.get('name')}, {data.get('train'):,} training and {data.get('val'):,} validation images, "
         f"seed {data.get('seed')}; noise: {card.noise}",
         *([f"- terms of the data: {data['terms']}"] if "terms" in data else []),
