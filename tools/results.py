@@ -239,8 +239,7 @@ def describe_training(name: str, card: ModelMetadata) -> list[str]:
     return [
         f"### {name}",
         "",
-        f"- command: `{command}`, seed {card.recipe.get('seed')}; recipe sha256 "
-        f"`{card.recipe_sha256[:16]}`",
+        f"- command: `{command}`, seed {card.recipe.get('seed')}; recipe sha256 `{card.recipe_sha256[:16]}`",
         f"- {load_recipe(command.split()[-1]).note}",
         f"- data: {data.get('name')}, {data.get('train'):,} training and {data.get('val'):,} validation images, "
         f"seed {data.get('seed')}; noise: {card.noise}",
