@@ -201,4 +201,8 @@ def test_a_change_within_the_noise_or_far_beyond_lost_detail_stays() -> None:
     assert limit_change(source, denoised, 3.5) is denoised
     assert np.array_equal(limit_change(source, denoised, 1.5), np.full((8, 8, 3), 101))
     assert limit_change(source, denoised + 2, 1.5)[0, 0, 0] == 105
+    # 3 at strength 0.8 are 3.75 at full strength.
+    assert limit_change(source, denoised, 3.2) is denoised
+    assert np.array_equal(limit_change(source, denoised, 3.2, strength=0.8), np.full((8, 8, 3), 102))
+    assert limit_change(source, source, 1.5, strength=0) is source
     assert limit_change(source[:0], denoised[:0], 1.5).shape == (0, 8, 3)

@@ -32,6 +32,7 @@ from pages import (
 from PIL import Image
 
 from daelab import denoise_file
+from daelab.denoising.blending import limit_change
 from daelab.denoising.noisy_images import identify_file_noise, write_noisy_file
 from daelab.image_io.read import read_picture
 from daelab.noise.grammar import parse_noise
@@ -297,6 +298,27 @@ def test_the_static_page_identifies_noise_as_the_command_line_does(page: Any, st
         assert ("model-c" in answer["models"]) == ("model-c" in noise["models"]), name
         for key in ("confidence", "level", "gain", "offset", "sigma", "expected_gain"):
             assert answer[key] == pytest.approx(noise[key], abs=2e-3), (name, key)
+
+
+LIMIT = """async ([root, source, result, deviation]) => {
+  const { decode, limitChange } = await import(`${root}static/pixels.js`);
+  const open = (data) => decode(new Blob([Uint8Array.from(atob(data), (c) => c.charCodeAt(0))], { type: "image/png" }));
+  return [...limitChange(await open(source), await open(result), deviation).data];
+}"""
+
+
+def test_the_static_page_removes_no_more_than_the_noise_that_was_found(page: Any, still: str) -> None:
+    ready(page, still)
+    source = noisy_picture(32, 40)
+    change = np.random.default_rng(0).normal(0, 2, source.shape).round()
+    changes = {"the whole change": 3.0, "a part of it": 1.2}
+    for name, deviation in changes.items():
+        result = (source + change).clip(0, 255).astype(np.uint8)
+        given = [base64.b64encode(png(pixels)).decode() for pixels in (source, result)]
+        limited = np.reshape(page.evaluate(LIMIT, [still, *given, deviation]), (32, 40, 4))[..., :3]
+        expected = limit_change(source, result, deviation)
+        assert np.array_equal(expected, result) == (name == "the whole change")
+        assert np.abs(limited - expected.astype(int)).max() <= (deviation < 2), name  # halves may be rounded otherwise
 
 
 STATIC_MODELS = ("photo-s", "model-c")

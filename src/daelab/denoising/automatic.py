@@ -330,7 +330,7 @@ def denoise_image(
         if noise.choice is None:
             return DenoisedImage(image, None, (noise,))
         denoised, spread = denoiser.load(noise.choice).denoise_plane(image, **options)
-        return DenoisedImage(noise.limit_change(image, denoised), spread, (noise,))
+        return DenoisedImage(noise.limit_change(image, denoised, blend.strength), spread, (noise,))
     noises = tuple(denoiser.identify(one[..., 0] if one.shape[-1] == 1 else one) for one in image)
     # Images without a model keep their pixels, and their uncertainty is zero.
     pixels, spreads = image.copy(), np.zeros(image.shape[:3], np.float32)
@@ -340,7 +340,8 @@ def denoise_image(
         if name is not None:
             places = [place for place, noise in enumerate(noises) if noise.choice == name]
             denoised, spread = denoiser.load(name).denoise_plane(image[places], **options)
-            pixels[places] = [noises[at].limit_change(image[at], one) for at, one in zip(places, denoised, strict=True)]
+            for at, one in zip(places, denoised, strict=True):
+                pixels[at] = noises[at].limit_change(image[at], one, blend.strength)
             if spread is not None:
                 spreads[places], has_spread = spread, True
     return DenoisedImage(pixels, spreads if has_spread else None, noises)

@@ -132,16 +132,19 @@ FULL = Blend()
 """The denoised picture as it is."""
 
 
-def limit_change(source: npt.NDArray[Any], denoised: npt.NDArray[Any], deviation: float) -> npt.NDArray[Any]:
+def limit_change(
+    source: npt.NDArray[Any], denoised: npt.NDArray[Any], deviation: float, strength: float = 1.0
+) -> npt.NDArray[Any]:
     """Mix a denoised picture with its source, so that no more is removed than the noise that was found.
 
-    If all noise is in the removed part R, then s = deviation^2 / mean(R^2) is the strength with the least squared error
-    (from its derivative), and the rest of R is detail. A strength below 1 is applied.
+    If all noise is in the part R that full strength removes, then the share deviation^2 / mean(R^2) of R is the change
+    with the least squared error (from its derivative), and the rest of R is detail. A share below 1 is applied.
 
     Args:
         source: A picture; uint8, uint16 or floats in [0, 1].
         denoised: The denoised picture, of the same shape and type.
         deviation: The estimated standard deviation of the noise, in 8-bit steps.
+        strength: The strength that the picture was denoised with, so that the result is this part of the full change.
 
     Returns:
         The mixture, or `denoised` itself if its change is small enough, or so large that it is more than lost detail.
@@ -151,13 +154,13 @@ def limit_change(source: npt.NDArray[Any], denoised: npt.NDArray[Any], deviation
     squares = (
         np.square(np.subtract(source[rows], denoised[rows], dtype=np.float32)).sum(dtype=float) for rows in strips
     )
-    change = 255 / white * math.sqrt(sum(squares) / max(1, source.size))
+    change = 255 / white * math.sqrt(sum(squares) / max(1, source.size)) / max(min(strength, 1.0), 1e-3)
     if not deviation < change < _FAINT_CHANGE:
         return denoised
-    strength = np.float32((deviation / change) ** 2)
+    share = np.float32((deviation / change) ** 2)
     mixed = np.empty_like(denoised)
     for rows in strips:
-        values = source[rows] + strength * np.subtract(denoised[rows], source[rows], dtype=np.float32)
+        values = source[rows] + share * np.subtract(denoised[rows], source[rows], dtype=np.float32)
         mixed[rows] = values.round() if source.dtype.kind == "u" else values
     return mixed
 

@@ -30,7 +30,7 @@ def find_architecture(name: str) -> tuple[Architecture, ModelMetadata | None]:
     if name in ARCHITECTURE_PRESETS and not Path(name).is_file():
         path = find_shipped_model(name)
         metadata = read_model_metadata(path) if path else None
-        # A shipped model may have lost the norms of the preset that its first training began with.
+        # A shipped model may have no norms, although the preset of its name has some.
         return metadata.spec if metadata else ARCHITECTURE_PRESETS[name], metadata
     is_onnx = split_model_name(name)[0] is None and find_model(name).suffix.lower() == ".onnx"
     metadata = OnnxModel(find_model(name)).metadata if is_onnx else load_named_network(name)[1]

@@ -133,17 +133,18 @@ class IdentifiedNoise:
             return FAINTLY_NOISY
         return CLEAN
 
-    def limit_change(self, source: _Array, denoised: _Array) -> _Array:
+    def limit_change(self, source: _Array, denoised: _Array, strength: float = 1.0) -> _Array:
         """Return a denoised picture with no more removed than the noise that was found, unless it was forced.
 
         Args:
             source: The picture; uint8, uint16 or floats in [0, 1].
             denoised: The denoised picture, of the same shape and type.
+            strength: The strength that it was denoised with.
         """
         # A model that changes the brightness changes more than noise.
         if self.forced or self.fitting is not None:
             return denoised
-        return limit_change(source, denoised, self.deviation)
+        return limit_change(source, denoised, self.deviation, strength)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

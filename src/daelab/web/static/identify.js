@@ -48,7 +48,7 @@ export function choose(tables, values, found, { expected, sigma, graphics }) {
   if (!fitting && photo && worth) models = [...new Set([photo, ...models])];
   const text = describe(tables, { family, level, sigma, expected, graphics, photo, fitting, worth });
   return {
-    text, family, confidence: probabilities[family], probabilities, level, gain, offset, sigma, expected_gain: expected, graphics, models,
+    text, family, confidence: probabilities[family], probabilities, level, gain, offset, sigma, expected_gain: expected, graphics, models, fitting,
     choice: fitting ?? (worth ? photo : null),
   };
 }

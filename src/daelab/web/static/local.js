@@ -4,7 +4,7 @@ import * as ort from "../ort/ort.wasm.bundle.min.mjs";
 
 import { makeIdentifier } from "./identify.js";
 import { RandomStreams, addNoise, parse } from "./random_streams.js";
-import { decode, encode, mix } from "./pixels.js";
+import { decode, encode, limitChange, mix } from "./pixels.js";
 import { scores } from "./scores.js";
 import { AUTOMATIC, megapixels } from "./words.js";
 
@@ -72,7 +72,9 @@ export async function create() {
     const image = await pixelsOf(picture);
     const noise = model === AUTOMATIC ? known ?? (await identify(image)) : null;
     const chosen = noise ? noise.choice : model;
-    const result = chosen === null ? image : mix(image, denoised ? await decode(denoised) : await run(image, chosen, options), blend);
+    const full = chosen === null ? image : denoised ? await decode(denoised) : await run(image, chosen, options);
+    // A model that changes the brightness changes more than noise.
+    const result = mix(image, noise && !noise.fitting ? limitChange(image, full, noise.sigma) : full, blend);
     // A picture that nothing is changed in stays as it is.
     const whole = chosen === null && !format;
     const name = `${stem(picture.name)}_clean`;

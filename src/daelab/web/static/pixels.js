@@ -36,6 +36,17 @@ export function mix(source, result, { strength, chroma }) {
   return mixed;
 }
 
+const FAINT_CHANGE = 4; // of 255; a larger change is more than lost detail
+
+/** Mix a denoised picture with its source, so that no more is removed than noise of this deviation, as the command does. */
+export function limitChange(source, result, deviation) {
+  const [from, to] = [source.data, result.data];
+  let sum = 0;
+  for (let i = 0; i < from.length; i += 4) for (let c = i; c < i + 3; c++) sum += (to[c] - from[c]) ** 2;
+  const change = Math.sqrt(sum / (0.75 * from.length));
+  return deviation < change && change < FAINT_CHANGE ? mix(source, result, { strength: (deviation / change) ** 2, chroma: null }) : result;
+}
+
 export async function encode(image, { type = "image/png", quality = 95 } = {}) {
   const canvas = new OffscreenCanvas(image.width, image.height);
   canvas.getContext("2d").putImageData(image, 0, 0);
