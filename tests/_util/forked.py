@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import runpy
 import signal
@@ -51,6 +52,7 @@ def _become(words: list[str], environment: Mapping[str, str] | None) -> NoReturn
     """Run the program with these words and end."""
     code: object = 1
     try:
+        gc.freeze()  # what the test's process made is that process's to finalize
         _let_go_of_files()
         if environment is not None:
             os.environ.clear()

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import platformdirs
 import pytest
-from forked import forking
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -49,18 +48,24 @@ def npm(package: str) -> Path:
 
 @contextmanager
 def served(place: Path, *options: str) -> Iterator[str]:
-    """Return the address of a server in a process of its own, in a folder with `runs`."""
+    """Return the address of a server in a process of its own, in a folder with `runs`.
+
+    It is no fork of the test's process: it lives through many tests, as a server of a user does.
+    """
     environment = os.environ | {"DAELAB_RUNS": str(place / "runs"), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "daelab", "serve", "--port", "0", *options]
-    with forking():
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=place, env=environment)
-    with process:
+    log, pipe = place / "server.log", subprocess.PIPE
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(command, stdout=pipe, stderr=errors, text=True, cwd=place, env=environment) as process,
+    ):
         try:
             assert process.stdout is not None
             said = process.stdout.readline()
             found = re.search(r"http://[^\s#]+", said)
-            assert found, said
+            assert found, log.read_text()
             yield found[0]
+            assert process.poll() is None, f"the server ended, with code {process.returncode}: {log.read_text()}"
         finally:
             process.terminate()
 

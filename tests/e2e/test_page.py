@@ -146,13 +146,14 @@ def turned(orientation: int, form: str) -> bytes:
     return stream.getvalue()
 
 
-SIDES = """(names) => names.map((id) => document.getElementById(id)).map((one) => {
+SIDES = """(names) => Promise.all(names.map((id) => document.getElementById(id)).map(async (one) => {
+  await one.decode?.();  // a picture may still load, unlike a canvas
   const canvas = new OffscreenCanvas(one.naturalWidth ?? one.width, one.naturalHeight ?? one.height);
   const context = canvas.getContext("2d");
   context.drawImage(one, 0, 0);
   const { data, width, height } = context.getImageData(0, 0, canvas.width, canvas.height);
   return [height, width, btoa(Array.from(data, (byte) => String.fromCharCode(byte)).join(""))];
-})"""
+}))"""
 
 
 def read_pixels(page: Any, *names: str) -> list[np.ndarray]:

@@ -94,9 +94,10 @@ def choose_ranges(precision: str, ranges: Ranges, device: torch.device, name: st
     Raises:
         ValueError: The precision is unknown; or it is int8, and the model, the device or the CPU lacks it.
     """
-    check_precision(precision, device, name)
+    # What no computer could do is said first.
     if precision == "int8" and not ranges:
         raise ValueError(f"{name} cannot compute in int8: the model has no ranges for it; {_OTHERS}")
+    check_precision(precision, device, name)
     return ranges if precision != "float32" and ranges and _can_compute_on(device) else None
 
 
