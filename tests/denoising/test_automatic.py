@@ -29,7 +29,7 @@ from daelab.denoising.automatic import (
 )
 from daelab.denoising.batch import summarize_results
 from daelab.denoising.noise_identification.families import FAMILIES, NoiseEffect
-from daelab.denoising.noise_identification.identify import FAINT, GAIN, IdentifiedNoise
+from daelab.denoising.noise_identification.identify import FAINT, GAIN, IdentifiedNoise, identify_noise
 from daelab.denoising.noisy_images import identify_file_noise, make_noisy
 from daelab.denoising.pipeline import DenoiseResult
 from daelab.image_io.bundled_photos import find_photo
@@ -80,7 +80,14 @@ def found(gain: float = 2.0, photo: str | None = "best", **probabilities: float)
             "Noise found, but too faint to be sure. Left as it is; use --force to denoise it anyway.",
         ),
         (found(-2.0, awgn=0.99), None, "Looks clean. Left as it is."),
-        (replace(found(camera=0.9), drawn=True), None, "Graphics, not a photograph. Left as it is."),
+        (replace(found(-2.0, camera=0.9), drawn=True), None, "Graphics, not a photograph. Left as it is."),
+        (replace(found(jpeg=0.9), drawn=True), None, "Graphics, not a photograph. Left as it is."),
+        # Or a photograph of few photons.
+        (
+            replace(found(poisson=0.9), drawn=True),
+            None,
+            "Graphics, not a photograph. Left as it is; use --force to denoise it anyway.",
+        ),
         (
             found(photo=None, salt_and_pepper=0.9),
             None,
@@ -175,6 +182,17 @@ def test_the_highest_psnr_comes_first_and_not_the_largest(monkeypatch: pytest.Mo
     assert (seen.models, seen.choice) == (("small", "large", "unscored"), "small")
     # the names of the models lead back to their files
     assert denoise_file(saved(tmp_path / "a.png", photo("camera(0.01, 0.005)"))).model == "small"
+
+
+@pytest.mark.parametrize("level", [25, 50, 75, 100])
+@pytest.mark.parametrize("name", ["cat", "coffee", "astronaut"])
+def test_the_level_of_noise_is_named_however_strong(name: str, level: int) -> None:
+    clean, noisy = photo(name=name), photo(f"awgn({level})", name)
+    removed = noisy - clean.astype(float)
+    removed -= np.polyval(np.polyfit(clean.ravel(), removed.ravel(), 1), clean)  # what clipping takes of the contrast
+    seen = identify_noise(noisy)
+    assert seen.deviation == pytest.approx(removed.std(), rel=0.15)
+    assert str(seen) == f"Gaussian noise, about {round(seen.deviation)} of 255"
 
 
 def test_heavy_noise_gets_a_model_for_telephones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

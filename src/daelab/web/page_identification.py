@@ -30,6 +30,7 @@ from daelab.denoising.noise_identification.identify import (
     HEAVY,
     LEAST_SHARE,
     NOISY,
+    STRONG,
     UNKNOWN,
     rank_shipped_models,
     suits_photographs,
@@ -123,6 +124,7 @@ def write_identification(folder: Path, models: Collection[str]) -> dict[str, Any
         "titles": TITLES,
         "reasons": {"clean": CLEAN, "faint": FAINTLY_NOISY, "graphic": GRAPHIC, "unknown": UNKNOWN},
         "heavy": HEAVY,
+        "strong": STRONG,
         "least_share": LEAST_SHARE,
         "smallest_tile": SMALLEST_TILE,
         "models": [

@@ -120,7 +120,11 @@ class IdentifiedNoise:
     @property
     def _other(self) -> str:
         """What else could be done with a picture that stays unchanged."""
-        return "; use --force to denoise it anyway" if self._reason == FAINTLY_NOISY else ""
+        # Noise of few photons gives few colors too, as in graphics.
+        noisy = self.expected_gain >= GAIN and self.family not in UNTOUCHED_FAMILIES
+        if self._reason == FAINTLY_NOISY or (self.drawn and self.photo is not None and noisy):
+            return "; use --force to denoise it anyway"
+        return ""
 
     @property
     def _reason(self) -> str:
@@ -194,6 +198,11 @@ HEAVY = 20.0
 """The standard deviation of noise, in 8-bit steps, from which a model for the noise of telephones is chosen."""
 LEAST_SHARE = 0.01
 """The probability above which a family counts when models are looked for."""
+STRONG = 40.0
+"""The standard deviation of noise, in 8-bit steps, from which the noise identifier estimates it better.
+
+The gain estimator was trained on weaker noise.
+"""
 FAINT = -0.6
 """The expected gain in dB above which a picture counts as faintly noisy."""
 
@@ -221,6 +230,9 @@ def identify_noise(
     effect = NoiseEffect(0.0, 1.0, 0.0) if family in UNTOUCHED_FAMILIES else NoiseEffect(level, gain, offset)
     tiles = cut_tiles(x)
     expected, deviation = estimator.estimate(tiles.float().div(white))
+    centered = sum(shares[name] for name in FAMILIES if name not in (*BRIGHTNESS_FAMILIES, *UNTOUCHED_FAMILIES))
+    if centered >= NOISY and 255 * effect.level >= max(deviation, STRONG):
+        deviation = 255 * effect.level
     drawn = is_graphic(tiles)
     models = () if family in UNTOUCHED_FAMILIES or drawn else _find_models(shares, effect)
     photo = _find_photo_model(is_heavy(family, deviation)) or (models[0] if models else None)

@@ -28,7 +28,7 @@ export function makeIdentifier(tables, run) {
 }
 
 /** Choose a model by what the networks have found, as `identify_noise` does. */
-export function choose(tables, values, found, { expected, sigma, graphics }) {
+export function choose(tables, values, found, { expected, sigma: deviation, graphics }) {
   const probabilities = Object.fromEntries(tables.families.map((name, at) => [name, values[at]]));
   const family = tables.families[values.indexOf(Math.max(...values))];
   const untouched = tables.untouched.includes(family);
@@ -37,6 +37,8 @@ export function choose(tables, values, found, { expected, sigma, graphics }) {
   const within = (value, [low, high]) => low <= value && value <= high;
   const covers = ({ covers: rows }, kind) => rows.some((row) => row.families.includes(kind) && within(shift, row.shift) && within(level, row.level));
   const sum = (kinds) => kinds.reduce((total, kind) => total + probabilities[kind], 0);
+  const centered = sum(tables.families.filter((kind) => ![...tables.brightness, ...tables.untouched].includes(kind))) >= tables.noisy;
+  const sigma = centered && 255 * level >= Math.max(deviation, tables.strong) ? 255 * level : deviation;
   const likely = tables.families.filter((kind) => probabilities[kind] > tables.least_share);
   const fits = (model) => sum(likely.filter((kind) => covers(model, kind))) > 0.5;
   let models = untouched || graphics ? [] : tables.models.filter(fits).map(({ name }) => name);
