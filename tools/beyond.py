@@ -199,7 +199,7 @@ def transfer() -> Table:
     ]
     columns = ["model", "batch PSNR, dB", "F1, %, unseen", *(f"recovered F1, %, {name}" for name in JUDGES)]
     note = (
-        "both is dae-m.task with the loss psnr + 5 * judge_features + 5 * holdout_features instead of psnr + 10 * "
-        "judge_features. No model was trained or chosen with the classifier unseen."
+        "These models began from the first dae-m: both has the loss psnr + 5 * judge_features + 5 * holdout_features, "
+        "dae-m.task psnr + 10 * judge_features. No model was trained or chosen with the classifier unseen."
     )
     return Table("Features of one classifier and of two", columns, rows, note)

@@ -26,8 +26,8 @@ def load_classifier(text: str, path: str | Path | None = None, device: torch.dev
     """Load a classifier.
 
         builtin            daelab's classifier for CIFAR-10
-        holdout            a second one of another architecture, which no denoiser is trained against
-        unseen             a third one, with which no denoiser is chosen either
+        holdout            a second one of another architecture
+        unseen             a third one, with which no shipped denoiser is trained or chosen
         photos             daelab's classifier for the bundled photographs
         vit                the paper's vision transformer (extra `classifier`); see `load_vit`
         FILE.safetensors   a file of `daelab train-judge`
