@@ -66,7 +66,7 @@ def short(board: list[dict[str, Any]]) -> Table:
         f"CIFAR-10's {first['images']:,.0f} test images under the noise {first['noise']}, seed {first['seed']:.0f}. "
         "MACs are for one image. Batch PSNR is the paper's metric; PSNR is the mean over images, with its 95% "
         "interval. F1: macro F1, %, that a classifier reaches on the denoised images. No denoiser was trained or "
-        "chosen with the classifier unseen. "
+        "chosen with the classifier unseen; dae-m.task was trained with builtin and holdout, dae-s.task with builtin. "
         "paper/N: the paper's own weights."
     )
     return Table("CIFAR-10", [*columns, *(f"F1, {judge}" for judge in judges)], rows, note)

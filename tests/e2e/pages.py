@@ -29,6 +29,8 @@ from PIL.PngImagePlugin import PngInfo
 AXE = "axe-core@4.14.1"
 AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="
 PATIENCE = 60_000
+START = subprocess.Popen
+"""What starts a process even where the fixture `forked` lets others be forks."""
 
 
 def npm(package: str) -> Path:
@@ -57,7 +59,7 @@ def served(place: Path, *options: str) -> Iterator[str]:
     log, pipe = place / "server.log", subprocess.PIPE
     with (
         log.open("w") as errors,
-        subprocess.Popen(command, stdout=pipe, stderr=errors, text=True, cwd=place, env=environment) as process,
+        START(command, stdout=pipe, stderr=errors, text=True, cwd=place, env=environment) as process,
     ):
         try:
             assert process.stdout is not None

@@ -279,7 +279,9 @@ def test_the_static_page_identifies_noise_as_the_command_line_does(page: Any, st
     ready(page, still)
     rng = np.random.default_rng(1)
     smooth = np.asarray(Image.fromarray(noisy_picture(6, 8)).resize((200, 288), Image.Resampling.BICUBIC), float)
-    noisy = {level: (smooth + rng.normal(0, level, smooth.shape)).clip(0, 255).astype(np.uint8) for level in (0, 30)}
+    noisy = {
+        level: (smooth + rng.normal(0, level, smooth.shape)).clip(0, 255).astype(np.uint8) for level in (0, 30, 90)
+    }
     pictures = {
         **{f"level-{level}": noisy[level] for level in noisy},
         "brighter": (smooth + rng.normal(50, 25, smooth.shape)).clip(0, 255).astype(np.uint8),
@@ -287,6 +289,8 @@ def test_the_static_page_identifies_noise_as_the_command_line_does(page: Any, st
         "tiny": noisy[30][:21, :17],
         "drawn": flat_picture(),
     }
+    strong = identify_file_noise(read_picture(png(noisy[90])))
+    assert strong.deviation == pytest.approx(255 * strong.effect.level)  # as the noise identifier estimates it
     for name, pixels in pictures.items():
         data = png(pixels)
         answer = page.evaluate(IDENTIFY, [still, f"{name}.png", base64.b64encode(data).decode()])
