@@ -127,6 +127,20 @@ def test_a_method_that_needs_the_whole_picture_gets_it() -> None:
     assert seen == [(1, 3, 40, 50)]
 
 
+@pytest.mark.parametrize(
+    ("length", "heights"), [(64, [64]), (65, [36, 29]), (130, [44, 44, 42]), (200, [52, 52, 52, 44])]
+)
+def test_the_tiles_of_a_picture_are_about_as_large_as_each_other(length: int, heights: list[int]) -> None:
+    method = Backend("same", lambda x: x, multiple=4, halo=4)
+    found: list[int] = []
+
+    def store(place: TilePlace, clean: Tensor, spread: Tensor | None) -> None:
+        found.append(place.rows.stop - place.rows.start)
+
+    denoise_tiles(method, (1, length, 8), lambda p: torch.zeros(1, 3, p.rows.stop - p.rows.start, 8), store, side=64)
+    assert found == heights
+
+
 # Memory
 
 
@@ -136,11 +150,11 @@ def test_the_budget_makes_tiles_smaller(memory: int | str, side: int | None) -> 
 
     def run(x: Tensor) -> Tensor:
         nonlocal widest
-        widest = max(widest, x.shape[-1])
+        widest = max(widest, x.shape[-2])
         return x
 
-    method = replace(method_of("model-c"), run=run)
-    Denoiser(method, memory=memory)(np.zeros((1600, 1600) if memory != 1 else (40, 40), np.uint8))
+    method = replace(method_of("model-c"), run=run, run_inside=None)
+    Denoiser(method, memory=memory)(np.zeros((3 * TILE, TILE) if memory != 1 else (40, 40), np.uint8))
     if side is None:
         assert 100 < widest < TILE
         assert method.bytes_per_pixel * widest**2 <= 20_000_000

@@ -13,7 +13,7 @@ from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
 from daelab.models.inference import fold_batch_norms, prepare_inference
-from daelab.models.layers import Network
+from daelab.models.layers import Margins, Network, crop_margins
 from daelab.models.unet import compute_window_means
 
 AUTOENCODERS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isinstance(spec, Autoencoder)} | {
@@ -229,6 +229,39 @@ def test_tiles_with_a_halo_equal_the_whole(spec: Architecture) -> None:
             first, last = max(start - halo, 0), min(start + m + halo, side)
             tile = network(x[..., first:last])[..., start - first : start - first + m]
             assert float((tile - whole[..., start : start + m]).abs().max()) < 1e-12
+
+
+@every
+@pytest.mark.parametrize("exchanged", [False, True])
+def test_the_inside_equals_that_of_the_whole_window(spec: Architecture, exchanged: bool) -> None:
+    network = lively(spec, torch.float64).eval()
+    halo, m = spec.halo, spec.multiple
+    x = noise(1, spec.inputs, 3 * halo + 5 * m, 3 * m)
+    with torch.inference_mode():
+        for top, bottom, left, right in (
+            (halo, halo + m, 0, m),
+            (2 * halo + 3 * m, halo + m, m, 0),
+            (0, 1, 2 * m, m - 1),
+            (halo + m, 0, 0, 0),
+        ):
+            window = x.transpose(2, 3) if exchanged else x
+            margins: Margins = (left, right, top, bottom) if exchanged else (top, bottom, left, right)
+            inside = network.denoise_inside(window, margins)
+            torch.testing.assert_close(inside, crop_margins(network(window), margins), rtol=0, atol=1e-12)
+
+
+def test_what_only_the_margins_need_is_not_computed() -> None:
+    spec = ARCHITECTURE_PRESETS["photo-s"]
+    network, halo, m = build_network(spec).eval(), spec.halo, spec.multiple
+    heights: dict[str, int] = {}
+    for name in ("stem", "enc1_1a", "enc2_1a", "dec1_1a"):
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, y, name=name: heights.update({name: y.shape[2]})
+        )
+    with torch.inference_mode():
+        network.denoise_inside(torch.zeros(1, 3, 2 * halo + m, m), (halo, halo, 0, 0))
+    # Two convolutions in each of two blocks at each level, and one at the end: 2 + 8 + 16 + 8 pixels from the inside.
+    assert heights == {"stem": 70, "enc1_1a": 2 + 2 * 36 // 2, "enc2_1a": 1 + 2 * 28 // 4, "dec1_1a": 2 + 2 * 12 // 2}
 
 
 def test_a_smaller_halo_would_not_do() -> None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from daelab.denoising.backends import Backend
+from daelab.models.layers import NO_MARGINS, Margins, crop_margins
 from daelab.models.unet import compute_window_means
 
 MAX_STRENGTH = 2.0
@@ -81,10 +82,13 @@ class Blend:
         reach = _HALO if self.detail else 0
         halo = None if method.halo is None else method.halo + math.ceil(reach / method.multiple) * method.multiple
 
-        def run(x: Tensor) -> Tensor:
-            return self.mix(x[:, : method.channels], method.run(x))
+        def run(x: Tensor, margins: Margins = NO_MARGINS, /) -> Tensor:
+            top, bottom, left, right = (max(0, margin - reach) for margin in margins)
+            outer = (top, bottom, left, right)
+            source = crop_margins(x[:, : method.channels], outer)
+            return crop_margins(self.mix(source, method.denoise_inside(x, outer)), margins, outer)
 
-        return replace(method, run=run, halo=halo)
+        return replace(method, run=run, halo=halo, run_inside=run)
 
     def check_model(self, name: str, conditioned: bool) -> None:
         """Check that a model can denoise with this strength.

@@ -133,8 +133,10 @@ def _denoise_turned(
     for axis, window in ((2, rows), (3, columns)):
         if window.order is not None:
             x = x.index_select(axis, window.order.to(x.device))
-    result = method.run(x.transpose(2, 3)).transpose(2, 3) if exchanged else method.run(x)
-    result = result[..., rows.inner, columns.inner]
+    if exchanged:
+        result = method.denoise_inside(x.transpose(2, 3), (*columns.margins, *rows.margins)).transpose(2, 3)
+    else:
+        result = method.denoise_inside(x, (*rows.margins, *columns.margins))
     return result.flip([axis for axis, flip in ((2, upside_down), (3, mirrored)) if flip])
 
 
@@ -146,8 +148,8 @@ class _Window:
     """The pixels of the picture that the window is made of."""
     order: Tensor | None
     """The indices of the window's pixels in the span; None if they are those of the span in order."""
-    inner: slice
-    """The place of the tile in the window."""
+    margins: tuple[int, int]
+    """The pixels of the window before the tile and after it."""
 
 
 def _window(method: Backend, side: slice, length: int, backwards: bool) -> _Window:
@@ -166,9 +168,7 @@ def _window(method: Backend, side: slice, length: int, backwards: bool) -> _Wind
     # Only the pixels in use are fetched; those beyond the edge are reflected from among them.
     low, high = int(order.min()), int(order.max()) + 1
     unchanged = not backwards and last <= length
-    return _Window(
-        slice(low, high), None if unchanged else torch.from_numpy(order - low), slice(start - first, stop - first)
-    )
+    return _Window(slice(low, high), None if unchanged else torch.from_numpy(order - low), (start - first, last - stop))
 
 
 def reflect_indices(first: int, last: int, length: int) -> npt.NDArray[np.int64]:
@@ -194,7 +194,9 @@ def reflect_indices(first: int, last: int, length: int) -> npt.NDArray[np.int64]
 def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator[TilePlace]:
     """Yield the tiles from left to right and top to bottom, each of as many pictures as fill a tile."""
     count, height, width = shape
-    tall, wide = (height, width) if method.halo is None else (min(side, height), min(side, width))
+    tall, wide = height, width
+    if method.halo is not None:
+        tall, wide = _balance(height, side, method.multiple), _balance(width, side, method.multiple)
     # Small pictures are computed together, since each call has a cost of its own.
     several = max(1, side * side // (tall * wide))
     for image, top, left in product(range(0, count, several), range(0, height, tall), range(0, width, wide)):
@@ -203,6 +205,12 @@ def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator
             slice(top, min(top + tall, height)),
             slice(left, min(left + wide, width)),
         )
+
+
+def _balance(length: int, side: int, multiple: int) -> int:
+    """Return the side of as few tiles as possible along a length, which are about as long as each other."""
+    tiles = -(-length // side)
+    return min(-(-length // tiles // multiple) * multiple, length)
 
 
 def _halves(method: Backend, place: TilePlace, *, last: bool) -> list[TilePlace]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from copy import deepcopy
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,25 @@ from torch import Tensor, nn
 
 from daelab.errors import make_unknown_name_error
 from daelab.models.int8 import Int8Conv2d, Ranges, list_int8_layers, use_int8
-from daelab.models.layers import MIN_WIDE_OUTPUTS, Network
+from daelab.models.layers import MIN_WIDE_OUTPUTS, NO_MARGINS, Margins, Network
 
 INFERENCE_BATCH = 32
 """The number of images that inference takes at once. The data of more would not fit the processor's cache."""
+
+
+class InferenceFunction(Protocol):
+    """A network prepared for inference."""
+
+    def __call__(self, x: Tensor, margins: Margins = NO_MARGINS, /) -> Tensor:
+        """Denoise images.
+
+        Args:
+            x: The images (N, `spec.inputs`, H, W) float32 in [0, 1]. H and W are multiples of `spec.multiple`.
+            margins: The pixels at the edges that are not wanted.
+
+        Returns:
+            The denoised images (N, C, H, W) float32, without the margins.
+        """
 
 
 class ThinConv2d(nn.Module):
@@ -104,7 +120,7 @@ def prepare_inference(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     ranges: Ranges | None = None,
-) -> Callable[[Tensor], Tensor]:
+) -> InferenceFunction:
     """Prepare a network for inference: fold its norms, use the layout channels-last, and move it to a device.
 
     Args:
@@ -114,8 +130,7 @@ def prepare_inference(
         ranges: The ranges of the layers that compute in int8. Default: no layer does.
 
     Returns:
-        A function from (N, `spec.inputs`, H, W) float32 in [0, 1] to (N, C, H, W) float32. H and W are multiples of
-        `spec.multiple`.
+        The function that denoises.
     """
     module: Network = fold_batch_norms(network)
     if ranges:
@@ -127,10 +142,10 @@ def prepare_inference(
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
-    def run(x: Tensor) -> Tensor:
+    def run(x: Tensor, margins: Margins = NO_MARGINS, /) -> Tensor:
         if len(x) > INFERENCE_BATCH:
-            return torch.cat([run(part) for part in x.split(INFERENCE_BATCH)])  # type: ignore[no-untyped-call]
-        return module(x.to(dtype, memory_format=torch.channels_last)).float()  # type: ignore[no-any-return]
+            return torch.cat([run(part, margins) for part in x.split(INFERENCE_BATCH)])  # type: ignore[no-untyped-call]
+        return module.denoise_inside(x.to(dtype, memory_format=torch.channels_last), margins).float()
 
     return run
 

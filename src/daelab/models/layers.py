@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from daelab.models.architectures.base import Architecture, Layer
 from daelab.models.normalization import NORM_LAYERS
 
+Margins = tuple[int, int, int, int]
+"""The rows above and below, and the columns left and right of a part of a window, in pixels."""
+NO_MARGINS: Margins = (0, 0, 0, 0)
+"""The margins if the part is the whole window."""
 MIN_WIDE_OUTPUTS = 8
 """The number of outputs below which a transposed 3x3 convolution is faster as PyTorch's own."""
 
@@ -79,6 +83,19 @@ class Network(nn.Module):
         # the norm and the activation after each layer, by its name, so that a folded layer can drop its norm
         self.after = {layer.name: (layer.norm, layer.activation) for layer in spec.layers()}
 
+    def denoise_inside(self, x: Tensor, margins: Margins) -> Tensor:
+        """Denoise images of which only the inside is wanted.
+
+        Args:
+            x: The images and noise maps (N, `spec.inputs`, H, W) in [0, 1].
+            margins: The pixels at the edges that are not wanted.
+
+        Returns:
+            The denoised images (N, C, H - top - bottom, W - left - right).
+        """
+        denoised: Tensor = self(x)
+        return crop_margins(denoised, margins)
+
     def run(self, name: str, x: Tensor) -> Tensor:
         """Run one layer: convolution, norm and activation.
 
@@ -136,6 +153,22 @@ class AnySizeNetwork(nn.Module):
         # A side of one pixel would otherwise divide by zero.
         place = torch.remainder(place, (2 * last).clamp_min(1))
         return torch.minimum(place, 2 * last - place)
+
+
+def crop_margins(x: Tensor, margins: Margins, wanted: Margins = NO_MARGINS, scale: int = 1) -> Tensor:
+    """Crop images or features to smaller margins.
+
+    Args:
+        x: The images or features (N, C, H, W).
+        margins: The margins that they have, in pixels of the image.
+        wanted: The margins to crop to, in pixels of the image.
+        scale: The side of a feature in pixels of the image.
+
+    Returns:
+        A view of the inside.
+    """
+    top, bottom, left, right = ((have - keep) // scale for have, keep in zip(margins, wanted, strict=True))
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
 
 def append_noise_level(x: Tensor, level: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab.models.architectures.unet import UNet
-from daelab.models.layers import Network, widen_to_float32
+from daelab.models.layers import NO_MARGINS, Margins, Network, crop_margins, widen_to_float32
 
 MIN_SATURATED = 1 - 0.5 / 255
 """The least value that 8 bits cannot distinguish from a clipped one."""
@@ -16,7 +16,8 @@ MIN_SATURATED = 1 - 0.5 / 255
 class UNetwork(Network):
     """A U-Net: (N, C, H, W), plus a channel with the noise level if it is conditioned -> (N, C, H, W).
 
-    It begins as the identity if the output is residual.
+    It begins as the identity if the output is residual. If only the inside of a window is wanted, features are cropped
+    at each change of the resolution to what the remaining layers need.
     """
 
     spec: UNet
@@ -24,6 +25,7 @@ class UNetwork(Network):
     def __init__(self, spec: UNet) -> None:
         """Create the layers of an architecture, with zeros in the last layer of each residual branch."""
         super().__init__(spec)
+        self._reaches = spec.list_reaches()
         last = [layer.name for layer in spec.layers() if layer.name[-1] in "bf" and "_" in layer.name]
         # With zeros there, each block begins as the identity, so a network can start from one with fewer blocks.
         for name in [*last, "out"] if spec.residual else last:
@@ -42,26 +44,48 @@ class UNetwork(Network):
         Returns:
             The denoised images (N, C, H, W).
         """
+        return self.denoise_inside(x, NO_MARGINS)
+
+    def denoise_inside(self, x: Tensor, margins: Margins) -> Tensor:
+        """Denoise images of which only the inside is wanted; see `Network.denoise_inside`."""
         spec, last = self.spec, len(self.spec.widths) - 1
         picture = x[:, : spec.channels]
         if spec.saturated:
             x = torch.cat([x, (picture >= MIN_SATURATED).to(x.dtype)], 1)
         x = self.run("stem", F.pixel_unshuffle(x, spec.unshuffle))  # (N, K, H / r, W / r)
-        context = self._compute_context(x) if spec.context else None
+        context, around = self._compute_context(x) if spec.context else None, margins
+        x, context, margins = self._trim("context2" if spec.context else "stem", 0, x, context, margins)
         skipped = []
         for level in range(last + 1):
             for number in range(spec.blocks[level]):
                 x = self._run_block(f"enc{level + 1}_{number + 1}", x, context, level)
             if level < last:
-                skipped.append(x)
+                skipped.append((x, margins))
                 x = self.run(f"down{level + 1}", x)
+                x, context, margins = self._trim(f"down{level + 1}", level + 1, x, context, margins)
         for level in reversed(range(last)):
             x = self.run(f"up{level + 1}", x)
-            x = x + skipped[level] if spec.skips else x
+            x, context, margins = self._trim(f"up{level + 1}", level, x, context, margins)
+            if spec.skips:
+                x = x + crop_margins(*skipped[level], margins, spec.unshuffle * 2**level)
             for number in range(spec.decoder[level]):
                 x = self._run_block(f"dec{level + 1}_{number + 1}", x, context, level)
-        out = F.pixel_shuffle(self.run("out", x), spec.unshuffle)
-        return picture + widen_to_float32(out) if spec.residual else out
+        out = crop_margins(F.pixel_shuffle(self.run("out", x), spec.unshuffle), margins)
+        return crop_margins(picture, around) + widen_to_float32(out) if spec.residual else out
+
+    def _trim(
+        self, name: str, level: int, x: Tensor, context: Tensor | None, margins: Margins
+    ) -> tuple[Tensor, Tensor | None, Margins]:
+        """Crop features after a layer, and the context, to what the following layers need; return the new margins."""
+        # Only whole pixels of the lowest level are cropped, so the features of every level stay on the same grid.
+        step, needed = self.spec.multiple, self._reaches[name]
+        top, bottom, left, right = (have - max(0, have - needed) // step * step for have in margins)
+        wanted = (top, bottom, left, right)
+        if wanted == margins:
+            return x, context, margins
+        if context is not None and context.shape[-2:] != (1, 1):
+            context = crop_margins(context, margins, wanted, self.spec.unshuffle)
+        return crop_margins(x, margins, wanted, self.spec.unshuffle * 2**level), context, wanted
 
     def _compute_context(self, x: Tensor) -> Tensor:
         """Compute the context: (N, K, 1, 1) if every window covers the whole image, else (N, K, H, W)."""

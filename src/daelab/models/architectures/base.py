@@ -237,6 +237,28 @@ class Architecture:
         first, last = first - self.reach_of_window, last + self.reach_of_window
         return first * self.unshuffle, (last + 1) * self.unshuffle
 
+    def list_reaches(self) -> dict[str, int]:
+        """Return how far the output of each layer must extend beyond a part of the network's output.
+
+        The edges of the part are multiples of `multiple`.
+
+        Returns:
+            The reach of the layers that follow each layer by its name, in pixels, without that of the window.
+        """
+        reaches, reach, scale = {}, 0, self.unshuffle
+        for layer in reversed(self.layers()):
+            reaches[layer.name] = reach
+            if layer.pooled:
+                continue
+            if layer.stride == 1:
+                reach += layer.padding * scale
+            elif layer.transposed:
+                scale *= 2
+                reach = -(-reach // scale) * scale
+            else:
+                scale //= 2
+        return reaches
+
     @property
     def radius(self) -> int:
         """The distance from an output pixel to the farthest input pixel that it may depend on."""
