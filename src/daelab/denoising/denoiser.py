@@ -35,7 +35,7 @@ from daelab.models.layers import AnySizeNetwork, append_noise_level
 
 _Array = npt.NDArray[Any]
 
-TILE = 1024
+TILE = 768
 """The largest side of a tile in pixels, without its halo. Larger tiles save little, and take more memory."""
 SAMPLED = 1024
 """The side of the middle of a picture from which a noise level is estimated, in pixels."""
@@ -53,7 +53,7 @@ class Denoiser:
             how certain that is.
         channels: C, for a module or a function. Default: its attribute `channels`, or else 3. A network of one channel
             takes each channel of a picture as a grey one.
-        tile: The side of a tile in pixels, without its halo. Default: up to 1024.
+        tile: The side of a tile in pixels, without its halo. Default: up to 768.
         memory: The memory that computing a tile may take, in bytes or as text ("512MB"), beside the picture and the
             result. Default: a quarter of the free memory.
         sigma: The standard deviation of the noise in 8-bit steps, for a conditioned backend. Default: it is estimated
@@ -111,7 +111,7 @@ class Denoiser:
             tile: The side of a tile in pixels; see the class.
             memory: The memory of a tile, in bytes or as text; see the class.
             sigma: The standard deviation of the noise in 8-bit steps; see the class.
-            precision: `float32`; `int8`, which is faster on a CPU with VNNI or AMX and changes a PSNR by a few
+            precision: `float32`; `int8`, which is faster on an x86 CPU and changes a PSNR by a few
                 hundredths of a decibel, for models whose file says how; or `auto`, which is int8 where it can be.
 
         Raises:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from daelab.errors import make_unknown_name_error
@@ -45,7 +46,7 @@ class Int8Conv2d(nn.Module):
         self.scale = (high - low) / LARGEST
         self.zero = round(-low / self.scale)
         weight = conv.weight.detach()
-        scales = weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / 127
+        scales = _sum_pairs(weight).amax((1, 2, 3)).clamp_min(1e-12) / 127
         rounded = (weight / scales.view(-1, 1, 1, 1)).round().to(torch.int8)
         # These are plain attributes, not buffers: the packed weights have a type that `module.to` cannot convert.
         self.packed = torch.ops.onednn.qconv_prepack(
@@ -73,6 +74,22 @@ class Int8Conv2d(nn.Module):
             *([1, 1], [1, 1], [1, 1], 1, 1.0, 0, torch.float32, self.activation, [], ""),
         )
         return out
+
+
+def _sum_pairs(weight: Tensor) -> Tensor:
+    """Return the largest magnitude that the sum of each two neighboring weights can have, if each input is 0 or 1.
+
+    CPUs without VNNI add the products of two neighboring inputs in 16 bits. With weights of at most 127 together, and
+    inputs of at most 255, the sum cannot overflow, so the result is exact, and the same on every CPU.
+
+    Args:
+        weight: The weight (K, C, H, W).
+
+    Returns:
+        (K, C / 2, H, W).
+    """
+    pairs = F.pad(weight, (0, 0, 0, 0, 0, weight.shape[1] % 2)).unflatten(1, (-1, 2))  # type: ignore[no-untyped-call]
+    return torch.maximum(pairs.clamp_min(0).sum(2), -pairs.clamp_max(0).sum(2))
 
 
 PRECISIONS = ("auto", "float32", "int8")
@@ -112,7 +129,7 @@ def check_precision(precision: str, device: torch.device, name: str) -> None:
     if precision not in PRECISIONS:
         raise make_unknown_name_error("precision", precision, PRECISIONS)
     if precision == "int8" and not _can_compute_on(device):
-        raise ValueError(f"{name} cannot compute in int8: it needs a CPU with VNNI or AMX instructions; {_OTHERS}")
+        raise ValueError(f"{name} cannot compute in int8: it needs an x86 CPU with AVX2 instructions; {_OTHERS}")
 
 
 _OTHERS = "use the precision auto or float32"
@@ -126,18 +143,17 @@ def _can_compute_on(device: torch.device) -> bool:
 def can_compute_int8() -> bool:
     """Return whether this CPU and this PyTorch compute convolutions in int8 exactly and in hardware.
 
-    Intel and AMD call the instructions VNNI and AMX. On a CPU without them the sums of products overflow, and little
-    time is saved.
+    The instructions are those of AVX2. VNNI and AMX, where a CPU has them, are faster still.
     """
     # Older versions of PyTorch cannot tell.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if not any(capabilities.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8")):
+    if not capabilities.get("avx2"):
         return False
     # Without initial weights, which would draw from PyTorch's random numbers.
     conv = nn.Conv2d(32, 32, 3, padding=1, bias=False, device="meta").to_empty(device="cpu")
-    weight = torch.where(torch.arange(32 * 32 * 9) % 3 > 0, 1.0, -1.0).view(32, 32, 3, 3)
-    conv.weight.data.copy_(weight)
-    # The largest values, since with these an overflow would show.
+    # Whole numbers that need no rounding. With the largest values an overflow would show.
+    signs = torch.where(torch.arange(9) % 3 > 0, 1.0, -1.0).view(3, 3)
+    conv.weight.data.copy_(torch.tensor([64.0, 63.0]).repeat(16).view(32, 1, 1) * signs)
     x = torch.full((1, 32, 8, 8), 1.0).to(memory_format=torch.channels_last)
     try:
         # PyTorch warns once in each process that it will rename the function.

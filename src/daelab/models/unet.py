@@ -97,25 +97,22 @@ class UNetwork(Network):
         return self.run("context2", x.mean((-2, -1), keepdim=True) if covered else compute_window_means(x, reach))
 
     def _run_block(self, name: str, x: Tensor, context: Tensor | None, level: int) -> Tensor:
-        gain = None
-        if context is not None:
-            # A lower level takes every 2**level-th pixel of the context, or its only one.
-            gain = self.run(f"{name}c", context[..., :: 2**level, :: 2**level]).add_(1)
         if self.spec.block == "conv":
-            inner = _scale(self.run(f"{name}a", x), gain)
+            inner = self._scale(name, self.run(f"{name}a", x), context, level)
             # In place, since no gradient needs the output of this layer, and new memory is slow.
             return self.run(f"{name}b", inner).add_(x)
         left, right = self.run(f"{name}d", self.run(f"{name}a", x)).chunk(2, 1)  # each (N, C, H, W)
-        x = x + self.run(f"{name}b", _scale(left * right, gain))
+        x = x + self.run(f"{name}b", self._scale(name, left * right, context, level))
         left, right = self.run(f"{name}e", x).chunk(2, 1)
         return x + self.run(f"{name}f", left * right)
 
-
-def _scale(x: Tensor, gain: Tensor | None) -> Tensor:
-    """Multiply features by their gains, in place where no gradient needs them."""
-    if gain is None:
-        return x
-    return x * gain if torch.is_grad_enabled() else x.mul_(gain)
+    def _scale(self, name: str, x: Tensor, context: Tensor | None, level: int) -> Tensor:
+        """Multiply the features of a block by their gains, in place where no gradient needs them."""
+        if context is None:
+            return x
+        # A lower level takes every 2**level-th pixel of the context, or its only one.
+        gain = self.run(f"{name}c", context[..., :: 2**level, :: 2**level]).add_(1)
+        return x * gain if torch.is_grad_enabled() else x.mul_(gain)
 
 
 def compute_window_means(x: Tensor, reach: int) -> Tensor:
