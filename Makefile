@@ -45,9 +45,9 @@ lint: $(READY)
 test: $(READY)
 	@$(MAKE) --no-print-directory --jobs 2 lint suite
 
-# One process runs all tests of a file, which share what takes long to make.
+# One process runs all tests of a file, which share what takes long to make. The longest files begin first (tests/conftest.py).
 suite: $(READY)
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(READY)
 	$(BIN)/python tools/figures.py
