@@ -44,7 +44,7 @@ def make_photo_goal(model: str, most: float) -> Goal:
         "photographs",
         lambda found, _: found["methods"][model]["cpu_seconds_per_megapixel"],
         most,
-        "The network runs near the processor's peak, so only a smaller network would change this.",
+        "Nearly all of it are convolutions near the processor's peak.",
         is_least=False,
     )
 

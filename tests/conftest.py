@@ -42,12 +42,16 @@ LONGEST = (
     "training/test_training.py",
     "test_compatibility.py",
 )
-"""The files whose tests take longest, of `pytest --durations=0`. They begin first, so that none is left at the end."""
+"""The files whose tests take longest, as `pytest --durations=0` shows.
+
+They begin first, so that no process is left with one of them at the end.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, for `--no-loadscope-reorder`."""
+    """Sort the longest files first. `--no-loadscope-reorder` keeps this order."""
     rank = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONGEST)}
+    assert all(path.exists() for path in rank)
     items.sort(key=lambda item: rank.get(item.path, len(rank)))
 
 

@@ -96,7 +96,7 @@ def model_card(name: str, path: Path, out: Path) -> list[str]:
     """Return the card of a model as lines: what it is, how it scores, and where it fails."""
     card = read_model_metadata(path)
     noisy = parse_noise(card.noise)
-    measured = photographs(Denoiser.load(path), [str(noisy), *ELSEWHERE])
+    measured = photographs(Denoiser.load(path, precision="float32"), [str(noisy), *ELSEWHERE])
     worst = sorted(measured[str(noisy)], key=lambda one: one["denoised"])[:WORST]
     picture = out / "images" / "cards" / f"{name}.webp"
     mosaic([one["pixels"] for one in worst], picture)

@@ -108,6 +108,22 @@ def test_tiles_equal_the_whole(options: dict[str, float]) -> None:
         np.testing.assert_allclose(tiled, whole, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("options", [{"detail": 1.0}, {"detail": 0.4, "chroma": 0.2, "strength": 0.7}, {"chroma": 0.0}])
+def test_tiles_of_a_network_that_crops_its_features_equal_the_whole(options: dict[str, float]) -> None:
+    spec = UNet((4, 4), (1, 1), block="gated", norm="none")
+    network = build_network(spec, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2, generator=generator)
+    backend = make_network_backend(network.eval(), ModelMetadata(spec=spec, name="crops"), "cpu")
+    image = np.random.default_rng(0).random((157, 61, 3), dtype=np.float32)
+    whole = Denoiser(backend, tile=256)(image, **options)
+    assert np.abs(whole - image).mean() > 1e-3
+    for tile in (16, 48):
+        np.testing.assert_allclose(Denoiser(backend, tile=tile)(image, **options), whole, rtol=0, atol=5e-6)
+
+
 def test_a_strength_above_one_multiplies_the_noise_level() -> None:
     spec = UNet((4, 6), (1, 1), conditioned=True)
     network = build_network(spec, seed=1)

@@ -30,7 +30,7 @@ from daelab.models.architectures.presets import ARCHITECTURE_PRESETS
 from daelab.models.architectures.unet import UNet
 from daelab.models.build import build_network
 from daelab.models.inference import fold_batch_norms
-from daelab.models.layers import Network, append_noise_level
+from daelab.models.layers import NO_MARGINS, Network, append_noise_level
 from daelab.models.model_file import ModelMetadata, load_network, save_model
 from daelab.models.registry import list_shipped_models
 
@@ -61,6 +61,8 @@ SHIPPED = list_shipped_models()
 NETWORKS = {name: lively(spec) for name, spec in NARROW_PRESETS.items()} | {
     f"shipped {name}": load_network(path)[0] for name, path in SHIPPED.items()
 }
+# Its inner levels are cropped where only the inside of a window is wanted.
+NETWORKS["gated levels"] = lively(UNet((4, 4, 4), (1, 1, 1), block="gated", norm="none"))
 SIZES = [(1, 1), (3, 5), (31, 33), (64, 64), (97, 65)]
 
 
@@ -93,7 +95,13 @@ def test_tiles_equal_the_whole(name: str, size: tuple[int, int], tile: int | Non
 def exactly(spec: Autoencoder) -> Backend:
     """Return a network that computes in float64, so that only the tiles could cause a difference."""
     module = fold_batch_norms(lively(spec)).double()
-    return Backend("exact", lambda x: module(x.double()), spec.multiple, spec.halo)
+    return Backend(
+        "exact",
+        lambda x: module(x.double()),
+        spec.multiple,
+        spec.halo,
+        run_inside=lambda x, margins=NO_MARGINS, /: module.denoise_inside(x.double(), margins),
+    )
 
 
 @pytest.mark.parametrize("name", NARROW_PRESETS)
@@ -139,6 +147,19 @@ def test_the_tiles_of_a_picture_are_about_as_large_as_each_other(length: int, he
 
     denoise_tiles(method, (1, length, 8), lambda p: torch.zeros(1, 3, p.rows.stop - p.rows.start, 8), store, side=64)
     assert found == heights
+
+
+@pytest.mark.parametrize("side", [7, 33, 65, 130, 200])
+def test_no_window_of_several_pictures_is_larger_than_that_of_a_tile(side: int) -> None:
+    largest = 0
+
+    def run(x: Tensor) -> Tensor:
+        nonlocal largest
+        largest = max(largest, x[:, 0].numel())
+        return x
+
+    Denoiser(Backend("same", run, multiple=4, halo=8), tile=64).batch(torch.zeros(40, 3, side, side))
+    assert largest <= (64 + 2 * 8) ** 2
 
 
 # Memory
@@ -250,8 +271,8 @@ def test_strength_blends() -> None:
             SMALL(noisy(4, 4), strength=wrong)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 33), (70, 45)])
-@pytest.mark.parametrize("name", ["model-b-35", "model-c"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (31, 33), (70, 45), (157, 61)])
+@pytest.mark.parametrize("name", ["model-b-35", "model-c", "gated levels"])
 def test_self_ensemble_is_the_mean_over_flips_and_rotations(size: tuple[int, int], name: str) -> None:
     image = np.random.default_rng(0).random((*size, 3), dtype=np.float32)
     denoiser = Denoiser(method_of(name), tile=32)

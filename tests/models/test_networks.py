@@ -24,6 +24,9 @@ AUTOENCODERS = {name: spec for name, spec in ARCHITECTURE_PRESETS.items() if isi
 UNETS = {name: spec for name, spec in NARROW_PRESETS.items() if isinstance(spec, UNet)} | {
     "one level": UNet((6,), (2,)),
     "levels": UNet((4, 6, 8), (1, 0, 1), decoder=(2, 1), unshuffle=1),
+    "three levels": UNet((4, 4, 4), (1, 1, 1), norm="none"),
+    "three gated levels": UNet((4, 4, 4), (1, 1, 1), block="gated", norm="none"),
+    "gated, no middle": UNet((4, 4), (1, 0), decoder=(1,), block="gated", norm="none", unshuffle=1),
     "gated": UNet((4, 6), (1, 1), block="gated"),
     "context": UNet((4, 6), (1, 1), context=3, window=21, saturated=True),
     "gated context": UNet((4, 6), (1, 1), block="gated", context=3, window=13),
@@ -243,6 +246,8 @@ def test_the_inside_equals_that_of_the_whole_window(spec: Architecture, exchange
             (2 * halo + 3 * m, halo + m, m, 0),
             (0, 1, 2 * m, m - 1),
             (halo + m, 0, 0, 0),
+            # As in a flipped window, and around recovered detail, the inside may begin off the network's grid.
+            *((halo + off, halo + 2 * m - off, off, 0) for off in range(1, m)),
         ):
             window = x.transpose(2, 3) if exchanged else x
             margins: Margins = (left, right, top, bottom) if exchanged else (top, bottom, left, right)
@@ -260,7 +265,8 @@ def test_what_only_the_margins_need_is_not_computed() -> None:
         )
     with torch.inference_mode():
         network.denoise_inside(torch.zeros(1, 3, 2 * halo + m, m), (halo, halo, 0, 0))
-    # Two convolutions in each of two blocks at each level, and one at the end: 2 + 8 + 16 + 8 pixels from the inside.
+    # The last layer and two blocks of the decoder need 10 pixels, rounded up to 12. The lower level needs 16 more, and
+    # the first level of the encoder 8 more: 36.
     assert heights == {"stem": 70, "enc1_1a": 2 + 2 * 36 // 2, "enc2_1a": 1 + 2 * 28 // 4, "dec1_1a": 2 + 2 * 12 // 2}
 
 

@@ -126,7 +126,7 @@ SelfEnsembleOption = Annotated[
 Tile = Annotated[
     int | None,
     typer.Option(
-        help="Side of a tile in pixels. Default: as large as memory allows, up to 768.", rich_help_panel=PERFORMANCE
+        help="Largest side of a tile in pixels. Default: 768, or less if memory is short.", rich_help_panel=PERFORMANCE
     ),
 ]
 Memory = Annotated[

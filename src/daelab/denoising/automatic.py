@@ -43,7 +43,7 @@ class AutomaticDenoiser:
     Models are loaded when they are first needed, and kept. Several threads may share one.
 
     Args:
-        tile: The side of a tile in pixels; see `Denoiser`.
+        tile: The largest side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile; see `Denoiser`.
         force: Whether to denoise every picture, even if it looks clean.
         precision: The precision of the models; see `Denoiser.load`. Models that cannot compute in int8 use float32.
@@ -179,7 +179,7 @@ def load_denoiser(
 
     Args:
         model: A name that `Denoiser.load` takes, or `AUTOMATIC`.
-        tile: The side of a tile in pixels; see `Denoiser`.
+        tile: The largest side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile in bytes or as text ("512MB"), shared by the workers; see `Denoiser`.
         sigma: The noise level in 8-bit steps, for a model that takes it.
         workers: The number of pictures that are denoised at once.
@@ -220,7 +220,7 @@ def load_model(
             (`baseline:median,size=3,raw`), or `automatic`, which chooses the shipped model that fits the noise of each
             picture.
         device: The device. Default: the GPU if there is one. `automatic` takes no device.
-        tile: The side of a tile in pixels; see `Denoiser`.
+        tile: The largest side of a tile in pixels; see `Denoiser`.
         memory: The memory of a tile, in bytes or as text; see `Denoiser`.
         sigma: The standard deviation of the noise in 8-bit steps; see `Denoiser`.
         precision: `auto`, `float32` or `int8`; see `Denoiser.load`. With `automatic`, models that cannot compute in

@@ -34,7 +34,8 @@ class Backend:
     run: Callable[[Tensor], Tensor]
     """A function from and to (N, C, H, W) float32 in [0, 1] on `device`; H and W are multiples of `multiple`.
 
-    It does not change its input. If it is `conditioned`, the noise level is a further channel of its input.
+    It does not change its input. If it is `conditioned`, the noise level is a further channel of its input. Tiles are
+    computed by `run_inside` instead if there is one.
     """
     multiple: int = 1
     """The number of pixels that height and width must be multiples of."""

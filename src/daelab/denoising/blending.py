@@ -83,6 +83,7 @@ class Blend:
         halo = None if method.halo is None else method.halo + math.ceil(reach / method.multiple) * method.multiple
 
         def run(x: Tensor, margins: Margins = NO_MARGINS, /) -> Tensor:
+            # The mixture needs `reach` pixels around the inside, so only what lies beyond them is left out.
             top, bottom, left, right = (max(0, margin - reach) for margin in margins)
             outer = (top, bottom, left, right)
             source = crop_margins(x[:, : method.channels], outer)

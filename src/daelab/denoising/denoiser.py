@@ -53,7 +53,7 @@ class Denoiser:
             how certain that is.
         channels: C, for a module or a function. Default: its attribute `channels`, or else 3. A network of one channel
             takes each channel of a picture as a grey one.
-        tile: The side of a tile in pixels, without its halo. Default: up to 768.
+        tile: The largest side of a tile in pixels, without its halo. Default: up to 768.
         memory: The memory that computing a tile may take, in bytes or as text ("512MB"), beside the picture and the
             result. Default: a quarter of the free memory.
         sigma: The standard deviation of the noise in 8-bit steps, for a conditioned backend. Default: it is estimated
@@ -108,11 +108,11 @@ class Denoiser:
                 (`baseline:median,size=3,raw`; see `classical`), or code of yours, which this runs:
                 `package.module:factory`, or `package.module:factory@MODEL` with weights.
             device: The device. Default: the GPU if there is one.
-            tile: The side of a tile in pixels; see the class.
+            tile: The largest side of a tile in pixels; see the class.
             memory: The memory of a tile, in bytes or as text; see the class.
             sigma: The standard deviation of the noise in 8-bit steps; see the class.
-            precision: `float32`; `int8`, which is faster on an x86 CPU and changes a PSNR by a few
-                hundredths of a decibel, for models whose file says how; or `auto`, which is int8 where it can be.
+            precision: `float32`; `int8`, which is faster on an x86 CPU with AVX2 and changes a PSNR by a few hundredths
+                of a decibel, for models whose file says how; or `auto`, which is int8 where it can be.
 
         Raises:
             FileNotFoundError: There is no such model or run.
@@ -364,7 +364,7 @@ class Denoiser:
         return lambda place: append_noise_level(job.fetch(place), levels[place.images])
 
     def _side(self, method: Backend, self_ensemble: bool) -> int:
-        """Return the side of a tile without its halo: the requested one, or less if the memory is short."""
+        """Return the largest side of a tile without its halo: the requested one, or less if the memory is short."""
         multiple, halo = method.multiple, method.halo or 0
         memory = get_free_device_memory(self.device) // 4 if self._memory is None else self._memory
         # A self-ensemble keeps its eight results until they are averaged.

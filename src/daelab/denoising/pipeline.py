@@ -177,7 +177,7 @@ def denoise_file(
         uncertainty: Whether to also write where the eight results of the self-ensemble differ, as
             `DST_uncertainty.png`.
         max_pixels: The largest picture to accept, in pixels. It is checked from the file header.
-        tile: The side of a tile in pixels; see `Denoiser`.
+        tile: The largest side of a tile in pixels; see `Denoiser`.
         memory: The memory for a tile, in bytes or as text ("512MB"); see `Denoiser`.
         sigma: The standard deviation of the noise in 8-bit steps, for a model that takes it.
         force: Whether to denoise a picture that would be left unchanged, if no model is named.

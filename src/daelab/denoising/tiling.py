@@ -76,7 +76,7 @@ def denoise_tiles(
         shape: The (N, H, W) of the batch.
         fetch: Returns a part of the noisy pictures.
         store: Stores a part of the denoised pictures.
-        side: The side of a tile in pixels, a multiple of the backend's `multiple`. Small pictures are computed
+        side: The largest side of a tile in pixels, a multiple of the backend's `multiple`. Small pictures are computed
             together, as many as fill a tile. If memory runs out, the remaining tiles are halved.
         self_ensemble: Average over the eight flips and rotations.
         progress: Called with the numbers of tiles done and of all tiles.
@@ -192,13 +192,17 @@ def reflect_indices(first: int, last: int, length: int) -> npt.NDArray[np.int64]
 
 
 def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator[TilePlace]:
-    """Yield the tiles from left to right and top to bottom, each of as many pictures as fill a tile."""
+    """Yield the tiles from left to right and top to bottom, each of as many pictures as fill a tile.
+
+    The tiles of a picture are about as large as each other.
+    """
     count, height, width = shape
     tall, wide = height, width
     if method.halo is not None:
         tall, wide = _balance(height, side, method.multiple), _balance(width, side, method.multiple)
     # Small pictures are computed together, since each call has a cost of its own.
-    several = max(1, side * side // (tall * wide))
+    around = 2 * (method.halo or 0)
+    several = max(1, side * side // (min(height, tall + around) * min(width, wide + around)))
     for image, top, left in product(range(0, count, several), range(0, height, tall), range(0, width, wide)):
         yield TilePlace(
             slice(image, min(image + several, count)),
@@ -208,7 +212,10 @@ def _places(method: Backend, shape: tuple[int, int, int], side: int) -> Iterator
 
 
 def _balance(length: int, side: int, multiple: int) -> int:
-    """Return the side of as few tiles as possible along a length, which are about as long as each other."""
+    """Return the length of each tile if a side is cut into as few as possible, of about the same length.
+
+    It is a multiple of `multiple`, or the whole side.
+    """
     tiles = -(-length // side)
     return min(-(-length // tiles // multiple) * multiple, length)
 

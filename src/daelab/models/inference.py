@@ -29,7 +29,7 @@ class InferenceFunction(Protocol):
             margins: The pixels at the edges that are not wanted.
 
         Returns:
-            The denoised images (N, C, H, W) float32, without the margins.
+            The denoised images (N, C, H - top - bottom, W - left - right) float32.
         """
 
 
@@ -130,7 +130,7 @@ def prepare_inference(
         ranges: The ranges of the layers that compute in int8. Default: no layer does.
 
     Returns:
-        The function that denoises.
+        The prepared network.
     """
     module: Network = fold_batch_norms(network)
     if ranges:

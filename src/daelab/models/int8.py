@@ -79,14 +79,15 @@ class Int8Conv2d(nn.Module):
 def _sum_pairs(weight: Tensor) -> Tensor:
     """Return the largest magnitude that the sum of each two neighboring weights can have, if each input is 0 or 1.
 
-    CPUs without VNNI add the products of two neighboring inputs in 16 bits. With weights of at most 127 together, and
-    inputs of at most 255, the sum cannot overflow, so the result is exact, and the same on every CPU.
+    CPUs without VNNI add the products of two neighboring inputs in 16 bits. If two neighboring weights of the same sign
+    are at most 127 together, they are at most 128 after rounding, and with inputs of at most 255 their sum cannot
+    overflow. So the sums are exact on every CPU.
 
     Args:
         weight: The weight (K, C, H, W).
 
     Returns:
-        (K, C / 2, H, W).
+        (K, C / 2, H, W), with C / 2 rounded up.
     """
     pairs = F.pad(weight, (0, 0, 0, 0, 0, weight.shape[1] % 2)).unflatten(1, (-1, 2))  # type: ignore[no-untyped-call]
     return torch.maximum(pairs.clamp_min(0).sum(2), -pairs.clamp_max(0).sum(2))
@@ -151,9 +152,11 @@ def can_compute_int8() -> bool:
         return False
     # Without initial weights, which would draw from PyTorch's random numbers.
     conv = nn.Conv2d(32, 32, 3, padding=1, bias=False, device="meta").to_empty(device="cpu")
-    # Whole numbers that need no rounding. With the largest values an overflow would show.
+    # Whole numbers that need no rounding, the largest there can be. If a CPU added the products of other pairs than
+    # neighbors in 16 bits, two of 127 would overflow. Half of the outputs have them at the odd inputs.
     signs = torch.where(torch.arange(9) % 3 > 0, 1.0, -1.0).view(3, 3)
-    conv.weight.data.copy_(torch.tensor([64.0, 63.0]).repeat(16).view(32, 1, 1) * signs)
+    large = (torch.arange(32).view(32, 1) + torch.arange(32)) % 2 * 127.0  # (outputs, inputs)
+    conv.weight.data.copy_(large.view(32, 32, 1, 1) * signs)
     x = torch.full((1, 32, 8, 8), 1.0).to(memory_format=torch.channels_last)
     try:
         # PyTorch warns once in each process that it will rename the function.

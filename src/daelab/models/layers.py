@@ -15,7 +15,7 @@ from daelab.models.architectures.base import Architecture, Layer
 from daelab.models.normalization import NORM_LAYERS
 
 Margins = tuple[int, int, int, int]
-"""The rows above and below, and the columns left and right of a part of a window, in pixels."""
+"""The rows above and below a part of a window, and the columns left and right of it: (top, bottom, left, right)."""
 NO_MARGINS: Margins = (0, 0, 0, 0)
 """The margins if the part is the whole window."""
 MIN_WIDE_OUTPUTS = 8
@@ -167,6 +167,8 @@ def crop_margins(x: Tensor, margins: Margins, wanted: Margins = NO_MARGINS, scal
     Returns:
         A view of the inside.
     """
+    if margins == wanted:
+        return x
     top, bottom, left, right = ((have - keep) // scale for have, keep in zip(margins, wanted, strict=True))
     return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 

@@ -17,7 +17,8 @@ class UNetwork(Network):
     """A U-Net: (N, C, H, W), plus a channel with the noise level if it is conditioned -> (N, C, H, W).
 
     It begins as the identity if the output is residual. If only the inside of a window is wanted, features are cropped
-    at each change of the resolution to what the remaining layers need.
+    after the first layer, and at each change of the resolution, to what the remaining layers need. A subclass that
+    changes `forward` must change `denoise_inside`.
     """
 
     spec: UNet
@@ -54,7 +55,7 @@ class UNetwork(Network):
             x = torch.cat([x, (picture >= MIN_SATURATED).to(x.dtype)], 1)
         x = self.run("stem", F.pixel_unshuffle(x, spec.unshuffle))  # (N, K, H / r, W / r)
         context, around = self._compute_context(x) if spec.context else None, margins
-        x, context, margins = self._trim("context2" if spec.context else "stem", 0, x, context, margins)
+        x, context, margins = self._trim("stem", 0, x, context, margins)
         skipped = []
         for level in range(last + 1):
             for number in range(spec.blocks[level]):
@@ -67,7 +68,8 @@ class UNetwork(Network):
             x = self.run(f"up{level + 1}", x)
             x, context, margins = self._trim(f"up{level + 1}", level, x, context, margins)
             if spec.skips:
-                x = x + crop_margins(*skipped[level], margins, spec.unshuffle * 2**level)
+                features, before = skipped[level]
+                x = x + crop_margins(features, before, margins, spec.unshuffle * 2**level)
             for number in range(spec.decoder[level]):
                 x = self._run_block(f"dec{level + 1}_{number + 1}", x, context, level)
         out = crop_margins(F.pixel_shuffle(self.run("out", x), spec.unshuffle), margins)
@@ -78,7 +80,9 @@ class UNetwork(Network):
     ) -> tuple[Tensor, Tensor | None, Margins]:
         """Crop features after a layer, and the context, to what the following layers need; return the new margins."""
         # Only whole pixels of the lowest level are cropped, so the features of every level stay on the same grid.
-        step, needed = self.spec.multiple, self._reaches[name]
+        # The inside may begin between two of them, so the reach is rounded up too.
+        step = self.spec.multiple
+        needed = -(-self._reaches[name] // step) * step
         top, bottom, left, right = (have - max(0, have - needed) // step * step for have in margins)
         wanted = (top, bottom, left, right)
         if wanted == margins:

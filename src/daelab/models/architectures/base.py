@@ -238,12 +238,11 @@ class Architecture:
         return first * self.unshuffle, (last + 1) * self.unshuffle
 
     def list_reaches(self) -> dict[str, int]:
-        """Return how far the output of each layer must extend beyond a part of the network's output.
-
-        The edges of the part are multiples of `multiple`.
+        """Return how far beyond a part of the network's output the output of each layer must reach.
 
         Returns:
-            The reach of the layers that follow each layer by its name, in pixels, without that of the window.
+            The distance in pixels by the layer's name, for a part whose edges are multiples of `multiple`. The reach of
+            the window is not included.
         """
         reaches, reach, scale = {}, 0, self.unshuffle
         for layer in reversed(self.layers()):
