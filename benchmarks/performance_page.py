@@ -44,7 +44,7 @@ def make_photo_goal(model: str, most: float) -> Goal:
         "photographs",
         lambda found, _: found["methods"][model]["cpu_seconds_per_megapixel"],
         most,
-        "Nearly all of it are convolutions near the processor's peak.",
+        "Nearly all of the time goes into convolutions near the processor's peak.",
         is_least=False,
     )
 
@@ -83,8 +83,8 @@ GOALS = (
         "start-up",
         lambda found, _: found["commands"]["daelab denoise"]["over_torch"],
         0.5,
-        "Most of it is the work itself: the network photo-m on this picture, and photo-s on the tiles that decide about"
-        " it. The rest is mainly the import of daelab's modules and of pydantic, which typer needs to read options.",
+        "Most of it is the work itself: the network photo-m.camera on this picture, and photo-s on the tiles that decide"
+        " about it. The rest is mainly the import of daelab's modules and of pydantic, which typer needs to read options.",
         is_least=False,
     ),
     Goal(
@@ -92,7 +92,7 @@ GOALS = (
         "start-up",
         lambda found, _: found["commands"]["daelab --help"]["cpu_seconds"],
         0.3,
-        "",
+        "Half of it is the import of typer, and a tenth is the start of Python itself.",
         is_least=False,
     ),
     make_photo_goal("photo-s", 1.0),
