@@ -83,8 +83,9 @@ GOALS = (
         "start-up",
         lambda found, _: found["commands"]["daelab denoise"]["over_torch"],
         0.5,
-        "Most of it is the work itself: the network photo-m.camera on this picture, and photo-s on the tiles that decide"
-        " about it. The rest is mainly the import of daelab's modules and of pydantic, which typer needs to read options.",
+        "Most of it is the work itself: the network photo-m.camera on this picture, and photo-s on the tiles that"
+        " decide about it. The rest is mainly the import of daelab's modules and of pydantic, which typer needs to read"
+        " options.",
         is_least=False,
     ),
     Goal(
